@@ -1,0 +1,1 @@
+"""Your service. Updates of the template never touch this folder."""

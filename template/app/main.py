@@ -1,0 +1,8 @@
+"""The service: what every process loads."""
+
+from app.models import DOCUMENTS
+from app.routes import signup
+from app.tasks.worker import worker
+from core.service import Service
+
+service = Service(documents=DOCUMENTS, routers=[signup.router], worker=worker)

@@ -1,0 +1,1 @@
+"""Your routes. List each module's router in `app/main.py`."""

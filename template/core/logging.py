@@ -1,0 +1,80 @@
+"""Logging: the standard library's loggers, rendered by structlog, each line with its correlation id."""
+
+import logging
+import logging.config
+import sys
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from core.config import Settings
+from core.context import TaskContext
+
+get_logger = structlog.stdlib.get_logger
+
+
+def _add_correlation_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    if correlation_id := TaskContext.get_correlation_id():
+        event["correlation_id"] = correlation_id
+    return event
+
+
+def configure_logging(settings: Settings, process: str) -> None:
+    """Send every log line of this process to standard error, in one form.
+
+    Args:
+        settings: Decides level and form.
+        process: `web` or `worker`; part of each line.
+    """
+    as_json = (settings.log_format or ("json" if settings.is_production else "console")) == "json"
+
+    def add_process(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        event["process"] = process
+        return event
+
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        add_process,
+        _add_correlation_id,
+    ]
+    rendering: list[Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        if as_json
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    )
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {
+                "structured": {
+                    "()": structlog.stdlib.ProcessorFormatter,
+                    "foreign_pre_chain": shared,
+                    "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+                }
+            },
+            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
+            "root": {"handlers": ["stderr"], "level": settings.log_level},
+            # Quiet where they only repeat what this service logs itself, once a request or a message.
+            "loggers": {
+                "httpx": {"level": "WARNING"},
+                "uvicorn": {"level": "WARNING"},
+                "pymongo": {"level": "WARNING"},
+                "streaq": {"level": "WARNING"},
+            },
+        }
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,69 @@
+"""The entry point: what the machinery needs to know of `app`, and how every process opens it."""
+
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from beanie import Document
+from fastapi import APIRouter
+
+from core.background import drain_background_tasks
+from core.config import Settings, SettingsError
+from core.database import Database, open_database
+from core.models import DOCUMENTS
+from core.tasks import Worker
+
+
+@dataclass(frozen=True)
+class Service:
+    """What `app.main` says of itself.
+
+    Attributes:
+        documents: The documents of `app`; those of core are added.
+        routers: What the web process serves.
+        worker: The registry of tasks.
+        current_user: A FastAPI dependency that returns the signed-in user; core's own where None.
+    """
+
+    documents: Sequence[type[Document]]
+    routers: Sequence[APIRouter]
+    worker: Worker
+    current_user: Callable[..., Any] | None = None
+
+    def all_documents(self) -> list[type[Document]]:
+        """Those of core, which its services use even where one of these subclasses them, and those of app."""
+        return list(dict.fromkeys([*DOCUMENTS, *self.documents]))
+
+
+def load_service(settings: Settings) -> Service:
+    """Import the entry point that the setting `SERVICE` names.
+
+    Raises:
+        SettingsError: There is none.
+    """
+    module_name, _, attribute = settings.service.partition(":")
+    if (root := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, root)
+    try:
+        service = getattr(import_module(module_name), attribute)
+    except (ModuleNotFoundError, AttributeError) as error:
+        if isinstance(error, ModuleNotFoundError) and not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # it is there, and imports something that is not
+        raise SettingsError(f"settings: SERVICE={settings.service} cannot be loaded: {error}") from error
+    if not isinstance(service, Service):
+        raise SettingsError(f"settings: SERVICE={settings.service} is not a core.service.Service")
+    return service
+
+
+@asynccontextmanager
+async def open_service(service: Service, settings: Settings) -> AsyncIterator[Database]:
+    """Open database and queue for the length of a block: in web, worker and tests alike."""
+    async with open_database(settings, service.all_documents()) as database, service.worker.open(settings):
+        try:
+            yield database
+        finally:
+            await drain_background_tasks(settings.task_grace_period)

@@ -1,0 +1,1 @@
+"""What the machinery does for others: accounts, sessions, e-mail."""

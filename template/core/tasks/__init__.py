@@ -1,0 +1,32 @@
+"""The task system. Import from here; the modules behind it may change.
+
+`from core.tasks.worker import worker` is the registry to which tasks belong.
+"""
+
+from core.tasks.errors import (
+    InvalidArguments,
+    InvalidTask,
+    JobFailed,
+    PermanentError,
+    QueueUnavailable,
+    TransientError,
+)
+from core.tasks.job import CurrentJob, Job, current_job
+from core.tasks.records import JobStatus
+from core.tasks.task import Task
+from core.tasks.worker import Worker
+
+__all__ = [
+    "CurrentJob",
+    "InvalidArguments",
+    "InvalidTask",
+    "Job",
+    "JobFailed",
+    "JobStatus",
+    "PermanentError",
+    "QueueUnavailable",
+    "Task",
+    "TransientError",
+    "Worker",
+    "current_job",
+]

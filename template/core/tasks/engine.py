@@ -1,0 +1,87 @@
+"""What a queue must be able to do to carry this service's jobs. Nothing above this protocol names a queue."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from core.tasks.outcome import Outcome
+from core.tasks.records import Fields, Records
+
+Handler = Callable[[str, bytes], Awaitable[Outcome]]
+"""Runs one message: `handler(job_id, body)`. It never raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message on its way into the queue.
+
+    Attributes:
+        id: The job's id. While a job with this id is in the queue, a second one is not added.
+        body: The signed message.
+        at: When it is due, in seconds since 1970; at once where None.
+        priority: One of `PRIORITIES`.
+    """
+
+    id: str
+    body: bytes
+    at: float | None = None
+    priority: str = "normal"
+
+
+PRIORITIES = ("low", "normal", "high")
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """How full a queue is: jobs that wait for a worker, and jobs that wait for their time."""
+
+    waiting: int
+    delayed: int
+
+
+class Engine(Protocol):
+    """An existing queue, adapted.
+
+    Attributes:
+        durable: Whether jobs outlive this process.
+        in_process: Whether jobs run in the process that enqueued them, without a worker of its own.
+        records: Where the jobs' records are.
+    """
+
+    durable: ClassVar[bool]
+    in_process: ClassVar[bool]
+    records: Records
+
+    async def start(self) -> None:
+        """Make `publish` and `records` usable; a server that is down is awaited in the background."""
+        ...
+
+    async def stop(self) -> None:
+        """Close what `start` opened."""
+        ...
+
+    async def publish(self, delivery: Delivery, record: Fields) -> None:
+        """Put a message into the queue together with its job's record, both or neither.
+
+        A record that exists already is kept as it is.
+
+        Raises:
+            QueueUnavailable: The server cannot be reached.
+        """
+        ...
+
+    async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
+        """Receive and run messages until `stop` is set, and then until the running ones have ended.
+
+        It outlives restarts of the server.
+        """
+        ...
+
+    async def stats(self) -> Stats:
+        """How full the queue is.
+
+        Raises:
+            QueueUnavailable: The server cannot be reached.
+        """
+        ...

@@ -1,0 +1,144 @@
+"""The engine `local`: asyncio, in this process, without a server.
+
+It is volatile: jobs that wait when the process ends are lost, which it logs.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from itertools import count
+from typing import ClassVar
+
+from core.config import Settings
+from core.logging import get_logger
+from core.tasks.engine import PRIORITIES, Delivery, Handler, Stats
+from core.tasks.outcome import Retry
+from core.tasks.records import Fields, JobStatus
+
+logger = get_logger(__name__)
+
+_RANK = {priority: -index for index, priority in enumerate(PRIORITIES)}
+
+
+class MemoryRecords:
+    """Records in a dictionary; ended ones go when their time is over."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Fields] = {}
+
+    async def read(self, ids: list[str]) -> list[Fields]:
+        return [dict(self._records.get(job_id, {})) for job_id in ids]
+
+    async def begin(self, job_id: str) -> Fields:
+        record = self._records.setdefault(job_id, {"state": JobStatus.PENDING})
+        if not JobStatus(record["state"]).is_final:
+            record.update(state=JobStatus.RUNNING, deliveries=record.get("deliveries", 0) + 1)
+        return dict(record)
+
+    async def write(self, job_id: str, fields: Fields, ttl: float | None) -> None:
+        self._records.setdefault(job_id, {}).update(fields)
+        if ttl is not None:
+            asyncio.get_running_loop().call_later(ttl, self._records.pop, job_id, None)
+
+    def add(self, job_id: str, fields: Fields) -> None:
+        """Add a record, unless there is one."""
+        self._records.setdefault(job_id, dict(fields))
+
+
+class LocalEngine:
+    """See `core.tasks.engine.Engine`.
+
+    Args:
+        concurrency: Jobs that run at once.
+        grace_period: Seconds that running jobs get at the end.
+    """
+
+    durable: ClassVar[bool] = False
+    in_process: ClassVar[bool] = True
+
+    def __init__(self, concurrency: int, grace_period: float) -> None:
+        self.records = MemoryRecords()
+        self._slots = asyncio.Semaphore(concurrency)
+        self._grace_period = grace_period
+        self._ready: asyncio.PriorityQueue[tuple[int, int, Delivery]] = asyncio.PriorityQueue()
+        self._delayed: dict[str, asyncio.TimerHandle] = {}
+        self._order = count()
+        self._known: set[str] = set()
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Nothing needs to be opened."""
+
+    async def stop(self) -> None:
+        """Forget the delayed jobs."""
+        for timer in self._delayed.values():
+            timer.cancel()
+        if lost := len(self._delayed) + self._ready.qsize():
+            logger.warning("jobs lost: the local engine keeps them in memory only", count=lost)
+
+    async def publish(self, delivery: Delivery, record: Fields) -> None:
+        if delivery.id in self._known:
+            return
+        self._known.add(delivery.id)
+        self.records.add(delivery.id, record)
+        self._queue(delivery, max(0.0, (delivery.at or 0) - time.time()))
+
+    async def stats(self) -> Stats:
+        return Stats(waiting=self._ready.qsize(), delayed=len(self._delayed))
+
+    async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                await self._slots.acquire()
+                taking = asyncio.create_task(self._ready.get())
+                await _first(taking, stopped)
+                if not taking.done():
+                    taking.cancel()
+                    break
+                task = asyncio.create_task(self._run(handler, taking.result()[2]))
+                self._running.add(task)
+                task.add_done_callback(self._running.discard)
+        finally:
+            stopped.cancel()
+            await self._finish_running()
+
+    def _queue(self, delivery: Delivery, seconds: float) -> None:
+        def make_ready() -> None:
+            self._delayed.pop(delivery.id, None)
+            self._ready.put_nowait((_RANK[delivery.priority], next(self._order), delivery))
+
+        if seconds:
+            self._delayed[delivery.id] = asyncio.get_running_loop().call_later(seconds, make_ready)
+        else:
+            make_ready()
+
+    async def _run(self, handler: Handler, delivery: Delivery) -> None:
+        try:
+            outcome = await handler(delivery.id, delivery.body)
+        finally:
+            self._slots.release()
+        if isinstance(outcome, Retry):
+            self._queue(delivery, outcome.after)
+        else:
+            self._known.discard(delivery.id)
+
+    async def _finish_running(self) -> None:
+        if not self._running:
+            return
+        _, late = await asyncio.wait(self._running, timeout=self._grace_period)
+        for task in late:
+            task.cancel()
+        if late:
+            logger.warning("jobs cancelled: they did not end within the grace period", count=len(late))
+            await asyncio.wait(late)
+
+
+async def _first(*tasks: "asyncio.Task[object]") -> None:
+    waiting: Iterable[asyncio.Task[object]] = tasks
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+
+
+def build(settings: Settings) -> LocalEngine:
+    """The engine that these settings describe."""
+    return LocalEngine(settings.task_concurrency, settings.task_grace_period)

@@ -1,0 +1,82 @@
+"""A job, seen from outside (`Job`) and from inside (`current_job`)."""
+
+import asyncio
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from core.tasks.errors import JobFailed
+from core.tasks.queue import Queue, status_of
+from core.tasks.records import Fields, JobStatus
+
+R = TypeVar("R")
+
+
+class Job(Generic[R]):
+    """A handle on one job, made by `enqueue` or from an id alone by `worker.job(id)`."""
+
+    def __init__(self, id: str, queue: Queue, load_result: Callable[[Any], R]) -> None:
+        self.id = id
+        self._queue = queue
+        self._load_result = load_result
+
+    def __repr__(self) -> str:
+        return f"Job({self.id!r})"
+
+    async def status(self) -> JobStatus:
+        """Where it stands; `unknown` where no such job is, or its record has expired."""
+        return await self._queue.status(self.id)
+
+    async def record(self) -> Fields:
+        """Its record: state, task, owner, attempt, result or error."""
+        return await self._queue.read(self.id)
+
+    async def result(self, timeout: float | None = None) -> R:
+        """Wait until it has ended, and return what the task returned.
+
+        Args:
+            timeout: Seconds to wait; for ever where None.
+
+        Raises:
+            JobFailed: It ended without a result.
+            TimeoutError: It has not ended in time; it goes on.
+        """
+        try:
+            record = await asyncio.wait_for(self._queue.wait(self.id), timeout)
+        except TimeoutError:
+            status = await self.status()
+            raise TimeoutError(f"job {self.id} is still {status} after {timeout} s; is a worker running?") from None
+        if status_of(record) is not JobStatus.COMPLETED:
+            error = record.get("error") or {"type": "Aborted", "message": "the job was aborted"}
+            raise JobFailed(self.id, **error)
+        return self._load_result(record.get("result"))
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentJob:
+    """The job that runs this code.
+
+    Attributes:
+        id: Its id, the same at every attempt.
+        attempt: 1 at the first.
+        correlation_id: The id that the enqueueing code carried.
+    """
+
+    id: str
+    attempt: int
+    correlation_id: str
+
+
+_current: ContextVar[CurrentJob | None] = ContextVar("current_job", default=None)
+
+
+def current_job() -> CurrentJob:
+    """The job that is running.
+
+    Raises:
+        RuntimeError: No job is running here; the task was called directly.
+    """
+    if (job := _current.get()) is None:
+        raise RuntimeError("no job is running here: the task was called directly, not enqueued")
+    return job

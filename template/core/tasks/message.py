@@ -1,0 +1,71 @@
+"""What travels through the queue: JSON, versioned and signed. Never pickle."""
+
+import hmac
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from core.tasks.errors import BadMessage
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One job, as it was enqueued.
+
+    Attributes:
+        id: The job's id.
+        task: The task's registered name.
+        arguments: By parameter name, as plain JSON data.
+        correlation_id: The id that the enqueueing code carried.
+        owner: The id of the user who enqueued it, or None.
+        enqueued_at: Seconds since 1970.
+    """
+
+    id: str
+    task: str
+    arguments: dict[str, Any]
+    correlation_id: str
+    owner: str | None
+    enqueued_at: float
+
+
+class Signer:
+    """Turns messages into signed bytes and back.
+
+    Args:
+        secret: Signs, and is accepted.
+        previous: Accepted as well, while messages signed with it may still be in the queue.
+    """
+
+    def __init__(self, secret: str, previous: str | None = None) -> None:
+        # A key of its own purpose, so that no other signature made with the secret is ever a valid message.
+        self._keys = [hmac.digest(key.encode(), b"groundwork.message", sha256) for key in (secret, previous) if key]
+
+    def dump(self, message: Message) -> bytes:
+        """The message as bytes: the signature in hexadecimal, a dot, the JSON."""
+        payload = to_json({"v": VERSION, **asdict(message)})
+        return hmac.digest(self._keys[0], payload, sha256).hex().encode() + b"." + payload
+
+    def load(self, body: bytes) -> Message:
+        """Read a message back.
+
+        Raises:
+            BadMessage: It is not ours, was altered, or has a form that this version does not know.
+        """
+        signature, _, payload = body.partition(b".")
+        if not any(
+            hmac.compare_digest(hmac.digest(key, payload, sha256).hex().encode(), signature) for key in self._keys
+        ):
+            raise BadMessage("its signature is not ours; was SECRET_KEY changed without SECRET_KEY_PREVIOUS?")
+        try:
+            fields = from_json(payload)
+            version = fields.pop("v")
+            if version != VERSION:
+                raise BadMessage(f"it has version {version}, and this worker reads version {VERSION}")
+            return Message(**fields)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BadMessage(f"it cannot be read: {error}") from None

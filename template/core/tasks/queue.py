@@ -1,0 +1,111 @@
+"""The producer's side: messages are signed and published, and jobs are watched."""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from core.tasks.engine import Delivery, Engine
+from core.tasks.message import Message, Signer
+from core.tasks.records import Fields, JobStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+POLL_SECONDS = 0.03
+
+
+class Queue:
+    """An engine that is running, and the key that signs for it."""
+
+    def __init__(self, engine: Engine, signer: Signer) -> None:
+        self.engine = engine
+        self.signer = signer
+        self._waiting: dict[str, list[asyncio.Future[Fields]]] = {}
+        self._poller: asyncio.Task[None] | None = None
+
+    async def publish(self, message: Message, at: float | None, priority: str, unique_id: bool) -> None:
+        """Publish a message, unless a job with its id has already ended.
+
+        Args:
+            message: What to publish.
+            at: When it is due, in seconds since 1970, or None for at once.
+            priority: One of `PRIORITIES`.
+            unique_id: The id was chosen at random, so no job can have it yet.
+        """
+        if not unique_id and (await self.status(message.id)).is_final:
+            return
+        due = at if at is not None and at > time.time() else None
+        record: Fields = {
+            "state": JobStatus.SCHEDULED if due else JobStatus.PENDING,
+            "task": message.task,
+            "owner": message.owner,
+            "correlation_id": message.correlation_id,
+            "at": due,
+        }
+        # An unfinished job with this id makes the engine ignore the message; one whose message never got into
+        # the queue, because the process ended in between, is queued now.
+        await self.engine.publish(Delivery(message.id, self.signer.dump(message), due, priority), record)
+
+    async def read(self, job_id: str) -> Fields:
+        """A job's record, empty where there is none."""
+        return (await self.engine.records.read([job_id]))[0]
+
+    async def status(self, job_id: str) -> JobStatus:
+        """Where a job stands."""
+        return status_of(await self.read(job_id))
+
+    async def wait(self, job_id: str) -> Fields:
+        """Wait until a job has ended, and return its record.
+
+        All callers of this process share one read of the queue's server at a time, however many jobs they wait for.
+        """
+        future: asyncio.Future[Fields] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(job_id, []).append(future)
+        if self._poller is None or self._poller.done():
+            self._poller = asyncio.create_task(self._poll())
+        return await future
+
+    async def close(self) -> None:
+        """Give up waiting for jobs."""
+        if self._poller:
+            self._poller.cancel()
+        self._settle(self._waiting.keys() - set(), RuntimeError("the queue was closed while waiting for a job"))
+
+    async def _poll(self) -> None:
+        while self._drop_abandoned():
+            ids = list(self._waiting)
+            try:
+                records = await self.engine.records.read(ids)
+            except Exception as error:
+                self._settle(ids, error)
+                return
+            for job_id, record in zip(ids, records, strict=True):
+                if status_of(record).is_final:
+                    self._settle([job_id], record)
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _drop_abandoned(self) -> bool:
+        """Forget callers that timed out; whether any is left."""
+        for job_id, futures in list(self._waiting.items()):
+            futures[:] = [future for future in futures if not future.done()]
+            if not futures:
+                del self._waiting[job_id]
+        return bool(self._waiting)
+
+    def _settle(self, ids: "Iterable[str]", answer: Fields | Exception) -> None:
+        for job_id in list(ids):
+            for future in self._waiting.pop(job_id, []):
+                if future.done():
+                    continue
+                if isinstance(answer, Exception):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
+
+
+def status_of(record: Fields) -> JobStatus:
+    """The status that a record tells; a scheduled job whose time has come is `pending`."""
+    status = JobStatus(record.get("state", JobStatus.UNKNOWN))
+    if status is JobStatus.SCHEDULED and (record.get("at") or 0) <= time.time():
+        return JobStatus.PENDING
+    return status

@@ -1,0 +1,51 @@
+"""The record of a job: a small set of text fields beside the queue, from which its status is read."""
+
+from enum import StrEnum
+from typing import Any, Protocol
+
+Fields = dict[str, Any]
+"""`state`, `task`, `owner`, `correlation_id`, `at`, `attempt`, `deliveries`, `result`, `error`: plain JSON data."""
+
+
+class JobStatus(StrEnum):
+    """Where a job stands."""
+
+    PENDING = "pending"
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    ABORTED = "aborted"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_final(self) -> bool:
+        return self in _FINAL
+
+
+_FINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.ABORTED})
+
+
+class Records(Protocol):
+    """Where an engine keeps the records. A job without a record is `unknown`."""
+
+    async def read(self, ids: list[str]) -> list[Fields]:
+        """The records of these jobs, in this order; an empty one where there is none."""
+        ...
+
+    async def begin(self, job_id: str) -> Fields:
+        """Mark a job `running`, count the delivery, and return its record as it then is.
+
+        A job that has ended stays as it is: the state that comes back is final, and it must not run again.
+        """
+        ...
+
+    async def write(self, job_id: str, fields: Fields, ttl: float | None) -> None:
+        """Set some fields of a record.
+
+        Args:
+            job_id: Which job.
+            fields: What to set.
+            ttl: Seconds until the record goes, or None while the job is not over.
+        """
+        ...

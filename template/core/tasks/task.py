@@ -1,0 +1,187 @@
+"""A task: a function that can be called here and now, or enqueued as a job."""
+
+import asyncio
+import inspect
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cached_property, update_wrapper
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from uuid import uuid4
+
+from core.context import TaskContext
+from core.tasks.arguments import Arguments
+from core.tasks.engine import PRIORITIES
+from core.tasks.errors import InvalidArguments
+from core.tasks.job import Job
+from core.tasks.message import Message
+from core.tasks.queue import Queue
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_JOB_ID = re.compile(r"[\w.:@-]{1,200}", re.ASCII)
+
+
+class QueueHolder(Protocol):
+    """What a task needs of its worker: the queue that is open now."""
+
+    @property
+    def queue(self) -> Queue: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """How a task's jobs are run. What is None comes from the settings (`TASK_...`).
+
+    Attributes:
+        max_retries: How often a failed job is tried again.
+        retry_delay: Seconds before the first retry, at most; doubled at each further one.
+        retry_max_delay: Seconds that this doubling does not exceed.
+        timeout: Seconds that one attempt may take.
+        priority: `low`, `normal` or `high`.
+    """
+
+    max_retries: int | None = None
+    retry_delay: float = 10
+    retry_max_delay: float = 3600
+    timeout: float | None = None
+    priority: str = "normal"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How one job is enqueued."""
+
+    at: float | None = None
+    priority: str | None = None
+    job_id: str | None = None
+
+
+class Task(Generic[P, R]):
+    """A registered function. Calling it runs it directly; `enqueue` makes a job of it."""
+
+    def __init__(self, name: str, function: Callable[P, Any], options: TaskOptions, holder: QueueHolder) -> None:
+        _check_priority(name, options.priority)
+        self.name = name
+        self.function = function
+        self.options = options
+        self._holder = holder
+        update_wrapper(self, function)
+
+    def __repr__(self) -> str:
+        return f"Task({self.name!r})"
+
+    @cached_property
+    def arguments(self) -> Arguments:
+        """The function's parameters; built at first use, when every annotation can be resolved."""
+        return Arguments(self.name, self.function)
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here and now; a plain function runs in a thread."""
+        if inspect.iscoroutinefunction(self.function):
+            return cast(R, await self.function(*args, **kwargs))
+        return cast(R, await asyncio.to_thread(self.function, *args, **kwargs))
+
+    @overload
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+
+    @overload
+    async def enqueue(self, *args: Any, scheduled_at: datetime, **kwargs: Any) -> Job[R]: ...
+
+    async def enqueue(self, *args: Any, **kwargs: Any) -> Job[R]:
+        """Queue a job that calls the function with these arguments.
+
+        Args:
+            *args: Checked against the function's annotations, as are the keyword arguments.
+            **kwargs: Keyword arguments; `scheduled_at` is no argument, but short for `using(run_at=...)`.
+
+        Raises:
+            InvalidArguments: An argument does not fit; the message names the parameter.
+            QueueUnavailable: The queue's server cannot be reached; nothing was enqueued.
+        """
+        return await self.using(run_at=kwargs.pop("scheduled_at", None)).enqueue(*args, **kwargs)
+
+    def using(
+        self,
+        *,
+        run_at: datetime | None = None,
+        delay: float | timedelta | None = None,
+        priority: str | None = None,
+        job_id: str | None = None,
+    ) -> "BoundTask[P, R]":
+        """Say how the next job is to be enqueued.
+
+        Args:
+            run_at: When to run it; a naive time is local, as Python takes it.
+            delay: How long to wait before it runs, in seconds where it is a number.
+            priority: `low`, `normal` or `high`, instead of the task's own.
+            job_id: A name of your own: a job of this id runs once, for as long as its record lives.
+
+        Raises:
+            InvalidArguments: Both `run_at` and `delay`, an unknown priority, or a `job_id` with other characters
+                than letters, digits and `_.:@-`.
+        """
+        return BoundTask(self, Call()).using(run_at=run_at, delay=delay, priority=priority, job_id=job_id)
+
+    async def publish(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job[R]:
+        """What `enqueue` does in the end."""
+        queue = self._holder.queue
+        with TaskContext.use() as correlation_id:
+            message = Message(
+                id=call.job_id or uuid4().hex,
+                task=self.name,
+                arguments=self.arguments.dump(args, kwargs),
+                correlation_id=correlation_id,
+                owner=TaskContext.get_actor(),
+                enqueued_at=time.time(),
+            )
+        priority = call.priority or self.options.priority
+        await queue.publish(message, call.at, priority, unique_id=call.job_id is None)
+        return Job(message.id, queue, self.arguments.load_result)
+
+
+class BoundTask(Generic[P, R]):
+    """A task together with how its next job is enqueued; made by `Task.using`."""
+
+    def __init__(self, task: Task[P, R], call: Call) -> None:
+        self._task = task
+        self._call = call
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """As `Task.enqueue`."""
+        return await self._task.publish(self._call, args, kwargs)
+
+    def using(
+        self,
+        *,
+        run_at: datetime | None = None,
+        delay: float | timedelta | None = None,
+        priority: str | None = None,
+        job_id: str | None = None,
+    ) -> "BoundTask[P, R]":
+        """As `Task.using`; what is given here is added to what was given before."""
+        name = self._task.name
+        if run_at is not None and delay is not None:
+            raise InvalidArguments(f"task {name}: give run_at or delay, not both")
+        if job_id is not None and not _JOB_ID.fullmatch(job_id):
+            raise InvalidArguments(f"task {name}: job_id takes up to 200 letters, digits and _.:@-, not {job_id!r}")
+        if priority is not None:
+            _check_priority(name, priority)
+        if run_at is not None and not isinstance(run_at, datetime):
+            raise InvalidArguments(f"task {name}: run_at and scheduled_at take a datetime, not {run_at!r}")
+        at = self._call.at
+        if run_at is not None:
+            at = run_at.timestamp()
+        elif delay is not None:
+            seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+            at = time.time() + seconds
+        call = replace(self._call, at=at, priority=priority or self._call.priority, job_id=job_id or self._call.job_id)
+        return BoundTask(self._task, call)
+
+
+def _check_priority(task: str, priority: str) -> None:
+    if priority not in PRIORITIES:
+        raise InvalidArguments(f"task {task}: priority is one of {', '.join(PRIORITIES)}, not {priority!r}")

@@ -1,0 +1,201 @@
+"""The registry of tasks, and what a process does with it: enqueue jobs, or run them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from types import SimpleNamespace
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
+
+import httpx
+
+from core.config import Settings
+from core.context import TaskContext
+from core.tasks.engines import build_engine
+from core.tasks.errors import InvalidTask
+from core.tasks.execute import Executor
+from core.tasks.job import Job
+from core.tasks.message import Signer
+from core.tasks.queue import Queue
+from core.tasks.task import Task, TaskOptions
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class WorkerContext(SimpleNamespace):
+    """What the worker opened for its tasks: `http_client`, and what its lifespans add."""
+
+    http_client: httpx.AsyncClient
+
+
+class TaskDecorator(Protocol):
+    """The type of `worker.task(...)`: takes a function, returns its task."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+Lifespan = Callable[[WorkerContext], AbstractAsyncContextManager[None]]
+
+
+class Worker:
+    """A registry of tasks. `app/tasks/worker.py` imports the modules that register theirs here."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, Task[..., Any]] = {}
+        self._lifespans: list[Lifespan] = []
+        self._queue: Queue | None = None
+        self._executor: Executor | None = None
+        self._context: WorkerContext | None = None
+
+    @property
+    def queue(self) -> Queue:
+        """The open queue.
+
+        Raises:
+            RuntimeError: No service is running in this process.
+        """
+        if self._queue is None:
+            raise RuntimeError("no queue is open: enqueue inside a running service (tests: use the fixture `db`)")
+        return self._queue
+
+    @property
+    def context(self) -> WorkerContext:
+        """What tasks share: `worker.context.http_client`, and what the lifespans opened.
+
+        Raises:
+            RuntimeError: No service is running in this process.
+        """
+        if self._context is None:
+            raise RuntimeError("no worker context: run the task inside a service (tests: use the fixture `db`)")
+        return self._context
+
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+    @overload
+    def task(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        max_retries: int | None = None,
+        retry_delay: float = 10,
+        retry_max_delay: float = 3600,
+        timeout: float | None = None,
+        priority: str = "normal",
+    ) -> TaskDecorator: ...
+
+    def task(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        max_retries: int | None = None,
+        retry_delay: float = 10,
+        retry_max_delay: float = 3600,
+        timeout: float | None = None,
+        priority: str = "normal",
+    ) -> Any:
+        """Register a function as a task, bare (`@worker.task`) or with options.
+
+        Args:
+            function: A coroutine function, or a plain one, which runs in a thread.
+            name: What its jobs are called in the queue; the function's name where None.
+            max_retries: How often a failed job is tried again; the setting `TASK_MAX_RETRIES` where None.
+            retry_delay: Seconds before the first retry, at most; doubled at each further one.
+            retry_max_delay: Seconds that this doubling does not exceed.
+            timeout: Seconds that one attempt may take; the setting `TASK_TIMEOUT` where None.
+            priority: `low`, `normal` or `high`.
+
+        Raises:
+            InvalidTask: Another function has this name.
+        """
+        options = TaskOptions(max_retries, retry_delay, retry_max_delay, timeout, priority)
+
+        def register(function: Callable[..., Any]) -> Task[..., Any]:
+            chosen = name or function.__name__
+            if chosen in self.tasks:
+                raise InvalidTask(f"two tasks are named {chosen}; give one of them another name")
+            task: Task[..., Any] = Task(chosen, function, options, self)
+            self.tasks[chosen] = task
+            return task
+
+        return register(function) if function else register
+
+    def lifespan(self, open_resources: Lifespan) -> Lifespan:
+        """Register an async context manager that takes the context and sets what tasks shall find there."""
+        self._lifespans.append(open_resources)
+        return open_resources
+
+    def job(self, job_id: str) -> Job[Any]:
+        """A handle from an id alone; the result is plain JSON data."""
+        return Job(job_id, self.queue, lambda value: value)
+
+    @asynccontextmanager
+    async def open(self, settings: Settings) -> AsyncIterator[None]:
+        """Make `enqueue` and `context` usable for the length of a block.
+
+        An engine that lives in this process runs its jobs here too.
+        """
+        for task in self.tasks.values():
+            task.arguments  # noqa: B018  # an annotation that cannot travel is reported at the start
+        secret, previous = settings.secret_key, settings.secret_key_previous
+        signer = Signer(secret.get_secret_value(), previous.get_secret_value() if previous else None)
+        engine = build_engine(settings)
+        queue = Queue(engine, signer)
+        async with AsyncExitStack() as stack:
+            client = httpx.AsyncClient(event_hooks={"request": [_send_correlation_id]})
+            context = WorkerContext(http_client=await stack.enter_async_context(client))
+            for open_resources in self._lifespans:
+                await stack.enter_async_context(open_resources(context))
+            await engine.start()
+            stack.push_async_callback(engine.stop)
+            stack.push_async_callback(queue.close)
+            self._queue, self._context = queue, context
+            self._executor = Executor(
+                queue,
+                self.tasks,
+                max_retries=settings.task_max_retries,
+                timeout=settings.task_timeout,
+                record_ttl=settings.task_record_ttl,
+            )
+            try:
+                if engine.in_process:
+                    await stack.enter_async_context(self._consuming())
+                yield
+            finally:
+                await stack.aclose()
+                self._queue = self._context = self._executor = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run jobs until `stop` is set; inside `open`."""
+        if self._executor is None:
+            raise RuntimeError("open the worker before running it")
+        await self.queue.engine.consume(self._executor.execute, stop)
+
+    @asynccontextmanager
+    async def _consuming(self) -> AsyncIterator[None]:
+        stop = asyncio.Event()
+        consumer = asyncio.create_task(self.run(stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            await consumer
+
+
+async def _send_correlation_id(request: httpx.Request) -> None:
+    if correlation_id := TaskContext.get_correlation_id():
+        request.headers.setdefault("X-Request-ID", correlation_id)
+
+
+worker = Worker()
+"""The registry of this service."""

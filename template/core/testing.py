@@ -1,0 +1,162 @@
+"""A pytest plugin: the service on real servers, with a database of its own for each test.
+
+Fixtures: `db`, `user`, `client`, `mailbox`, `running_worker`. With `db` alone jobs run in the test's own process;
+`running_worker` starts a real worker process on a real queue. What `MONGODB_URL`, `REDIS_URL` or `SMTP_URL` name in
+the environment is used; otherwise servers are started for the run and removed after it.
+"""
+
+import mailbox as mailboxes
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from pymongo.asynchronous.database import AsyncDatabase
+
+from core.config import Settings, get_settings
+from core.dev.servers import MAIL, MAILDIR, free_port, needed_servers, start_server
+from core.models import UserModel
+from core.service import load_service
+from core.services.accounts import register
+from core.tasks.engines import DEFAULT
+from core.web import create_app
+
+WORKER_STOP_SECONDS = 30
+PASSWORD = "correct horse battery staple"
+"""The password of the fixture `user`."""
+
+
+class Mailbox:
+    """What the SMTP server received since the test began."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @property
+    def messages(self) -> list[EmailMessage]:
+        """The received messages, the oldest first."""
+        maildir = mailboxes.Maildir(self._folder, create=True)
+        # A key begins with the time of arrival.
+        received = (maildir.get_bytes(key) for key in sorted(maildir.keys()))
+        return [message_from_bytes(content, policy=policy.default) for content in received]
+
+    def clear(self) -> None:
+        """Forget them."""
+        mailboxes.Maildir(self._folder, create=True).clear()
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The servers of a test run: the settings that name them, and where mail arrives."""
+
+    environment: dict[str, str]
+    mail: Path
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Real servers for this run."""
+    folder = Path(tempfile.mkdtemp(prefix="test-servers-"))
+    environment = {}
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        for server in needed_servers():
+            if url := os.environ.get(server.setting):
+                environment[server.setting] = url
+                continue
+            port = free_port()
+            process = start_server(server, folder / server.name, port)
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+            environment[server.setting] = server.url(port)
+        yield Servers(environment, folder / MAIL.name / MAILDIR)
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest, servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """The settings of this test, which its worker process gets too: a database and a queue of its own."""
+    name = f"test-{secrets.token_hex(6)}"
+    with_worker = "running_worker" in request.fixturenames
+    environment = {
+        **servers.environment,
+        "ENVIRONMENT": "test",
+        "SECRET_KEY": secrets.token_hex(32),
+        "MONGODB_DATABASE": name,
+        "QUEUE_NAME": name,
+        "TASK_ENGINE": DEFAULT if with_worker else "local",
+        "TASK_GRACE_PERIOD": "5",
+    }
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    get_settings.cache_clear()
+    yield get_settings()
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[FastAPI]:
+    """The application, with its lifespan."""
+    app = create_app(load_service(settings), settings)
+    async with app.router.lifespan_context(app):
+        database = app.state.database
+        yield app
+        await database.client.drop_database(database.name)
+
+
+@pytest.fixture
+async def db(app: FastAPI) -> AsyncDatabase[dict[str, Any]]:
+    """A fresh database, with the documents on it; the queue is open."""
+    database = app.state.database
+    return cast("AsyncDatabase[dict[str, Any]]", database.client[database.name])
+
+
+@pytest.fixture
+async def user(db: AsyncDatabase[dict[str, Any]]) -> UserModel:
+    """A saved user, whose password is `core.testing.PASSWORD`."""
+    return await register("ada@example.com", PASSWORD, "Ada Lovelace")
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of the application; it keeps cookies, and gets a 500 as a response."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+@pytest.fixture
+def mailbox(servers: Servers) -> Mailbox:
+    """What SMTP really received since the test began."""
+    mailbox = Mailbox(servers.mail)
+    mailbox.clear()
+    return mailbox
+
+
+@pytest.fixture
+async def running_worker(app: FastAPI) -> AsyncIterator["subprocess.Popen[bytes] | None"]:
+    """A real worker process on this test's queue; None where the job queue is off and jobs run in this process."""
+    if DEFAULT == "local":
+        yield None
+        return
+    process = subprocess.Popen([sys.executable, "-m", "core", "worker"])
+    try:
+        yield process
+        assert process.poll() is None, f"the worker ended by itself with status {process.returncode}"
+    finally:
+        process.terminate()
+        try:
+            process.wait(WORKER_STOP_SECONDS)
+        finally:
+            process.kill()

@@ -1,0 +1,372 @@
+"""The contract: what every engine of this service must do, each on its real server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+
+from core.config import Settings
+from core.context import TaskContext
+from core.tasks import (
+    InvalidArguments,
+    InvalidTask,
+    JobFailed,
+    JobStatus,
+    PermanentError,
+    TransientError,
+    Worker,
+    current_job,
+)
+from core.tasks.engine import Delivery
+from core.tasks.engines import AVAILABLE
+
+WAIT = 10
+
+
+@pytest.fixture(params=AVAILABLE)
+def engine_settings(request, settings: Settings) -> Settings:
+    return settings.model_copy(update={"task_engine": request.param})
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker()
+
+
+@asynccontextmanager
+async def running(worker: Worker, settings: Settings) -> AsyncIterator[Worker]:
+    """The worker, open and running its jobs in this process."""
+    async with worker.open(settings):
+        if worker.queue.engine.in_process:
+            yield worker
+            return
+        stop = asyncio.Event()
+        consumer = asyncio.create_task(worker.run(stop))
+        try:
+            yield worker
+        finally:
+            stop.set()
+            await consumer
+
+
+@pytest.fixture
+async def run(worker: Worker, engine_settings: Settings) -> Callable[[], object]:
+    return lambda: running(worker, engine_settings)
+
+
+async def test_a_job_runs_and_returns_its_value(worker, run):
+    @worker.task
+    async def add(left: int, right: int = 2) -> int:
+        return left + right
+
+    async with run():
+        job = await add.enqueue(40)
+        assert await job.result(WAIT) == 42
+        assert await job.status() is JobStatus.COMPLETED
+        assert await worker.job(job.id).result(WAIT) == 42
+
+
+async def test_arguments_and_results_come_back_as_themselves(worker, run):
+    seen = []
+
+    @worker.task
+    async def echo(when: datetime, id: UUID, price: Decimal, names: list[str] | None = None) -> datetime:
+        seen.append((when, id, price, names))
+        return when
+
+    when, id = datetime(2027, 1, 1, 12, tzinfo=UTC), UUID(int=7)
+    async with run():
+        job = await echo.enqueue(when, id=id, price=Decimal("1.10"))
+        assert await job.result(WAIT) == when
+    assert seen == [(when, id, Decimal("1.10"), None)]
+
+
+async def test_a_plain_function_runs_in_a_thread(worker, run):
+    @worker.task
+    def blocking(text: str) -> str:
+        with pytest.raises(RuntimeError):
+            asyncio.get_running_loop()
+        return text.upper()
+
+    async with run():
+        assert await (await blocking.enqueue("ok")).result(WAIT) == "OK"
+
+
+async def test_wrong_arguments_fail_at_once_and_name_the_parameter(worker, run):
+    @worker.task
+    async def greet(name: str, times: int) -> None: ...
+
+    async with run():
+        with pytest.raises(InvalidArguments, match="greet: parameter times: .*integer"):
+            await greet.enqueue("Ada", "often")
+        with pytest.raises(InvalidArguments, match="greet: missing a required argument: 'times'"):
+            await greet.enqueue("Ada")
+        with pytest.raises(InvalidArguments, match="greet: got an unexpected keyword argument 'loud'"):
+            await greet.enqueue("Ada", 1, loud=True)
+
+
+async def test_a_failed_attempt_is_tried_again(worker, run):
+    attempts = []
+
+    @worker.task(max_retries=2, retry_delay=0.01)
+    async def flaky() -> str:
+        attempts.append((current_job().attempt, current_job().id))
+        if len(attempts) < 3:
+            raise TransientError("not yet")
+        return "done"
+
+    async with run():
+        job = await flaky.enqueue()
+        assert await job.result(WAIT) == "done"
+    assert attempts == [(1, job.id), (2, job.id), (3, job.id)]
+
+
+async def test_when_retries_are_used_up_the_original_error_is_told(worker, run):
+    @worker.task(max_retries=1, retry_delay=0.01)
+    async def broken() -> None:
+        raise ValueError("the disk is full")
+
+    async with run():
+        job = await broken.enqueue()
+        with pytest.raises(JobFailed) as failure:
+            await job.result(WAIT)
+        assert await job.status() is JobStatus.FAILED
+    assert (failure.value.type, failure.value.message) == ("ValueError", "the disk is full")
+    assert "raise ValueError" in failure.value.traceback
+
+
+async def test_a_permanent_error_is_not_tried_again(worker, run):
+    calls = []
+
+    @worker.task(max_retries=5)
+    async def hopeless() -> None:
+        calls.append(1)
+        raise PermanentError("no such order")
+
+    async with run():
+        with pytest.raises(JobFailed, match="PermanentError: no such order"):
+            await (await hopeless.enqueue()).result(WAIT)
+    assert calls == [1]
+
+
+async def test_a_timeout_ends_the_attempt(worker, run):
+    @worker.task(max_retries=0, timeout=0.05)
+    async def slow() -> None:
+        await asyncio.sleep(60)
+
+    async with run():
+        with pytest.raises(JobFailed, match="TimeoutError"):
+            await (await slow.enqueue()).result(WAIT)
+
+
+async def test_a_result_that_is_not_json_fails_the_job_and_not_the_worker(worker, run):
+    @worker.task
+    async def odd() -> object:
+        return object()
+
+    @worker.task
+    async def fine() -> int:
+        return 1
+
+    async with run():
+        with pytest.raises(JobFailed, match="cannot be kept as JSON"):
+            await (await odd.enqueue()).result(WAIT)
+        assert await (await fine.enqueue()).result(WAIT) == 1
+
+
+async def test_a_delayed_job_waits(worker, run):
+    @worker.task
+    async def later() -> float:
+        return datetime.now(UTC).timestamp()
+
+    async with run():
+        due = datetime.now(UTC) + timedelta(seconds=0.6)
+        jobs = [await later.enqueue(scheduled_at=due), await later.using(delay=0.6).enqueue()]
+        assert [await job.status() for job in jobs] == [JobStatus.SCHEDULED] * 2
+        assert (await worker.queue.engine.stats()).delayed == 2
+        for job in jobs:
+            assert await job.result(WAIT) >= due.timestamp() - 0.01
+
+
+async def test_an_id_of_ones_own_runs_once_also_after_it_ended(worker, run):
+    calls = []
+
+    @worker.task
+    async def once(value: int) -> int:
+        calls.append(value)
+        return value
+
+    async with run():
+        first = await once.using(job_id="invoice:7").enqueue(1)
+        second = await once.using(job_id="invoice:7").enqueue(2)
+        assert first.id == second.id == "invoice:7"
+        assert await first.result(WAIT) == 1
+        third = await once.using(job_id="invoice:7").enqueue(3)
+        assert await third.result(WAIT) == 1
+        await asyncio.sleep(0.1)
+    assert calls == [1]
+
+
+async def test_high_priority_goes_first(worker, run, engine_settings):
+    order = []
+
+    @worker.task
+    async def note(name: str) -> None:
+        order.append(name)
+
+    engine_settings.task_concurrency = 1
+    async with worker.open(engine_settings):
+        # Enqueued together, before a worker takes the first one.
+        priorities = ("low", "normal", "high")
+        jobs = await asyncio.gather(*(note.using(priority=priority).enqueue(priority) for priority in priorities))
+        stop = asyncio.Event()
+        consumer = None if worker.queue.engine.in_process else asyncio.create_task(worker.run(stop))
+        await asyncio.gather(*(job.result(WAIT) for job in jobs))
+        stop.set()
+        if consumer:
+            await consumer
+    assert order == ["high", "normal", "low"]
+
+
+async def test_correlation_id_and_owner_reach_the_job_and_its_children(worker, run):
+    seen = []
+
+    @worker.task
+    async def child() -> None:
+        seen.append((TaskContext.get_correlation_id(), TaskContext.get_actor()))
+
+    @worker.task
+    async def parent() -> str:
+        return (await child.enqueue()).id
+
+    async with run():
+        with TaskContext.use("request-1", actor="user-1"):
+            job = await parent.enqueue()
+        child_id = await job.result(WAIT)
+        await worker.job(child_id).result(WAIT)
+        assert (await worker.job(child_id).record())["owner"] == "user-1"
+    assert seen == [("request-1", "user-1")]
+    assert TaskContext.get_correlation_id() is None
+
+
+async def test_a_task_that_is_not_registered_is_reported_by_name(worker, run):
+    producer = Worker()
+
+    @producer.task
+    async def forgotten() -> None: ...
+
+    async with run():
+        forgotten._holder = worker  # enqueued by a process that knows the task, run by one that does not
+        with pytest.raises(JobFailed, match="no task named forgotten is registered"):
+            await (await forgotten.enqueue()).result(WAIT)
+
+
+async def test_a_forged_message_is_refused(worker, run):
+    ran = []
+
+    @worker.task
+    async def harmless(value: int) -> None:
+        ran.append(value)
+
+    async with run():
+        engine = worker.queue.engine
+        genuine = await harmless.enqueue(1)
+        await genuine.result(WAIT)
+        for number, body in enumerate([b"", b"{}", b"00.{}", "ü.ü".encode(), b"a" * 70_000]):
+            await engine.publish(Delivery(f"forged-{number}", body), {"state": "pending"})
+            with pytest.raises(JobFailed, match="signature is not ours"):
+                await worker.job(f"forged-{number}").result(WAIT)
+    assert ran == [1]
+
+
+async def test_many_waiters_are_all_answered(worker, run):
+    @worker.task
+    async def number(value: int) -> int:
+        return value
+
+    async with run():
+        jobs = await asyncio.gather(*(number.enqueue(value) for value in range(200)))
+        assert await asyncio.gather(*(job.result(WAIT) for job in jobs)) == list(range(200))
+
+
+async def test_waiting_for_nothing_ends_in_time(worker, run):
+    async with run():
+        with pytest.raises(TimeoutError, match="still unknown"):
+            await worker.job("nobody").result(0.1)
+        assert await worker.job("nobody").status() is JobStatus.UNKNOWN
+
+
+async def test_a_running_job_is_finished_when_the_worker_stops(worker, run):
+    started = asyncio.Event()
+    finished = []
+
+    @worker.task
+    async def steady() -> None:
+        started.set()
+        await asyncio.sleep(0.3)
+        finished.append(1)
+
+    async with run():
+        await steady.enqueue()
+        await asyncio.wait_for(started.wait(), WAIT)
+    assert finished == [1]
+
+
+async def test_tasks_share_what_the_lifespan_opened(worker, run):
+    events = []
+
+    @worker.lifespan
+    @asynccontextmanager
+    async def open_search(context) -> AsyncIterator[None]:
+        context.search = "open"
+        yield
+        events.append("closed")
+
+    @worker.task
+    async def search() -> str:
+        assert worker.context.http_client is not None
+        return worker.context.search
+
+    async with run():
+        assert await (await search.enqueue()).result(WAIT) == "open"
+        assert await search() == "open"
+    assert events == ["closed"]
+    with pytest.raises(RuntimeError, match="no worker context"):
+        _ = worker.context
+
+
+async def test_what_cannot_be_a_task_is_refused_at_the_start(worker, engine_settings):
+    @worker.task
+    async def fine() -> None: ...
+
+    with pytest.raises(InvalidTask, match="two tasks are named fine"):
+        worker.task(name="fine")(fine.function)
+
+    @worker.task
+    async def anything(*values: int) -> None: ...
+
+    with pytest.raises(InvalidTask, match="name each parameter"):
+        async with worker.open(engine_settings):
+            pass
+
+
+async def test_bad_options_are_refused(worker, run):
+    @worker.task
+    async def plain() -> None: ...
+
+    refused: list[Callable[[], Awaitable[object]]] = [
+        lambda: plain.using(priority="urgent").enqueue(),
+        lambda: plain.using(job_id="a b").enqueue(),
+        lambda: plain.using(delay=1, run_at=datetime.now()).enqueue(),
+        lambda: plain.enqueue(scheduled_at="tomorrow"),
+    ]
+    async with run():
+        for attempt in refused:
+            with pytest.raises(InvalidArguments, match="task plain: "):
+                await attempt()
+    with pytest.raises(InvalidArguments, match="priority is one of low, normal, high"):
+        worker.task(name="other", priority="urgent")(plain.function)

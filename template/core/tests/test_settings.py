@@ -1,0 +1,79 @@
+"""A missing or wrong setting ends each process at once, with one line that names it."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.tasks.engines import DEFAULT
+
+ROOT = Path.cwd()
+GOOD = {
+    "SECRET_KEY": "x" * 32,
+    "MONGODB_URL": "mongodb://127.0.0.1:1",
+    "REDIS_URL": "redis://127.0.0.1:1",
+}
+
+
+def run(folder: Path, *arguments: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
+    """`python -m core ...` in a folder without a .env, with these settings only."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    settings = {name: value for name, value in {**GOOD, **environment}.items() if value is not None}
+    return subprocess.run(
+        [sys.executable, "-m", "core", *arguments],
+        cwd=folder,
+        env={**inherited, "PYTHONPATH": str(ROOT), **settings},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "said"),
+    [
+        ("web", {"SECRET_KEY": None, "MONGODB_URL": None}, "SECRET_KEY is missing; MONGODB_URL is missing"),
+        ("worker", {"MONGODB_URL": "localhost"}, "MONGODB_URL: "),
+        ("web", {"SECRET_KEY": "short"}, "SECRET_KEY: "),
+        ("worker", {"PORT": "many"}, "PORT: "),
+        ("web", {"TASK_ENGINE": "rabbit"}, f"TASK_ENGINE is one of {'local' if DEFAULT == 'local' else 'local, '}"),
+        ("web", {"SERVICE": "app.nowhere:service"}, "SERVICE=app.nowhere:service cannot be loaded: "),
+        (
+            "web",
+            {"ENVIRONMENT": "production", "SECRET_KEY": "development-only-secret-key-change-me"},
+            "SECRET_KEY is a development secret; production needs one of its own",
+        ),
+        pytest.param(
+            "worker",
+            {"REDIS_URL": None},
+            "REDIS_URL is missing: the job queue needs it",
+            marks=pytest.mark.skipif(DEFAULT == "local", reason="the job queue is off"),
+        ),
+    ],
+)
+def test_the_setting_is_named(tmp_path, command, environment, said):
+    done = run(tmp_path, command, **environment)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: settings: ")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_wrong_value_is_not_repeated(tmp_path):
+    assert "hunter2" not in run(tmp_path, "web", MONGODB_URL="http://me:hunter2@host").stderr
+
+
+def test_setup_writes_a_fresh_secret_once(tmp_path):
+    (tmp_path / ".env.example").write_text((ROOT / ".env.example").read_text())
+    assert "wrote .env" in run(tmp_path, "setup").stdout
+    first = (tmp_path / ".env").read_text()
+    assert "development-only" not in first
+    assert first.count("SECRET_KEY=") == 1
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+
+    assert "left as it is" in run(tmp_path, "setup").stdout
+    assert (tmp_path / ".env").read_text() == first

@@ -1,0 +1,98 @@
+"""The web process: health, jobs, errors, correlation ids."""
+
+import pytest
+from fastapi import FastAPI
+
+from core.context import TaskContext
+from core.services.accounts import register
+from core.services.sessions import find_user, start_session
+from core.tasks import Worker
+from core.testing import PASSWORD
+from core.web.auth import COOKIE
+
+
+@pytest.fixture
+async def worker(app):
+    from core.service import load_service
+    from core.config import get_settings
+
+    worker: Worker = load_service(get_settings()).worker
+
+    async def answer(value: int) -> int:
+        if value < 0:
+            raise ValueError("negative")
+        return value
+
+    worker.task(name="test-answer", max_retries=0)(answer)
+    yield worker
+    del worker.tasks["test-answer"]
+
+
+async def enqueue(worker: Worker, value: int, owner: str | None):
+    with TaskContext.use(actor=owner):
+        return await worker.tasks["test-answer"].enqueue(value)
+
+
+async def test_health(client):
+    assert (await client.get("/health/live")).json() == {"status": "ok"}
+    response = await client.get("/health/ready")
+    assert response.status_code == 200
+    assert response.json() == {"status": "ok", "checks": {"database": "ok", "queue": "ok"}}
+
+
+async def test_a_job_is_shown_to_its_owner_only(client, user, worker):
+    job = await enqueue(worker, 7, str(user.id))
+    await job.result(10)
+    url = f"/jobs/{job.id}"
+    assert (await client.get(url)).status_code == 401
+
+    client.cookies.set(COOKIE, await start_session(user))
+    response = await client.get(url)
+    assert response.json() == {
+        "id": job.id, "task": "test-answer", "status": "completed", "attempt": 1, "result": 7, "error": None
+    }  # fmt: skip
+
+    stranger = await register("stranger@example.com", PASSWORD, "Stranger")
+    client.cookies.set(COOKIE, await start_session(stranger))
+    not_theirs, nobodys = await client.get(url), await client.get("/jobs/nothing")
+    assert not_theirs.status_code == nobodys.status_code == 404
+    assert not_theirs.json() == nobodys.json()
+
+
+async def test_a_failed_job_shows_no_traceback(client, user, worker):
+    job = await enqueue(worker, -1, str(user.id))
+    client.cookies.set(COOKIE, await start_session(user))
+    while (response := await client.get(f"/jobs/{job.id}")).json()["status"] != "failed":
+        pass
+    assert response.json()["error"] == {"type": "ValueError", "message": "negative"}
+    assert "Traceback" not in response.text
+
+
+async def test_a_session_ends(user, monkeypatch):
+    from core.config import get_settings
+
+    monkeypatch.setattr(get_settings(), "session_lifetime", -1)
+    assert await find_user(await start_session(user)) is None
+    assert await find_user("made up") is None
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"), [("abc-1", True), ("a" * 129, False), ("a b", False), ("a%0a", False), (None, False)]
+)
+async def test_correlation_ids(client, sent, kept):
+    response = await client.get("/health/live", headers={"X-Request-ID": sent} if sent else {})
+    (id,) = response.headers.get_list("x-request-id")
+    assert (id == sent) is kept
+    assert id
+
+
+async def test_an_error_nobody_expected_tells_its_id_and_nothing_else(app: FastAPI, client):
+    @app.get("/test-broken")
+    async def broken() -> None:
+        raise RuntimeError("secret detail")
+
+    response = await client.get("/test-broken", headers={"X-Request-ID": "broken-1"})
+    assert response.status_code == 500
+    assert response.json()["correlation_id"] == "broken-1"
+    assert response.headers["x-request-id"] == "broken-1"
+    assert "secret detail" not in response.text

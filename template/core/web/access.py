@@ -1,0 +1,35 @@
+"""One log line for each request."""
+
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from core.logging import get_logger
+
+logger = get_logger(__name__)
+
+
+class AccessLogMiddleware:
+    """Logs method, path, status and duration, also of requests that fail."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 500
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_note)
+        finally:
+            seconds = round(time.perf_counter() - started, 4)
+            logger.info("request", method=scope["method"], path=scope["path"], status=status, seconds=seconds)

@@ -1,0 +1,127 @@
+"""`just dev` as one runs it: real servers, reload, and nothing left behind."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from core.dev.servers import free_port, is_listening
+from core.tasks.engines import DEFAULT
+
+ROOT = Path.cwd()
+SECONDS = 30
+
+
+class Dev:
+    """A running `python -m core dev` in a copy of this project."""
+
+    def __init__(self, folder: Path, *arguments: str, port: int) -> None:
+        self.port = port
+        self._output = (folder / f"output-{port}.txt").open("w+")
+        named = ("MONGODB_URL", "REDIS_URL", "SMTP_URL")
+        environment = {name: value for name, value in os.environ.items() if name not in named}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "core", "dev", *arguments],
+            cwd=folder,
+            env={**environment, "PORT": str(port), "LOG_FORMAT": "json"},
+            stdout=self._output,
+            stderr=self._output,
+            start_new_session=True,
+        )
+
+    @property
+    def output(self) -> str:
+        self._output.seek(0)
+        return self._output.read()
+
+    def wait_for(self, text: str, times: int = 1) -> None:
+        deadline = time.monotonic() + SECONDS
+        while self.output.count(text) < times:
+            assert time.monotonic() < deadline, f"{text!r} is not in:\n{self.output}"
+            assert self.process.poll() is None or text in self.output, self.output
+            time.sleep(0.05)
+
+    def server_ports(self) -> list[int]:
+        return [int(port) for port in re.findall(r"://127\.0\.0\.1:(\d+)", self.output)]
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    for name in ("app", "core"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "tests"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / ".env").write_text(f"SECRET_KEY={'x' * 32}\n")
+    return tmp_path
+
+
+@pytest.fixture
+def dev(folder) -> Iterator[Dev]:
+    dev = Dev(folder, port=free_port())
+    yield dev
+    dev.process.kill()
+
+
+def wait_until_free(ports: list[int]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while any(is_listening(port) for port in ports):
+        assert time.monotonic() < deadline, f"something still listens on one of {ports}"
+        time.sleep(0.05)
+
+
+def ready(dev: Dev) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{dev.port}/health/ready").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_it_starts_reloads_and_stops_cleanly(dev, folder):
+    dev.wait_for("web started")
+    assert ready(dev)
+    ports = dev.server_ports()
+    assert len(ports) == (3 if DEFAULT == "local" else 4)  # what runs is printed with its address
+
+    main = folder / "app" / "main.py"
+    main.write_text(main.read_text() + "\nthis is no Python\n")
+    dev.wait_for("web ended with status 1")
+    main.write_text((ROOT / "app" / "main.py").read_text())
+    dev.wait_for("web started", times=2)
+    assert ready(dev)
+
+    if DEFAULT != "local":
+        # A second terminal uses the servers of the first.
+        other = Dev(folder, "worker", port=free_port())
+        other.wait_for("worker started")
+        assert sorted(other.server_ports()) == sorted(set(ports) - {dev.port})
+        other.process.send_signal(signal.SIGINT)
+        assert other.process.wait(SECONDS) == 0
+        assert ready(dev)
+
+    dev.process.send_signal(signal.SIGINT)
+    assert dev.process.wait(SECONDS) == 0
+    wait_until_free(ports)
+
+
+def test_its_children_die_with_it_when_it_is_killed(dev):
+    dev.wait_for("web started")
+    ports = dev.server_ports()
+    assert all(is_listening(port) for port in ports)
+
+    dev.process.kill()
+    wait_until_free(ports)
+
+
+def test_a_port_that_is_taken_is_named(dev, folder):
+    dev.wait_for("web started")
+    other = Dev(folder, "web", port=dev.port)
+    assert other.process.wait(SECONDS) == 2
+    assert f"error: port {dev.port} is in use; set PORT to another one" in other.output
+    assert "Traceback" not in other.output

@@ -1,0 +1,113 @@
+"""Database and queue go down and come back, while the service stays up. On servers of this test's own."""
+
+import asyncio
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from core.config import Settings
+from core.dev.servers import MONGODB, VALKEY, Server, free_port, start_server
+from core.service import load_service
+from core.tasks.engines import DEFAULT
+from core.web import create_app
+
+FORM = {"email": "grace@example.com", "password": "a long enough password", "display_name": "Grace"}
+
+
+class Stoppable:
+    """A server that a test stops and starts again, where it was."""
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        self._server, self._folder, self.port = server, folder / server.name, free_port()
+        self.url = server.url(self.port)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = start_server(self._server, self._folder, self.port)
+
+    def kill(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+
+@pytest.fixture
+def mongodb(tmp_path) -> Iterator[Stoppable]:
+    server = Stoppable(MONGODB, tmp_path)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def valkey(tmp_path) -> Iterator[Stoppable]:
+    server = Stoppable(VALKEY, tmp_path)
+    yield server
+    server.kill()
+
+
+async def eventually(check: Callable[[], object], status: int, seconds: float = 15) -> httpx.Response:
+    """Repeat a request until it answers with this status."""
+    deadline = time.monotonic() + seconds
+    while (response := await check()).status_code != status:
+        assert time.monotonic() < deadline, response.text
+        await asyncio.sleep(0.1)
+    return response
+
+
+def client_of(app) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://test")
+
+
+async def test_the_service_starts_before_its_database_and_survives_its_loss(settings: Settings, mongodb, mailbox):
+    settings = settings.model_copy(update={"mongodb_url": mongodb.url})
+    app = create_app(load_service(settings), settings)
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        response = await client.post("/signup", json=FORM)
+        assert (response.status_code, response.json()["unavailable"]) == (503, "database")
+        assert (await client.get("/health/live")).status_code == 200
+        ready = await client.get("/health/ready")
+        assert (ready.status_code, ready.json()["checks"]) == (503, {"database": "down", "queue": "ok"})
+
+        mongodb.start()
+        await eventually(lambda: client.get("/health/ready"), 200)
+        await eventually(lambda: client.post("/signup", json=FORM), 201)
+
+        mongodb.kill()
+        assert (await client.post("/signup", json=FORM)).json()["unavailable"] == "database"
+
+        mongodb.start()
+        await eventually(lambda: client.post("/signup", json=FORM), 201)
+
+
+@pytest.mark.skipif(DEFAULT == "local", reason="without the job queue there is no queue server that could fail")
+async def test_a_signup_that_was_cut_off_is_resumed(settings: Settings, valkey, mailbox):
+    settings = settings.model_copy(update={"task_engine": DEFAULT, "redis_url": valkey.url})
+    service = load_service(settings)
+    app = create_app(service, settings)
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        response = await client.post("/signup", json=FORM)
+        assert (response.status_code, response.json()["unavailable"]) == (503, "queue")
+        assert "set-cookie" not in response.headers
+        ready = await client.get("/health/ready")
+        assert (ready.status_code, ready.json()["checks"]) == (503, {"database": "ok", "queue": "down"})
+
+        stop = asyncio.Event()
+        consumer = asyncio.create_task(service.worker.run(stop))  # it too waits for its server
+        valkey.start()
+        signed_up = await eventually(lambda: client.post("/signup", json=FORM), 201)
+        job = service.worker.job(signed_up.json()["job_id"])
+        assert (await job.result(10))["status"] == "sent"
+
+        valkey.kill()
+        other = {**FORM, "email": "ada@example.com"}
+        assert (await client.post("/signup", json=other)).status_code == 503
+        valkey.start()
+        signed_up = await eventually(lambda: client.post("/signup", json=other), 201)
+        assert (await service.worker.job(signed_up.json()["job_id"]).result(15))["status"] == "sent"
+        stop.set()
+        await consumer
+    assert [mail["To"] for mail in mailbox.messages] == ["grace@example.com", "ada@example.com"]
