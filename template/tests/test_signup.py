@@ -1,5 +1,7 @@
 """Sign-up: over HTTP, to the mail that arrives."""
 
+import asyncio
+
 FORM = {"email": "Grace@Example.com", "password": "a long enough password", "display_name": "Grace"}
 
 
@@ -10,6 +12,7 @@ async def test_signup_sends_a_welcome_mail(client, mailbox, running_worker):
 
     job = await client.get(f"/jobs/{job_id}")
     while job.json()["status"] in ("pending", "running"):
+        await asyncio.sleep(0.05)
         job = await client.get(f"/jobs/{job_id}")
 
     assert job.json()["status"] == "completed"

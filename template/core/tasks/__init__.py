@@ -12,7 +12,7 @@ from core.tasks.errors import (
     TransientError,
 )
 from core.tasks.job import CurrentJob, Job, current_job
-from core.tasks.records import JobStatus
+from core.tasks.records import JobStatus, status_of
 from core.tasks.task import Task
 from core.tasks.worker import Worker
 
@@ -29,4 +29,5 @@ __all__ = [
     "TransientError",
     "Worker",
     "current_job",
+    "status_of",
 ]

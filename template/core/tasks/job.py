@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from core.tasks.errors import JobFailed
-from core.tasks.queue import Queue, status_of
-from core.tasks.records import Fields, JobStatus
+from core.tasks.queue import Queue
+from core.tasks.records import Fields, JobStatus, status_of
 
 R = TypeVar("R")
 

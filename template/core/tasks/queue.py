@@ -2,14 +2,10 @@
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
 
 from core.tasks.engine import Delivery, Engine
 from core.tasks.message import Message, Signer
-from core.tasks.records import Fields, JobStatus
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from core.tasks.records import Fields, JobStatus, status_of
 
 POLL_SECONDS = 0.03
 
@@ -69,7 +65,7 @@ class Queue:
         """Give up waiting for jobs."""
         if self._poller:
             self._poller.cancel()
-        self._settle(self._waiting.keys() - set(), RuntimeError("the queue was closed while waiting for a job"))
+        self._settle(list(self._waiting), RuntimeError("the queue was closed while waiting for a job"))
 
     async def _poll(self) -> None:
         while self._drop_abandoned():
@@ -92,8 +88,8 @@ class Queue:
                 del self._waiting[job_id]
         return bool(self._waiting)
 
-    def _settle(self, ids: "Iterable[str]", answer: Fields | Exception) -> None:
-        for job_id in list(ids):
+    def _settle(self, ids: list[str], answer: Fields | Exception) -> None:
+        for job_id in ids:
             for future in self._waiting.pop(job_id, []):
                 if future.done():
                     continue
@@ -101,11 +97,3 @@ class Queue:
                     future.set_exception(answer)
                 else:
                     future.set_result(answer)
-
-
-def status_of(record: Fields) -> JobStatus:
-    """The status that a record tells; a scheduled job whose time has come is `pending`."""
-    status = JobStatus(record.get("state", JobStatus.UNKNOWN))
-    if status is JobStatus.SCHEDULED and (record.get("at") or 0) <= time.time():
-        return JobStatus.PENDING
-    return status

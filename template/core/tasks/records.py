@@ -1,5 +1,6 @@
 """The record of a job: a small set of text fields beside the queue, from which its status is read."""
 
+import time
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -24,6 +25,14 @@ class JobStatus(StrEnum):
 
 
 _FINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.ABORTED})
+
+
+def status_of(record: Fields) -> JobStatus:
+    """The status that a record tells; a scheduled job whose time has come is `pending`."""
+    status = JobStatus(record.get("state", JobStatus.UNKNOWN))
+    if status is JobStatus.SCHEDULED and (record.get("at") or 0) <= time.time():
+        return JobStatus.PENDING
+    return status
 
 
 class Records(Protocol):

@@ -74,15 +74,15 @@ async def test_arguments_and_results_come_back_as_themselves(worker, run):
     seen = []
 
     @worker.task
-    async def echo(when: datetime, id: UUID, price: Decimal, names: list[str] | None = None) -> datetime:
-        seen.append((when, id, price, names))
+    async def echo(when: datetime, key: UUID, price: Decimal, names: list[str] | None = None) -> datetime:
+        seen.append((when, key, price, names))
         return when
 
-    when, id = datetime(2027, 1, 1, 12, tzinfo=UTC), UUID(int=7)
+    when, key = datetime(2027, 1, 1, 12, tzinfo=UTC), UUID(int=7)
     async with run():
-        job = await echo.enqueue(when, id=id, price=Decimal("1.10"))
+        job = await echo.enqueue(when, key=key, price=Decimal("1.10"))
         assert await job.result(WAIT) == when
-    assert seen == [(when, id, Decimal("1.10"), None)]
+    assert seen == [(when, key, Decimal("1.10"), None)]
 
 
 async def test_a_plain_function_runs_in_a_thread(worker, run):
@@ -101,7 +101,7 @@ async def test_wrong_arguments_fail_at_once_and_name_the_parameter(worker, run):
     async def greet(name: str, times: int) -> None: ...
 
     async with run():
-        with pytest.raises(InvalidArguments, match="greet: parameter times: .*integer"):
+        with pytest.raises(InvalidArguments, match=r"greet: parameter times: .*integer"):
             await greet.enqueue("Ada", "often")
         with pytest.raises(InvalidArguments, match="greet: missing a required argument: 'times'"):
             await greet.enqueue("Ada")

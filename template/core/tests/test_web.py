@@ -13,8 +13,8 @@ from core.web.auth import COOKIE
 
 @pytest.fixture
 async def worker(app):
-    from core.service import load_service
     from core.config import get_settings
+    from core.service import load_service
 
     worker: Worker = load_service(get_settings()).worker
 
@@ -81,9 +81,9 @@ async def test_a_session_ends(user, monkeypatch):
 )
 async def test_correlation_ids(client, sent, kept):
     response = await client.get("/health/live", headers={"X-Request-ID": sent} if sent else {})
-    (id,) = response.headers.get_list("x-request-id")
-    assert (id == sent) is kept
-    assert id
+    (received,) = response.headers.get_list("x-request-id")
+    assert (received == sent) is kept
+    assert received
 
 
 async def test_an_error_nobody_expected_tells_its_id_and_nothing_else(app: FastAPI, client):

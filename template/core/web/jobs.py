@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException
 from pydantic import BaseModel
 
-from core.tasks import JobStatus, Worker
+from core.tasks import JobStatus, Worker, status_of
 
 
 class JobError(BaseModel):
@@ -32,14 +32,13 @@ def jobs_router(worker: Worker, current_user: Callable[..., Any]) -> APIRouter:
     @router.get("/{job_id}", responses={401: {}, 404: {}})
     async def get_job(job_id: str, user: Annotated[Any, Depends(current_user)]) -> JobView:
         """A job's status, and its result or error. 404 for the jobs of others, as for those that do not exist."""
-        job = worker.job(job_id)
-        record = await job.record()
+        record = await worker.job(job_id).record()
         if not record or record.get("owner") != str(user.id):
             raise HTTPException(404, "There is no such job.")
         return JobView(
             id=job_id,
             task=record["task"],
-            status=await job.status(),
+            status=status_of(record),  # of the same read as the result
             attempt=record.get("attempt", 1),
             result=record.get("result"),
             error=record.get("error"),

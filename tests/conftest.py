@@ -1,0 +1,86 @@
+"""A snapshot of the template as a user would clone it, and services rendered from it with the public command line."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIER = str(Path(sys.executable).parent / "copier")
+UV = str(ROOT / "script" / "uv")
+AWKWARD = {
+    "project_name": """O'Brien & "Söhne" <b>{{ 7 * 7 }}</b> {% raw %} #1: [x] \\n 🚀""",
+    "project_slug": "a-2-z",
+    "description": """Says "hi", 'ho' & more: {{ none }} - # ${HOME} `id` \\ 100% 🐍""",
+}
+"""Answers full of what TOML, YAML, Markdown, Jinja and shells treat specially."""
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def clean_environment() -> dict[str, str]:
+    """This environment without what belongs to this repository's own virtual environment or a user's settings."""
+    unwanted = ("VIRTUAL_ENV", "PYTHONPATH", "MONGODB_URL", "REDIS_URL", "SMTP_URL", "SECRET_KEY", "PORT")
+    return {name: value for name, value in os.environ.items() if name not in unwanted}
+
+
+def run(*command: str, cwd: Path, check: bool = True, timeout: float = 900) -> "subprocess.CompletedProcess[str]":
+    """Run a command as a user would; its output is shown where it fails."""
+    done = subprocess.run(command, cwd=cwd, env=clean_environment(), capture_output=True, text=True, timeout=timeout)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """A git command in a folder, with an author of its own."""
+    author = ["-c", "user.name=Test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"]
+    return run("git", *author, *arguments, cwd=folder).stdout
+
+
+def commit_all(folder: Path, message: str) -> None:
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--allow-empty", "--message", message)
+
+
+def snapshot(target: Path) -> Path:
+    """A repository that holds this one's files as they are now, tagged v0.1.0."""
+    listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    git(target, "init", "--quiet", "--initial-branch=main")
+    commit_all(target, "template")
+    git(target, "tag", "v0.1.0")
+    return target
+
+
+def copy(template: Path, target: Path, *options: str, **answers: object) -> Path:
+    """`copier copy --defaults`, without --trust, then the first commit."""
+    data = [part for name, value in answers.items() for part in ("--data", f"{name}={value}")]
+    run(COPIER, "copy", "--quiet", "--defaults", *data, *options, str(template), str(target), cwd=target.parent)
+    git(target, "init", "--quiet", "--initial-branch=main")
+    commit_all(target, "rendered")
+    return target
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template's repository; tests must not change it."""
+    return snapshot(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture(scope="session", params=["queue", "no-queue"])
+def service(request: pytest.FixtureRequest, template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered service of each variant, with its dependencies installed from its own lock; read it only."""
+    with_queue = request.param == "queue"
+    # The second variant has the awkward answers, so that a whole service is known to work with them.
+    answers = {} if with_queue else AWKWARD
+    target = copy(template, tmp_path_factory.mktemp(request.param) / "service", enable_job_queue=with_queue, **answers)
+    run(UV, "sync", "--quiet", "--locked", cwd=target)
+    return target
