@@ -107,7 +107,7 @@ def test_another_answer_changes_core_only(template: Path, tmp_path: Path, answer
     after = hashes(project)
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
     assert all(is_the_templates(name) for name in changed), changed
-    assert (project / "core" / "tasks" / "engines" / "streaq.py").exists() is answer
+    assert (project / "core" / "tasks" / "engines" / "streaq").exists() is answer
 
 
 @pytest.mark.parametrize("command", [["recopy", "--trust"], ["copy"]])

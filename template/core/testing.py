@@ -79,7 +79,7 @@ def servers() -> Iterator[Servers]:
             port = free_port()
             process = start_server(server, folder / server.name, port)
             stack.callback(process.wait)
-            stack.callback(process.terminate)
+            stack.callback(process.kill)  # there is nothing to save
             environment[server.setting] = server.url(port)
         yield Servers(environment, folder / MAIL.name / MAILDIR)
 

@@ -1,53 +1,31 @@
-"""The engine `streaq`: Redis or Valkey streams. Jobs survive crashes of workers; any number of machines.
-
-How streaq 7.2 behaves at its edges, and what this adapter does about it, is written where it does so. It relies
-on `Worker.signal_handler` and `Worker.publish_task`; `core/tests/test_streaq.py` fails when these change.
-"""
+"""The engine itself: a client that publishes, and workers that are built anew whenever their server went away."""
 
 import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import coredis.exceptions
 import streaq
-from anyio import CancelScope, current_time
 from streaq.task import AsyncRegisteredTask
 from streaq.types import Streaq
 from streaq.utils import now_ms
 
-from core.config import Settings, SettingsError
 from core.logging import get_logger
 from core.tasks.engine import PRIORITIES, Delivery, Handler, Stats
+from core.tasks.engines.streaq.records import Client, RedisRecords
+from core.tasks.engines.streaq.worker import JOB, StoppableWorker, build_worker
 from core.tasks.errors import QueueUnavailable
-from core.tasks.outcome import Retry
 from core.tasks.records import Fields
-from core.tasks.redis_records import Client, RedisRecords
 
 logger = get_logger(__name__)
 
-IDLE_TIMEOUT_SECONDS = 20
-"""After this, jobs of a worker that was killed go to another one; its default of 60 s lets them wait for minutes."""
 RECONNECT_SECONDS = 0.5
 START_SECONDS = 3.0
-JOB = "job"
 DOWN = (coredis.exceptions.ConnectionError, TimeoutError, OSError)
-
-
-class _Worker(streaq.Worker[None]):
-    """A streaq worker that stops when an event is set, instead of taking over the process's signals."""
-
-    stop: asyncio.Event
-
-    async def signal_handler(self, scope: CancelScope) -> None:
-        await self.stop.wait()
-        scope.cancel("the worker was told to stop")
-        deadline = current_time() + self.grace_period
-        for running in self._cancel_scopes.values():
-            running.deadline = min(running.deadline, deadline)
 
 
 class StreaqEngine:
@@ -68,7 +46,7 @@ class StreaqEngine:
         self._queue_name = queue_name
         self._concurrency = concurrency
         self._grace_period = grace_period
-        self._client: _Worker | None = None
+        self._client: StoppableWorker | None = None
         self._connected = asyncio.Event()
         self._connection: asyncio.Task[None] | None = None
         self.records = RedisRecords(self._redis, f"streaq:{queue_name}:record:")
@@ -132,29 +110,8 @@ class StreaqEngine:
                 logger.warning("queue connection lost, trying again", error=_root_cause(error))
                 await asyncio.sleep(RECONNECT_SECONDS)
 
-    def _build(self, handler: Handler | None = None) -> _Worker:
-        worker = _Worker(
-            redis_url=self._url,
-            queue_name=self._queue_name,
-            concurrency=self._concurrency,
-            priorities=list(PRIORITIES),  # streaq reverses this list in place
-            grace_period=round(self._grace_period),
-            idle_timeout=IDLE_TIMEOUT_SECONDS,
-            serializer=_serialize,
-            deserializer=json.loads,
-        )
-
-        # Retries are counted above the engine, where crashes and shutdowns use up none, and results are kept
-        # in the record: to streaq every job succeeds or is to be run again.
-        @worker.task(name=JOB, max_tries=None, timeout=None, ttl=0, silent=True)
-        async def job(body: str) -> None:
-            assert handler is not None
-            outcome = await handler(definition.context.task_id, body.encode())
-            if isinstance(outcome, Retry):
-                raise streaq.StreaqRetry(delay=timedelta(seconds=outcome.after))
-
-        definition = job
-        return worker
+    def _build(self, handler: Handler | None = None) -> StoppableWorker:
+        return build_worker(self._url, self._queue_name, self._concurrency, self._grace_period, handler)
 
     async def _hold_connection(self) -> None:
         """Keep a client open. In a task of its own, since it must be left where it was entered."""
@@ -183,11 +140,6 @@ class StreaqEngine:
             raise QueueUnavailable(f"the queue's server cannot be reached: {error}") from error
 
 
-def _serialize(data: Any) -> bytes:
-    # What streaq fails by itself it stores as an exception object, and a serializer that raises kills its worker.
-    return json.dumps(data, default=repr).encode()
-
-
 def _library() -> str:
     """The functions that streaq keeps on the server."""
     return (Path(streaq.__file__).parent / "lua" / "streaq.lua").read_text()
@@ -201,16 +153,3 @@ def _root_cause(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return f"{type(error).__name__}: {error}"
-
-
-def build(settings: Settings) -> StreaqEngine:
-    """The engine that these settings describe.
-
-    Raises:
-        SettingsError: `REDIS_URL` is missing.
-    """
-    if settings.redis_url is None:
-        raise SettingsError("settings: REDIS_URL is missing: the job queue needs it (or set TASK_ENGINE=local)")
-    return StreaqEngine(
-        str(settings.redis_url), settings.queue_name, settings.task_concurrency, settings.task_grace_period
-    )

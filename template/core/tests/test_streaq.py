@@ -1,0 +1,76 @@
+"""What the adapter of streaq relies on, and that it loses no job where streaq alone would."""
+
+import asyncio
+import inspect
+
+import pytest
+import streaq
+from coredis import Redis
+
+from core.config import Settings
+from core.tasks import JobStatus, Worker
+from core.tasks.engines.streaq import worker as adapter
+
+WAIT = 10
+
+
+@pytest.fixture
+def streaq_settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"task_engine": "streaq"})
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker()
+
+
+def test_the_internals_it_relies_on_are_there():
+    assert list(inspect.signature(streaq.Worker.signal_handler).parameters) == ["self", "scope"]
+    assert "self.signal_handler, tg.cancel_scope" in inspect.getsource(streaq.Worker.run_async)
+    assert "_cancel_scopes" in vars(adapter.build_worker("redis://localhost", "x", 1, 1, None))
+    parameters = list(inspect.signature(streaq.Worker.publish_task).parameters)
+    assert parameters == ["self", "pipe", "task", "data", "enqueue_time", "lib"]
+
+
+async def test_a_server_that_lost_its_functions_gets_them_again(worker, streaq_settings):
+    @worker.task
+    async def fine() -> None: ...
+
+    async with worker.open(streaq_settings):
+        async with Redis.from_url(str(streaq_settings.redis_url), decode_responses=True) as redis:
+            await redis.function_delete("streaq")
+        job = await fine.enqueue()
+        assert await job.status() is JobStatus.PENDING
+        assert (await worker.queue.engine.stats()).waiting == 1
+
+
+async def test_a_job_that_was_cut_off_is_run_again(worker, streaq_settings, monkeypatch):
+    """Its worker is cancelled in the middle, as at a deploy whose grace period was too short."""
+    monkeypatch.setattr(adapter, "IDLE_TIMEOUT_SECONDS", 1)
+    streaq_settings.task_grace_period = 0
+    started = asyncio.Event()
+    attempts = []
+
+    @worker.task
+    async def long() -> str:
+        attempts.append(1)
+        if len(attempts) == 1:
+            started.set()
+            await asyncio.sleep(60)
+        return "done"
+
+    async with worker.open(streaq_settings):
+        job = await long.enqueue()
+        stop = asyncio.Event()
+        first = asyncio.create_task(worker.run(stop))
+        await asyncio.wait_for(started.wait(), WAIT)
+        stop.set()
+        await first
+        assert await job.status() is JobStatus.PENDING
+
+        stop = asyncio.Event()
+        second = asyncio.create_task(worker.run(stop))
+        assert await job.result(WAIT) == "done"
+        assert (await job.record()).get("attempt", 1) == 1  # a shutdown uses up no attempt
+        stop.set()
+        await second
