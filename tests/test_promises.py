@@ -1,0 +1,153 @@
+"""The documents are promises: every command in them is run here, or by what is named here."""
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import ROOT, UV, clean_environment, commit_all, copy, git, run
+
+SECONDS = 120
+FOREVER = "uv run just dev"
+
+
+def commands(document: Path) -> list[str]:
+    """The commands in a document's shell blocks, without their comments."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", document.read_text(), re.MULTILINE | re.DOTALL)
+    lines = [line.split("  #")[0].rstrip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> dict[str, str]:
+    """An environment as the README asks for: `uv` and `uvx` on PATH. Its home folder is the test's own."""
+    cache = run(UV, "cache", "dir", cwd=tmp_path).stdout.strip()
+    path = f"{ROOT / '.cache' / 'uv' / 'bin'}:{os.environ['PATH']}"
+    return {**clean_environment(), "PATH": path, "HOME": str(tmp_path), "UV_CACHE_DIR": cache}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def execute(command: str, cwd: Path, shell: dict[str, str]) -> str:
+    done = subprocess.run(["bash", "-c", command], cwd=cwd, env=shell, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@contextmanager
+def in_background(command: str, cwd: Path, shell: dict[str, str], log: Path) -> Iterator[str]:
+    """A command that runs until Ctrl-C; yields the address of its web server once that is ready."""
+    port = free_port()
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            ["bash", "-c", command],
+            cwd=cwd,
+            env={**shell, "PORT": str(port)},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    base = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + SECONDS
+        while not is_ready(base):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield base
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(SECONDS)
+
+
+def is_ready(base: str) -> bool:
+    try:
+        return httpx.get(f"{base}/health/ready").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> None:
+    run("git", "clone", "--quiet", str(template), "groundwork", cwd=tmp_path)
+    first, second, demo, variant, just, dev, test, ci, update, switch = commands(ROOT / "README.md")
+    assert (demo, test, ci) == ("script/demo", "uv run just test", "uv run just ci")  # test_demo and test_rendered
+
+    execute(first, tmp_path, shell)
+    service = tmp_path / "my-service"
+    assert second == f"cd my-service && {dev}" == f"cd my-service && {FOREVER}"
+    with in_background(second, tmp_path, shell, tmp_path / "dev.log") as base:
+        assert httpx.get(f"{base}/docs").status_code == 200
+
+    execute(variant, tmp_path, shell)
+    assert (tmp_path / "parcels" / "README.md").read_text().startswith("# Parcel Tracker\n")
+
+    assert "worker-dev" in execute(just, service, shell)
+    git(service, "init", "--quiet")
+    commit_all(service, "mine")
+    execute(update, service, shell)
+    execute(switch, service, shell)
+    assert not (service / "core" / "tasks" / "engines" / "streaq").exists()
+    assert " passed" in execute("uv sync --quiet && uv run just test -q tests", service, shell)
+
+
+def test_the_readme_of_a_service(template: Path, tmp_path: Path, shell: dict[str, str]) -> None:
+    service = copy(template, tmp_path / "service")
+    dev, sign_up, look = commands(service / "README.md")
+    assert dev == FOREVER
+    with in_background(dev, service, shell, tmp_path / "dev.log") as base:
+        answer = execute(f"{sign_up.replace('http://127.0.0.1:8000', base)} --silent", service, shell)
+        job_id = re.findall(r'"job_id":"([^"]+)"', answer)[0]
+        look = look.replace("http://127.0.0.1:8000", base).replace("JOB_ID", job_id)
+        deadline = time.monotonic() + 10
+        while '"status":"completed"' not in (shown := execute(look, service, shell)):
+            assert time.monotonic() < deadline, shown
+        assert len(list((service / ".dev" / "mail" / "maildir" / "new").iterdir())) == 1
+
+
+def test_contributing() -> None:
+    """What it names is there; `script/test` is what runs this, and `script/lock` is checked below."""
+    for command in commands(ROOT / "CONTRIBUTING.md"):
+        program, *arguments = shlex.split(command)
+        assert os.access(ROOT / program, os.X_OK), command
+        assert all((ROOT / argument).exists() for argument in arguments if not argument.startswith("-")), command
+
+
+def test_the_locks_are_what_script_lock_writes(template: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "groundwork"
+    run("git", "clone", "--quiet", str(template), str(clone), cwd=tmp_path)
+    run(str(clone / "script" / "lock"), cwd=clone)
+    assert git(clone, "status", "--porcelain") == ""
+
+
+def test_the_demo(template: Path, tmp_path: Path) -> None:
+    """As its first user runs it: in a fresh clone."""
+    clone = tmp_path / "groundwork"
+    run("git", "clone", "--quiet", str(template), str(clone), cwd=tmp_path)
+    output = run(str(clone / "script" / "demo"), cwd=clone).stdout
+    assert re.search(r"^demo \| GET /jobs/\S+: completed$", output, re.MULTILINE)
+    assert "To: ada@example.com" in output
+    assert output.count('"correlation_id": "demo-sign-up-1"') == 2
+    assert (clone / "demo" / "my-service" / "app" / "main.py").exists()
+
+
+def test_the_demo_fails_when_a_promise_is_not_kept(template: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "groundwork"
+    run("git", "clone", "--quiet", str(template), str(clone), cwd=tmp_path)
+    emails = clone / "template" / "app" / "tasks" / "emails.py"
+    emails.write_text(emails.read_text().replace("    await send_email(", "    _ = dict("))
+    commit_all(clone, "break the mail")
+    done = run(str(clone / "script" / "demo"), cwd=clone, check=False)
+    assert done.returncode == 1
+    assert "FAILED: one mail to ada@example.com should have been caught" in done.stdout
