@@ -5,25 +5,34 @@ It is lost when the process ends before it does. What must not be lost is a task
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
-from typing import ParamSpec, TypeVar, cast
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, overload
 
 from core.context import TaskContext
 from core.logging import get_logger
 
-P = ParamSpec("P")
 R = TypeVar("R")
+AsyncFunction = Callable[..., Coroutine[Any, Any, R]]
 
 logger = get_logger(__name__)
-_running: set[asyncio.Task[object]] = set()
+_running: set[asyncio.Task[Any]] = set()
+
+
+@overload
+async def run_background_task(
+    function: AsyncFunction[R], *args: Any, correlation_id: str | None = None, **kwargs: Any
+) -> R: ...
+
+
+@overload
+async def run_background_task(
+    function: Callable[..., R], *args: Any, correlation_id: str | None = None, **kwargs: Any
+) -> R: ...
 
 
 async def run_background_task(
-    function: Callable[..., Awaitable[R]] | Callable[..., R],
-    *args: object,
-    correlation_id: str | None = None,
-    **kwargs: object,
-) -> R:
+    function: Callable[..., Any], *args: Any, correlation_id: str | None = None, **kwargs: Any
+) -> Any:
     """Run a function under a correlation id, and wait for it.
 
     Args:
@@ -41,32 +50,41 @@ async def run_background_task(
     with TaskContext.use(correlation_id):
         try:
             if inspect.iscoroutinefunction(function):
-                return cast(R, await function(*args, **kwargs))
-            return cast(R, await asyncio.to_thread(function, *args, **kwargs))
+                return await function(*args, **kwargs)
+            return await asyncio.to_thread(function, *args, **kwargs)
         except Exception:
             logger.exception("background task failed", function=getattr(function, "__qualname__", repr(function)))
             raise
 
 
+@overload
 def create_background_task(
-    function: Callable[..., Awaitable[R]] | Callable[..., R],
-    *args: object,
-    correlation_id: str | None = None,
-    **kwargs: object,
-) -> asyncio.Task[R]:
+    function: AsyncFunction[R], *args: Any, correlation_id: str | None = None, **kwargs: Any
+) -> asyncio.Task[R]: ...
+
+
+@overload
+def create_background_task(
+    function: Callable[..., R], *args: Any, correlation_id: str | None = None, **kwargs: Any
+) -> asyncio.Task[R]: ...
+
+
+def create_background_task(
+    function: Callable[..., Any], *args: Any, correlation_id: str | None = None, **kwargs: Any
+) -> asyncio.Task[Any]:
     """Start a function in the background, as `run_background_task` runs it, and return at once.
 
     The task is kept alive until it is done, and is waited for when the service stops.
     """
     coroutine = run_background_task(function, *args, correlation_id=correlation_id, **kwargs)
-    task: asyncio.Task[R] = asyncio.create_task(coroutine)
-    _running.add(cast("asyncio.Task[object]", task))
+    task = asyncio.create_task(coroutine)
+    _running.add(task)
     task.add_done_callback(_forget)
     return task
 
 
-def _forget(task: "asyncio.Task[R]") -> None:
-    _running.discard(cast("asyncio.Task[object]", task))
+def _forget(task: asyncio.Task[Any]) -> None:
+    _running.discard(task)
     if not task.cancelled():
         task.exception()  # logged already; reading it keeps asyncio from reporting it once more
 

@@ -13,7 +13,13 @@ from core.context import TaskContext
 get_logger = structlog.stdlib.get_logger
 
 
-def _add_correlation_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+def console_renderer(colors: bool) -> Processor:
+    """Lines for people. Tracebacks without the values of variables, which may be secret."""
+    return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+
+
+def add_correlation_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """A processor of structlog."""
     if correlation_id := TaskContext.get_correlation_id():
         event["correlation_id"] = correlation_id
     return event
@@ -39,12 +45,12 @@ def configure_logging(settings: Settings, process: str) -> None:
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         add_process,
-        _add_correlation_id,
+        add_correlation_id,
     ]
     rendering: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [console_renderer(colors=sys.stderr.isatty())]
     )
     logging.config.dictConfig(
         {

@@ -22,11 +22,13 @@ from typing import Any, cast
 
 import httpx
 import pytest
+import structlog
 from fastapi import FastAPI
 from pymongo.asynchronous.database import AsyncDatabase
 
 from core.config import Settings, get_settings
 from core.dev.servers import MAIL, MAILDIR, free_port, needed_servers, start_server
+from core.logging import add_correlation_id, console_renderer
 from core.models import UserModel
 from core.service import load_service
 from core.services.accounts import register
@@ -36,6 +38,15 @@ from core.web import create_app
 WORKER_STOP_SECONDS = 30
 PASSWORD = "correct horse battery staple"
 """The password of the fixture `user`."""
+
+
+def pytest_configure() -> None:
+    """Send log lines to the standard library's loggers, where pytest and its `caplog` find them."""
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, add_correlation_id, console_renderer(colors=False)],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
 
 
 class Mailbox:

@@ -1,0 +1,63 @@
+"""Work in this process: ids are carried, failures are told, and nothing is cut off at shutdown."""
+
+import asyncio
+import logging
+import threading
+
+import pytest
+
+from core.background import create_background_task, drain_background_tasks, run_background_task
+from core.context import TaskContext
+
+
+async def current_id() -> str | None:
+    await asyncio.sleep(0)
+    return TaskContext.get_correlation_id()
+
+
+async def test_the_id_of_the_caller_is_carried():
+    with TaskContext.use("request-1"):
+        assert await run_background_task(current_id) == "request-1"
+        task = create_background_task(current_id)
+    assert TaskContext.get_correlation_id() is None
+    assert await task == "request-1"
+
+
+async def test_an_id_can_be_given_and_is_made_where_there_is_none():
+    assert await create_background_task(current_id, correlation_id="given") == "given"
+    assert await run_background_task(current_id)
+
+
+async def test_a_plain_function_runs_in_a_thread():
+    def where(prefix: str, *, suffix: str) -> str:
+        assert threading.current_thread() is not threading.main_thread()
+        return f"{prefix} {TaskContext.get_correlation_id()} {suffix}"
+
+    with TaskContext.use("request-2"):
+        assert await run_background_task(where, "a", suffix="z") == "a request-2 z"
+
+
+async def test_a_failure_is_logged_and_raised(caplog):
+    async def fail() -> None:
+        raise ValueError("no such file")
+
+    with caplog.at_level(logging.ERROR):
+        task = create_background_task(fail)
+        await asyncio.wait([task])
+        assert "background task failed" in caplog.text
+        with pytest.raises(ValueError, match="no such file"):
+            await run_background_task(fail)
+
+
+async def test_shutdown_waits_and_then_cancels():
+    done = []
+
+    async def work(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        done.append(seconds)
+
+    quick, endless = create_background_task(work, 0.05), create_background_task(work, 60)
+    await drain_background_tasks(timeout=0.3)
+    assert done == [0.05]
+    assert quick.done()
+    assert endless.cancelled()
