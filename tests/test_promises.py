@@ -3,9 +3,11 @@
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -140,6 +142,24 @@ def test_the_demo(template: Path, tmp_path: Path) -> None:
     assert "To: ada@example.com" in output
     assert output.count('"correlation_id": "demo-sign-up-1"') == 2
     assert (clone / "demo" / "my-service" / "app" / "main.py").exists()
+
+
+def test_uv_is_installed_where_it_is_missing(template: Path, tmp_path: Path) -> None:
+    """Into an ignored folder of the repository; Python and git are all that a machine needs."""
+    clone = tmp_path / "groundwork"
+    run("git", "clone", "--quiet", str(template), str(clone), cwd=tmp_path)
+    bare = tmp_path / "bin"
+    bare.mkdir()
+    for tool in ("sh", "dirname"):
+        (bare / tool).symlink_to(str(shutil.which(tool)))
+    (bare / "python3").symlink_to(Path(sys.base_prefix) / "bin" / "python3")
+    environment = {**clean_environment(), "PATH": str(bare)}
+    command = [str(clone / "script" / "uv"), "--version"]
+    for is_missing in (True, False):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS)
+        assert done.stdout.startswith("uv 0.")
+        assert ("uv is missing: installing it into .cache/uv" in done.stderr) is is_missing
+    assert git(clone, "status", "--porcelain") == ""
 
 
 def test_the_demo_fails_when_a_promise_is_not_kept(template: Path, tmp_path: Path) -> None:
