@@ -40,7 +40,8 @@ def main() -> int:
     print("The update is done, but for these files:", file=sys.stderr)
     for problem in conflicts + rejected:
         print(f"  {problem}", file=sys.stderr)
-    print("Edit each one to what it should be, then commit; `git checkout .` undoes the update.", file=sys.stderr)
+    print("Edit each one to what it should be, then commit.", file=sys.stderr)
+    print("To undo the update: git reset --hard && git clean -fd core", file=sys.stderr)
     return 1
 
 

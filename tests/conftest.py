@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,6 @@ AWKWARD = {
     "description": """Says "hi", 'ho' & more: {{ none }} - # ${HOME} `id` \\ 100% 🐍""",
 }
 """Answers full of what TOML, YAML, Markdown, Jinja and shells treat specially."""
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def clean_environment() -> dict[str, str]:

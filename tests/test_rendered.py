@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT, UV, git, run
 
 SERVICE_TESTS = ROOT / "tests" / "service"
@@ -35,6 +36,61 @@ def test_the_machinery_survives_what_happens_to_it(service: Path) -> None:
     """Outages, `just dev`: tests that a user need not run again, in the user's environment."""
     done = run(UV, "run", "pytest", "-q", "-c", "pyproject.toml", "--rootdir=.", str(SERVICE_TESTS), cwd=service)
     assert " passed" in done.stdout
+
+
+def test_a_task_of_ones_own(service: Path, tmp_path: Path) -> None:
+    """As app/tasks/README.md says: a module, and a line in worker.py that no formatter takes away again."""
+    target = tmp_path / "service"
+    shutil.copytree(service, target, ignore=shutil.ignore_patterns(".venv"))
+    readme = (target / "app" / "tasks" / "README.md").read_text()
+    module, line = "# app/tasks/reports.py\n", "`from . import reports`"
+    assert line in readme
+    example = module + readme.split(module)[1].split("```")[0]
+    (target / "app" / "tasks" / "reports.py").write_text(example)
+    worker = target / "app" / "tasks" / "worker.py"
+    worker.write_text(worker.read_text() + line.strip("`") + "\n")
+    tests = readme.split("## Test it")[1].split("```python\n")[1].split("```")[0]
+    (target / "tests" / "test_reports.py").write_text(f"from app.tasks.reports import count_words\n\n\n{tests}")
+
+    run(UV, "run", "--quiet", "just", "format", cwd=target)
+    run(UV, "run", "--quiet", "just", "lint", cwd=target)
+    run(UV, "run", "--quiet", "just", "typecheck", cwd=target)
+    assert "2 passed" in run(UV, "run", "just", "test", "-k", "count_words or nothing", cwd=target).stdout
+    listed = "from app.main import service; print(sorted(service.worker.tasks))"
+    assert "'count_words'" in run(UV, "run", "python", "-c", listed, cwd=target).stdout
+
+
+def test_compose_files(service: Path) -> None:
+    """No Docker engine runs here, so that they are read only: what the root includes, and what core holds."""
+    root = yaml.safe_load((service / "compose.yaml").read_text())
+    (included,) = root["include"]
+    assert included["project_directory"] == "."
+    core = yaml.safe_load((service / included["path"][0]).read_text())
+    names = {"web", "mongodb"} | ({"worker", "valkey"} if is_queue_on(service) else set())
+    assert core["services"].keys() == names
+    assert core["volumes"].keys() == names & {"mongodb", "valkey"}
+    for name in names & {"web", "worker"}:
+        assert core["services"][name]["command"] == f"python -m core {name}"
+        assert (service / core["services"][name]["build"]["dockerfile"]).exists()
+        assert core["services"][name]["depends_on"].keys() <= names
+
+
+def test_nothing_else_is_rendered(service: Path) -> None:
+    assert sorted(git(service, "ls-tree", "--name-only", "HEAD").split()) == [
+        ".copier-answers.yml",
+        ".dockerignore",
+        ".env.example",
+        ".github",
+        ".gitignore",
+        "Justfile",
+        "README.md",
+        "app",
+        "compose.yaml",
+        "core",
+        "pyproject.toml",
+        "tests",
+        "uv.lock",
+    ]
 
 
 def test_only_the_chosen_engine_is_rendered(service: Path) -> None:

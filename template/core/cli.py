@@ -46,6 +46,8 @@ def _run(chosen: argparse.Namespace) -> int:
     from core.config import get_settings
 
     settings = get_settings()
-    from core.process import run_web, run_worker
+    from core.process import leave_threads, run_web, run_worker
 
-    return {"web": run_web, "worker": run_worker}[chosen.command](settings)
+    status = {"web": run_web, "worker": run_worker}[chosen.command](settings)
+    leave_threads(status)
+    return status

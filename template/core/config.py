@@ -32,7 +32,7 @@ class Settings(BaseSettings):
 
     secret_key: SecretStr = Field(min_length=32)
     """Signs job messages. `just setup` writes a fresh one into `.env`."""
-    secret_key_previous: SecretStr | None = None
+    secret_key_previous: SecretStr | None = Field(None, min_length=32)
     """Still accepted after a change of `secret_key`, so that jobs in the queue are not refused."""
 
     mongodb_url: MongoUrl
@@ -71,11 +71,22 @@ class Settings(BaseSettings):
         return self.environment == "production"
 
     @model_validator(mode="after")
-    def _no_development_secret_in_production(self) -> "Settings":
-        for name in ("secret_key", "secret_key_previous"):
-            secret = getattr(self, name)
-            if self.is_production and secret and DEVELOPMENT_MARK in secret.get_secret_value():
-                raise ValueError(f"{name.upper()} is a development secret; production needs one of its own")
+    def _production_has_its_own(self) -> "Settings":
+        """What is fine as it is in development must be chosen in production."""
+        if not self.is_production:
+            return self
+        problems = [
+            f"{name.upper()} is a development secret; production needs one of its own"
+            for name in ("secret_key", "secret_key_previous")
+            if (secret := getattr(self, name)) and DEVELOPMENT_MARK in secret.get_secret_value()
+        ]
+        problems += [
+            f"{name.upper()} is missing, which production needs"
+            for name in ("smtp_url", "mail_from")
+            if name not in self.model_fields_set
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
 
@@ -89,14 +100,15 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         problems = "; ".join(_describe(detail) for detail in error.errors(include_url=False))
-        raise SettingsError(f"settings: {problems} (set it in the environment or in .env; see .env.example)") from None
+        hint = "set it in the environment or in .env, which `just setup` writes; see .env.example"
+        raise SettingsError(f"settings: {problems} ({hint})") from None
 
 
 def _describe(detail: ErrorDetails) -> str:
     name = str(detail["loc"][0]).upper() if detail["loc"] else ""
     if detail["type"] == "missing":
         return f"{name} is missing"
-    message = detail["msg"].removeprefix("Value error, ")
+    message = detail["msg"].removeprefix("Value error, ").replace("items after validation", "characters")
     return f"{name}: {message}" if name else message
 
 

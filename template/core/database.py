@@ -6,9 +6,8 @@ from contextlib import asynccontextmanager
 
 from beanie import Document, init_beanie
 from pymongo import AsyncMongoClient
-from pymongo.errors import ConnectionFailure
+from pymongo.errors import ConnectionFailure, PyMongoError
 
-from core.background import create_background_task
 from core.config import Settings
 from core.errors import UserError
 from core.logging import get_logger
@@ -67,8 +66,8 @@ class Database:
         while not self.ready.is_set():
             try:
                 await self.connect()
-            except ConnectionFailure as error:
-                logger.warning("database is down, trying again", error=str(error)[:200])
+            except PyMongoError as error:
+                logger.warning("database cannot be used, trying again", error=str(error)[:200])
                 await asyncio.sleep(RETRY_SECONDS)
 
 
@@ -76,14 +75,12 @@ class Database:
 async def open_database(settings: Settings, documents: Sequence[type[Document]]) -> AsyncIterator[Database]:
     """Open the database for the length of a block; a server that is down is awaited in the background."""
     database = Database(settings, documents)
-    connecting: asyncio.Task[None] | None = None
+    connecting = asyncio.create_task(database.keep_connecting())
     try:
-        try:
-            await database.connect()
-        except ConnectionFailure:
-            connecting = create_background_task(database.keep_connecting)
+        await asyncio.wait({connecting}, timeout=2 * SELECTION_MILLISECONDS / 1000)
+        if connecting.done():
+            connecting.result()
         yield database
     finally:
-        if connecting:
-            connecting.cancel()
+        connecting.cancel()
         await database.client.close()

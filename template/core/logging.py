@@ -67,6 +67,7 @@ def configure_logging(settings: Settings, process: str) -> None:
             "root": {"handlers": ["stderr"], "level": settings.log_level},
             # Quiet where they only repeat what this service logs itself, once a request or a message.
             "loggers": {
+                "coredis": {"level": "CRITICAL"},
                 "httpx": {"level": "WARNING"},
                 "uvicorn": {"level": "WARNING"},
                 "pymongo": {"level": "WARNING"},

@@ -1,7 +1,10 @@
 """The two processes of the service in production: web and worker."""
 
 import asyncio
+import logging
+import os
 import signal
+import threading
 
 import uvicorn
 import uvloop
@@ -10,9 +13,13 @@ from core.config import Settings
 from core.logging import configure_logging, get_logger
 from core.service import Service, load_service, open_service
 from core.tasks.engines import build_engine
+from core.tasks.worker import JOB_THREADS
 from core.web import create_app
 
 logger = get_logger(__name__)
+
+THREAD_SECONDS = 0.5
+"""How long threads without work are given to end."""
 
 
 def run_web(settings: Settings) -> int:
@@ -41,6 +48,21 @@ def run_worker(settings: Settings) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_work(service, settings))
     return 0
+
+
+def leave_threads(status: int) -> None:
+    """End the process although jobs in threads have not ended: Python itself would wait for them without a limit.
+
+    Args:
+        status: The exit status.
+    """
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(JOB_THREADS)]
+    for thread in threads:
+        thread.join(THREAD_SECONDS / len(threads))
+    if left := [thread for thread in threads if thread.is_alive()]:
+        logger.warning("jobs in threads were cut off, they will run again", count=len(left))
+        logging.shutdown()
+        os._exit(status)
 
 
 async def _work(service: Service, settings: Settings) -> None:

@@ -26,7 +26,8 @@ class Service:
         documents: The documents of `app`; those of core are added.
         routers: What the web process serves.
         worker: The registry of tasks.
-        current_user: A FastAPI dependency that returns the signed-in user; core's own where None.
+        current_user: A FastAPI dependency that returns the signed-in user; core's own where None. Yours has to call
+            `TaskContext.set_actor(str(user.id))`, so that jobs belong to their users.
     """
 
     documents: Sequence[type[Document]]
@@ -49,11 +50,12 @@ def load_service(settings: Settings) -> Service:
     if (root := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, root)
     try:
-        service = getattr(import_module(module_name), attribute)
-    except (ModuleNotFoundError, AttributeError) as error:
-        if isinstance(error, ModuleNotFoundError) and not f"{module_name}.".startswith(f"{error.name}."):
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not f"{module_name}.".startswith(f"{error.name}."):
             raise  # it is there, and imports something that is not
         raise SettingsError(f"settings: SERVICE={settings.service} cannot be loaded: {error}") from error
+    service = getattr(module, attribute, None)
     if not isinstance(service, Service):
         raise SettingsError(f"settings: SERVICE={settings.service} is not a core.service.Service")
     return service

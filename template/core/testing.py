@@ -1,8 +1,8 @@
 """A pytest plugin: the service on real servers, with a database of its own for each test.
 
 Fixtures: `db`, `user`, `client`, `mailbox`, `running_worker`. With `db` alone jobs run in the test's own process;
-`running_worker` starts a real worker process on a real queue. What `MONGODB_URL`, `REDIS_URL` or `SMTP_URL` name in
-the environment is used; otherwise servers are started for the run and removed after it.
+`running_worker` starts a real worker process on a real queue. What `MONGODB_URL` or `REDIS_URL` name in the
+environment is used; otherwise servers are started for the run and removed after it. Mail is always caught.
 """
 
 import mailbox as mailboxes
@@ -84,7 +84,7 @@ def servers() -> Iterator[Servers]:
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         for server in needed_servers():
-            if url := os.environ.get(server.setting):
+            if server is not MAIL and (url := os.environ.get(server.setting)):  # tests send mail to nobody
                 environment[server.setting] = url
                 continue
             port = free_port()

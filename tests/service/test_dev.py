@@ -76,6 +76,16 @@ def wait_until_free(ports: list[int]) -> None:
         time.sleep(0.05)
 
 
+def process_listening_on(port: int) -> int:
+    """The id of the mongod that was started for this port."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if b"--dbpath" in words and str(port).encode() in words:
+                return int(folder.name)
+    raise AssertionError(f"no mongod on {port}")
+
+
 def ready(dev: Dev) -> bool:
     try:
         return httpx.get(f"http://127.0.0.1:{dev.port}/health/ready").status_code == 200
@@ -95,6 +105,15 @@ def test_it_starts_reloads_and_stops_cleanly(dev, folder):
     main.write_text((ROOT / "app" / "main.py").read_text())
     dev.wait_for("web started", times=2)
     assert ready(dev)
+
+    # A server that dies is started again, where it was.
+    mongod = int((folder / ".dev" / "mongod.port").read_text())
+    os.kill(process_listening_on(mongod), signal.SIGKILL)
+    dev.wait_for("mongod ended with status -9, starting it again")
+    deadline = time.monotonic() + SECONDS
+    while not ready(dev):
+        assert time.monotonic() < deadline, dev.output
+        time.sleep(0.1)
 
     if DEFAULT != "local":
         # A second terminal uses the servers of the first.

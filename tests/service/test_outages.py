@@ -1,6 +1,7 @@
 """Database and queue go down and come back, while the service stays up. On servers of this test's own."""
 
 import asyncio
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import pytest
 from core.config import Settings
 from core.dev.servers import MONGODB, VALKEY, Server, free_port, start_server
 from core.service import load_service
+from core.tasks import QueueUnavailable, Worker
 from core.tasks.engines import DEFAULT
 from core.web import create_app
 
@@ -28,6 +30,10 @@ class Stoppable:
 
     def start(self) -> None:
         self._process = start_server(self._server, self._folder, self.port)
+
+    def signal(self, number: int) -> None:
+        if self._process:
+            self._process.send_signal(number)
 
     def kill(self) -> None:
         if self._process:
@@ -83,7 +89,77 @@ async def test_the_service_starts_before_its_database_and_survives_its_loss(sett
         await eventually(lambda: client.post("/signup", json=FORM), 201)
 
 
-@pytest.mark.skipif(DEFAULT == "local", reason="without the job queue there is no queue server that could fail")
+needs_queue = pytest.mark.skipif(DEFAULT == "local", reason="without the job queue no queue server could fail")
+
+
+@needs_queue
+async def test_a_server_that_hangs_is_as_good_as_gone(settings: Settings, valkey):
+    settings = settings.model_copy(update={"task_engine": DEFAULT, "redis_url": valkey.url})
+    app = create_app(load_service(settings), settings)
+    valkey.start()
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        valkey.signal(signal.SIGSTOP)
+        async with asyncio.timeout(8):
+            response = await client.post("/signup", json=FORM)
+        assert (response.status_code, response.json()["unavailable"]) == (503, "queue")
+        valkey.signal(signal.SIGCONT)
+        await eventually(lambda: client.post("/signup", json=FORM), 201)
+
+
+@needs_queue
+async def test_a_long_job_does_not_hold_up_the_others_after_an_outage(settings: Settings, valkey):
+    settings = settings.model_copy(update={"task_engine": DEFAULT, "redis_url": valkey.url, "task_grace_period": 1.0})
+    worker = Worker()
+    started = asyncio.Event()
+
+    @worker.task
+    async def long() -> None:
+        started.set()
+        await asyncio.sleep(60)
+
+    @worker.task
+    async def short() -> str:
+        return "done"
+
+    valkey.start()
+    async with worker.open(settings):
+        stop = asyncio.Event()
+        consumer = asyncio.create_task(worker.run(stop))
+        await long.enqueue()
+        await started.wait()
+        valkey.kill()
+        valkey.start()
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    job = await short.enqueue()
+                    break
+                except QueueUnavailable:
+                    await asyncio.sleep(0.1)
+            assert await job.result() == "done"
+        stop.set()
+        async with asyncio.timeout(10):
+            await consumer
+
+
+async def test_nothing_that_is_down_delays_the_end(settings: Settings):
+    """Both were never there: the end must not wait for them."""
+    nowhere = free_port()
+    settings = settings.model_copy(
+        update={
+            "mongodb_url": f"mongodb://127.0.0.1:{nowhere}",
+            "redis_url": f"redis://127.0.0.1:{nowhere}",
+            "task_engine": DEFAULT,
+            "task_grace_period": 60.0,
+        }
+    )
+    app = create_app(load_service(settings), settings)
+    async with asyncio.timeout(15):
+        async with app.router.lifespan_context(app):
+            pass
+
+
+@needs_queue
 async def test_a_signup_that_was_cut_off_is_resumed(settings: Settings, valkey, mailbox):
     settings = settings.model_copy(update={"task_engine": DEFAULT, "redis_url": valkey.url})
     service = load_service(settings)

@@ -3,6 +3,5 @@
 from core.tasks.worker import worker
 
 # At the end, since these modules import `worker` from this one.
-from . import emails  # noqa: F401
 
 __all__ = ["worker"]

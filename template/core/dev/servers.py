@@ -102,13 +102,16 @@ def needed_servers() -> list[Server]:
     return [MONGODB, MAIL] if DEFAULT == "local" else [MONGODB, VALKEY, MAIL]
 
 
-def start_server(server: Server, data: Path, port: int) -> "subprocess.Popen[bytes]":
+def start_server(
+    server: Server, data: Path, port: int, started: Callable[["subprocess.Popen[bytes]"], object] = lambda process: None
+) -> "subprocess.Popen[bytes]":
     """Start a server and wait until it can be used.
 
     Args:
         server: Which kind.
         data: Its folder; made where it is missing, with the log beside it.
         port: On the loopback interface.
+        started: Called with the process before anything is waited for.
 
     Raises:
         UserError: There is no such program here, or it did not start; the message says where its log is.
@@ -119,6 +122,7 @@ def start_server(server: Server, data: Path, port: int) -> "subprocess.Popen[byt
         process = subprocess.Popen(
             server.command(port, data), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
+    started(process)
     deadline = time.monotonic() + START_SECONDS
     while not is_listening(port):
         if process.poll() is not None or time.monotonic() > deadline:

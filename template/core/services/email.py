@@ -1,7 +1,7 @@
 """E-mail: Jinja2 templates from `app/templates/emails`, sent over SMTP."""
 
 from email.message import EmailMessage
-from email.utils import make_msgid
+from email.utils import make_msgid, parseaddr
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -55,7 +55,7 @@ async def send_email(*, to_email: str, subject: str, html_content: str, text_con
     message["From"] = settings.mail_from
     message["To"] = to_email
     message["Subject"] = subject
-    message["Message-ID"] = make_msgid(domain=settings.mail_from.rpartition("@")[2])
+    message["Message-ID"] = make_msgid(domain=parseaddr(settings.mail_from)[1].rpartition("@")[2])
     if correlation_id := TaskContext.get_correlation_id():
         message["X-Correlation-ID"] = correlation_id
     message.set_content(text_content)
@@ -70,6 +70,8 @@ async def send_email(*, to_email: str, subject: str, html_content: str, text_con
         username=unquote(url.username) if url.username else None,
         password=unquote(url.password) if url.password else None,
         use_tls=implicit_tls,
+        # A password never travels in clear; without one encryption is used where it is offered.
+        start_tls=True if url.username and not implicit_tls else None,
         timeout=TIMEOUT_SECONDS,
     )
     return str(message["Message-ID"])

@@ -1,14 +1,17 @@
 """Arguments: checked against the function's annotations when enqueued, rebuilt from JSON when run."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, get_type_hints
 
 from bson import ObjectId
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from core.tasks.errors import InvalidArguments, InvalidTask
 
+_CONFIG = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings")
 _UNSUPPORTED = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
@@ -31,9 +34,9 @@ class Arguments:
             fields: dict[str, Any] = {
                 f"p{index}": (hints.get(parameter.name, Any), ...) for index, parameter in enumerate(parameters)
             }
-            self._model: type[BaseModel] = create_model(
-                task, __config__=ConfigDict(arbitrary_types_allowed=False), **fields
-            )
+            self._model: type[BaseModel] = create_model(task, __config__=_CONFIG, **fields)
+            if '"writeOnly":true' in to_json(self._model.model_json_schema()).decode():
+                raise ValueError("a SecretStr or SecretBytes cannot travel; it would arrive as asterisks")
             self._result: TypeAdapter[Any] = TypeAdapter(hints.get("return", Any))
         except Exception as error:
             reason = str(error).splitlines()[0]
@@ -52,9 +55,11 @@ class Arguments:
             raise InvalidArguments(f"task {self._task}: {error}") from None
         bound.apply_defaults()
         plain = {name: str(value) if isinstance(value, ObjectId) else value for name, value in bound.arguments.items()}
-        model = self._validate(plain)
-        dumped = model.model_dump(mode="json")
-        return {self._names[alias]: value for alias, value in dumped.items()}
+        aliased = {alias: plain[name] for alias, name in self._names.items()}
+        with self._reporting():
+            dumped = self._model.model_validate(aliased).model_dump_json()
+            self._model.model_validate_json(dumped)  # what cannot be rebuilt must not be enqueued
+        return {self._names[alias]: value for alias, value in from_json(dumped).items()}
 
     def load(self, arguments: dict[str, Any]) -> inspect.BoundArguments:
         """Rebuild a call from what `dump` made.
@@ -70,7 +75,9 @@ class Arguments:
         bound.apply_defaults()
         if missing := self._signature.parameters.keys() - bound.arguments.keys():
             raise InvalidArguments(f"task {self._task}: it now also needs {', '.join(sorted(missing))}")
-        model = self._validate(bound.arguments)
+        with self._reporting():
+            dumped = to_json({alias: bound.arguments[name] for alias, name in self._names.items()})
+            model = self._model.model_validate_json(dumped)
         bound.arguments.update({name: getattr(model, alias) for alias, name in self._names.items()})
         return bound
 
@@ -81,12 +88,15 @@ class Arguments:
         except ValidationError:
             return value  # the annotation was wrong or has changed; the value itself is still the truth
 
-    def _validate(self, values: dict[str, Any]) -> BaseModel:
-        aliased = {alias: values[name] for alias, name in self._names.items() if name in values}
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Turn what pydantic raises into one line that names the parameter."""
         try:
-            return self._model.model_validate(aliased)
+            yield
         except ValidationError as error:
             detail = error.errors(include_url=False, include_input=False)[0]
             alias, *rest = detail["loc"]
             where = ".".join([self._names[str(alias)], *map(str, rest)])
             raise InvalidArguments(f"task {self._task}: parameter {where}: {detail['msg']}") from None
+        except (PydanticSerializationError, UnicodeError) as error:
+            raise InvalidArguments(f"task {self._task}: the arguments cannot be kept as JSON: {error}") from None

@@ -20,7 +20,7 @@ class InvalidTask(UserError, TypeError):
 
 
 class QueueUnavailable(UserError):
-    """The queue's server cannot be reached; nothing was enqueued."""
+    """The queue's server cannot be reached. Enqueue again; with the same `job_id`, where the job must not run twice."""
 
 
 class BadMessage(Exception):

@@ -5,9 +5,11 @@ import inspect
 import re
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cached_property, update_wrapper
+from functools import cached_property, partial, update_wrapper
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 from uuid import uuid4
 
@@ -26,10 +28,13 @@ _JOB_ID = re.compile(r"[\w.:@-]{1,200}", re.ASCII)
 
 
 class QueueHolder(Protocol):
-    """What a task needs of its worker: the queue that is open now."""
+    """What a task needs of its worker: the queue that is open now, and threads for plain functions."""
 
     @property
     def queue(self) -> Queue: ...
+
+    @property
+    def threads(self) -> Executor | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +85,14 @@ class Task(Generic[P, R]):
         return Arguments(self.name, self.function)
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the function here and now; a plain function runs in a thread."""
+        """Run the function here and now.
+
+        A plain function runs in a thread. A thread cannot be cancelled: after a timeout it goes on unseen.
+        """
         if inspect.iscoroutinefunction(self.function):
             return cast(R, await self.function(*args, **kwargs))
-        return cast(R, await asyncio.to_thread(self.function, *args, **kwargs))
+        call = partial(copy_context().run, self.function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._holder.threads, call)
 
     @overload
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
@@ -100,7 +109,7 @@ class Task(Generic[P, R]):
 
         Raises:
             InvalidArguments: An argument does not fit; the message names the parameter.
-            QueueUnavailable: The queue's server cannot be reached; nothing was enqueued.
+            QueueUnavailable: The queue's server cannot be reached, or did not answer.
         """
         return await self.using(run_at=kwargs.pop("scheduled_at", None)).enqueue(*args, **kwargs)
 

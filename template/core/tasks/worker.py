@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
@@ -17,6 +18,9 @@ from core.tasks.job import Job
 from core.tasks.message import Signer
 from core.tasks.queue import Queue
 from core.tasks.task import Task, TaskOptions
+
+JOB_THREADS = "job"
+"""How the names of the threads begin in which plain functions run."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,6 +54,7 @@ class Worker:
         self._queue: Queue | None = None
         self._executor: Executor | None = None
         self._context: WorkerContext | None = None
+        self.threads: ThreadPoolExecutor | None = None
 
     @property
     def queue(self) -> Queue:
@@ -159,6 +164,8 @@ class Worker:
             await engine.start()
             stack.push_async_callback(engine.stop)
             stack.push_async_callback(queue.close)
+            # As many as jobs can run at once, so that none waits for a thread while its timeout runs.
+            self.threads = ThreadPoolExecutor(settings.task_concurrency, thread_name_prefix=JOB_THREADS)
             self._queue, self._context = queue, context
             self._executor = Executor(
                 queue,
@@ -173,7 +180,8 @@ class Worker:
                 yield
             finally:
                 await stack.aclose()
-                self._queue = self._context = self._executor = None
+                self.threads.shutdown(wait=False, cancel_futures=True)
+                self._queue = self._context = self._executor = self.threads = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run jobs until `stop` is set; inside `open`."""

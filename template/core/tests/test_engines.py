@@ -1,6 +1,7 @@
 """The contract: what every engine of this service must do, each on its real server."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from decimal import Decimal
 from uuid import UUID
 
 import pytest
+from pydantic import BaseModel, ConfigDict, SecretStr
 
 from core.config import Settings
 from core.context import TaskContext
@@ -85,6 +87,23 @@ async def test_arguments_and_results_come_back_as_themselves(worker, run):
     assert seen == [(when, key, Decimal("1.10"), None)]
 
 
+async def test_floats_bytes_and_strict_models_travel(worker, run):
+    class Strict(BaseModel):
+        model_config = ConfigDict(strict=True)
+        when: datetime
+
+    seen = []
+
+    @worker.task
+    async def echo(number: float, data: bytes, model: Strict) -> None:
+        seen.append((number, data, model))
+
+    sent = (float("-inf"), b"\xff\x00", Strict(when=datetime(2027, 1, 1, tzinfo=UTC)))
+    async with run():
+        await (await echo.enqueue(*sent)).result(WAIT)
+    assert seen == [sent]
+
+
 async def test_a_plain_function_runs_in_a_thread(worker, run):
     @worker.task
     def blocking(text: str) -> str:
@@ -107,6 +126,8 @@ async def test_wrong_arguments_fail_at_once_and_name_the_parameter(worker, run):
             await greet.enqueue("Ada")
         with pytest.raises(InvalidArguments, match="greet: got an unexpected keyword argument 'loud'"):
             await greet.enqueue("Ada", 1, loud=True)
+        with pytest.raises(InvalidArguments, match="greet: the arguments cannot be kept as JSON"):
+            await greet.enqueue("\ud800", 1)
 
 
 async def test_a_failed_attempt_is_tried_again(worker, run):
@@ -176,6 +197,79 @@ async def test_a_result_that_is_not_json_fails_the_job_and_not_the_worker(worker
         with pytest.raises(JobFailed, match="cannot be kept as JSON"):
             await (await odd.enqueue()).result(WAIT)
         assert await (await fine.enqueue()).result(WAIT) == 1
+
+
+async def test_a_job_that_cancels_or_exits_by_itself_fails_as_any_other(worker, run):
+    @worker.task(max_retries=0)
+    async def cancels() -> None:
+        subtask = asyncio.create_task(asyncio.sleep(60))
+        subtask.cancel()
+        await subtask
+
+    @worker.task(max_retries=0)
+    async def exits() -> None:
+        raise SystemExit(3)
+
+    @worker.task(max_retries=0)
+    async def unspeakable() -> None:
+        class Odd(Exception):
+            def __str__(self) -> str:
+                raise ValueError
+
+        raise Odd
+
+    @worker.task
+    async def fine() -> int:
+        return 1
+
+    async with run():
+        for task, error in ((cancels, "CancelledError"), (exits, "SystemExit: 3"), (unspeakable, "Odd: ")):
+            with pytest.raises(JobFailed, match=error):
+                await (await task.enqueue()).result(WAIT)
+        assert await (await fine.enqueue()).result(WAIT) == 1
+
+
+async def test_jobs_outlive_the_process_where_the_engine_promises_it(worker, engine_settings):
+    @worker.task
+    async def later() -> int:
+        return 1
+
+    async with worker.open(engine_settings):
+        durable = worker.queue.engine.durable
+        job_id = (await later.using(delay=0.5).enqueue()).id
+    async with running(worker, engine_settings):
+        if durable:
+            assert await worker.job(job_id).result(WAIT) == 1
+        else:
+            assert await worker.job(job_id).status() is JobStatus.UNKNOWN
+
+
+async def test_stopping_does_not_wait_for_longer_than_the_grace_period(worker, engine_settings):
+    engine_settings.task_grace_period = 0
+    engine_settings.task_concurrency = 1
+    started = asyncio.Event()
+    cut_off = threading.Event()
+
+    @worker.task
+    async def endless() -> None:
+        started.set()
+        await asyncio.sleep(60)
+
+    @worker.task
+    def endless_thread() -> None:
+        loop.call_soon_threadsafe(started.set)
+        cut_off.wait(60)
+
+    loop = asyncio.get_running_loop()
+    for task in (endless, endless_thread):
+        started.clear()
+        async with asyncio.timeout(WAIT):
+            async with running(worker, engine_settings):
+                await task.enqueue()
+                await task.enqueue()  # waits for the only slot
+                await started.wait()
+        engine_settings.queue_name += "-2"
+    cut_off.set()
 
 
 async def test_a_delayed_job_waits(worker, run):
@@ -350,6 +444,15 @@ async def test_what_cannot_be_a_task_is_refused_at_the_start(worker, engine_sett
     async def anything(*values: int) -> None: ...
 
     with pytest.raises(InvalidTask, match="name each parameter"):
+        async with worker.open(engine_settings):
+            pass
+
+    del worker.tasks["anything"]
+
+    @worker.task
+    async def secret(password: SecretStr) -> None: ...
+
+    with pytest.raises(InvalidTask, match="it would arrive as asterisks"):
         async with worker.open(engine_settings):
             pass
 

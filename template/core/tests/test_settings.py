@@ -46,6 +46,11 @@ def run(folder: Path, *arguments: str, **environment: str | None) -> subprocess.
             {"ENVIRONMENT": "production", "SECRET_KEY": "development-only-secret-key-change-me"},
             "SECRET_KEY is a development secret; production needs one of its own",
         ),
+        (
+            "web",
+            {"ENVIRONMENT": "production", "SMTP_URL": "smtp://127.0.0.1:1"},
+            "MAIL_FROM is missing, which production needs",
+        ),
         pytest.param(
             "worker",
             {"REDIS_URL": None},
@@ -77,3 +82,7 @@ def test_setup_writes_a_fresh_secret_once(tmp_path):
 
     assert "left as it is" in run(tmp_path, "setup").stdout
     assert (tmp_path / ".env").read_text() == first
+
+    (tmp_path / ".env").write_text("PORT=8001")
+    assert "added a fresh secret key" in run(tmp_path, "setup").stdout
+    assert (tmp_path / ".env").read_text().startswith("PORT=8001\nSECRET_KEY=")

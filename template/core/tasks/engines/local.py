@@ -5,7 +5,6 @@ It is volatile: jobs that wait when the process ends are lost, which it logs.
 
 import asyncio
 import time
-from collections.abc import Iterable
 from itertools import count
 from typing import ClassVar
 
@@ -90,13 +89,12 @@ class LocalEngine:
         stopped = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
-                await self._slots.acquire()
-                taking = asyncio.create_task(self._ready.get())
-                await _first(taking, stopped)
+                taking = asyncio.create_task(self._take())
+                await asyncio.wait({taking, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 if not taking.done():
                     taking.cancel()
                     break
-                task = asyncio.create_task(self._run(handler, taking.result()[2]))
+                task = asyncio.create_task(self._run(handler, taking.result()))
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
         finally:
@@ -112,6 +110,15 @@ class LocalEngine:
             self._delayed[delivery.id] = asyncio.get_running_loop().call_later(seconds, make_ready)
         else:
             make_ready()
+
+    async def _take(self) -> Delivery:
+        """The next job, once there is a free slot for it."""
+        await self._slots.acquire()
+        try:
+            return (await self._ready.get())[2]
+        except asyncio.CancelledError:
+            self._slots.release()
+            raise
 
     async def _run(self, handler: Handler, delivery: Delivery) -> None:
         try:
@@ -132,11 +139,6 @@ class LocalEngine:
         if late:
             logger.warning("jobs cancelled: they did not end within the grace period", count=len(late))
             await asyncio.wait(late)
-
-
-async def _first(*tasks: "asyncio.Task[object]") -> None:
-    waiting: Iterable[asyncio.Task[object]] = tasks
-    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
 
 
 def build(settings: Settings) -> LocalEngine:

@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
@@ -25,6 +25,7 @@ logger = get_logger(__name__)
 
 RECONNECT_SECONDS = 0.5
 START_SECONDS = 3.0
+OPERATION_SECONDS = 3.0
 DOWN = (coredis.exceptions.ConnectionError, TimeoutError, OSError)
 
 
@@ -53,10 +54,8 @@ class StreaqEngine:
 
     async def start(self) -> None:
         self._connection = asyncio.create_task(self._hold_connection())
-        try:
+        with suppress(TimeoutError):  # said already; whoever needs the queue before it is there gets QueueUnavailable
             await asyncio.wait_for(self._connected.wait(), START_SECONDS)
-        except TimeoutError:
-            logger.warning("queue is down, trying again")
 
     async def stop(self) -> None:
         if self._connection:
@@ -100,21 +99,29 @@ class StreaqEngine:
             return Stats(sum([await count for count in waiting]), sum([await count for count in delayed]))
 
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
-        # A streaq worker ends when its server restarts, and runs only once, so a new one is built each time.
+        # A streaq worker ends when its server restarts, and runs only once, so a new one is built each time. The old
+        # one waits for its running jobs, while the new one takes others.
+        workers: dict[asyncio.Task[None], StoppableWorker] = {}
         while not stop.is_set():
             worker = self._build(handler)
             worker.stop = stop
-            try:
-                await worker.run_async()
-            except Exception as error:
-                logger.warning("queue connection lost, trying again", error=_root_cause(error))
-                await asyncio.sleep(RECONNECT_SECONDS)
+            running = asyncio.create_task(_run_worker(worker))
+            workers[running] = worker
+            await _first(running, worker.lost.wait())
+            if not stop.is_set():
+                await _first(asyncio.sleep(RECONNECT_SECONDS), stop.wait())
+            workers = {task: worker for task, worker in workers.items() if not task.done()}
+        for worker in workers.values():
+            worker.limit_running_jobs()
+        if workers:
+            await asyncio.wait(workers)
 
     def _build(self, handler: Handler | None = None) -> StoppableWorker:
         return build_worker(self._url, self._queue_name, self._concurrency, self._grace_period, handler)
 
     async def _hold_connection(self) -> None:
         """Keep a client open. In a task of its own, since it must be left where it was entered."""
+        told = ""
         while True:
             client = self._build()
             try:
@@ -123,7 +130,9 @@ class StreaqEngine:
                     self._connected.set()
                     await asyncio.Event().wait()
             except Exception as error:
-                logger.debug("queue connection failed", error=_root_cause(error))
+                if (cause := _root_cause(error)) != told:
+                    logger.warning("queue is down, trying again", error=cause)
+                    told = cause
             finally:
                 self._client = None
                 self._connected.clear()
@@ -135,9 +144,28 @@ class StreaqEngine:
         if self._client is None:
             raise QueueUnavailable("the queue's server cannot be reached")
         try:
-            yield self._client.redis
+            async with asyncio.timeout(OPERATION_SECONDS):  # a server that hangs is as good as gone
+                yield self._client.redis
         except DOWN as error:
             raise QueueUnavailable(f"the queue's server cannot be reached: {error}") from error
+
+
+async def _run_worker(worker: StoppableWorker) -> None:
+    try:
+        await worker.run_async()
+    except Exception as error:
+        logger.warning("queue connection lost, trying again", error=_root_cause(error))
+
+
+async def _first(*awaitables: Awaitable[object]) -> None:
+    """Wait for the first of these; coroutines among them are cancelled then, tasks go on."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task, awaitable in zip(tasks, awaitables, strict=True):
+            if task is not awaitable:
+                task.cancel()
 
 
 def _library() -> str:

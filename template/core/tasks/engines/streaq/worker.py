@@ -18,13 +18,27 @@ JOB = "job"
 
 
 class StoppableWorker(streaq.Worker[None]):
-    """A streaq worker that stops when an event is set, instead of taking over the process's signals."""
+    """A streaq worker that stops when an event is set, instead of taking over the process's signals.
+
+    Attributes:
+        stop: Set it to make the worker take no further job.
+        lost: Is set when the connection to the server was lost. Its running jobs go on.
+    """
 
     stop: asyncio.Event
+    lost: asyncio.Event
 
     async def signal_handler(self, scope: CancelScope) -> None:
-        await self.stop.wait()
+        try:
+            await self.stop.wait()
+        except asyncio.CancelledError:
+            self.lost.set()  # one of the tasks beside this one failed, and took all of them with it
+            raise
         scope.cancel("the worker was told to stop")
+        self.limit_running_jobs()
+
+    def limit_running_jobs(self) -> None:
+        """Cancel the jobs that have not ended after the grace period; they go back into the queue."""
         deadline = current_time() + self.grace_period
         for running in self._cancel_scopes.values():
             running.deadline = min(running.deadline, deadline)
@@ -52,6 +66,7 @@ def build_worker(
         serializer=_serialize,
         deserializer=json.loads,
     )
+    worker.stop, worker.lost = asyncio.Event(), asyncio.Event()
 
     # Retries are counted above the engine, where crashes and shutdowns use up none, and results are kept in the
     # record: to streaq every job succeeds or is to be run again.
