@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from core.config import SettingsError, load_settings
 from core.tasks.engines import DEFAULT
 
 ROOT = Path.cwd()
@@ -33,24 +34,38 @@ def run(folder: Path, *arguments: str, **environment: str | None) -> subprocess.
 
 
 @pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"SECRET_KEY": None, "MONGODB_URL": None}, "SECRET_KEY is missing; MONGODB_URL is missing"),
+        ({"MONGODB_URL": "localhost"}, "MONGODB_URL: "),
+        ({"SECRET_KEY": "short"}, "SECRET_KEY: Value should have at least 32 characters"),
+        ({"PORT": "many"}, "PORT: "),
+        (
+            {"ENVIRONMENT": "production", "SECRET_KEY": "development-only-secret-key-change-me"},
+            "SECRET_KEY is a development secret; production needs one of its own; SMTP_URL is missing",
+        ),
+        ({"ENVIRONMENT": "production", "SMTP_URL": "smtp://127.0.0.1:1"}, "MAIL_FROM is missing, which production"),
+    ],
+)
+def test_the_setting_is_named(tmp_path, monkeypatch, environment, said):
+    monkeypatch.chdir(tmp_path)
+    for name in {"ENVIRONMENT", "SMTP_URL", "MAIL_FROM", *GOOD}:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**GOOD, **environment}.items():
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    assert str(error.value).startswith("settings: ")
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("command", "environment", "said"),
     [
-        ("web", {"SECRET_KEY": None, "MONGODB_URL": None}, "SECRET_KEY is missing; MONGODB_URL is missing"),
-        ("worker", {"MONGODB_URL": "localhost"}, "MONGODB_URL: "),
-        ("web", {"SECRET_KEY": "short"}, "SECRET_KEY: "),
-        ("worker", {"PORT": "many"}, "PORT: "),
+        ("worker", {"MONGODB_URL": None}, "MONGODB_URL is missing"),
         ("web", {"TASK_ENGINE": "rabbit"}, f"TASK_ENGINE is one of {'local' if DEFAULT == 'local' else 'local, '}"),
         ("web", {"SERVICE": "app.nowhere:service"}, "SERVICE=app.nowhere:service cannot be loaded: "),
-        (
-            "web",
-            {"ENVIRONMENT": "production", "SECRET_KEY": "development-only-secret-key-change-me"},
-            "SECRET_KEY is a development secret; production needs one of its own",
-        ),
-        (
-            "web",
-            {"ENVIRONMENT": "production", "SMTP_URL": "smtp://127.0.0.1:1"},
-            "MAIL_FROM is missing, which production needs",
-        ),
         pytest.param(
             "worker",
             {"REDIS_URL": None},
@@ -59,7 +74,7 @@ def run(folder: Path, *arguments: str, **environment: str | None) -> subprocess.
         ),
     ],
 )
-def test_the_setting_is_named(tmp_path, command, environment, said):
+def test_the_process_ends_with_one_line(tmp_path, command, environment, said):
     done = run(tmp_path, command, **environment)
 
     assert done.returncode == 2
