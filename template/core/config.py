@@ -48,6 +48,10 @@ class Settings(BaseSettings):
     """Seconds that one attempt may take."""
     task_concurrency: int = Field(50, ge=1)
     """Jobs that one worker runs at once."""
+    task_max_deliveries: int = Field(10, ge=1)
+    """How often a job may end its worker process before it becomes a dead letter."""
+    task_unknown_period: float = Field(600, ge=0)
+    """Seconds that a job of an unknown task waits for a newer worker, as during a deploy."""
     task_record_ttl: float = Field(7 * 86400, gt=0)
     """Seconds for which the record of an ended job (its status and result) is kept."""
     task_grace_period: float = Field(30, ge=0)

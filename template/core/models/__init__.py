@@ -1,8 +1,9 @@
 """The documents that the machinery itself needs."""
 
+from core.models.dead_letter import DeadLetterModel, DeadLetterState
 from core.models.session import SessionModel
 from core.models.user import UserModel
 
-DOCUMENTS = (UserModel, SessionModel)
+DOCUMENTS = (UserModel, SessionModel, DeadLetterModel)
 
-__all__ = ["DOCUMENTS", "SessionModel", "UserModel"]
+__all__ = ["DOCUMENTS", "DeadLetterModel", "DeadLetterState", "SessionModel", "UserModel"]

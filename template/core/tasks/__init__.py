@@ -3,15 +3,17 @@
 `from core.tasks.worker import worker` is the registry to which tasks belong.
 """
 
+from core.tasks.dead_letters import NotReplayable
 from core.tasks.errors import (
     InvalidArguments,
     InvalidTask,
+    JobExpired,
     JobFailed,
     PermanentError,
     QueueUnavailable,
     TransientError,
 )
-from core.tasks.job import CurrentJob, Job, current_job
+from core.tasks.job import CurrentJob, Job, Progress, current_job
 from core.tasks.records import JobStatus, status_of
 from core.tasks.task import Task
 from core.tasks.worker import Worker
@@ -21,9 +23,12 @@ __all__ = [
     "InvalidArguments",
     "InvalidTask",
     "Job",
+    "JobExpired",
     "JobFailed",
     "JobStatus",
+    "NotReplayable",
     "PermanentError",
+    "Progress",
     "QueueUnavailable",
     "Task",
     "TransientError",

@@ -1,7 +1,7 @@
 """Arguments: checked against the function's annotations when enqueued, rebuilt from JSON when run."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, get_type_hints
 
@@ -43,7 +43,7 @@ class Arguments:
             raise InvalidTask(f"task {task}: an annotation cannot be used for a job: {reason}") from error
         self._names = {f"p{index}": name for index, name in enumerate(self._signature.parameters)}
 
-    def dump(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    def dump(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Check a call's arguments and turn them into plain JSON data by parameter name.
 
         Raises:

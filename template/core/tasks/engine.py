@@ -1,7 +1,7 @@
 """What a queue must be able to do to carry this service's jobs. Nothing above this protocol names a queue."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -14,17 +14,19 @@ Handler = Callable[[str, bytes], Awaitable[Outcome]]
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message on its way into the queue.
+    """A message on its way into the queue, together with its job's record.
 
     Attributes:
         id: The job's id. While a job with this id is in the queue, a second one is not added.
         body: The signed message.
+        record: A record that exists already is kept as it is.
         at: When it is due, in seconds since 1970; at once where None.
         priority: One of `PRIORITIES`.
     """
 
     id: str
     body: bytes
+    record: Fields
     at: float | None = None
     priority: str = "normal"
 
@@ -61,10 +63,8 @@ class Engine(Protocol):
         """Close what `start` opened."""
         ...
 
-    async def publish(self, delivery: Delivery, record: Fields) -> None:
-        """Put a message into the queue together with its job's record, both or neither.
-
-        A record that exists already is kept as it is.
+    async def publish(self, deliveries: Sequence[Delivery]) -> None:
+        """Put messages into the queue, each together with its job's record, both or neither.
 
         Raises:
             QueueUnavailable: The server cannot be reached.

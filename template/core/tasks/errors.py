@@ -11,6 +11,10 @@ class PermanentError(Exception):
     """Raise it in a task when trying again cannot help: the job fails at once."""
 
 
+class JobExpired(PermanentError):
+    """The job was not started in the time that its task's `expires` gives."""
+
+
 class InvalidArguments(UserError, TypeError):
     """`enqueue` was given arguments that the task does not take."""
 

@@ -6,15 +6,18 @@ import time
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 import structlog
 from pydantic_core import to_jsonable_python
 
+from core.config import Settings
 from core.context import TaskContext
 from core.logging import get_logger
-from core.tasks.errors import BadMessage, InvalidArguments, PermanentError, QueueUnavailable
+from core.tasks.dead_letters import make_letter
+from core.tasks.errors import BadMessage, InvalidArguments, JobExpired, PermanentError, QueueUnavailable
 from core.tasks.job import CurrentJob, _current
 from core.tasks.message import Message
 from core.tasks.outcome import Dead, Outcome, Retry, Success
@@ -25,35 +28,57 @@ from core.tasks.task import Task
 logger = get_logger(__name__)
 
 TRY_AGAIN_SECONDS = 1.0
+UNKNOWN_SECONDS = 5.0
+ABORT_SECONDS = 0.5
+MESSAGE_LENGTH = 10_000
+TRACEBACK_LENGTH = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What holds for tasks that do not say otherwise.
+
+    Attributes:
+        max_retries: How often a failed job is tried again.
+        timeout: Seconds that one attempt may take.
+        record_ttl: Seconds for which the record of an ended job is kept.
+        max_deliveries: How often a job may end its worker process before it is dead.
+        unknown_period: Seconds that a job of an unknown task waits for a worker that knows it.
+    """
+
+    max_retries: int
+    timeout: float
+    record_ttl: float
+    max_deliveries: int
+    unknown_period: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Policy":
+        """As the settings say."""
+        return cls(
+            settings.task_max_retries,
+            settings.task_timeout,
+            settings.task_record_ttl,
+            settings.task_max_deliveries,
+            settings.task_unknown_period,
+        )
 
 
 class Executor:
     """Runs messages as jobs.
 
-    Args:
-        queue: Where their records are.
-        tasks: The registered tasks by name.
-        max_retries: For tasks that do not say.
-        timeout: Seconds, for tasks that do not say.
-        record_ttl: Seconds for which the record of an ended job is kept.
+    Attributes:
+        buried: Is set when there is a new dead letter.
     """
 
-    def __init__(
-        self,
-        queue: Queue,
-        tasks: Mapping[str, Task[..., Any]],
-        *,
-        max_retries: int,
-        timeout: float,
-        record_ttl: float,
-    ) -> None:
+    def __init__(self, queue: Queue, tasks: Mapping[str, Task[..., Any]], policy: Policy) -> None:
+        self.buried = asyncio.Event()
         self._queue = queue
         self._records = queue.engine.records
         self._tasks = tasks
-        self._max_retries = max_retries
-        self._timeout = timeout
-        self._record_ttl = record_ttl
-        self._running: set[str] = set()
+        self._policy = policy
+        self._running: dict[str, asyncio.Timeout | None] = {}
+        self._aborted: set[str] = set()
 
     async def execute(self, job_id: str, body: bytes) -> Outcome:
         """Run one message. It never raises; only a cancellation passes through it."""
@@ -66,44 +91,63 @@ class Executor:
             logger.exception("job could not be run, it will run again", job_id=job_id)
         return Retry(TRY_AGAIN_SECONDS)
 
+    async def watch_aborts(self) -> None:
+        """Cancel running jobs that somebody aborts. Costs nothing while none runs."""
+        while True:
+            await asyncio.sleep(ABORT_SECONDS)
+            ids = list(self._running)
+            with suppress(QueueUnavailable):
+                for job_id, record in zip(ids, await self._records.read(ids) if ids else [], strict=True):
+                    timeout = self._running.get(job_id)
+                    if record.get("abort") and timeout and job_id not in self._aborted:
+                        self._aborted.add(job_id)
+                        timeout.reschedule(0)
+
     async def _execute(self, job_id: str, body: bytes) -> Outcome:
         if job_id in self._running:
             # Its queue took this worker for dead after an outage, and delivers the job once more.
             return Retry(TRY_AGAIN_SECONDS)
         record = await self._records.begin(job_id)
         if JobStatus(record["state"]).is_final:
-            return Success()  # delivered once more after it had ended
-        self._running.add(job_id)
+            return Success()  # delivered once more after it had ended, or aborted before it began
+        self._running[job_id] = None
         try:
-            return await self._run(job_id, body, int(record.get("attempt", 1)))
+            return await self._run(job_id, body, record)
         finally:
-            self._running.discard(job_id)
+            del self._running[job_id]
+            self._aborted.discard(job_id)
 
-    async def _run(self, job_id: str, body: bytes, attempt: int) -> Outcome:
+    async def _run(self, job_id: str, body: bytes, record: Fields) -> Outcome:
+        attempt = int(record.get("attempt", 1))
         try:
             message = self._queue.signer.load(body)
             if message.id != job_id:
                 raise BadMessage(f"it is the message of job {message.id}")
         except BadMessage as error:
             logger.error("message refused", job_id=job_id, error=str(error))
-            return await self._finish(job_id, _failure(error), Dead(str(error)))
-        current = CurrentJob(job_id, attempt, message.correlation_id)
+            return await self._bury(job_id, None, body, attempt, _describe(error))
+        current = CurrentJob(job_id, attempt, message.correlation_id, self._records)
         token = _current.set(current)
         bound = structlog.contextvars.bound_contextvars(job_id=job_id, task=message.task, attempt=attempt)
         try:
             with TaskContext.use(message.correlation_id, message.owner), bound:
-                return await self._attempt(message, attempt)
+                return await self._attempt(message, body, record)
         finally:
             _current.reset(token)
 
-    async def _attempt(self, message: Message, attempt: int) -> Outcome:
+    async def _attempt(self, message: Message, body: bytes, record: Fields) -> Outcome:
         task = self._tasks.get(message.task)
+        if task is None and (outcome := await self._wait_for_newer_worker(message, record)):
+            return outcome
+        attempt = int(record.get("attempt", 1))
         started = time.perf_counter()
         try:
+            self._check_can_start(message, record)
             if task is None:
                 raise PermanentError(f"no task named {message.task} is registered; is its module imported?")
             call = task.arguments.load(message.arguments)
-            async with asyncio.timeout(task.options.timeout or self._timeout):
+            async with asyncio.timeout(task.options.timeout or self._policy.timeout) as timeout:
+                self._running[message.id] = timeout
                 value = await task(*call.args, **call.kwargs)
             result = _as_json(message.task, value)
         except (KeyboardInterrupt, GeneratorExit):
@@ -114,34 +158,76 @@ class Executor:
                 await self._put_back(message.id)
                 raise
             seconds = round(time.perf_counter() - started, 4)
-            return await self._fail(message, task, attempt, error, seconds)
+            if message.id in self._aborted:
+                logger.info("job aborted", seconds=seconds)
+                return await self._finish(message.id, {"state": JobStatus.ABORTED}, Success())
+            return await self._fail(message, body, task, attempt, error, seconds)
         logger.info("job completed", seconds=round(time.perf_counter() - started, 4))
         return await self._finish(message.id, {"state": JobStatus.COMPLETED, "result": result}, Success())
 
+    def _check_can_start(self, message: Message, record: Fields) -> None:
+        is_first = record.get("attempt", 1) == 1
+        if is_first and message.expires_at and time.time() > message.expires_at:
+            raise JobExpired("no worker was free for it in time")
+        if (deliveries := record.get("deliveries", 1)) > self._policy.max_deliveries:
+            raise PermanentError(f"it has ended its worker process {deliveries - 1} times in a row")
+
+    async def _wait_for_newer_worker(self, message: Message, record: Fields) -> Retry | None:
+        """During a deploy an old worker may meet a task that only newer ones know."""
+        since = record.get("unknown_since", time.time())
+        if time.time() - since >= self._policy.unknown_period:
+            return None
+        logger.warning("task is not known here, waiting for a newer worker")
+        fields = {
+            "state": JobStatus.SCHEDULED,
+            "at": time.time() + UNKNOWN_SECONDS,
+            "unknown_since": since,
+            "deliveries": 0,
+        }
+        await self._records.write(message.id, fields, None)
+        return Retry(UNKNOWN_SECONDS)
+
     async def _fail(
-        self, message: Message, task: Task[..., Any] | None, attempt: int, error: BaseException, seconds: float
+        self,
+        message: Message,
+        body: bytes,
+        task: Task[..., Any] | None,
+        attempt: int,
+        error: BaseException,
+        seconds: float,
     ) -> Outcome:
         retries = task.options.max_retries if task else 0
         if retries is None:
-            retries = self._max_retries
+            retries = self._policy.max_retries
         summary = f"{type(error).__name__}: {_text(error)}"
         if task is None or isinstance(error, PermanentError | InvalidArguments) or attempt > retries:
-            logger.error("job failed", seconds=seconds, error=summary, exc_info=error)
-            return await self._finish(message.id, _failure(error), Dead(summary))
+            details = _describe(error)
+            # Rendered here, since an error may hold text that no log takes.
+            logger.error("job failed", seconds=seconds, error=summary, exception=details["traceback"])
+            return await self._bury(message.id, message, body, attempt, details)
         delay = _backoff(attempt, task.options.retry_delay, task.options.retry_max_delay)
         logger.warning("attempt failed, will retry", seconds=seconds, error=summary, retry_in=round(delay, 1))
-        fields = {"state": JobStatus.SCHEDULED, "at": time.time() + delay, "attempt": attempt + 1}
+        fields = {"state": JobStatus.SCHEDULED, "at": time.time() + delay, "attempt": attempt + 1, "deliveries": 0}
         await self._records.write(message.id, fields, None)
         return Retry(delay)
 
     async def _put_back(self, job_id: str) -> None:
         """The worker stops before the job has ended; the queue delivers it again."""
         with anyio.CancelScope(shield=True), suppress(QueueUnavailable):
-            await self._records.write(job_id, {"state": JobStatus.PENDING}, None)
+            await self._records.write(job_id, {"state": JobStatus.PENDING, "deliveries": 0}, None)
 
     async def _finish(self, job_id: str, fields: Fields, outcome: Outcome) -> Outcome:
-        await self._records.write(job_id, fields, self._record_ttl)
+        await self._records.write(job_id, fields, self._policy.record_ttl)
         return outcome
+
+    async def _bury(
+        self, job_id: str, message: Message | None, body: bytes, attempt: int, error: dict[str, str]
+    ) -> Outcome:
+        letter = make_letter(job_id, message, body, attempt, error)
+        fields = {"state": JobStatus.FAILED, "error": error}
+        await self._records.bury(job_id, fields, self._policy.record_ttl, letter)
+        self.buried.set()
+        return Dead(f"{error['type']}: {error['message']}")
 
 
 def _as_json(task: str, value: Any) -> Any:
@@ -152,6 +238,14 @@ def _as_json(task: str, value: Any) -> Any:
         raise PermanentError(f"task {task} returned what cannot be kept as JSON: {reason}") from None
 
 
+def _describe(error: BaseException) -> dict[str, str]:
+    return {
+        "type": type(error).__name__,
+        "message": _text(error),
+        "traceback": _clean("".join(traceback.format_exception(error)), TRACEBACK_LENGTH),
+    }
+
+
 def _is_being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
@@ -159,18 +253,14 @@ def _is_being_cancelled() -> bool:
 
 def _text(error: BaseException) -> str:
     try:
-        return str(error)
+        return _clean(str(error), MESSAGE_LENGTH)
     except Exception:
         return "(its text cannot be read)"
 
 
-def _failure(error: BaseException) -> Fields:
-    details = {
-        "type": type(error).__name__,
-        "message": _text(error),
-        "traceback": "".join(traceback.format_exception(error)),
-    }
-    return {"state": JobStatus.FAILED, "error": details}
+def _clean(text: str, length: int) -> str:
+    """Text that every store takes: no half characters, and not without an end."""
+    return text.encode(errors="backslashreplace").decode()[-length:]
 
 
 def _backoff(attempt: int, delay: float, max_delay: float) -> float:

@@ -1,6 +1,7 @@
 """A job, seen from outside (`Job`) and from inside (`current_job`)."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -8,9 +9,26 @@ from typing import Any, Generic, TypeVar
 
 from core.tasks.errors import JobFailed
 from core.tasks.queue import Queue
-from core.tasks.records import Fields, JobStatus, status_of
+from core.tasks.records import Fields, JobStatus, Records, status_of
 
 R = TypeVar("R")
+
+PROGRESS_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is.
+
+    Attributes:
+        done: How much is done.
+        total: How much there is.
+        message: For people.
+    """
+
+    done: float
+    total: float
+    message: str
 
 
 class Job(Generic[R]):
@@ -31,6 +49,27 @@ class Job(Generic[R]):
     async def record(self) -> Fields:
         """Its record: state, task, owner, attempt, result or error."""
         return await self._queue.read(self.id)
+
+    async def progress(self) -> Progress | None:
+        """What the task last said of how far it is; None where it has said nothing."""
+        fields = (await self.record()).get("progress")
+        return Progress(**fields) if fields else None
+
+    async def abort(self, timeout: float = 5) -> bool:
+        """Abort it: at once where it waits; where it runs, its code is cancelled.
+
+        Args:
+            timeout: Seconds to wait for the end of one that runs. A plain function in a thread cannot be cancelled.
+
+        Returns:
+            Whether it has ended as aborted.
+        """
+        await self._queue.abort(self.id)
+        try:
+            record = await asyncio.wait_for(self._queue.wait(self.id), timeout)
+        except TimeoutError:
+            return False
+        return status_of(record) is JobStatus.ABORTED
 
     async def result(self, timeout: float | None = None) -> R:
         """Wait until it has ended, and return what the task returned.
@@ -53,7 +92,7 @@ class Job(Generic[R]):
         return self._load_result(record.get("result"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CurrentJob:
     """The job that runs this code.
 
@@ -66,6 +105,24 @@ class CurrentJob:
     id: str
     attempt: int
     correlation_id: str
+    _records: Records
+    _told_at: float = 0
+
+    async def progress(self, done: float, total: float, message: str = "") -> None:
+        """Tell how far this is; read by `job.progress()` and at `GET /jobs/{id}/events`.
+
+        What is said within a tenth of a second of the last time is dropped, except the end.
+
+        Args:
+            done: How much is done.
+            total: How much there is.
+            message: For people.
+        """
+        now = time.monotonic()
+        if now - self._told_at >= PROGRESS_SECONDS or done >= total:
+            self._told_at = now
+            fields = {"done": done, "total": total, "message": message}
+            await self._records.write(self.id, {"progress": fields}, None)
 
 
 _current: ContextVar[CurrentJob | None] = ContextVar("current_job", default=None)

@@ -23,6 +23,7 @@ class Message:
         correlation_id: The id that the enqueueing code carried.
         owner: The id of the user who enqueued it, or None.
         enqueued_at: Seconds since 1970.
+        expires_at: Seconds since 1970 after which it must not start any more, or None.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Message:
     correlation_id: str
     owner: str | None
     enqueued_at: float
+    expires_at: float | None = None
 
 
 class Signer:

@@ -11,25 +11,45 @@ POLL_SECONDS = 0.03
 
 
 class Queue:
-    """An engine that is running, and the key that signs for it."""
+    """An engine that is running, and the key that signs for it.
 
-    def __init__(self, engine: Engine, signer: Signer) -> None:
+    Args:
+        engine: Carries the messages.
+        signer: Signs them.
+        record_ttl: Seconds for which the record of an ended job is kept.
+    """
+
+    def __init__(self, engine: Engine, signer: Signer, record_ttl: float) -> None:
         self.engine = engine
         self.signer = signer
+        self._record_ttl = record_ttl
         self._waiting: dict[str, list[asyncio.Future[Fields]]] = {}
         self._poller: asyncio.Task[None] | None = None
 
-    async def publish(self, message: Message, at: float | None, priority: str, unique_id: bool) -> None:
-        """Publish a message, unless a job with its id has already ended.
+    async def publish(self, deliveries: list[Delivery], chosen_ids: list[str]) -> None:
+        """Publish messages, except those of jobs that have already ended.
+
+        An unfinished job with the same id makes the engine ignore the message; one whose message never got into the
+        queue, because the process ended in between, is queued now.
+
+        Args:
+            deliveries: What to publish.
+            chosen_ids: Those of their ids that were not made at random, so that a job may have them already.
+        """
+        if chosen_ids:
+            records = await self.engine.records.read(chosen_ids)
+            ended = {job_id for job_id, record in zip(chosen_ids, records, strict=True) if status_of(record).is_final}
+            deliveries = [delivery for delivery in deliveries if delivery.id not in ended]
+        await self.engine.publish(deliveries)
+
+    def delivery(self, message: Message, at: float | None, priority: str) -> Delivery:
+        """Sign a message and make its job's record.
 
         Args:
             message: What to publish.
             at: When it is due, in seconds since 1970, or None for at once.
             priority: One of `PRIORITIES`.
-            unique_id: The id was chosen at random, so no job can have it yet.
         """
-        if not unique_id and (await self.status(message.id)).is_final:
-            return
         due = at if at is not None and at > time.time() else None
         record: Fields = {
             "state": JobStatus.SCHEDULED if due else JobStatus.PENDING,
@@ -38,9 +58,13 @@ class Queue:
             "correlation_id": message.correlation_id,
             "at": due,
         }
-        # An unfinished job with this id makes the engine ignore the message; one whose message never got into
-        # the queue, because the process ended in between, is queued now.
-        await self.engine.publish(Delivery(message.id, self.signer.dump(message), due, priority), record)
+        return Delivery(message.id, self.signer.dump(message), record, due, priority)
+
+    async def abort(self, job_id: str) -> None:
+        """Abort a job that waits, or tell its worker to where it runs."""
+        # Not forgotten before it would have been due, else it would run then after all.
+        due = (await self.read(job_id)).get("at") or 0
+        await self.engine.records.request_abort(job_id, self._record_ttl + max(0.0, due - time.time()))
 
     async def read(self, job_id: str) -> Fields:
         """A job's record, empty where there is none."""

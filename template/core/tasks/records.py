@@ -5,7 +5,8 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 Fields = dict[str, Any]
-"""`state`, `task`, `owner`, `correlation_id`, `at`, `attempt`, `deliveries`, `result`, `error`: plain JSON data."""
+"""`state`, `task`, `owner`, `correlation_id`, `at`, `attempt`, `deliveries`, `progress`, `abort`, `result`, `error`:
+plain JSON data."""
 
 
 class JobStatus(StrEnum):
@@ -57,4 +58,32 @@ class Records(Protocol):
             fields: What to set.
             ttl: Seconds until the record goes, or None while the job is not over.
         """
+        ...
+
+    async def request_abort(self, job_id: str, ttl: float) -> Fields:
+        """Make a job that waits `aborted`, set `abort` on one that runs, and return its record as it then is.
+
+        Args:
+            job_id: Which job.
+            ttl: Seconds until the record of a job that has just become `aborted` goes.
+        """
+        ...
+
+    async def bury(self, job_id: str, fields: Fields, ttl: float, letter: Fields) -> None:
+        """As `write`, and keep a dead letter with it, both or neither, until `unbury` takes it away.
+
+        Args:
+            job_id: Which job.
+            fields: What to set in its record.
+            ttl: Seconds until the record goes.
+            letter: Plain JSON data with an `id` of its own.
+        """
+        ...
+
+    async def buried(self) -> list[Fields]:
+        """Some of the dead letters that are kept here."""
+        ...
+
+    async def unbury(self, letter_ids: list[str]) -> None:
+        """Take dead letters away, once they are safe elsewhere."""
         ...

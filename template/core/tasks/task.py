@@ -4,12 +4,13 @@ import asyncio
 import inspect
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial, update_wrapper
+from hashlib import sha256
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 from uuid import uuid4
 
@@ -47,6 +48,9 @@ class TaskOptions:
         retry_max_delay: Seconds that this doubling does not exceed.
         timeout: Seconds that one attempt may take.
         priority: `low`, `normal` or `high`.
+        expires: Seconds after which a job that has not started (counted from when it was due) fails instead.
+        idempotency_key: Makes a key of the arguments; jobs with the same key are one job, while it runs and after,
+            for as long as its record lives.
     """
 
     max_retries: int | None = None
@@ -54,6 +58,8 @@ class TaskOptions:
     retry_max_delay: float = 3600
     timeout: float | None = None
     priority: str = "normal"
+    expires: float | None = None
+    idempotency_key: Callable[..., object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,21 +141,48 @@ class Task(Generic[P, R]):
         """
         return BoundTask(self, Call()).using(run_at=run_at, delay=delay, priority=priority, job_id=job_id)
 
-    async def publish(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job[R]:
-        """What `enqueue` does in the end."""
+    async def enqueue_many(self, calls: Iterable[Sequence[Any] | Mapping[str, Any]]) -> list[Job[R]]:
+        """Queue a job for each set of arguments, with few round trips.
+
+        Args:
+            calls: For each job its positional arguments as a sequence, or all of them by name as a mapping.
+
+        Raises:
+            InvalidArguments: An argument of one of them does not fit; then none was enqueued.
+            QueueUnavailable: The queue's server cannot be reached; some may have been enqueued.
+        """
+        each = [((), call) if isinstance(call, Mapping) else (tuple(call), {}) for call in calls]
+        return await self.publish(Call(), each)
+
+    async def publish(self, call: Call, each: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[Job[R]]:
+        """What `enqueue` and `enqueue_many` do in the end."""
         queue = self._holder.queue
+        chosen: list[str] = []
+        deliveries = []
         with TaskContext.use() as correlation_id:
-            message = Message(
-                id=call.job_id or uuid4().hex,
-                task=self.name,
-                arguments=self.arguments.dump(args, kwargs),
-                correlation_id=correlation_id,
-                owner=TaskContext.get_actor(),
-                enqueued_at=time.time(),
-            )
-        priority = call.priority or self.options.priority
-        await queue.publish(message, call.at, priority, unique_id=call.job_id is None)
-        return Job(message.id, queue, self.arguments.load_result)
+            for args, kwargs in each:
+                job_id = call.job_id or self._idempotent_id(args, kwargs)
+                if job_id:
+                    chosen.append(job_id)
+                message = Message(
+                    id=job_id or uuid4().hex,
+                    task=self.name,
+                    arguments=self.arguments.dump(args, kwargs),
+                    correlation_id=correlation_id,
+                    owner=TaskContext.get_actor(),
+                    enqueued_at=(now := time.time()),
+                    expires_at=max(call.at or now, now) + self.options.expires if self.options.expires else None,
+                )
+                deliveries.append(queue.delivery(message, call.at, call.priority or self.options.priority))
+        await queue.publish(deliveries, chosen)
+        return [Job(delivery.id, queue, self.arguments.load_result) for delivery in deliveries]
+
+    def _idempotent_id(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
+        if self.options.idempotency_key is None:
+            return None
+        key = self.options.idempotency_key(*args, **kwargs)
+        # Hashed, since a key may hold any characters and be of any length.
+        return f"{self.name}:{sha256(str(key).encode()).hexdigest()[:32]}"
 
 
 class BoundTask(Generic[P, R]):
@@ -161,7 +194,8 @@ class BoundTask(Generic[P, R]):
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """As `Task.enqueue`."""
-        return await self._task.publish(self._call, args, kwargs)
+        (job,) = await self._task.publish(self._call, [(args, kwargs)])
+        return job
 
     def using(
         self,

@@ -11,9 +11,10 @@ import httpx
 
 from core.config import Settings
 from core.context import TaskContext
+from core.tasks.dead_letters import DeadLetters
 from core.tasks.engines import build_engine
 from core.tasks.errors import InvalidTask
-from core.tasks.execute import Executor
+from core.tasks.execute import Executor, Policy
 from core.tasks.job import Job
 from core.tasks.message import Signer
 from core.tasks.queue import Queue
@@ -54,6 +55,7 @@ class Worker:
         self._queue: Queue | None = None
         self._executor: Executor | None = None
         self._context: WorkerContext | None = None
+        self._dead_letters: DeadLetters | None = None
         self.threads: ThreadPoolExecutor | None = None
 
     @property
@@ -78,6 +80,17 @@ class Worker:
             raise RuntimeError("no worker context: run the task inside a service (tests: use the fixture `db`)")
         return self._context
 
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The jobs that are not run any more: list, replay and discard them.
+
+        Raises:
+            RuntimeError: No service is running in this process.
+        """
+        if self._dead_letters is None:
+            raise RuntimeError("no queue is open: look at dead letters inside a running service")
+        return self._dead_letters
+
     @overload
     def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
 
@@ -95,6 +108,8 @@ class Worker:
         retry_max_delay: float = 3600,
         timeout: float | None = None,
         priority: str = "normal",
+        expires: float | None = None,
+        idempotency_key: Callable[..., object] | None = None,
     ) -> TaskDecorator: ...
 
     def task(
@@ -108,6 +123,8 @@ class Worker:
         retry_max_delay: float = 3600,
         timeout: float | None = None,
         priority: str = "normal",
+        expires: float | None = None,
+        idempotency_key: Callable[..., object] | None = None,
     ) -> Any:
         """Register a function as a task, bare (`@worker.task`) or with options.
 
@@ -119,11 +136,14 @@ class Worker:
             retry_max_delay: Seconds that this doubling does not exceed.
             timeout: Seconds that one attempt may take; the setting `TASK_TIMEOUT` where None.
             priority: `low`, `normal` or `high`.
+            expires: Seconds after which a job that has not started (counted from when it was due) fails instead.
+            idempotency_key: Makes a key of the arguments; jobs with the same key are one job, while it runs and
+                after, for as long as its record lives.
 
         Raises:
             InvalidTask: Another function has this name.
         """
-        options = TaskOptions(max_retries, retry_delay, retry_max_delay, timeout, priority)
+        options = TaskOptions(max_retries, retry_delay, retry_max_delay, timeout, priority, expires, idempotency_key)
 
         def register(function: Callable[..., Any]) -> Task[..., Any]:
             chosen = name or function.__name__
@@ -155,7 +175,7 @@ class Worker:
         secret, previous = settings.secret_key, settings.secret_key_previous
         signer = Signer(secret.get_secret_value(), previous.get_secret_value() if previous else None)
         engine = build_engine(settings)
-        queue = Queue(engine, signer)
+        queue = Queue(engine, signer, settings.task_record_ttl)
         async with AsyncExitStack() as stack:
             client = httpx.AsyncClient(event_hooks={"request": [_send_correlation_id]})
             context = WorkerContext(http_client=await stack.enter_async_context(client))
@@ -167,13 +187,8 @@ class Worker:
             # As many as jobs can run at once, so that none waits for a thread while its timeout runs.
             self.threads = ThreadPoolExecutor(settings.task_concurrency, thread_name_prefix=JOB_THREADS)
             self._queue, self._context = queue, context
-            self._executor = Executor(
-                queue,
-                self.tasks,
-                max_retries=settings.task_max_retries,
-                timeout=settings.task_timeout,
-                record_ttl=settings.task_record_ttl,
-            )
+            self._executor = Executor(queue, self.tasks, Policy.of(settings))
+            self._dead_letters = DeadLetters(queue)
             try:
                 if engine.in_process:
                     await stack.enter_async_context(self._consuming())
@@ -181,13 +196,23 @@ class Worker:
             finally:
                 await stack.aclose()
                 self.threads.shutdown(wait=False, cancel_futures=True)
-                self._queue = self._context = self._executor = self.threads = None
+                self._queue = self._context = self._executor = self._dead_letters = self.threads = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run jobs until `stop` is set; inside `open`."""
         if self._executor is None:
             raise RuntimeError("open the worker before running it")
-        await self.queue.engine.consume(self._executor.execute, stop)
+        helpers = [
+            asyncio.create_task(self._executor.watch_aborts()),
+            asyncio.create_task(self.dead_letters.keep_moving(self._executor.buried)),
+        ]
+        try:
+            await self.queue.engine.consume(self._executor.execute, stop)
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.wait(helpers)
+            await self.dead_letters.try_to_move()
 
     @asynccontextmanager
     async def _consuming(self) -> AsyncIterator[None]:

@@ -22,37 +22,23 @@ from core.tasks import (
     TransientError,
     Worker,
     current_job,
+    execute,
 )
 from core.tasks.engine import Delivery
 from core.tasks.engines import AVAILABLE
+from core.tests.running import running
 
 WAIT = 10
 
 
 @pytest.fixture(params=AVAILABLE)
 def engine_settings(request, settings: Settings) -> Settings:
-    return settings.model_copy(update={"task_engine": request.param})
+    return settings.model_copy(update={"task_engine": request.param, "task_unknown_period": 0.0})
 
 
 @pytest.fixture
 def worker() -> Worker:
     return Worker()
-
-
-@asynccontextmanager
-async def running(worker: Worker, settings: Settings) -> AsyncIterator[Worker]:
-    """The worker, open and running its jobs in this process."""
-    async with worker.open(settings):
-        if worker.queue.engine.in_process:
-            yield worker
-            return
-        stop = asyncio.Event()
-        consumer = asyncio.create_task(worker.run(stop))
-        try:
-            yield worker
-        finally:
-            stop.set()
-            await consumer
 
 
 @pytest.fixture
@@ -272,6 +258,138 @@ async def test_stopping_does_not_wait_for_longer_than_the_grace_period(worker, e
     cut_off.set()
 
 
+async def test_many_jobs_are_enqueued_at_once(worker, run):
+    @worker.task
+    async def double(value: int, plus: int = 0) -> int:
+        return 2 * value + plus
+
+    async with run():
+        jobs = await double.enqueue_many([[1], (2, 5), {"value": 3, "plus": 1}] + [[value] for value in range(600)])
+        assert [await job.result(WAIT) for job in jobs[:3]] == [2, 9, 7]
+        assert await jobs[-1].result(WAIT) == 2 * 599
+        with pytest.raises(InvalidArguments, match="double: parameter value"):
+            await double.enqueue_many([[1], ["many"]])
+
+
+async def test_jobs_with_one_idempotency_key_are_one_job(worker, run):
+    charged = []
+
+    @worker.task(idempotency_key=lambda order, amount: f"charge {order}")
+    async def charge(order: str, amount: int) -> int:
+        charged.append(amount)
+        return amount
+
+    async with run():
+        first, second = await charge.enqueue("o-1", 1), await charge.enqueue(order="o-1", amount=2)
+        other = await charge.enqueue("o-2", 3)
+        assert await first.result(WAIT) == await second.result(WAIT) == 1
+        assert await other.result(WAIT) == 3
+        third = await charge.enqueue("o-1", 4)
+        assert third.id == first.id == second.id
+        assert await third.result(WAIT) == 1
+    assert sorted(charged) == [1, 3]
+
+
+async def test_a_job_that_no_worker_takes_in_time_expires(worker, run, engine_settings):
+    engine_settings.task_concurrency = 1
+    ran = []
+
+    @worker.task
+    async def blocking() -> None:
+        await asyncio.sleep(1.5)
+
+    @worker.task(expires=1)
+    async def urgent(name: str) -> None:
+        ran.append(name)
+
+    async with run():
+        await blocking.enqueue()
+        await asyncio.sleep(0.1)
+        late = await urgent.enqueue("late")
+        with pytest.raises(JobFailed, match="JobExpired: no worker was free"):
+            await late.result(WAIT)
+        # Counted from when it is due.
+        await (await urgent.using(delay=1.1).enqueue("delayed")).result(WAIT)
+    assert ran == ["delayed"]
+
+
+async def test_jobs_can_be_aborted_in_each_state(worker, run, engine_settings):
+    engine_settings.task_concurrency = 1
+    started, ended = asyncio.Event(), []
+
+    @worker.task
+    async def long(name: str) -> None:
+        started.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(name)
+
+    async with run():
+        running_job = await long.enqueue("running")
+        await asyncio.wait_for(started.wait(), WAIT)
+        pending, scheduled = await long.enqueue("pending"), await long.using(delay=60).enqueue("scheduled")
+        for job in (pending, scheduled, running_job):
+            assert await job.abort(WAIT)
+            assert await job.status() is JobStatus.ABORTED
+            with pytest.raises(JobFailed, match="aborted"):
+                await job.result(WAIT)
+        done = await worker.task(name="fine")(fine).enqueue()
+        assert await done.result(WAIT) == 1
+        assert not await done.abort(WAIT)  # too late
+        assert not await worker.job("nobody").abort(0.1)
+    assert ended == ["running"]
+
+
+async def fine() -> int:
+    return 1
+
+
+async def test_a_task_tells_how_far_it_is(worker, run):
+    go_on = asyncio.Event()
+
+    @worker.task
+    async def counting() -> None:
+        await current_job().progress(1, 3, "one")
+        await current_job().progress(2, 3, "dropped: too soon")
+        await go_on.wait()
+        await current_job().progress(3, 3, "all")
+
+    async with run():
+        job = await counting.enqueue()
+        async with asyncio.timeout(WAIT):
+            while (progress := await job.progress()) is None:
+                await asyncio.sleep(0.01)
+        assert (progress.done, progress.total, progress.message) == (1, 3, "one")
+        go_on.set()
+        await job.result(WAIT)
+        progress = await job.progress()
+        assert progress
+        assert progress.message == "all"
+
+
+async def test_a_job_waits_for_a_worker_that_knows_its_task(worker, run, engine_settings, monkeypatch):
+    """A rolling deploy: the old worker meets a job of the new code."""
+    monkeypatch.setattr(execute, "UNKNOWN_SECONDS", 0.3)
+    engine_settings.task_unknown_period = 60.0
+    producer = Worker()
+
+    @producer.task
+    async def new() -> str:
+        return "known now"
+
+    async with run():
+        new._holder = worker
+        job = await new.enqueue()
+        async with asyncio.timeout(WAIT):
+            while not (await job.record()).get("unknown_since"):
+                await asyncio.sleep(0.01)
+        assert await job.status() is not JobStatus.FAILED
+        worker.tasks["new"] = new  # the newer worker
+        assert await job.result(WAIT) == "known now"
+        assert (await job.record()).get("attempt", 1) == 1
+
+
 async def test_a_delayed_job_waits(worker, run):
     @worker.task
     async def later() -> float:
@@ -371,7 +489,7 @@ async def test_a_forged_message_is_refused(worker, run):
         genuine = await harmless.enqueue(1)
         await genuine.result(WAIT)
         for number, body in enumerate([b"", b"{}", b"00.{}", "ü.ü".encode(), b"a" * 70_000]):
-            await engine.publish(Delivery(f"forged-{number}", body), {"state": "pending"})
+            await engine.publish([Delivery(f"forged-{number}", body, {"state": "pending"})])
             with pytest.raises(JobFailed, match="signature is not ours"):
                 await worker.job(f"forged-{number}").result(WAIT)
     assert ran == [1]

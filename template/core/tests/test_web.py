@@ -1,12 +1,15 @@
 """The web process: health, jobs, errors, correlation ids."""
 
+import asyncio
+import json
+
 import pytest
 from fastapi import FastAPI
 
 from core.context import TaskContext
 from core.services.accounts import register
 from core.services.sessions import find_user, start_session
-from core.tasks import Worker
+from core.tasks import Worker, current_job
 from core.testing import PASSWORD
 from core.web.auth import COOKIE
 
@@ -49,7 +52,8 @@ async def test_a_job_is_shown_to_its_owner_only(client, user, worker):
     client.cookies.set(COOKIE, await start_session(user))
     response = await client.get(url)
     assert response.json() == {
-        "id": job.id, "task": "test-answer", "status": "completed", "attempt": 1, "result": 7, "error": None
+        "id": job.id, "task": "test-answer", "status": "completed", "attempt": 1,
+        "progress": None, "result": 7, "error": None,
     }  # fmt: skip
 
     stranger = await register("stranger@example.com", PASSWORD, "Stranger")
@@ -66,6 +70,30 @@ async def test_a_failed_job_shows_no_traceback(client, user, worker):
         pass
     assert response.json()["error"] == {"type": "ValueError", "message": "negative"}
     assert "Traceback" not in response.text
+
+
+async def test_a_job_is_followed_as_events(client, user, worker):
+    async def step() -> None:
+        for done in (1, 2):
+            await current_job().progress(done, 2, f"step {done}")
+            await asyncio.sleep(0.4)
+
+    task = worker.task(name="test-step")(step)
+    try:
+        with TaskContext.use(actor=str(user.id)):
+            job = await task.enqueue()
+        url = f"/jobs/{job.id}/events"
+        assert (await client.get(url)).status_code == 401
+        client.cookies.set(COOKIE, await start_session(user))
+        assert (await client.get("/jobs/nothing/events")).status_code == 404
+        response = await client.get(url)
+    finally:
+        del worker.tasks["test-step"]
+    assert response.headers["content-type"].startswith("text/event-stream")
+    events = [json.loads(line.removeprefix("data: ")) for line in response.text.splitlines() if line[:5] == "data:"]
+    told = [event["progress"]["message"] for event in events if event["progress"]]
+    assert told == ["step 1", "step 2", "step 2"]
+    assert [event["status"] for event in events][-2:] == ["running", "completed"]
 
 
 async def test_a_session_ends(user, monkeypatch):

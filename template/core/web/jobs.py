@@ -1,12 +1,17 @@
 """Jobs, as their owner sees them."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 
-from core.tasks import JobStatus, Worker, status_of
+from core.tasks import JobStatus, Progress, Worker, status_of
+
+EVENT_SECONDS = 0.2
 
 
 class JobError(BaseModel):
@@ -21,27 +26,65 @@ class JobView(BaseModel):
     task: str
     status: JobStatus
     attempt: int
+    progress: Progress | None = None
     result: Any = None
     error: JobError | None = None
 
 
+class JobEvent(BaseModel):
+    """One event of `GET /jobs/{id}/events`."""
+
+    status: JobStatus
+    progress: Progress | None = None
+
+
+@dataclass
+class Owned:
+    """A job of the user who asks, and its record."""
+
+    id: str
+    record: dict[str, Any]
+
+
 def jobs_router(worker: Worker, current_user: Callable[..., Any]) -> APIRouter:
-    """`GET /jobs/{id}`."""
+    """`GET /jobs/{id}` and `GET /jobs/{id}/events`."""
     router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-    @router.get("/{job_id}", responses={401: {}, 404: {}})
-    async def get_job(job_id: str, user: Annotated[Any, Depends(current_user)]) -> JobView:
-        """A job's status, and its result or error. 404 for the jobs of others, as for those that do not exist."""
+    async def own_job(job_id: str, user: Annotated[Any, Depends(current_user)]) -> Owned:
+        """404 for the jobs of others, as for those that do not exist."""
         record = await worker.job(job_id).record()
         if not record or record.get("owner") != str(user.id):
             raise HTTPException(404, "There is no such job.")
+        return Owned(job_id, record)
+
+    OwnJob = Annotated[Owned, Depends(own_job)]  # noqa: N806  # a type
+
+    @router.get("/{job_id}", responses={401: {}, 404: {}})
+    async def get_job(job: OwnJob) -> JobView:
+        """A job's status and progress, and its result or error."""
+        record = job.record
         return JobView(
-            id=job_id,
+            id=job.id,
             task=record["task"],
             status=status_of(record),  # of the same read as the result
             attempt=record.get("attempt", 1),
+            progress=record.get("progress"),
             result=record.get("result"),
             error=record.get("error"),
         )
+
+    @router.get("/{job_id}/events", response_class=EventSourceResponse, responses={401: {}, 404: {}})
+    async def follow_job(job: OwnJob) -> AsyncIterator[ServerSentEvent]:
+        """The job's status and progress as server-sent events, one at each change, until it has ended."""
+        last = None
+        while True:
+            event = JobEvent(status=status_of(job.record), progress=job.record.get("progress"))
+            if event != last:
+                yield ServerSentEvent(event="job", data=event)
+                last = event
+            if event.status.is_final:
+                return
+            await asyncio.sleep(EVENT_SECONDS)
+            job.record = await worker.job(job.id).record()
 
     return router

@@ -5,6 +5,7 @@ It is volatile: jobs that wait when the process ends are lost, which it logs.
 
 import asyncio
 import time
+from collections.abc import Sequence
 from itertools import count
 from typing import ClassVar
 
@@ -24,6 +25,7 @@ class MemoryRecords:
 
     def __init__(self) -> None:
         self._records: dict[str, Fields] = {}
+        self._buried: dict[str, Fields] = {}
 
     async def read(self, ids: list[str]) -> list[Fields]:
         return [dict(self._records.get(job_id, {})) for job_id in ids]
@@ -38,6 +40,25 @@ class MemoryRecords:
         self._records.setdefault(job_id, {}).update(fields)
         if ttl is not None:
             asyncio.get_running_loop().call_later(ttl, self._records.pop, job_id, None)
+
+    async def request_abort(self, job_id: str, ttl: float) -> Fields:
+        record = self._records.get(job_id, {})
+        if record.get("state") in (JobStatus.PENDING, JobStatus.SCHEDULED):
+            await self.write(job_id, {"state": JobStatus.ABORTED}, ttl)
+        elif record.get("state") == JobStatus.RUNNING:
+            record["abort"] = True
+        return dict(record)
+
+    async def bury(self, job_id: str, fields: Fields, ttl: float, letter: Fields) -> None:
+        await self.write(job_id, fields, ttl)
+        self._buried[letter["id"]] = letter
+
+    async def buried(self) -> list[Fields]:
+        return list(self._buried.values())
+
+    async def unbury(self, letter_ids: list[str]) -> None:
+        for letter_id in letter_ids:
+            self._buried.pop(letter_id, None)
 
     def add(self, job_id: str, fields: Fields) -> None:
         """Add a record, unless there is one."""
@@ -75,12 +96,12 @@ class LocalEngine:
         if lost := len(self._delayed) + self._ready.qsize():
             logger.warning("jobs lost: the local engine keeps them in memory only", count=lost)
 
-    async def publish(self, delivery: Delivery, record: Fields) -> None:
-        if delivery.id in self._known:
-            return
-        self._known.add(delivery.id)
-        self.records.add(delivery.id, record)
-        self._queue(delivery, max(0.0, (delivery.at or 0) - time.time()))
+    async def publish(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            if delivery.id not in self._known:
+                self._known.add(delivery.id)
+                self.records.add(delivery.id, delivery.record)
+                self._queue(delivery, max(0.0, (delivery.at or 0) - time.time()))
 
     async def stats(self) -> Stats:
         return Stats(waiting=self._ready.qsize(), delayed=len(self._delayed))

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,12 +19,12 @@ from core.tasks.engine import PRIORITIES, Delivery, Handler, Stats
 from core.tasks.engines.streaq.records import Client, RedisRecords
 from core.tasks.engines.streaq.worker import JOB, StoppableWorker, build_worker
 from core.tasks.errors import QueueUnavailable
-from core.tasks.records import Fields
 
 logger = get_logger(__name__)
 
 RECONNECT_SECONDS = 0.5
 START_SECONDS = 3.0
+BATCH = 500
 OPERATION_SECONDS = 3.0
 DOWN = (coredis.exceptions.ConnectionError, TimeoutError, OSError)
 
@@ -62,32 +62,34 @@ class StreaqEngine:
             self._connection.cancel()
             await asyncio.wait([self._connection])
 
-    async def publish(self, delivery: Delivery, record: Fields) -> None:
-        async with self._redis() as redis:
-            try:
-                await self._publish(redis, delivery, record)
-            except coredis.exceptions.ResponseError as error:
-                if "Function not found" not in str(error):
-                    raise
-                # A server that was restarted without persistence has lost streaq's functions.
-                await Streaq(redis, code=_library(), replace=True)
-                await self._publish(redis, delivery, record)
+    async def publish(self, deliveries: Sequence[Delivery]) -> None:
+        for start in range(0, len(deliveries), BATCH):
+            batch = deliveries[start : start + BATCH]
+            async with self._redis() as redis:
+                try:
+                    await self._publish(redis, batch)
+                except coredis.exceptions.ResponseError as error:
+                    if "Function not found" not in str(error):
+                        raise
+                    # A server that was restarted without persistence has lost streaq's functions.
+                    await Streaq(redis, code=_library(), replace=True)
+                    await self._publish(redis, batch)
 
-    async def _publish(self, redis: Client, delivery: Delivery, record: Fields) -> None:
+    async def _publish(self, redis: Client, deliveries: Sequence[Delivery]) -> None:
         client = self._client
         assert client is not None
         definition = client.registry[JOB]
         assert isinstance(definition, AsyncRegisteredTask)
-        task = definition.enqueue(delivery.body.decode())
-        task.id = delivery.id
-        # An unknown priority is accepted by streaq and then never read, so it is always one of ours.
-        task.start(schedule=_datetime(delivery.at), priority=delivery.priority)
         now = now_ms()
-        data = await task.serialize(now)
         async with redis.pipeline(transaction=True) as pipe:
-            for name, value in record.items():
-                pipe.hsetnx(self.records.key(delivery.id), name, json.dumps(value))
-            client.publish_task(pipe, task, data, now, lib=Streaq(pipe))
+            for delivery in deliveries:
+                task = definition.enqueue(delivery.body.decode())
+                task.id = delivery.id
+                # An unknown priority is accepted by streaq and then never read, so it is always one of ours.
+                task.start(schedule=_datetime(delivery.at), priority=delivery.priority)
+                for name, value in delivery.record.items():
+                    pipe.hsetnx(self.records.key(delivery.id), name, json.dumps(value))
+                client.publish_task(pipe, task, await task.serialize(now), now, lib=Streaq(pipe))
 
     async def stats(self) -> Stats:
         async with self._redis() as redis:

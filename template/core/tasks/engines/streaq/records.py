@@ -22,6 +22,20 @@ return redis.call('hgetall', KEYS[1])
 """
 
 
+# A job that waits is aborted here; one that runs is told, and ends by itself.
+_ABORT = """
+local state = redis.call('hget', KEYS[1], 'state')
+if state == '"pending"' or state == '"scheduled"' then
+  redis.call('hset', KEYS[1], 'state', '"aborted"')
+  redis.call('pexpire', KEYS[1], ARGV[1])
+elseif state == '"running"' then
+  redis.call('hset', KEYS[1], 'abort', 'true')
+end
+return redis.call('hgetall', KEYS[1])
+"""
+SOME = 100
+
+
 class RedisRecords:
     """See `core.tasks.records.Records`.
 
@@ -33,10 +47,11 @@ class RedisRecords:
     def __init__(self, redis: Callable[[], AbstractAsyncContextManager[Client]], prefix: str) -> None:
         self._redis = redis
         self._prefix = prefix
+        self._buried = prefix + "buried"
 
     def key(self, job_id: str) -> str:
         """The hash of one job."""
-        return self._prefix + job_id
+        return f"{self._prefix}job:{job_id}"
 
     async def read(self, ids: list[str]) -> list[Fields]:
         async with self._redis() as redis:
@@ -45,9 +60,7 @@ class RedisRecords:
             return [_load(await reply) for reply in replies]
 
     async def begin(self, job_id: str) -> Fields:
-        async with self._redis() as redis:
-            flat = cast("list[str]", await redis.eval(_BEGIN, keys=[self.key(job_id)]))
-            return _load(dict(zip(flat[::2], flat[1::2], strict=True)))
+        return await self._evaluate(_BEGIN, job_id)
 
     async def write(self, job_id: str, fields: Fields, ttl: float | None) -> None:
         key = self.key(job_id)
@@ -55,6 +68,30 @@ class RedisRecords:
             pipe.hset(key, {name: json.dumps(value) for name, value in fields.items()})
             if ttl is not None:
                 pipe.pexpire(key, round(ttl * 1000))
+
+    async def request_abort(self, job_id: str, ttl: float) -> Fields:
+        return await self._evaluate(_ABORT, job_id, round(ttl * 1000))
+
+    async def bury(self, job_id: str, fields: Fields, ttl: float, letter: Fields) -> None:
+        key = self.key(job_id)
+        async with self._redis() as redis, redis.pipeline(transaction=True) as pipe:
+            pipe.hset(key, {name: json.dumps(value) for name, value in fields.items()})
+            pipe.pexpire(key, round(ttl * 1000))
+            pipe.hset(self._buried, {letter["id"]: json.dumps(letter)})
+
+    async def buried(self) -> list[Fields]:
+        async with self._redis() as redis:
+            _, letters = await redis.hscan(self._buried, count=SOME)
+            return [json.loads(letter) for letter in letters.values()]
+
+    async def unbury(self, letter_ids: list[str]) -> None:
+        async with self._redis() as redis:
+            await redis.hdel(self._buried, letter_ids)
+
+    async def _evaluate(self, script: str, job_id: str, *arguments: int) -> Fields:
+        async with self._redis() as redis:
+            flat = cast("list[str]", await redis.eval(script, keys=[self.key(job_id)], args=arguments))
+            return _load(dict(zip(flat[::2], flat[1::2], strict=True)))
 
 
 def _load(fields: dict[str, str]) -> Fields:

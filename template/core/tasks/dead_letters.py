@@ -1,0 +1,182 @@
+"""Dead letters: jobs that are not run any more, kept in MongoDB until someone decides about them."""
+
+import asyncio
+import json
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from beanie.exceptions import CollectionWasNotInitialized
+from pymongo.errors import PyMongoError
+
+from core.errors import UserError
+from core.logging import get_logger
+from core.models import DeadLetterModel, DeadLetterState
+from core.tasks.errors import QueueUnavailable
+from core.tasks.message import Message
+from core.tasks.queue import Queue
+from core.tasks.records import Fields
+
+logger = get_logger(__name__)
+
+MOVE_SECONDS = 5.0
+DATES = ("enqueued_at", "died_at")
+
+
+async def _store(letter: Fields) -> None:
+    fields: dict[str, Any] = {name: value for name, value in letter.items() if name != "id"}
+    for name in DATES:
+        if fields[name] is not None:
+            fields[name] = datetime.fromtimestamp(fields[name], UTC)
+    fields["state"] = DeadLetterState.DEAD
+    collection = DeadLetterModel.get_pymongo_collection()
+    await collection.update_one({"_id": letter["id"]}, {"$setOnInsert": fields}, upsert=True)
+
+
+class NotReplayable(UserError):
+    """A dead letter cannot be run again; the message says why."""
+
+
+def make_letter(job_id: str, message: Message | None, body: bytes, attempts: int, error: Fields) -> Fields:
+    """A dead letter as plain JSON data, which the queue keeps until it is in MongoDB.
+
+    Args:
+        job_id: Which job.
+        message: What was to be run, or None where it could not be read.
+        body: The message as it was found.
+        attempts: How often it was tried.
+        error: `type`, `message` and `traceback`.
+    """
+    return {
+        "id": uuid4().hex,
+        "job_id": job_id,
+        "task": message.task if message else None,
+        "arguments": json.dumps(message.arguments if message else {}),
+        "raw": None if message else body.decode(errors="backslashreplace"),
+        "error_type": error["type"],
+        "error": error["message"],
+        "traceback": error["traceback"],
+        "attempts": attempts,
+        "correlation_id": message.correlation_id if message else None,
+        "owner": message.owner if message else None,
+        "enqueued_at": message.enqueued_at if message else None,
+        "died_at": time.time(),
+    }
+
+
+class DeadLetters:
+    """The dead letters of this service."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._told = False
+
+    async def keep_moving(self, buried: asyncio.Event) -> None:
+        """Move dead letters from the queue to MongoDB, as soon as there are some.
+
+        Args:
+            buried: Is set when there is a new one.
+        """
+        while True:
+            buried.clear()
+            await self.try_to_move()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(buried.wait(), MOVE_SECONDS)
+
+    async def try_to_move(self) -> None:
+        """As `move`; where a server is down, the letters stay where they are."""
+        try:
+            await self.move()
+        except (PyMongoError, CollectionWasNotInitialized, QueueUnavailable) as error:
+            if not self._told:
+                logger.warning("dead letters wait in the queue", error=str(error)[:200])
+            self._told = True
+        else:
+            self._told = False
+
+    async def move(self) -> None:
+        """Move the dead letters that wait in the queue to MongoDB. One that is there already is not stored again."""
+        records = self._queue.engine.records
+        while letters := await records.buried():
+            for letter in letters:
+                await _store(letter)
+                await records.unbury([letter["id"]])
+
+    async def list(
+        self,
+        *,
+        task: str | None = None,
+        error: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        state: DeadLetterState | None = DeadLetterState.DEAD,
+        limit: int = 100,
+    ) -> list[DeadLetterModel]:
+        """Dead letters, the newest first.
+
+        Args:
+            task: Only those of this task.
+            error: Only those whose exception is of this type (the class's name).
+            since: Only those that died then or later.
+            until: Only those that died before.
+            state: Only those of this state; all where None.
+            limit: At most so many.
+        """
+        query: dict[str, Any] = {"task": task, "error_type": error, "state": state}
+        query = {name: value for name, value in query.items() if value is not None}
+        between = {"$gte": since, "$lt": until}
+        if times := {operator: value for operator, value in between.items() if value is not None}:
+            query["died_at"] = times
+        return await DeadLetterModel.find(query).sort("-died_at").limit(limit).to_list()
+
+    async def replay(self, letter_id: str) -> str:
+        """Enqueue its job again, under a new id; a letter is replayed once.
+
+        Returns:
+            The id of the new job.
+
+        Raises:
+            NotReplayable: There is no such letter, it was discarded, or its message could not be read.
+        """
+        letter = await self._find(letter_id)
+        if letter.task is None:
+            raise NotReplayable(f"dead letter {letter_id} holds a message that could not be read; discard it")
+        if letter.state is DeadLetterState.DISCARDED:
+            raise NotReplayable(f"dead letter {letter_id} was discarded")
+        # The new id is stored before the job is published under it, so that a replay that was cut off is completed
+        # by another one, and two at once make one job.
+        collection = DeadLetterModel.get_pymongo_collection()
+        change = {"$set": {"state": DeadLetterState.REPLAYED, "replayed_as": uuid4().hex}}
+        await collection.update_one({"_id": letter_id, "state": DeadLetterState.DEAD}, change)
+        letter = await self._find(letter_id)
+        assert letter.replayed_as
+        assert letter.task
+        message = Message(
+            id=letter.replayed_as,
+            task=letter.task,
+            arguments=json.loads(letter.arguments),
+            correlation_id=letter.correlation_id or letter.id,
+            owner=letter.owner,
+            enqueued_at=time.time(),
+        )
+        await self._queue.publish([self._queue.delivery(message, None, "normal")], [message.id])
+        return message.id
+
+    async def discard(self, letter_id: str) -> None:
+        """Mark it as done with; it stays to be looked at.
+
+        Raises:
+            NotReplayable: There is no such letter, or it was replayed.
+        """
+        letter = await self._find(letter_id)
+        if letter.state is DeadLetterState.REPLAYED:
+            raise NotReplayable(f"dead letter {letter_id} was replayed as job {letter.replayed_as}")
+        await letter.set({"state": DeadLetterState.DISCARDED})
+
+    async def _find(self, letter_id: str) -> DeadLetterModel:
+        letter = await DeadLetterModel.get(letter_id)
+        if letter is None:
+            raise NotReplayable(f"there is no dead letter {letter_id}")
+        return letter
