@@ -1,9 +1,10 @@
-"""The command line: `python -m core web | worker | dev | setup`."""
+"""The command line: `python -m core web | worker | dev | setup | dead-letters`."""
 
 import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 
 from core.errors import UserError
 
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("setup", help="write .env with fresh secrets, unless there is one")
     dev = commands.add_parser("dev", help="servers, web and worker for development, with reload")
     dev.add_argument("only", nargs="?", choices=["web", "worker"], help="start just this one beside the servers")
+    _add_dead_letters(commands)
     chosen = parser.parse_args(arguments)
     try:
         return _run(chosen)
@@ -46,8 +48,41 @@ def _run(chosen: argparse.Namespace) -> int:
     from core.config import get_settings
 
     settings = get_settings()
+    if chosen.command == "dead-letters":
+        from core.commands import run_dead_letters
+
+        return run_dead_letters(chosen, settings)
     from core.process import leave_threads, run_web, run_worker
 
     status = {"web": run_web, "worker": run_worker}[chosen.command](settings)
     leave_threads(status)
     return status
+
+
+def _add_dead_letters(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `dead-letters list | show | replay | discard`."""
+    parser = commands.add_parser("dead-letters", help="jobs that are not run any more: list, show, replay, discard")
+    actions = parser.add_subparsers(dest="action", required=True)
+    for action, what in (
+        ("list", "one line each, the newest first"),
+        ("show", "all of one: arguments, error, traceback"),
+        ("replay", "enqueue their jobs again"),
+        ("discard", "mark them as done with"),
+    ):
+        added = actions.add_parser(action, help=what)
+        if action != "list":
+            added.add_argument("ids", nargs="*", metavar="ID", help="of dead letters")
+        if action != "show":
+            added.add_argument("--task", help="those of this task")
+            added.add_argument("--error", help="those whose exception is of this type")
+            added.add_argument("--since", type=_time, help="those that died then or later, such as 2027-01-31")
+            added.add_argument("--until", type=_time, help="those that died before")
+        if action in ("replay", "discard"):
+            added.add_argument("--all", action="store_true", help="all that the options choose")
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 2027-01-31 or 2027-01-31T12:00") from None

@@ -3,7 +3,7 @@
 `from core.tasks.worker import worker` is the registry to which tasks belong.
 """
 
-from core.tasks.dead_letters import NotReplayable
+from core.tasks.dead_letters import DeadLetterError, DeadLetters
 from core.tasks.errors import (
     InvalidArguments,
     InvalidTask,
@@ -20,13 +20,14 @@ from core.tasks.worker import Worker
 
 __all__ = [
     "CurrentJob",
+    "DeadLetterError",
+    "DeadLetters",
     "InvalidArguments",
     "InvalidTask",
     "Job",
     "JobExpired",
     "JobFailed",
     "JobStatus",
-    "NotReplayable",
     "PermanentError",
     "Progress",
     "QueueUnavailable",

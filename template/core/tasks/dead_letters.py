@@ -35,8 +35,8 @@ async def _store(letter: Fields) -> None:
     await collection.update_one({"_id": letter["id"]}, {"$setOnInsert": fields}, upsert=True)
 
 
-class NotReplayable(UserError):
-    """A dead letter cannot be run again; the message says why."""
+class DeadLetterError(UserError):
+    """Nothing can be done with a dead letter; the message says why."""
 
 
 def make_letter(job_id: str, message: Message | None, body: bytes, attempts: int, error: Fields) -> Fields:
@@ -138,19 +138,19 @@ class DeadLetters:
             The id of the new job.
 
         Raises:
-            NotReplayable: There is no such letter, it was discarded, or its message could not be read.
+            DeadLetterError: There is no such letter, it was discarded, or its message could not be read.
         """
-        letter = await self._find(letter_id)
+        letter = await self.get(letter_id)
         if letter.task is None:
-            raise NotReplayable(f"dead letter {letter_id} holds a message that could not be read; discard it")
+            raise DeadLetterError(f"dead letter {letter_id} holds a message that could not be read; discard it")
         if letter.state is DeadLetterState.DISCARDED:
-            raise NotReplayable(f"dead letter {letter_id} was discarded")
+            raise DeadLetterError(f"dead letter {letter_id} was discarded")
         # The new id is stored before the job is published under it, so that a replay that was cut off is completed
         # by another one, and two at once make one job.
         collection = DeadLetterModel.get_pymongo_collection()
         change = {"$set": {"state": DeadLetterState.REPLAYED, "replayed_as": uuid4().hex}}
         await collection.update_one({"_id": letter_id, "state": DeadLetterState.DEAD}, change)
-        letter = await self._find(letter_id)
+        letter = await self.get(letter_id)
         assert letter.replayed_as
         assert letter.task
         message = Message(
@@ -168,15 +168,20 @@ class DeadLetters:
         """Mark it as done with; it stays to be looked at.
 
         Raises:
-            NotReplayable: There is no such letter, or it was replayed.
+            DeadLetterError: There is no such letter, or it was replayed.
         """
-        letter = await self._find(letter_id)
+        letter = await self.get(letter_id)
         if letter.state is DeadLetterState.REPLAYED:
-            raise NotReplayable(f"dead letter {letter_id} was replayed as job {letter.replayed_as}")
+            raise DeadLetterError(f"dead letter {letter_id} was replayed as job {letter.replayed_as}")
         await letter.set({"state": DeadLetterState.DISCARDED})
 
-    async def _find(self, letter_id: str) -> DeadLetterModel:
+    async def get(self, letter_id: str) -> DeadLetterModel:
+        """One dead letter.
+
+        Raises:
+            DeadLetterError: There is none with this id.
+        """
         letter = await DeadLetterModel.get(letter_id)
         if letter is None:
-            raise NotReplayable(f"there is no dead letter {letter_id}")
+            raise DeadLetterError(f"there is no dead letter {letter_id}")
         return letter

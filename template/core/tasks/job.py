@@ -50,6 +50,10 @@ class Job(Generic[R]):
         """Its record: state, task, owner, attempt, result or error."""
         return await self._queue.read(self.id)
 
+    async def ended(self) -> JobStatus:
+        """Wait until it has ended, however it did."""
+        return status_of(await self._queue.wait(self.id))
+
     async def progress(self) -> Progress | None:
         """What the task last said of how far it is; None where it has said nothing."""
         fields = (await self.record()).get("progress")

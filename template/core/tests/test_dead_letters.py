@@ -1,12 +1,15 @@
 """Dead letters: nothing is dropped, everything can be seen and replayed."""
 
 import asyncio
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from core.models import DeadLetterModel, DeadLetterState
-from core.tasks import JobFailed, NotReplayable, PermanentError, Worker
+from core.service import load_service
+from core.tasks import DeadLetterError, JobFailed, PermanentError, Worker
 from core.tasks.engine import Delivery
 from core.tasks.engines import AVAILABLE
 from core.tests.running import running
@@ -62,7 +65,7 @@ async def test_a_failed_job_can_be_seen_and_replayed(worker, run):
         (letter,) = await worker.dead_letters.list(state=DeadLetterState.REPLAYED)
         assert letter.replayed_as == ids[0]
         assert await worker.dead_letters.list() == []
-        with pytest.raises(NotReplayable, match=f"was replayed as job {ids[0]}"):
+        with pytest.raises(DeadLetterError, match=f"was replayed as job {ids[0]}"):
             await worker.dead_letters.discard(letter.id)
 
 
@@ -88,9 +91,9 @@ async def test_they_are_found_by_task_error_and_time(worker, run):
         (letter,) = await worker.dead_letters.list(task="one")
         await worker.dead_letters.discard(letter.id)
         assert [letter.task for letter in await worker.dead_letters.list()] == ["two"]
-        with pytest.raises(NotReplayable, match="was discarded"):
+        with pytest.raises(DeadLetterError, match="was discarded"):
             await worker.dead_letters.replay(letter.id)
-        with pytest.raises(NotReplayable, match="there is no dead letter nothing"):
+        with pytest.raises(DeadLetterError, match="there is no dead letter nothing"):
             await worker.dead_letters.replay("nothing")
 
 
@@ -99,7 +102,7 @@ async def test_what_cannot_be_read_is_kept_as_it_is(worker, run):
         await worker.queue.engine.publish([Delivery("forged", b"00.{}", {"state": "pending"})])
         (letter,) = await letters(worker, 1)
         assert (letter.job_id, letter.raw, letter.error_type) == ("forged", "00.{}", "BadMessage")
-        with pytest.raises(NotReplayable, match="could not be read"):
+        with pytest.raises(DeadLetterError, match="could not be read"):
             await worker.dead_letters.replay(letter.id)
 
 
@@ -161,3 +164,45 @@ async def test_a_job_that_ends_its_worker_again_and_again_dies(worker, run):
             await job.result(WAIT)
         await letters(worker, 1, task="killer")
     assert ran == []
+
+
+async def test_the_command_line(app, settings, user):
+    """What a person sees, in a process of its own, with the database of this test."""
+    worker = load_service(settings).worker
+    before = worker.tasks["send_welcome_email"]
+
+    async def fail(user_id: str) -> None:
+        raise ValueError("the disk is full")
+
+    async def command(*arguments: str) -> tuple[int, str, str]:
+        words = [sys.executable, "-m", "core", "dead-letters", *arguments]
+        done = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True)
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        return done.returncode, done.stdout, "".join(errors)
+
+    try:
+        del worker.tasks["send_welcome_email"]
+        task = worker.task(name="send_welcome_email", max_retries=0)(fail)
+        for user_id in (str(user.id), "nobody"):
+            with pytest.raises(JobFailed):
+                await (await task.enqueue(user_id)).result(WAIT)
+        second, first = await letters(worker, 2)
+    finally:
+        worker.tasks["send_welcome_email"] = before
+
+    status, output, _ = await command("list", "--task", "send_welcome_email")
+    assert status == 0
+    assert [line.split()[0] for line in output.splitlines()] == [second.id, first.id]
+    assert "ValueError: the disk is full" in output
+    _, output, _ = await command("show", second.id)
+    assert 'arguments: {"user_id": "nobody"}' in output
+    assert "raise ValueError" in output
+    status, output, errors = await command("replay")
+    assert (status, output) == (2, "")
+    assert errors.startswith("error: name the dead letters to replay")
+    status, output, _ = await command("replay", first.id)
+    assert (status, output.splitlines()[0][:-32]) == (0, f"{first.id} replayed as job ")
+    assert output.endswith("completed\n")
+    assert await command("discard", "--error", "ValueError", "--all") == (0, f"{second.id} discarded\n", "")
+    status, _, errors = await command("replay", second.id)
+    assert (status, errors) == (2, f"error: dead letter {second.id} was discarded")

@@ -14,7 +14,7 @@ ORDER = [
     {"tasks"},
     {"service"},
     {"web"},
-    {"process", "dev"},
+    {"process", "dev", "commands"},
     {"testing", "cli"},
     {"__main__", "__init__"},
 ]
