@@ -1,4 +1,4 @@
-"""The command line: `python -m core web | worker | dev | setup | dead-letters`."""
+"""The command line: `python -m core web | worker | dev | setup | dead-letters | schedules`."""
 
 import argparse
 import asyncio
@@ -23,6 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     dev = commands.add_parser("dev", help="servers, web and worker for development, with reload")
     dev.add_argument("only", nargs="?", choices=["web", "worker"], help="start just this one beside the servers")
     _add_dead_letters(commands)
+    schedules = commands.add_parser("schedules", help="what runs by itself: list, enable, disable, run now")
+    schedules.add_argument("action", choices=["list", "enable", "disable", "run"])
+    schedules.add_argument("ids", nargs="*", metavar="ID", help="of schedules; all where none is named for list")
     chosen = parser.parse_args(arguments)
     try:
         return _run(chosen)
@@ -48,10 +51,10 @@ def _run(chosen: argparse.Namespace) -> int:
     from core.config import get_settings
 
     settings = get_settings()
-    if chosen.command == "dead-letters":
-        from core.commands import run_dead_letters
+    if chosen.command in ("dead-letters", "schedules"):
+        from core.commands import run_command
 
-        return run_dead_letters(chosen, settings)
+        return run_command(chosen, settings)
     from core.process import leave_threads, run_web, run_worker
 
     status = {"web": run_web, "worker": run_worker}[chosen.command](settings)

@@ -1,8 +1,8 @@
-"""What a person does with jobs from the command line: look at dead letters, replay and discard them."""
+"""What a person does with jobs from the command line: dead letters and schedules."""
 
 import argparse
 import asyncio
-from datetime import UTC
+from datetime import UTC, datetime
 
 from core.config import Settings
 from core.errors import UserError
@@ -13,7 +13,7 @@ from core.tasks import DeadLetters, Worker
 AT_ONCE = 1000
 
 
-def run_dead_letters(chosen: argparse.Namespace, settings: Settings) -> int:
+def run_command(chosen: argparse.Namespace, settings: Settings) -> int:
     """Run one of these commands.
 
     Raises:
@@ -26,6 +26,9 @@ async def _run(chosen: argparse.Namespace, settings: Settings) -> int:
     service = load_service(settings)
     async with open_service(service, settings) as database:
         database.require()
+        if chosen.command == "schedules":
+            await _schedules(service.worker, chosen)
+            return 0
         letters = service.worker.dead_letters
         if chosen.action == "list":
             for letter in await _find(letters, chosen):
@@ -38,6 +41,34 @@ async def _run(chosen: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
+async def _schedules(worker: Worker, chosen: argparse.Namespace) -> None:
+    schedules = worker.schedules
+    if chosen.action != "list" and not chosen.ids:
+        raise UserError(f"name the schedules to {chosen.action}; `schedules list` shows them")
+    for schedule_id in chosen.ids if chosen.action != "list" else []:
+        if chosen.action == "run":
+            await _told(worker, f"{schedule_id} runs as", await schedules.run_now(schedule_id))
+        else:
+            await (schedules.enable if chosen.action == "enable" else schedules.disable)(schedule_id)
+            print(f"{schedule_id} {chosen.action}d")
+    for view in await schedules.list() if chosen.action == "list" else []:
+        if not chosen.ids or view.id in chosen.ids:
+            state = "enabled " if view.enabled else "disabled"
+            last = f"{_moment(view.last_run)} {view.status}" if view.last_run else "never"
+            print(f"{view.id}  {state}  next {_moment(view.next_run)}  last {last}  {view.trigger}")
+
+
+async def _told(worker: Worker, what: str, job_id: str) -> None:
+    print(f"{what} job {job_id}")
+    if worker.queue.engine.in_process:
+        # It runs here, and would be lost if this process ended before it.
+        print(f"job {job_id} {await worker.job(job_id).ended()}")
+
+
+def _moment(time: datetime | None) -> str:
+    return time.astimezone(UTC).isoformat(timespec="seconds") if time else "never"
+
+
 async def _decide(worker: Worker, chosen: argparse.Namespace) -> None:
     letters = worker.dead_letters
     if not chosen.ids and not chosen.all:
@@ -45,11 +76,7 @@ async def _decide(worker: Worker, chosen: argparse.Namespace) -> None:
     ids = chosen.ids or [letter.id for letter in await _find(letters, chosen)]
     for letter_id in ids:
         if chosen.action == "replay":
-            job = worker.job(await letters.replay(letter_id))
-            print(f"{letter_id} replayed as job {job.id}")
-            if worker.queue.engine.in_process:
-                # It runs here, and would be lost if this process ended before it.
-                print(f"job {job.id} {await job.ended()}")
+            await _told(worker, f"{letter_id} replayed as", await letters.replay(letter_id))
         else:
             await letters.discard(letter_id)
             print(f"{letter_id} discarded")
@@ -67,9 +94,8 @@ async def _find(letters: DeadLetters, chosen: argparse.Namespace) -> list[DeadLe
 
 
 def _line(letter: DeadLetterModel) -> str:
-    when = letter.died_at.astimezone(UTC).isoformat(timespec="seconds")
     error = (letter.error.splitlines() or [""])[0][:100]
-    return f"{letter.id}  {when}  {letter.task or '(unreadable)'}  {letter.error_type}: {error}"
+    return f"{letter.id}  {_moment(letter.died_at)}  {letter.task or '(unreadable)'}  {letter.error_type}: {error}"
 
 
 def _whole(letter: DeadLetterModel) -> str:

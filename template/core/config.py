@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     task_max_retries: int = Field(3, ge=0)
     task_timeout: float = Field(300, gt=0)
     """Seconds that one attempt may take."""
+    schedule_timezone: str = "UTC"
+    """The time zone of schedules that name none, such as `Europe/Berlin`."""
     task_concurrency: int = Field(50, ge=1)
     """Jobs that one worker runs at once."""
     task_max_deliveries: int = Field(10, ge=1)

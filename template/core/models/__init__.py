@@ -1,9 +1,10 @@
 """The documents that the machinery itself needs."""
 
 from core.models.dead_letter import DeadLetterModel, DeadLetterState
+from core.models.schedule import ScheduleModel
 from core.models.session import SessionModel
 from core.models.user import UserModel
 
-DOCUMENTS = (UserModel, SessionModel, DeadLetterModel)
+DOCUMENTS = (UserModel, SessionModel, DeadLetterModel, ScheduleModel)
 
-__all__ = ["DOCUMENTS", "DeadLetterModel", "DeadLetterState", "SessionModel", "UserModel"]
+__all__ = ["DOCUMENTS", "DeadLetterModel", "DeadLetterState", "ScheduleModel", "SessionModel", "UserModel"]

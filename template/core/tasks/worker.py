@@ -1,11 +1,11 @@
 """The registry of tasks, and what a process does with it: enqueue jobs, or run them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import SimpleNamespace
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from typing import Any
 
 import httpx
 
@@ -13,18 +13,15 @@ from core.config import Settings
 from core.context import TaskContext
 from core.tasks.dead_letters import DeadLetters
 from core.tasks.engines import build_engine
-from core.tasks.errors import InvalidTask
 from core.tasks.execute import Executor, Policy
 from core.tasks.job import Job
 from core.tasks.message import Signer
 from core.tasks.queue import Queue
-from core.tasks.task import Task, TaskOptions
+from core.tasks.registry import Registry
+from core.tasks.schedules import Schedules
 
 JOB_THREADS = "job"
 """How the names of the threads begin in which plain functions run."""
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class WorkerContext(SimpleNamespace):
@@ -33,30 +30,20 @@ class WorkerContext(SimpleNamespace):
     http_client: httpx.AsyncClient
 
 
-class TaskDecorator(Protocol):
-    """The type of `worker.task(...)`: takes a function, returns its task."""
-
-    @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
-
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
-
-
 Lifespan = Callable[[WorkerContext], AbstractAsyncContextManager[None]]
 
 
-class Worker:
+class Worker(Registry):
     """A registry of tasks. `app/tasks/worker.py` imports the modules that register theirs here."""
 
     def __init__(self) -> None:
-        self.tasks: dict[str, Task[..., Any]] = {}
+        super().__init__()
         self._lifespans: list[Lifespan] = []
+        self._schedules: Schedules | None = None
         self._queue: Queue | None = None
         self._executor: Executor | None = None
         self._context: WorkerContext | None = None
         self._dead_letters: DeadLetters | None = None
-        self.threads: ThreadPoolExecutor | None = None
 
     @property
     def queue(self) -> Queue:
@@ -91,69 +78,16 @@ class Worker:
             raise RuntimeError("no queue is open: look at dead letters inside a running service")
         return self._dead_letters
 
-    @overload
-    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
-
-    @overload
-    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
-
-    @overload
-    def task(
-        self,
-        /,
-        *,
-        name: str | None = None,
-        max_retries: int | None = None,
-        retry_delay: float = 10,
-        retry_max_delay: float = 3600,
-        timeout: float | None = None,
-        priority: str = "normal",
-        expires: float | None = None,
-        idempotency_key: Callable[..., object] | None = None,
-    ) -> TaskDecorator: ...
-
-    def task(
-        self,
-        function: Callable[..., Any] | None = None,
-        /,
-        *,
-        name: str | None = None,
-        max_retries: int | None = None,
-        retry_delay: float = 10,
-        retry_max_delay: float = 3600,
-        timeout: float | None = None,
-        priority: str = "normal",
-        expires: float | None = None,
-        idempotency_key: Callable[..., object] | None = None,
-    ) -> Any:
-        """Register a function as a task, bare (`@worker.task`) or with options.
-
-        Args:
-            function: A coroutine function, or a plain one, which runs in a thread.
-            name: What its jobs are called in the queue; the function's name where None.
-            max_retries: How often a failed job is tried again; the setting `TASK_MAX_RETRIES` where None.
-            retry_delay: Seconds before the first retry, at most; doubled at each further one.
-            retry_max_delay: Seconds that this doubling does not exceed.
-            timeout: Seconds that one attempt may take; the setting `TASK_TIMEOUT` where None.
-            priority: `low`, `normal` or `high`.
-            expires: Seconds after which a job that has not started (counted from when it was due) fails instead.
-            idempotency_key: Makes a key of the arguments; jobs with the same key are one job, while it runs and
-                after, for as long as its record lives.
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules: list, enable, disable and run now.
 
         Raises:
-            InvalidTask: Another function has this name.
+            RuntimeError: No service is running in this process.
         """
-        options = TaskOptions(max_retries, retry_delay, retry_max_delay, timeout, priority, expires, idempotency_key)
-
-        def register(function: Callable[..., Any]) -> Task[..., Any]:
-            chosen = name or function.__name__
-            if chosen in self.tasks:
-                raise InvalidTask(f"two tasks are named {chosen}; give one of them another name")
-            task: Task[..., Any] = Task(chosen, function, options, self)
-            self.tasks[chosen] = task
-            return task
-
-        return register(function) if function else register
+        if self._schedules is None:
+            raise RuntimeError("no queue is open: look at schedules inside a running service")
+        return self._schedules
 
     def lifespan(self, open_resources: Lifespan) -> Lifespan:
         """Register an async context manager that takes the context and sets what tasks shall find there."""
@@ -185,18 +119,21 @@ class Worker:
             stack.push_async_callback(engine.stop)
             stack.push_async_callback(queue.close)
             # As many as jobs can run at once, so that none waits for a thread while its timeout runs.
-            self.threads = ThreadPoolExecutor(settings.task_concurrency, thread_name_prefix=JOB_THREADS)
+            self.threads = threads = ThreadPoolExecutor(settings.task_concurrency, thread_name_prefix=JOB_THREADS)
             self._queue, self._context = queue, context
             self._executor = Executor(queue, self.tasks, Policy.of(settings))
             self._dead_letters = DeadLetters(queue)
+            self._schedules = Schedules(queue, self.make_schedules(settings.schedule_timezone))
             try:
                 if engine.in_process:
                     await stack.enter_async_context(self._consuming())
                 yield
             finally:
                 await stack.aclose()
-                self.threads.shutdown(wait=False, cancel_futures=True)
-                self._queue = self._context = self._executor = self._dead_letters = self.threads = None
+                threads.shutdown(wait=False, cancel_futures=True)
+                self._queue = self._context = self._executor = self._dead_letters = self._schedules = self.threads = (
+                    None
+                )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run jobs until `stop` is set; inside `open`."""
@@ -205,6 +142,7 @@ class Worker:
         helpers = [
             asyncio.create_task(self._executor.watch_aborts()),
             asyncio.create_task(self.dead_letters.keep_moving(self._executor.buried)),
+            asyncio.create_task(self.schedules.keep_firing()),
         ]
         try:
             await self.queue.engine.consume(self._executor.execute, stop)
