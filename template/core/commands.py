@@ -8,7 +8,7 @@ from core.config import Settings
 from core.errors import UserError
 from core.models import DeadLetterModel, DeadLetterState
 from core.service import load_service, open_service
-from core.tasks import DeadLetters, Worker
+from core.tasks import DeadLetters, Worker, status_of
 
 AT_ONCE = 1000
 
@@ -62,7 +62,7 @@ async def _told(worker: Worker, what: str, job_id: str) -> None:
     print(f"{what} job {job_id}")
     if worker.queue.engine.in_process:
         # It runs here, and would be lost if this process ended before it.
-        print(f"job {job_id} {await worker.job(job_id).ended()}")
+        print(f"job {job_id} {status_of(await worker.job(job_id).wait())}")
 
 
 def _moment(time: datetime | None) -> str:

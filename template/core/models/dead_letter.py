@@ -3,6 +3,7 @@ from enum import StrEnum
 from typing import Annotated
 
 from beanie import Document, Indexed
+from pydantic import Field
 
 
 class DeadLetterState(StrEnum):
@@ -21,6 +22,8 @@ class DeadLetterModel(Document):
         job_id: Which job it was.
         task: Its task; None where the message could not be read.
         arguments: By parameter name, as JSON: MongoDB refuses some names and numbers that JSON takes.
+        rest: The tasks that were to follow in its chain.
+        stage: Its place in the chain, from 0.
         raw: The message as it was found, where it could not be read.
         error_type: The name of the exception's class.
         error: Its text.
@@ -32,6 +35,8 @@ class DeadLetterModel(Document):
     job_id: Annotated[str, Indexed()]
     task: Annotated[str | None, Indexed()] = None
     arguments: str = "{}"
+    rest: list[str] = Field(default_factory=list)
+    stage: int = 0
     raw: str | None = None
     error_type: str
     error: str

@@ -3,6 +3,7 @@
 `from core.tasks.worker import worker` is the registry to which tasks belong.
 """
 
+from core.tasks.chain import Chain, ChainJob
 from core.tasks.dead_letters import DeadLetterError, DeadLetters
 from core.tasks.errors import (
     InvalidArguments,
@@ -19,6 +20,8 @@ from core.tasks.task import Task
 from core.tasks.worker import Worker
 
 __all__ = [
+    "Chain",
+    "ChainJob",
     "CurrentJob",
     "DeadLetterError",
     "DeadLetters",

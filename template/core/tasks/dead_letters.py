@@ -54,6 +54,8 @@ def make_letter(job_id: str, message: Message | None, body: bytes, attempts: int
         "job_id": job_id,
         "task": message.task if message else None,
         "arguments": json.dumps(message.arguments if message else {}),
+        "rest": message.rest if message else [],
+        "stage": message.stage if message else 0,
         "raw": None if message else body.decode(errors="backslashreplace"),
         "error_type": error["type"],
         "error": error["message"],
@@ -132,7 +134,7 @@ class DeadLetters:
         return await DeadLetterModel.find(query).sort("-died_at").limit(limit).to_list()
 
     async def replay(self, letter_id: str) -> str:
-        """Enqueue its job again, under a new id; a letter is replayed once.
+        """Enqueue its job again, under a new id; a letter is replayed once. A chain goes on after that stage.
 
         Returns:
             The id of the new job.
@@ -160,6 +162,9 @@ class DeadLetters:
             correlation_id=letter.correlation_id or letter.id,
             owner=letter.owner,
             enqueued_at=time.time(),
+            chain=letter.replayed_as if letter.rest else None,
+            stage=letter.stage,
+            rest=letter.rest,
         )
         await self._queue.publish([self._queue.delivery(message, None, "normal")], [message.id])
         return message.id

@@ -16,6 +16,7 @@ from pydantic_core import to_jsonable_python
 from core.config import Settings
 from core.context import TaskContext
 from core.logging import get_logger
+from core.tasks.chain import publish_next, stop_rest
 from core.tasks.dead_letters import make_letter
 from core.tasks.errors import BadMessage, InvalidArguments, JobExpired, PermanentError, QueueUnavailable
 from core.tasks.job import CurrentJob, _current
@@ -150,6 +151,10 @@ class Executor:
                 self._running[message.id] = timeout
                 value = await task(*call.args, **call.kwargs)
             result = _as_json(message.task, value)
+            if message.rest:
+                # Before this stage is marked as completed: whatever happens in between, the next one is enqueued, and
+                # its id lets that happen once.
+                await publish_next(self._queue, self._tasks, message, value)
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:
@@ -160,6 +165,7 @@ class Executor:
             seconds = round(time.perf_counter() - started, 4)
             if message.id in self._aborted:
                 logger.info("job aborted", seconds=seconds)
+                await stop_rest(self._queue, message, "was aborted", self._policy.record_ttl)
                 return await self._finish(message.id, {"state": JobStatus.ABORTED}, Success())
             return await self._fail(message, body, task, attempt, error, seconds)
         logger.info("job completed", seconds=round(time.perf_counter() - started, 4))
@@ -204,6 +210,7 @@ class Executor:
             details = _describe(error)
             # Rendered here, since an error may hold text that no log takes.
             logger.error("job failed", seconds=seconds, error=summary, exception=details["traceback"])
+            await stop_rest(self._queue, message, "failed", self._policy.record_ttl)
             return await self._bury(message.id, message, body, attempt, details)
         delay = _backoff(attempt, task.options.retry_delay, task.options.retry_max_delay)
         logger.warning("attempt failed, will retry", seconds=seconds, error=summary, retry_in=round(delay, 1))

@@ -50,9 +50,20 @@ class Job(Generic[R]):
         """Its record: state, task, owner, attempt, result or error."""
         return await self._queue.read(self.id)
 
-    async def ended(self) -> JobStatus:
-        """Wait until it has ended, however it did."""
-        return status_of(await self._queue.wait(self.id))
+    async def wait(self, timeout: float | None = None) -> Fields:
+        """Wait until it has ended, however it did, and return its record.
+
+        Args:
+            timeout: Seconds to wait; for ever where None.
+
+        Raises:
+            TimeoutError: It has not ended in time; it goes on.
+        """
+        try:
+            return await asyncio.wait_for(self._queue.wait(self.id), timeout)
+        except TimeoutError:
+            status = await self.status()
+            raise TimeoutError(f"job {self.id} is still {status} after {timeout} s; is a worker running?") from None
 
     async def progress(self) -> Progress | None:
         """What the task last said of how far it is; None where it has said nothing."""
@@ -85,11 +96,7 @@ class Job(Generic[R]):
             JobFailed: It ended without a result.
             TimeoutError: It has not ended in time; it goes on.
         """
-        try:
-            record = await asyncio.wait_for(self._queue.wait(self.id), timeout)
-        except TimeoutError:
-            status = await self.status()
-            raise TimeoutError(f"job {self.id} is still {status} after {timeout} s; is a worker running?") from None
+        record = await self.wait(timeout)
         if status_of(record) is not JobStatus.COMPLETED:
             error = record.get("error") or {"type": "Aborted", "message": "the job was aborted"}
             raise JobFailed(self.id, **error)

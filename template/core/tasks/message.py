@@ -1,7 +1,7 @@
 """What travels through the queue: JSON, versioned and signed. Never pickle."""
 
 import hmac
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -24,6 +24,9 @@ class Message:
         owner: The id of the user who enqueued it, or None.
         enqueued_at: Seconds since 1970.
         expires_at: Seconds since 1970 after which it must not start any more, or None.
+        chain: The chain that it is a stage of, or None.
+        stage: Its place in the chain, from 0.
+        rest: The names of the tasks that follow in the chain.
     """
 
     id: str
@@ -33,6 +36,9 @@ class Message:
     owner: str | None
     enqueued_at: float
     expires_at: float | None = None
+    chain: str | None = None
+    stage: int = 0
+    rest: list[str] = field(default_factory=list)
 
 
 class Signer:

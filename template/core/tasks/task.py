@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial, update_wrapper
 from hashlib import sha256
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 from uuid import uuid4
 
 from core.context import TaskContext
 from core.tasks.arguments import Arguments
+from core.tasks.chain import Chain
 from core.tasks.engine import PRIORITIES
 from core.tasks.errors import InvalidArguments
 from core.tasks.job import Job
@@ -24,12 +25,18 @@ from core.tasks.queue import Queue
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R2 = TypeVar("R2")
 
 _JOB_ID = re.compile(r"[\w.:@-]{1,200}", re.ASCII)
 
 
 class QueueHolder(Protocol):
     """What a task needs of its worker: the queue that is open now, and threads for plain functions."""
+
+    @property
+    def priority(self) -> str:
+        """The priority of its jobs where none is said."""
+        return self.options.priority
 
     @property
     def queue(self) -> Queue: ...
@@ -89,6 +96,11 @@ class Task(Generic[P, R]):
     def arguments(self) -> Arguments:
         """The function's parameters; built at first use, when every annotation can be resolved."""
         return Arguments(self.name, self.function)
+
+    @property
+    def queue(self) -> Queue:
+        """The queue that its jobs go to; open inside a running service only."""
+        return self._holder.queue
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now.
@@ -153,6 +165,10 @@ class Task(Generic[P, R]):
         """
         each = [((), call) if isinstance(call, Mapping) else (tuple(call), {}) for call in calls]
         return await self.publish(Call(), each)
+
+    def __or__(self, other: "Task[Concatenate[R, ...], R2]") -> Chain[P, R2]:
+        """A chain: `(validate | process | notify).enqueue(file_id)` passes each result on as the first argument."""
+        return Chain((self, other))
 
     async def publish(self, call: Call, each: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[Job[R]]:
         """What `enqueue` and `enqueue_many` do in the end."""

@@ -26,6 +26,7 @@ from core.tasks import (
 )
 from core.tasks.engine import Delivery
 from core.tasks.engines import AVAILABLE
+from core.tasks.message import Message
 from core.tests.running import running
 
 WAIT = 10
@@ -388,6 +389,135 @@ async def test_a_job_waits_for_a_worker_that_knows_its_task(worker, run, engine_
         worker.tasks["new"] = new  # the newer worker
         assert await job.result(WAIT) == "known now"
         assert (await job.record()).get("attempt", 1) == 1
+
+
+async def test_a_chain_passes_each_result_on(worker, run):
+    seen = []
+
+    @worker.task
+    async def parse(text: str) -> int:
+        return int(text)
+
+    @worker.task
+    async def double(value: int) -> int:
+        seen.append(TaskContext.get_correlation_id())
+        return 2 * value
+
+    @worker.task
+    async def show(value: int, unit: str = "m") -> str:
+        return f"{value} {unit}"
+
+    async with run():
+        with TaskContext.use("chain-1", actor="user-1"):
+            chain = await (parse | double | show).enqueue("21")
+        assert await chain.result(WAIT) == "42 m"
+        assert await chain.statuses() == [JobStatus.COMPLETED] * 3
+        assert await chain.status() is JobStatus.COMPLETED
+        assert (await chain.stages[2].record())["owner"] == "user-1"
+        with pytest.raises(InvalidArguments):
+            await (parse | double).enqueue(1.5)
+    assert seen == ["chain-1"]
+
+
+async def test_a_failed_stage_stops_the_chain_which_goes_on_from_there(worker, run):
+    calls, broken = [], True
+
+    @worker.task
+    async def first(value: int) -> int:
+        calls.append("first")
+        return value + 1
+
+    @worker.task(max_retries=0)
+    async def second(value: int) -> int:
+        if broken:
+            raise ValueError("not now")
+        return value * 10
+
+    @worker.task
+    async def third(value: int) -> int:
+        calls.append(f"third {value}")
+        return value
+
+    async with run():
+        chain = await (first | second | third).enqueue(1)
+        with pytest.raises(JobFailed, match="ValueError: not now"):
+            await chain.result(WAIT)
+        assert await chain.statuses() == [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.ABORTED]
+        assert await chain.status() is JobStatus.FAILED
+        assert (await chain.stages[2].record())["error"]["message"] == "stage 1 (second) failed"
+
+        broken = False
+        async with asyncio.timeout(WAIT):
+            while not (letters := await worker.dead_letters.list()):
+                await asyncio.sleep(0.02)
+        job_id = await worker.dead_letters.replay(letters[0].id)
+        assert await worker.job(job_id).result(WAIT) == 20
+        assert await worker.job(f"{job_id}:2").result(WAIT) == 20
+    assert calls == ["first", "third 20"]
+
+
+async def test_a_stage_that_runs_twice_starts_the_next_one_once(worker, run):
+    """A worker that dies after it has enqueued the next stage: its message is delivered once more."""
+    calls = []
+
+    @worker.task
+    async def first() -> int:
+        calls.append("first")
+        return 1
+
+    @worker.task
+    async def second(value: int) -> int:
+        calls.append("second")
+        return value
+
+    async with run():
+        chain = await (first | second).enqueue()
+        assert await chain.result(WAIT) == 1
+        again = Message(chain.stages[0].id, "first", {}, "x", None, 0.0, chain=chain.id, rest=["second"])
+        await worker.queue.engine.records.write(again.id, {"state": "pending"}, None)
+        await worker.queue.engine.publish([Delivery(again.id, worker.queue.signer.dump(again), {})])
+        async with asyncio.timeout(WAIT):
+            while calls.count("first") < 2:
+                await asyncio.sleep(0.01)
+        await chain.stages[0].result(WAIT)
+        await asyncio.sleep(0.2)
+    assert sorted(calls) == ["first", "first", "second"]
+
+
+async def test_a_result_that_does_not_fit_the_next_stage_fails_its_own(worker, run):
+    @worker.task
+    async def text() -> str:
+        return "many"
+
+    @worker.task
+    async def number(value: int) -> int:
+        return value
+
+    async with run():
+        chain = await (text | number).enqueue()
+        with pytest.raises(JobFailed, match="the result of text does not fit the next stage: task number: parameter"):
+            await chain.result(WAIT)
+        assert await chain.statuses() == [JobStatus.FAILED, JobStatus.ABORTED]
+
+
+async def test_a_chain_can_be_aborted(worker, run):
+    started = asyncio.Event()
+
+    @worker.task
+    async def first() -> int:
+        started.set()
+        await asyncio.sleep(60)
+        return 1
+
+    @worker.task
+    async def second(value: int) -> int:
+        return value
+
+    async with run():
+        chain = await (first | second).enqueue()
+        await asyncio.wait_for(started.wait(), WAIT)
+        assert await chain.abort(WAIT)
+        assert await chain.statuses() == [JobStatus.ABORTED] * 2
 
 
 async def test_a_delayed_job_waits(worker, run):
