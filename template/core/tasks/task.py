@@ -34,11 +34,6 @@ class QueueHolder(Protocol):
     """What a task needs of its worker: the queue that is open now, and threads for plain functions."""
 
     @property
-    def priority(self) -> str:
-        """The priority of its jobs where none is said."""
-        return self.options.priority
-
-    @property
     def queue(self) -> Queue: ...
 
     @property
@@ -96,6 +91,11 @@ class Task(Generic[P, R]):
     def arguments(self) -> Arguments:
         """The function's parameters; built at first use, when every annotation can be resolved."""
         return Arguments(self.name, self.function)
+
+    @property
+    def priority(self) -> str:
+        """The priority of its jobs where none is said."""
+        return self.options.priority
 
     @property
     def queue(self) -> Queue:
