@@ -31,6 +31,8 @@ logger = get_logger(__name__)
 TRY_AGAIN_SECONDS = 1.0
 UNKNOWN_SECONDS = 5.0
 ABORT_SECONDS = 0.5
+SUSPECT_DELIVERIES = 3
+"""Deliveries in a row without an outcome from which a job runs without other such jobs beside it."""
 MESSAGE_LENGTH = 10_000
 TRACEBACK_LENGTH = 100_000
 
@@ -80,6 +82,7 @@ class Executor:
         self._policy = policy
         self._running: dict[str, asyncio.Timeout | None] = {}
         self._aborted: set[str] = set()
+        self._suspect = asyncio.Lock()
 
     async def execute(self, job_id: str, body: bytes) -> Outcome:
         """Run one message. It never raises; only a cancellation passes through it."""
@@ -108,7 +111,17 @@ class Executor:
         if job_id in self._running:
             # Its queue took this worker for dead after an outage, and delivers the job once more.
             return Retry(TRY_AGAIN_SECONDS)
-        record = await self._records.begin(job_id)
+        record = await self._records.begin(job_id, SUSPECT_DELIVERIES)
+        if not record.get("suspect"):
+            return await self._start(job_id, body, record)
+        # Its worker has ended several times while it ran. Whether it was the cause shows when no other suspect runs
+        # beside it: one that is innocent then completes.
+        if self._suspect.locked():
+            return Retry(random.uniform(1, 3))
+        async with self._suspect:
+            return await self._start(job_id, body, await self._records.begin(job_id))
+
+    async def _start(self, job_id: str, body: bytes, record: Fields) -> Outcome:
         if JobStatus(record["state"]).is_final:
             return Success()  # delivered once more after it had ended, or aborted before it began
         self._running[job_id] = None

@@ -43,10 +43,16 @@ class Records(Protocol):
         """The records of these jobs, in this order; an empty one where there is none."""
         ...
 
-    async def begin(self, job_id: str) -> Fields:
+    async def begin(self, job_id: str, limit: int | None = None) -> Fields:
         """Mark a job `running`, count the delivery, and return its record as it then is.
 
-        A job that has ended stays as it is: the state that comes back is final, and it must not run again.
+        A job that has ended stays as it is: the state that comes back is final, and it must not run again. One that
+        was delivered so often that it is suspected of ending its worker stays as it is, too: the record that comes
+        back has `suspect` set.
+
+        Args:
+            job_id: Which job.
+            limit: Deliveries in a row from which a job is suspected; none is where None.
         """
         ...
 

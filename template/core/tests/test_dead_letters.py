@@ -166,6 +166,28 @@ async def test_a_job_that_ends_its_worker_again_and_again_dies(worker, run):
     assert ran == []
 
 
+async def test_who_was_only_near_is_not_punished(worker, run):
+    """Jobs that ran beside one that ends its worker: they are suspects too, and complete one after the other."""
+    running_now, most = 0, 0
+
+    @worker.task
+    async def innocent() -> None:
+        nonlocal running_now, most
+        running_now += 1
+        most = max(most, running_now)
+        await asyncio.sleep(0.1)
+        running_now -= 1
+
+    async with run():
+        jobs = [await innocent.using(delay=0.3).enqueue() for _ in range(3)]
+        for job in jobs:
+            await worker.queue.engine.records.write(job.id, {"deliveries": 9}, None)
+        for job in jobs:
+            await job.result(30)
+        assert await worker.dead_letters.list() == []
+    assert most == 1
+
+
 async def test_the_command_line(app, settings, user):
     """What a person sees, in a process of its own, with the database of this test."""
     worker = load_service(settings).worker

@@ -30,8 +30,10 @@ class MemoryRecords:
     async def read(self, ids: list[str]) -> list[Fields]:
         return [dict(self._records.get(job_id, {})) for job_id in ids]
 
-    async def begin(self, job_id: str) -> Fields:
+    async def begin(self, job_id: str, limit: int | None = None) -> Fields:
         record = self._records.setdefault(job_id, {"state": JobStatus.PENDING})
+        if limit and record.get("deliveries", 0) >= limit:
+            return {**record, "suspect": True}
         if not JobStatus(record["state"]).is_final:
             record.update(state=JobStatus.RUNNING, deliveries=record.get("deliveries", 0) + 1)
         return dict(record)

@@ -14,7 +14,14 @@ Client = Redis[str] | RedisCluster[str]
 # Atomic, and one round trip: a job that has ended must never be marked as running again.
 _BEGIN = """
 local state = redis.call('hget', KEYS[1], 'state')
+local limit = tonumber(ARGV[1])
 if not (state == '"completed"' or state == '"failed"' or state == '"aborted"') then
+  if limit > 0 and tonumber(redis.call('hget', KEYS[1], 'deliveries') or 0) >= limit then
+    local record = redis.call('hgetall', KEYS[1])
+    table.insert(record, 'suspect')
+    table.insert(record, 'true')
+    return record
+  end
   redis.call('hset', KEYS[1], 'state', '"running"')
   redis.call('hincrby', KEYS[1], 'deliveries', 1)
 end
@@ -59,8 +66,8 @@ class RedisRecords:
                 replies = [pipe.hgetall(self.key(job_id)) for job_id in ids]
             return [_load(await reply) for reply in replies]
 
-    async def begin(self, job_id: str) -> Fields:
-        return await self._evaluate(_BEGIN, job_id)
+    async def begin(self, job_id: str, limit: int | None = None) -> Fields:
+        return await self._evaluate(_BEGIN, job_id, limit or 0)
 
     async def write(self, job_id: str, fields: Fields, ttl: float | None) -> None:
         key = self.key(job_id)
