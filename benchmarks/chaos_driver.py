@@ -14,7 +14,7 @@ from pymongo.errors import PyMongoError
 from app.main import service
 from app.tasks.chaos import Effect, effect, killer
 from core.config import get_settings
-from core.dev.servers import MONGODB, VALKEY, free_port, start_server
+from core.dev.servers import MONGODB, VALKEY, Server, free_port, start_server
 from core.service import open_service
 
 KILL_SECONDS = 2.0
@@ -41,10 +41,10 @@ class Machine:
             TASK_GRACE_PERIOD="5",
         )
 
-    def start(self, server) -> None:
+    def start(self, server: Server) -> None:
         self._servers[server.name] = start_server(server, self._folder / server.name, self._ports[server.name])
 
-    def stop(self, server) -> None:
+    def stop(self, server: Server) -> None:
         process = self._servers.pop(server.name)
         process.terminate()
         process.wait()

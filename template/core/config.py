@@ -54,6 +54,12 @@ class Settings(BaseSettings):
     """How often a job may end its worker process before it becomes a dead letter."""
     task_unknown_period: float = Field(600, ge=0)
     """Seconds that a job of an unknown task waits for a newer worker, as during a deploy."""
+    task_backlog_limit: int = Field(1000, ge=1)
+    """Jobs ready at once from which `/health/backlog` answers 503."""
+    task_backlog_seconds: float = Field(600, gt=0)
+    """Age of the oldest ready job from which it does, too."""
+    metrics_port: int | None = Field(None, ge=0, le=65535)
+    """Where a worker serves its metrics; the web process serves them at `/metrics`."""
     task_record_ttl: float = Field(7 * 86400, gt=0)
     """Seconds for which the record of an ended job (its status and result) is kept."""
     task_grace_period: float = Field(30, ge=0)

@@ -8,6 +8,7 @@ import threading
 
 import uvicorn
 import uvloop
+from prometheus_client import start_http_server
 
 from core.config import Settings
 from core.logging import configure_logging, get_logger
@@ -70,6 +71,8 @@ async def _work(service: Service, settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with open_service(service, settings) as database:
+        if settings.metrics_port is not None:
+            start_http_server(settings.metrics_port, settings.host)
         logger.info("worker started", tasks=sorted(service.worker.tasks))
         ready, stopped = asyncio.create_task(database.ready.wait()), asyncio.create_task(stop.wait())
         await asyncio.wait({ready, stopped}, return_when=asyncio.FIRST_COMPLETED)

@@ -133,6 +133,10 @@ class DeadLetters:
             query["died_at"] = times
         return await DeadLetterModel.find(query).sort("-died_at").limit(limit).to_list()
 
+    async def count(self) -> int:
+        """How many there are about which nobody has decided."""
+        return await DeadLetterModel.find({"state": DeadLetterState.DEAD}).count()
+
     async def replay(self, letter_id: str) -> str:
         """Enqueue its job again, under a new id; a letter is replayed once. A chain goes on after that stage.
 

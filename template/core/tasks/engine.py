@@ -36,10 +36,17 @@ PRIORITIES = ("low", "normal", "high")
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """How full a queue is: jobs that wait for a worker, and jobs that wait for their time."""
+    """How full a queue is.
+
+    Attributes:
+        waiting: Jobs that wait for a worker, or run.
+        delayed: Jobs that wait for their time.
+        oldest: Seconds since the oldest of the waiting ones became ready; 0 where there is none.
+    """
 
     waiting: int
     delayed: int
+    oldest: float = 0.0
 
 
 class Engine(Protocol):

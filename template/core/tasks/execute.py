@@ -16,6 +16,7 @@ from pydantic_core import to_jsonable_python
 from core.config import Settings
 from core.context import TaskContext
 from core.logging import get_logger
+from core.tasks import metrics
 from core.tasks.chain import publish_next, stop_rest
 from core.tasks.dead_letters import make_letter
 from core.tasks.errors import BadMessage, InvalidArguments, JobExpired, PermanentError, QueueUnavailable
@@ -125,9 +126,11 @@ class Executor:
         if JobStatus(record["state"]).is_final:
             return Success()  # delivered once more after it had ended, or aborted before it began
         self._running[job_id] = None
+        metrics.RUNNING.inc()
         try:
             return await self._run(job_id, body, record)
         finally:
+            metrics.RUNNING.dec()
             del self._running[job_id]
             self._aborted.discard(job_id)
 
@@ -155,6 +158,9 @@ class Executor:
             return outcome
         attempt = int(record.get("attempt", 1))
         started = time.perf_counter()
+        if attempt == 1 and record.get("deliveries", 1) == 1:
+            due = record.get("at") or message.enqueued_at
+            metrics.WAIT.labels(message.task).observe(max(0.0, time.time() - due))
         try:
             self._check_can_start(message, record)
             if task is None:
@@ -178,10 +184,13 @@ class Executor:
             seconds = round(time.perf_counter() - started, 4)
             if message.id in self._aborted:
                 logger.info("job aborted", seconds=seconds)
+                _measure(message.task, "aborted", seconds)
                 await stop_rest(self._queue, message, "was aborted", self._policy.record_ttl)
                 return await self._finish(message.id, {"state": JobStatus.ABORTED}, Success())
             return await self._fail(message, body, task, attempt, error, seconds)
-        logger.info("job completed", seconds=round(time.perf_counter() - started, 4))
+        seconds = round(time.perf_counter() - started, 4)
+        logger.info("job completed", seconds=seconds)
+        _measure(message.task, "completed", seconds)
         return await self._finish(message.id, {"state": JobStatus.COMPLETED, "result": result}, Success())
 
     def _check_can_start(self, message: Message, record: Fields) -> None:
@@ -223,10 +232,12 @@ class Executor:
             details = _describe(error)
             # Rendered here, since an error may hold text that no log takes.
             logger.error("job failed", seconds=seconds, error=summary, exception=details["traceback"])
+            _measure(message.task, "failed", seconds)
             await stop_rest(self._queue, message, "failed", self._policy.record_ttl)
             return await self._bury(message.id, message, body, attempt, details)
         delay = _backoff(attempt, task.options.retry_delay, task.options.retry_max_delay)
         logger.warning("attempt failed, will retry", seconds=seconds, error=summary, retry_in=round(delay, 1))
+        _measure(message.task, "retried", seconds)
         fields = {"state": JobStatus.SCHEDULED, "at": time.time() + delay, "attempt": attempt + 1, "deliveries": 0}
         await self._records.write(message.id, fields, None)
         return Retry(delay)
@@ -248,6 +259,11 @@ class Executor:
         await self._records.bury(job_id, fields, self._policy.record_ttl, letter)
         self.buried.set()
         return Dead(f"{error['type']}: {error['message']}")
+
+
+def _measure(task: str, outcome: str, seconds: float) -> None:
+    metrics.ENDED.labels(task, outcome).inc()
+    metrics.DURATION.labels(task).observe(seconds)
 
 
 def _as_json(task: str, value: Any) -> Any:

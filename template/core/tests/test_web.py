@@ -1,15 +1,17 @@
 """The web process: health, jobs, errors, correlation ids."""
 
 import asyncio
+import contextlib
 import json
 
 import pytest
-from fastapi import FastAPI
+from fastapi import BackgroundTasks, FastAPI
+from prometheus_client.parser import text_string_to_metric_families
 
 from core.context import TaskContext
 from core.services.accounts import register
 from core.services.sessions import find_user, start_session
-from core.tasks import Worker, current_job
+from core.tasks import JobFailed, Worker, current_job
 from core.testing import PASSWORD
 from core.web.auth import COOKIE
 
@@ -94,6 +96,65 @@ async def test_a_job_is_followed_as_events(client, user, worker):
     told = [event["progress"]["message"] for event in events if event["progress"]]
     assert told == ["step 1", "step 2", "step 2"]
     assert [event["status"] for event in events][-2:] == ["running", "completed"]
+
+
+async def test_metrics_and_backlog(client, user, worker, settings, monkeypatch):
+    for value in (1, 2, -1):
+        with contextlib.suppress(JobFailed):
+            await (await enqueue(worker, value, None)).result(10)
+    async with asyncio.timeout(10):
+        while not await worker.dead_letters.count():
+            await asyncio.sleep(0.02)
+    text = (await client.get("/metrics")).text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    ended = {
+        sample.labels["outcome"]: sample.value
+        for sample in families["jobs"].samples
+        if sample.name == "jobs_total" and sample.labels["task"] == "test-answer"
+    }
+    assert ended["completed"] >= 2
+    assert ended["failed"] >= 1
+    assert families["dead_letters"].samples[0].value == 1
+    assert {sample.labels["state"] for sample in families["queue_jobs"].samples} == {"ready", "delayed"}
+    assert families["job_wait_seconds"].samples
+
+    assert (await client.get("/health/backlog")).json() == {"status": "ok", "ready": 0, "oldest_seconds": 0.0}
+    started = asyncio.Event()
+
+    async def wait() -> None:
+        started.set()
+        await asyncio.sleep(60)
+
+    waiting = worker.task(name="test-wait")(wait)
+    try:
+        monkeypatch.setattr(settings, "task_backlog_limit", 2)
+        jobs = await waiting.enqueue_many([[], []])
+        await started.wait()
+        response = await client.get("/health/backlog")
+        assert (response.status_code, response.json()["ready"]) == (503, 2)
+        for job in jobs:
+            assert await job.abort()
+        assert (await client.get("/health/backlog")).status_code == 200
+    finally:
+        del worker.tasks["test-wait"]
+
+
+async def test_fastapis_own_background_tasks_keep_the_correlation_id(app: FastAPI, client):
+    seen = []
+
+    async def later() -> None:
+        seen.append(TaskContext.get_correlation_id())
+
+    def later_in_a_thread() -> None:
+        seen.append(TaskContext.get_correlation_id())
+
+    @app.get("/test-background")
+    async def background(tasks: BackgroundTasks) -> None:
+        tasks.add_task(later)
+        tasks.add_task(later_in_a_thread)
+
+    await client.get("/test-background", headers={"X-Request-ID": "background-1"})
+    assert seen == ["background-1"] * 2
 
 
 async def test_a_session_ends(user, monkeypatch):

@@ -15,7 +15,7 @@ from core.service import Service, open_service
 from core.web.access import AccessLogMiddleware
 from core.web.auth import current_user
 from core.web.errors import add_error_handlers
-from core.web.health import health_router
+from core.web.health import health_router, metrics_router
 from core.web.jobs import jobs_router
 
 logger = get_logger(__name__)
@@ -47,8 +47,9 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     add_error_handlers(app)
-    app.include_router(health_router(service.worker))
-    for router in (jobs_router(service.worker, service.current_user or current_user), *service.routers):
+    app.include_router(health_router(service.worker, settings))
+    jobs = jobs_router(service.worker, service.current_user or current_user)
+    for router in (metrics_router(service.worker), jobs, *service.routers):
         app.include_router(router, dependencies=[Depends(_require_database)])
     # The last one added is the outermost: the access log needs the correlation id.
     app.add_middleware(AccessLogMiddleware)

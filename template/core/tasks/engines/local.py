@@ -84,6 +84,7 @@ class LocalEngine:
         self._grace_period = grace_period
         self._ready: asyncio.PriorityQueue[tuple[int, int, Delivery]] = asyncio.PriorityQueue()
         self._delayed: dict[str, asyncio.TimerHandle] = {}
+        self._ready_since: dict[str, float] = {}
         self._order = count()
         self._known: set[str] = set()
         self._running: set[asyncio.Task[None]] = set()
@@ -106,7 +107,9 @@ class LocalEngine:
                 self._queue(delivery, max(0.0, (delivery.at or 0) - time.time()))
 
     async def stats(self) -> Stats:
-        return Stats(waiting=self._ready.qsize(), delayed=len(self._delayed))
+        oldest = min(self._ready_since.values(), default=None)
+        age = time.time() - oldest if oldest else 0.0
+        return Stats(len(self._known) - len(self._delayed), len(self._delayed), age)
 
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
         stopped = asyncio.create_task(stop.wait())
@@ -127,6 +130,7 @@ class LocalEngine:
     def _queue(self, delivery: Delivery, seconds: float) -> None:
         def make_ready() -> None:
             self._delayed.pop(delivery.id, None)
+            self._ready_since[delivery.id] = time.time()
             self._ready.put_nowait((_RANK[delivery.priority], next(self._order), delivery))
 
         if seconds:
@@ -138,7 +142,9 @@ class LocalEngine:
         """The next job, once there is a free slot for it."""
         await self._slots.acquire()
         try:
-            return (await self._ready.get())[2]
+            delivery = (await self._ready.get())[2]
+            self._ready_since.pop(delivery.id, None)
+            return delivery
         except asyncio.CancelledError:
             self._slots.release()
             raise

@@ -98,7 +98,11 @@ class StreaqEngine:
             async with redis.pipeline(transaction=False) as pipe:
                 waiting = [pipe.xlen(client.stream_key + priority) for priority in PRIORITIES]
                 delayed = [pipe.zcard(client.queue_key + priority) for priority in PRIORITIES]
-            return Stats(sum([await count for count in waiting]), sum([await count for count in delayed]))
+                firsts = [pipe.xrange(client.stream_key + priority, count=1) for priority in PRIORITIES]
+            # An entry's id begins with the milliseconds at which it was added.
+            ready = [int(str(entries[0].identifier).split("-")[0]) for first in firsts if (entries := await first)]
+            oldest = max(0.0, (now_ms() - min(ready)) / 1000) if ready else 0.0
+            return Stats(sum([await count for count in waiting]), sum([await count for count in delayed]), oldest)
 
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
         # A streaq worker ends when its server restarts, and runs only once, so a new one is built each time. The old
