@@ -8,6 +8,7 @@ import yaml
 from conftest import ROOT, UV, git, run
 
 SERVICE_TESTS = ROOT / "tests" / "service"
+HYPOTHESIS = "hypothesis>=6.170,<7"
 
 
 def is_queue_on(service: Path) -> bool:
@@ -33,8 +34,20 @@ def test_its_own_ci_passes(service: Path) -> None:
 
 
 def test_the_machinery_survives_what_happens_to_it(service: Path) -> None:
-    """Outages, `just dev`: tests that a user need not run again, in the user's environment."""
-    done = run(UV, "run", "pytest", "-q", "-c", "pyproject.toml", "--rootdir=.", str(SERVICE_TESTS), cwd=service)
+    """Outages, `just dev`, forged messages: tests that a user need not run again, in the user's environment."""
+    done = run(
+        UV,
+        "run",
+        "--with",
+        HYPOTHESIS,
+        "pytest",
+        "-q",
+        "-c",
+        "pyproject.toml",
+        "--rootdir=.",
+        str(SERVICE_TESTS),
+        cwd=service,
+    )
     assert " passed" in done.stdout
 
 

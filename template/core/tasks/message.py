@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any
 
+from pydantic import TypeAdapter
 from pydantic_core import from_json, to_json
 
 from core.tasks.errors import BadMessage
@@ -41,6 +42,9 @@ class Message:
     rest: list[str] = field(default_factory=list)
 
 
+_MESSAGE = TypeAdapter(Message)
+
+
 class Signer:
     """Turns messages into signed bytes and back.
 
@@ -70,10 +74,9 @@ class Signer:
         ):
             raise BadMessage("its signature is not ours; was SECRET_KEY changed without SECRET_KEY_PREVIOUS?")
         try:
-            fields = from_json(payload)
-            version = fields.pop("v")
+            version = from_json(payload)["v"]
             if version != VERSION:
                 raise BadMessage(f"it has version {version}, and this worker reads version {VERSION}")
-            return Message(**fields)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise BadMessage(f"it cannot be read: {error}") from None
+            return _MESSAGE.validate_json(payload, strict=True)
+        except (ValueError, TypeError, LookupError) as error:
+            raise BadMessage(f"it cannot be read: {str(error).splitlines()[0]}") from None
