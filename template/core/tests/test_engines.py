@@ -346,7 +346,8 @@ async def fine() -> int:
     return 1
 
 
-async def test_a_task_tells_how_far_it_is(worker, run):
+async def test_a_task_tells_how_far_it_is(worker, run, monkeypatch):
+    monkeypatch.setattr("core.tasks.job.PROGRESS_SECONDS", 60)
     go_on = asyncio.Event()
 
     @worker.task

@@ -78,7 +78,7 @@ async def test_a_job_is_followed_as_events(client, user, worker):
     async def step() -> None:
         for done in (1, 2):
             await current_job().progress(done, 2, f"step {done}")
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(0.7)
 
     task = worker.task(name="test-step")(step)
     try:
