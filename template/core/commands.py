@@ -8,7 +8,7 @@ from core.config import Settings
 from core.errors import UserError
 from core.models import DeadLetterModel, DeadLetterState
 from core.service import load_service, open_service
-from core.tasks import DeadLetters, Worker, status_of
+from core.tasks import DeadLetters, ScheduleView, Worker, status_of
 
 AT_ONCE = 1000
 
@@ -43,19 +43,25 @@ async def _run(chosen: argparse.Namespace, settings: Settings) -> int:
 
 async def _schedules(worker: Worker, chosen: argparse.Namespace) -> None:
     schedules = worker.schedules
-    if chosen.action != "list" and not chosen.ids:
+    if chosen.action == "list":
+        for view in await schedules.list():
+            if not chosen.ids or view.id in chosen.ids:
+                print(_schedule_line(view))
+        return
+    if not chosen.ids:
         raise UserError(f"name the schedules to {chosen.action}; `schedules list` shows them")
-    for schedule_id in chosen.ids if chosen.action != "list" else []:
+    for schedule_id in chosen.ids:
         if chosen.action == "run":
             await _told(worker, f"{schedule_id} runs as", await schedules.run_now(schedule_id))
         else:
             await (schedules.enable if chosen.action == "enable" else schedules.disable)(schedule_id)
             print(f"{schedule_id} {chosen.action}d")
-    for view in await schedules.list() if chosen.action == "list" else []:
-        if not chosen.ids or view.id in chosen.ids:
-            state = "enabled " if view.enabled else "disabled"
-            last = f"{_moment(view.last_run)} {view.status}" if view.last_run else "never"
-            print(f"{view.id}  {state}  next {_moment(view.next_run)}  last {last}  {view.trigger}")
+
+
+def _schedule_line(view: ScheduleView) -> str:
+    state = "enabled " if view.enabled else "disabled"
+    last = f"{_moment(view.last_run)} {view.status}" if view.last_run else "never"
+    return f"{view.id}  {state}  next {_moment(view.next_run)}  last {last}  {view.trigger}"
 
 
 async def _told(worker: Worker, what: str, job_id: str) -> None:

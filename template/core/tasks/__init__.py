@@ -16,6 +16,7 @@ from core.tasks.errors import (
 )
 from core.tasks.job import CurrentJob, Job, Progress, current_job
 from core.tasks.records import JobStatus, status_of
+from core.tasks.schedules import ScheduleView
 from core.tasks.task import Task
 from core.tasks.worker import Worker
 
@@ -34,6 +35,7 @@ __all__ = [
     "PermanentError",
     "Progress",
     "QueueUnavailable",
+    "ScheduleView",
     "Task",
     "TransientError",
     "Worker",

@@ -11,22 +11,8 @@ from core.models import DeadLetterModel, DeadLetterState
 from core.service import load_service
 from core.tasks import DeadLetterError, JobFailed, PermanentError, Worker
 from core.tasks.engine import Delivery
-from core.tasks.engines import AVAILABLE
-from core.tests.running import running
 
 WAIT = 10
-
-
-@pytest.fixture
-def worker() -> Worker:
-    return Worker()
-
-
-@pytest.fixture(params=AVAILABLE)
-async def run(request, worker, settings):
-    """Opens the worker, and runs jobs in this process."""
-    settings = settings.model_copy(update={"task_engine": request.param})
-    return lambda: running(worker, settings)
 
 
 async def letters(worker: Worker, count: int, **filters) -> list[DeadLetterModel]:

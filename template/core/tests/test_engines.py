@@ -11,7 +11,6 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from core.config import Settings
 from core.context import TaskContext
 from core.tasks import (
     InvalidArguments,
@@ -25,26 +24,10 @@ from core.tasks import (
     execute,
 )
 from core.tasks.engine import Delivery
-from core.tasks.engines import AVAILABLE
 from core.tasks.message import Message
 from core.tests.running import running
 
 WAIT = 10
-
-
-@pytest.fixture(params=AVAILABLE)
-def engine_settings(request, settings: Settings) -> Settings:
-    return settings.model_copy(update={"task_engine": request.param, "task_unknown_period": 0.0})
-
-
-@pytest.fixture
-def worker() -> Worker:
-    return Worker()
-
-
-@pytest.fixture
-async def run(worker: Worker, engine_settings: Settings) -> Callable[[], object]:
-    return lambda: running(worker, engine_settings)
 
 
 async def test_a_job_runs_and_returns_its_value(worker, run):

@@ -14,24 +14,12 @@ import pytest
 from core.errors import UserError
 from core.models import ScheduleModel
 from core.service import load_service
-from core.tasks import InvalidTask, JobStatus, Worker
-from core.tasks.engines import AVAILABLE
+from core.tasks import InvalidTask, JobStatus
 from core.tasks.schedules import ScheduleError, Schedules
 from core.tasks.triggers import crontab_trigger, make_trigger, next_time
 from core.tests.running import running
 
 WAIT = 10
-
-
-@pytest.fixture
-def worker() -> Worker:
-    return Worker()
-
-
-@pytest.fixture(params=AVAILABLE)
-async def run(request, worker, settings):
-    settings = settings.model_copy(update={"task_engine": request.param})
-    return lambda: running(worker, settings)
 
 
 async def test_it_fires_again_and_again(worker, run):

@@ -8,7 +8,7 @@ import streaq
 from coredis import Redis
 
 from core.config import Settings
-from core.tasks import JobStatus, Worker
+from core.tasks import JobStatus
 from core.tasks.engines.streaq import worker as adapter
 
 WAIT = 10
@@ -17,11 +17,6 @@ WAIT = 10
 @pytest.fixture
 def streaq_settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"task_engine": "streaq"})
-
-
-@pytest.fixture
-def worker() -> Worker:
-    return Worker()
 
 
 def test_the_internals_it_relies_on_are_there():
