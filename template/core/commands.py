@@ -2,10 +2,12 @@
 
 import argparse
 import asyncio
+import json
 from datetime import UTC, datetime
 
 from core.config import Settings
 from core.errors import UserError
+from core.logging import MASK
 from core.models import DeadLetterModel, DeadLetterState
 from core.service import load_service, open_service
 from core.tasks import DeadLetters, ScheduleView, Worker, status_of
@@ -105,6 +107,7 @@ def _line(letter: DeadLetterModel) -> str:
 
 
 def _whole(letter: DeadLetterModel) -> str:
-    fields = letter.model_dump(mode="json", exclude={"traceback"})
+    fields = letter.model_dump(mode="json", exclude={"traceback", "sensitive"})
+    fields["arguments"] = json.dumps(json.loads(letter.arguments) | dict.fromkeys(letter.sensitive, MASK))
     lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
     return "\n".join([*lines, letter.traceback])

@@ -1,18 +1,27 @@
 """MongoDB, through Beanie on PyMongo's async API."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 from beanie import Document, init_beanie
 from pymongo import AsyncMongoClient
-from pymongo.errors import ConnectionFailure, PyMongoError
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError, ServerSelectionTimeoutError
 
 from core.config import Settings
 from core.errors import UserError
 from core.logging import get_logger
+from core.models import OutboxModel
+
+R = TypeVar("R")
 
 logger = get_logger(__name__)
+
+ILLEGAL_OPERATION = 20
+"""MongoDB's code for a transaction on a server that is no replica set."""
 
 RETRY_SECONDS = 1.0
 SELECTION_MILLISECONDS = 2000
@@ -20,7 +29,11 @@ SELECTION_MILLISECONDS = 2000
 
 
 class DatabaseUnavailable(UserError):
-    """The database could not be reached since this process started."""
+    """The database cannot be reached."""
+
+
+class TransactionsUnsupported(UserError):
+    """The database takes no transactions."""
 
 
 DOWN = (ConnectionFailure, DatabaseUnavailable)
@@ -69,6 +82,80 @@ class Database:
             except PyMongoError as error:
                 logger.warning("database cannot be used, trying again", error=str(error)[:200])
                 await asyncio.sleep(RETRY_SECONDS)
+
+
+class Transaction:
+    """A transaction that runs.
+
+    Attributes:
+        session: Of PyMongo; pass it to everything that belongs to the transaction.
+    """
+
+    def __init__(self, session: AsyncClientSession) -> None:
+        self.session = session
+        self.callbacks: list[Callable[[], Awaitable[None]]] = []
+
+    def on_commit(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Have something done once the transaction has committed; the same thing once."""
+        if callback not in self.callbacks:
+            self.callbacks.append(callback)
+
+
+_transaction: ContextVar[Transaction | None] = ContextVar("transaction", default=None)
+
+
+def current_transaction() -> Transaction | None:
+    """The transaction that this code runs in, or None."""
+    transaction = _transaction.get()
+    # A background task that was started inside may outlive it.
+    return transaction if transaction and transaction.session.in_transaction else None
+
+
+async def with_transaction(function: Callable[[AsyncClientSession], Coroutine[Any, Any, R]]) -> R:
+    """Run a function in a MongoDB transaction. Jobs that it enqueues are delivered if and only if it commits.
+
+    What belongs to the transaction takes the session, as in `user.insert(session=session)`; `enqueue` finds it by
+    itself. As PyMongo's `with_transaction` does, it runs the function again after a conflict with another transaction,
+    for up to two minutes, so the function should do nothing else that must happen once.
+
+    Args:
+        function: Takes the session. Inside another transaction it becomes a part of that one.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        DatabaseUnavailable: The server cannot be reached.
+        TransactionsUnsupported: The server is no replica set.
+        Exception: What the function raises; then nothing of it has happened.
+    """
+    if outer := current_transaction():
+        return await function(outer.session)
+    client = OutboxModel.get_pymongo_collection().database.client
+    async with client.start_session() as session:
+        transaction = Transaction(session)
+
+        async def attempt(session: AsyncClientSession) -> R:
+            transaction.callbacks.clear()
+            try:
+                return await function(session)
+            except ServerSelectionTimeoutError as error:
+                # PyMongo would take it for a conflict, and try for two minutes.
+                raise DatabaseUnavailable(f"the database cannot be reached: {error}") from error
+
+        token = _transaction.set(transaction)
+        try:
+            value = await session.with_transaction(attempt)
+        except OperationFailure as error:
+            if error.code == ILLEGAL_OPERATION:
+                reason = "transactions need a MongoDB replica set; one of a single node will do"
+                raise TransactionsUnsupported(reason) from error
+            raise
+        finally:
+            _transaction.reset(token)
+    for callback in transaction.callbacks:
+        await callback()
+    return value
 
 
 @asynccontextmanager

@@ -3,12 +3,20 @@
 import logging
 import logging.config
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from core.config import Settings
 from core.context import TaskContext
+
+MASK = "***"
+"""What is shown in place of something sensitive."""
+
+_masked: ContextVar[tuple[str, ...]] = ContextVar("masked", default=())
 
 get_logger = structlog.stdlib.get_logger
 
@@ -23,6 +31,33 @@ def add_correlation_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict
     if correlation_id := TaskContext.get_correlation_id():
         event["correlation_id"] = correlation_id
     return event
+
+
+@contextmanager
+def masking() -> Iterator[None]:
+    """What `mask_texts` is told inside this block is forgotten at its end."""
+    token = _masked.set(())
+    try:
+        yield
+    finally:
+        _masked.reset(token)
+
+
+def mask_texts(texts: Iterable[str]) -> None:
+    """Do not show these texts in log lines from here on, whoever writes them."""
+    _masked.set((*_masked.get(), *texts))
+
+
+def mask(text: str) -> str:
+    """A text without what `mask_texts` was told."""
+    for masked in _masked.get():
+        text = text.replace(masked, MASK)
+    return text
+
+
+def _mask_line(_: WrappedLogger, __: str, line: str) -> str:
+    """The last processor of structlog: what it gets is the finished line."""
+    return mask(line)
 
 
 def configure_logging(settings: Settings, process: str) -> None:
@@ -60,7 +95,7 @@ def configure_logging(settings: Settings, process: str) -> None:
                 "structured": {
                     "()": structlog.stdlib.ProcessorFormatter,
                     "foreign_pre_chain": shared,
-                    "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+                    "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering, _mask_line],
                 }
             },
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},

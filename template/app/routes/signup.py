@@ -4,9 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Response
 from pydantic import BaseModel, EmailStr, Field, StringConstraints
+from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.tasks.emails import send_welcome_email
+from core.context import TaskContext
+from core.database import with_transaction
+from core.models import UserModel
 from core.services.accounts import EmailTaken, register
+from core.tasks import Job
 from core.web import sign_in
 
 router = APIRouter(tags=["accounts"])
@@ -29,14 +34,18 @@ class SignedUp(BaseModel):
 async def signup(form: SignUp, response: Response) -> SignedUp:
     """Create an account, sign in, and send a welcome mail in the background.
 
-    Where the queue was down (503), the same request again goes on where it stopped: the job's id is made from the
-    user's, so that the mail is sent once however often it is repeated.
+    Account and mail are one transaction: neither exists without the other, also where the queue is down just now.
     """
+
+    async def create(session: AsyncClientSession) -> tuple[UserModel, Job[dict[str, str]]]:
+        user = await register(form.email, form.password, form.display_name, session)
+        TaskContext.set_actor(str(user.id))  # whose job it is
+        # The same request once more, as after a lost answer, is the same job.
+        return user, await send_welcome_email.using(job_id=f"welcome-{user.id}").enqueue(str(user.id))
+
     try:
-        user = await register(form.email, form.password, form.display_name)
+        user, job = await with_transaction(create)
     except EmailTaken:
         raise HTTPException(409, "This address has signed up already, with another password.") from None
     await sign_in(response, user)
-    user_id = str(user.id)
-    job = await send_welcome_email.using(job_id=f"welcome-{user_id}").enqueue(user_id)
-    return SignedUp(user_id=user_id, job_id=job.id)
+    return SignedUp(user_id=str(user.id), job_id=job.id)

@@ -1,10 +1,19 @@
 """The documents that the machinery itself needs."""
 
 from core.models.dead_letter import DeadLetterModel, DeadLetterState
+from core.models.outbox import OutboxModel
 from core.models.schedule import ScheduleModel
 from core.models.session import SessionModel
 from core.models.user import UserModel
 
-DOCUMENTS = (UserModel, SessionModel, DeadLetterModel, ScheduleModel)
+DOCUMENTS = (UserModel, SessionModel, DeadLetterModel, ScheduleModel, OutboxModel)
 
-__all__ = ["DOCUMENTS", "DeadLetterModel", "DeadLetterState", "ScheduleModel", "SessionModel", "UserModel"]
+__all__ = [
+    "DOCUMENTS",
+    "DeadLetterModel",
+    "DeadLetterState",
+    "OutboxModel",
+    "ScheduleModel",
+    "SessionModel",
+    "UserModel",
+]

@@ -22,6 +22,7 @@ class DeadLetterModel(Document):
         job_id: Which job it was.
         task: Its task; None where the message could not be read.
         arguments: By parameter name, as JSON: MongoDB refuses some names and numbers that JSON takes.
+        sensitive: The names of the arguments that are encrypted.
         rest: The tasks that were to follow in its chain.
         stage: Its place in the chain, from 0.
         raw: The message as it was found, where it could not be read.
@@ -35,6 +36,7 @@ class DeadLetterModel(Document):
     job_id: Annotated[str, Indexed()]
     task: Annotated[str | None, Indexed()] = None
     arguments: str = "{}"
+    sensitive: list[str] = Field(default_factory=list)
     rest: list[str] = Field(default_factory=list)
     stage: int = 0
     raw: str | None = None

@@ -4,6 +4,7 @@ import asyncio
 from functools import lru_cache
 
 from pwdlib import PasswordHash
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import DuplicateKeyError
 
 from core.models import UserModel
@@ -25,7 +26,9 @@ async def verify_password(user: UserModel, password: str) -> bool:
     return await asyncio.to_thread(_hasher().verify, password, user.password_hash)
 
 
-async def register(email: str, password: str, display_name: str) -> UserModel:
+async def register(
+    email: str, password: str, display_name: str, session: AsyncClientSession | None = None
+) -> UserModel:
     """Create an account, or find it again.
 
     Signing up once more with the same address and password returns the same account, so that a sign-up
@@ -35,19 +38,21 @@ async def register(email: str, password: str, display_name: str) -> UserModel:
         email: The address; upper and lower case are the same.
         password: In clear; only its Argon2 hash is stored.
         display_name: How to address the person.
+        session: Of the transaction that this belongs to, if any.
 
     Raises:
         EmailTaken: The address has an account with another password.
     """
     email = email.lower()
-    user = await UserModel.find_one(UserModel.email == email)
+    user = await UserModel.find_one(UserModel.email == email, session=session)
     if user is None:
         password_hash = await asyncio.to_thread(_hasher().hash, password)
         user = UserModel(email=email, display_name=display_name, password_hash=password_hash)
         try:
-            return await user.insert()
+            return await user.insert(session=session)
         except DuplicateKeyError:
-            user = await UserModel.find_one(UserModel.email == email)
+            # Inside a transaction this fails, and the transaction begins anew.
+            user = await UserModel.find_one(UserModel.email == email, session=session)
     if user is None or not await verify_password(user, password):
         raise EmailTaken(email)
     return user

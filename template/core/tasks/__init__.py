@@ -17,6 +17,7 @@ from core.tasks.errors import (
 from core.tasks.job import CurrentJob, Job, Progress, current_job
 from core.tasks.records import JobStatus, status_of
 from core.tasks.schedules import ScheduleView
+from core.tasks.sensitive import Sensitive
 from core.tasks.task import Task
 from core.tasks.worker import Worker
 
@@ -36,6 +37,7 @@ __all__ = [
     "Progress",
     "QueueUnavailable",
     "ScheduleView",
+    "Sensitive",
     "Task",
     "TransientError",
     "Worker",

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from core.tasks.errors import InvalidArguments, InvalidTask
+from core.tasks.sensitive import is_sensitive
 
 _CONFIG = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings")
 _UNSUPPORTED = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
@@ -17,6 +18,9 @@ _UNSUPPORTED = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 class Arguments:
     """The parameters and the result of one task's function.
+
+    Attributes:
+        sensitive: The names of the parameters that are encrypted wherever they are kept.
 
     Raises:
         InvalidTask: The function takes `*args` or `**kwargs`, or has an annotation that cannot travel as JSON.
@@ -38,6 +42,9 @@ class Arguments:
             if '"writeOnly":true' in to_json(self._model.model_json_schema()).decode():
                 raise ValueError("a SecretStr or SecretBytes cannot travel; it would arrive as asterisks")
             self._result: TypeAdapter[Any] = TypeAdapter(hints.get("return", Any))
+            if is_sensitive(hints.get("return", Any)):
+                raise ValueError("a result is kept in clear, so that it cannot be sensitive; return an id instead")
+            self.sensitive = [name for name in self._signature.parameters if is_sensitive(hints.get(name, Any))]
         except Exception as error:
             reason = str(error).splitlines()[0]
             raise InvalidTask(f"task {task}: an annotation cannot be used for a job: {reason}") from error

@@ -1,6 +1,5 @@
 """Chains: tasks that run one after the other, each with the result of the one before. No worker waits for another."""
 
-import time
 from collections.abc import Coroutine, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 from uuid import uuid4
@@ -18,9 +17,6 @@ R = TypeVar("R")
 R2 = TypeVar("R2")
 R_co = TypeVar("R_co", covariant=True)
 
-PENDING_SECONDS = 7 * 86400
-"""How long the status of a stage is kept that waits for the one before it."""
-
 
 class Stage(Protocol[P, R_co]):
     """What a chain needs of a task."""
@@ -35,6 +31,8 @@ class Stage(Protocol[P, R_co]):
 
     @property
     def queue(self) -> Queue: ...
+
+    def message(self, job_id: str, arguments: dict[str, Any], **stage: Any) -> Message: ...
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]: ...
 
@@ -111,21 +109,14 @@ class Chain(Generic[P, R]):
         first, *others = self._tasks
         queue = first.queue
         chain = uuid4().hex
-        with TaskContext.use() as correlation_id:
-            message = Message(
-                id=stage_id(chain, 0),
-                task=first.name,
-                arguments=first.arguments.dump(args, kwargs),
-                correlation_id=correlation_id,
-                owner=TaskContext.get_actor(),
-                enqueued_at=time.time(),
-                chain=chain,
-                rest=[task.name for task in others],
-            )
-        for number, task in enumerate(others, start=1):
-            record: Fields = {"state": JobStatus.PENDING, "task": task.name, "owner": message.owner}
-            await queue.engine.records.write(stage_id(chain, number), record, PENDING_SECONDS)
-        await queue.publish([queue.delivery(message, None, first.priority)], [])
+        with TaskContext.use():
+            arguments, rest = first.arguments.dump(args, kwargs), [task.name for task in others]
+            message = first.message(stage_id(chain, 0), arguments, chain=chain, rest=rest)
+        following: dict[str, Fields] = {
+            stage_id(chain, number): {"state": JobStatus.PENDING, "task": name, "owner": message.owner}
+            for number, name in enumerate(rest, start=1)
+        }
+        await queue.publish([queue.delivery(message, None, first.priority, following)], [])
         stages = [Job(stage_id(chain, at), queue, task.arguments.load_result) for at, task in enumerate(self._tasks)]
         return ChainJob(chain, stages)
 
@@ -149,17 +140,8 @@ async def publish_next(queue: Queue, tasks: Mapping[str, Stage[..., Any]], messa
     except InvalidArguments as error:
         raise PermanentError(f"the result of {message.task} does not fit the next stage: {error}") from None
     assert message.chain
-    following = Message(
-        id=stage_id(message.chain, message.stage + 1),
-        task=name,
-        arguments=arguments,
-        correlation_id=message.correlation_id,
-        owner=message.owner,
-        enqueued_at=time.time(),
-        chain=message.chain,
-        stage=message.stage + 1,
-        rest=rest,
-    )
+    stage = message.stage + 1
+    following = task.message(stage_id(message.chain, stage), arguments, chain=message.chain, stage=stage, rest=rest)
     await queue.publish([queue.delivery(following, None, task.priority)], [following.id])
 
 

@@ -1,27 +1,17 @@
 """Dead letters: jobs that are not run any more, kept in MongoDB until someone decides about them."""
 
-import asyncio
 import json
 import time
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from beanie.exceptions import CollectionWasNotInitialized
-from pymongo.errors import PyMongoError
-
 from core.errors import UserError
-from core.logging import get_logger
 from core.models import DeadLetterModel, DeadLetterState
-from core.tasks.errors import QueueUnavailable
 from core.tasks.message import Message
 from core.tasks.queue import Queue
 from core.tasks.records import Fields
 
-logger = get_logger(__name__)
-
-MOVE_SECONDS = 5.0
 DATES = ("enqueued_at", "died_at")
 
 
@@ -54,6 +44,7 @@ def make_letter(job_id: str, message: Message | None, body: bytes, attempts: int
         "job_id": job_id,
         "task": message.task if message else None,
         "arguments": json.dumps(message.arguments if message else {}),
+        "sensitive": message.sensitive if message else [],
         "rest": message.rest if message else [],
         "stage": message.stage if message else 0,
         "raw": None if message else body.decode(errors="backslashreplace"),
@@ -73,30 +64,6 @@ class DeadLetters:
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
-        self._told = False
-
-    async def keep_moving(self, buried: asyncio.Event) -> None:
-        """Move dead letters from the queue to MongoDB, as soon as there are some.
-
-        Args:
-            buried: Is set when there is a new one.
-        """
-        while True:
-            buried.clear()
-            await self.try_to_move()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(buried.wait(), MOVE_SECONDS)
-
-    async def try_to_move(self) -> None:
-        """As `move`; where a server is down, the letters stay where they are."""
-        try:
-            await self.move()
-        except (PyMongoError, CollectionWasNotInitialized, QueueUnavailable) as error:
-            if not self._told:
-                logger.warning("dead letters wait in the queue", error=str(error)[:200])
-            self._told = True
-        else:
-            self._told = False
 
     async def move(self) -> None:
         """Move the dead letters that wait in the queue to MongoDB. One that is there already is not stored again."""
@@ -163,6 +130,7 @@ class DeadLetters:
             id=letter.replayed_as,
             task=letter.task,
             arguments=json.loads(letter.arguments),
+            sensitive=letter.sensitive,
             correlation_id=letter.correlation_id or letter.id,
             owner=letter.owner,
             enqueued_at=time.time(),

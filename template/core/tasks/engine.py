@@ -1,8 +1,8 @@
 """What a queue must be able to do to carry this service's jobs. Nothing above this protocol names a queue."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from core.tasks.outcome import Outcome
@@ -22,6 +22,7 @@ class Delivery:
         record: A record that exists already is kept as it is.
         at: When it is due, in seconds since 1970; at once where None.
         priority: One of `PRIORITIES`.
+        following: The records of jobs that will follow this one, by their ids; kept for `FOLLOWING_SECONDS`.
     """
 
     id: str
@@ -29,9 +30,11 @@ class Delivery:
     record: Fields
     at: float | None = None
     priority: str = "normal"
+    following: Mapping[str, Fields] = field(default_factory=dict)
 
 
 PRIORITIES = ("low", "normal", "high")
+FOLLOWING_SECONDS = 7 * 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class Engine(Protocol):
         ...
 
     async def publish(self, deliveries: Sequence[Delivery]) -> None:
-        """Put messages into the queue, each together with its job's record, both or neither.
+        """Put messages into the queue, each together with its job's records, all or nothing.
 
         Raises:
             QueueUnavailable: The server cannot be reached.

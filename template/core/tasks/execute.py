@@ -15,7 +15,7 @@ from pydantic_core import to_jsonable_python
 
 from core.config import Settings
 from core.context import TaskContext
-from core.logging import get_logger
+from core.logging import get_logger, mask, mask_texts, masking
 from core.tasks import metrics
 from core.tasks.chain import publish_next, stop_rest
 from core.tasks.dead_letters import make_letter
@@ -25,13 +25,13 @@ from core.tasks.message import Message
 from core.tasks.outcome import Dead, Outcome, Retry, Success
 from core.tasks.queue import Queue
 from core.tasks.records import Fields, JobStatus
+from core.tasks.sensitive import texts
 from core.tasks.task import Task
 
 logger = get_logger(__name__)
 
 TRY_AGAIN_SECONDS = 1.0
 UNKNOWN_SECONDS = 5.0
-ABORT_SECONDS = 0.5
 SUSPECT_DELIVERIES = 3
 """Deliveries in a row without an outcome from which a job runs without other such jobs beside it."""
 MESSAGE_LENGTH = 10_000
@@ -96,17 +96,14 @@ class Executor:
             logger.exception("job could not be run, it will run again", job_id=job_id)
         return Retry(TRY_AGAIN_SECONDS)
 
-    async def watch_aborts(self) -> None:
-        """Cancel running jobs that somebody aborts. Costs nothing while none runs."""
-        while True:
-            await asyncio.sleep(ABORT_SECONDS)
-            ids = list(self._running)
-            with suppress(QueueUnavailable):
-                for job_id, record in zip(ids, await self._records.read(ids) if ids else [], strict=True):
-                    timeout = self._running.get(job_id)
-                    if record.get("abort") and timeout and job_id not in self._aborted:
-                        self._aborted.add(job_id)
-                        timeout.reschedule(0)
+    async def cancel_aborted(self) -> None:
+        """Cancel the running jobs that somebody aborts. Costs nothing while none runs."""
+        ids = list(self._running)
+        for job_id, record in zip(ids, await self._records.read(ids) if ids else [], strict=True):
+            timeout = self._running.get(job_id)
+            if record.get("abort") and timeout and job_id not in self._aborted:
+                self._aborted.add(job_id)
+                timeout.reschedule(0)
 
     async def _execute(self, job_id: str, body: bytes) -> Outcome:
         if job_id in self._running:
@@ -147,7 +144,7 @@ class Executor:
         token = _current.set(current)
         bound = structlog.contextvars.bound_contextvars(job_id=job_id, task=message.task, attempt=attempt)
         try:
-            with TaskContext.use(message.correlation_id, message.owner), bound:
+            with TaskContext.use(message.correlation_id, message.owner), bound, masking():
                 return await self._attempt(message, body, record)
         finally:
             _current.reset(token)
@@ -165,7 +162,7 @@ class Executor:
             self._check_can_start(message, record)
             if task is None:
                 raise PermanentError(f"no task named {message.task} is registered; is its module imported?")
-            call = task.arguments.load(message.arguments)
+            call = task.arguments.load(self._open(message))
             async with asyncio.timeout(task.options.timeout or self._policy.timeout) as timeout:
                 self._running[message.id] = timeout
                 value = await task(*call.args, **call.kwargs)
@@ -192,6 +189,12 @@ class Executor:
         logger.info("job completed", seconds=seconds)
         _measure(message.task, "completed", seconds)
         return await self._finish(message.id, {"state": JobStatus.COMPLETED, "result": result}, Success())
+
+    def _open(self, message: Message) -> dict[str, Any]:
+        """Decrypt the sensitive arguments; from here on this job's log lines and errors do not show them."""
+        opened = {name: self._queue.cipher.open(message.arguments[name]) for name in message.sensitive}
+        mask_texts(texts([*opened.values()]))
+        return message.arguments | opened
 
     def _check_can_start(self, message: Message, record: Fields) -> None:
         is_first = record.get("attempt", 1) == 1
@@ -295,8 +298,8 @@ def _text(error: BaseException) -> str:
 
 
 def _clean(text: str, length: int) -> str:
-    """Text that every store takes: no half characters, and not without an end."""
-    return text.encode(errors="backslashreplace").decode()[-length:]
+    """Text that every store takes: no half characters, nothing sensitive, and not without an end."""
+    return mask(text.encode(errors="backslashreplace").decode())[-length:]
 
 
 def _backoff(attempt: int, delay: float, max_delay: float) -> float:

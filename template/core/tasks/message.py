@@ -20,7 +20,8 @@ class Message:
     Attributes:
         id: The job's id.
         task: The task's registered name.
-        arguments: By parameter name, as plain JSON data.
+        arguments: By parameter name, as plain JSON data; those that are sensitive are encrypted texts.
+        sensitive: The names of these.
         correlation_id: The id that the enqueueing code carried.
         owner: The id of the user who enqueued it, or None.
         enqueued_at: Seconds since 1970.
@@ -36,6 +37,7 @@ class Message:
     correlation_id: str
     owner: str | None
     enqueued_at: float
+    sensitive: list[str] = field(default_factory=list)
     expires_at: float | None = None
     chain: str | None = None
     stage: int = 0

@@ -3,30 +3,68 @@
 import asyncio
 import time
 
+from core.database import current_transaction
+from core.logging import get_logger
+from core.tasks import outbox
 from core.tasks.engine import Delivery, Engine
 from core.tasks.message import Message, Signer
 from core.tasks.records import Fields, JobStatus, status_of
+from core.tasks.sensitive import Cipher
+from core.tasks.upkeep import OUTAGE
+
+logger = get_logger(__name__)
 
 POLL_SECONDS = 0.03
 
 
 class Queue:
-    """An engine that is running, and the key that signs for it.
+    """An engine that is running, and the keys for what it carries.
 
     Args:
         engine: Carries the messages.
         signer: Signs them.
+        cipher: Encrypts their sensitive arguments.
         record_ttl: Seconds for which the record of an ended job is kept.
     """
 
-    def __init__(self, engine: Engine, signer: Signer, record_ttl: float) -> None:
+    def __init__(self, engine: Engine, signer: Signer, cipher: Cipher, record_ttl: float) -> None:
         self.engine = engine
         self.signer = signer
+        self.cipher = cipher
         self._record_ttl = record_ttl
         self._waiting: dict[str, list[asyncio.Future[Fields]]] = {}
         self._poller: asyncio.Task[None] | None = None
 
     async def publish(self, deliveries: list[Delivery], chosen_ids: list[str]) -> None:
+        """As `send`; inside a MongoDB transaction once it has committed, and not at all where it does not."""
+        transaction = current_transaction()
+        if transaction is None:
+            await self.send(deliveries, chosen_ids)
+        else:
+            await outbox.store(transaction.session, deliveries)
+            transaction.on_commit(self.relay_now)
+
+    async def relay(self) -> None:
+        """Put what transactions have committed into the queue."""
+        await outbox.relay(self.send)
+
+    async def relay_now(self) -> None:
+        """As `relay`; where a server is down, what waits is left to the workers."""
+        try:
+            await self.relay()
+        except OUTAGE as error:
+            logger.warning("jobs wait in the outbox", error=str(error)[:200])
+
+    async def claim(self, keys: dict[str, str], at: float | None) -> dict[str, str]:
+        """For each key the unfinished job that holds it; the job given with it, where there is none.
+
+        Args:
+            keys: For each key the id of a new job.
+            at: When these jobs are due, in seconds since 1970, or None for at once.
+        """
+        return await self.engine.records.claim(keys, self._record_ttl + max(0.0, (at or 0) - time.time()))
+
+    async def send(self, deliveries: list[Delivery], chosen_ids: list[str]) -> None:
         """Publish messages, except those of jobs that have already ended.
 
         An unfinished job with the same id makes the engine ignore the message; one whose message never got into the
@@ -42,13 +80,16 @@ class Queue:
             deliveries = [delivery for delivery in deliveries if delivery.id not in ended]
         await self.engine.publish(deliveries)
 
-    def delivery(self, message: Message, at: float | None, priority: str) -> Delivery:
+    def delivery(
+        self, message: Message, at: float | None, priority: str, following: dict[str, Fields] | None = None
+    ) -> Delivery:
         """Sign a message and make its job's record.
 
         Args:
             message: What to publish.
             at: When it is due, in seconds since 1970, or None for at once.
             priority: One of `PRIORITIES`.
+            following: The records of jobs that will follow it.
         """
         due = at if at is not None and at > time.time() else None
         record: Fields = {
@@ -58,7 +99,7 @@ class Queue:
             "correlation_id": message.correlation_id,
             "at": due,
         }
-        return Delivery(message.id, self.signer.dump(message), record, due, priority)
+        return Delivery(message.id, self.signer.dump(message), record, due, priority, following or {})
 
     async def abort(self, job_id: str) -> None:
         """Abort a job that waits, or tell its worker to where it runs."""

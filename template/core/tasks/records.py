@@ -75,6 +75,18 @@ class Records(Protocol):
         """
         ...
 
+    async def claim(self, keys: dict[str, str], ttl: float) -> dict[str, str]:
+        """Let jobs hold keys, each as long as it is not over.
+
+        Args:
+            keys: For each key the id of the job that wants to hold it.
+            ttl: Seconds after which a key is free again, even where its job is not over.
+
+        Returns:
+            For each key the id of the job that holds it: this one, or the unfinished one that was there before.
+        """
+        ...
+
     async def bury(self, job_id: str, fields: Fields, ttl: float, letter: Fields) -> None:
         """As `write`, and keep a dead letter with it, both or neither, until `unbury` takes it away.
 

@@ -65,47 +65,28 @@ class Registry(ABC):
         timeout: float | None = None,
         priority: str = "normal",
         expires: float | None = None,
+        unique: bool = False,
         idempotency_key: Callable[..., object] | None = None,
     ) -> TaskDecorator: ...
 
-    def task(
-        self,
-        function: Callable[..., Any] | None = None,
-        /,
-        *,
-        name: str | None = None,
-        max_retries: int | None = None,
-        retry_delay: float = 10,
-        retry_max_delay: float = 3600,
-        timeout: float | None = None,
-        priority: str = "normal",
-        expires: float | None = None,
-        idempotency_key: Callable[..., object] | None = None,
-    ) -> Any:
+    def task(self, function: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: Any) -> Any:
         """Register a function as a task, bare (`@worker.task`) or with options.
 
         Args:
             function: A coroutine function, or a plain one, which runs in a thread.
             name: What its jobs are called in the queue; the function's name where None.
-            max_retries: How often a failed job is tried again; the setting `TASK_MAX_RETRIES` where None.
-            retry_delay: Seconds before the first retry, at most; doubled at each further one.
-            retry_max_delay: Seconds that this doubling does not exceed.
-            timeout: Seconds that one attempt may take; the setting `TASK_TIMEOUT` where None.
-            priority: `low`, `normal` or `high`.
-            expires: Seconds after which a job that has not started (counted from when it was due) fails instead.
-            idempotency_key: Makes a key of the arguments; jobs with the same key are one job, while it runs and
-                after, for as long as its record lives.
+            **options: See `core.tasks.task.TaskOptions`.
 
         Raises:
             InvalidTask: Another function has this name.
         """
-        options = TaskOptions(max_retries, retry_delay, retry_max_delay, timeout, priority, expires, idempotency_key)
+        chosen_options = TaskOptions(**options)
 
         def register(function: Callable[..., Any]) -> Task[..., Any]:
             chosen = name or function.__name__
             if chosen in self.tasks:
                 raise InvalidTask(f"two tasks are named {chosen}; give one of them another name")
-            task: Task[..., Any] = Task(chosen, function, options, self)
+            task: Task[..., Any] = Task(chosen, function, chosen_options, self)
             self.tasks[chosen] = task
             return task
 

@@ -1,27 +1,20 @@
 """Schedules: declared in code, remembered in MongoDB, fired by whichever worker comes first."""
 
-import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from apscheduler.triggers.base import BaseTrigger
-from beanie.exceptions import CollectionWasNotInitialized
-from pymongo.errors import PyMongoError
 
 from core.errors import UserError
 from core.logging import get_logger
 from core.models import ScheduleModel
-from core.tasks.errors import QueueUnavailable
 from core.tasks.queue import Queue
 from core.tasks.records import JobStatus
 from core.tasks.task import Task
 from core.tasks.triggers import next_time
 
 logger = get_logger(__name__)
-
-TICK_SECONDS = 0.5
-RETRY_SECONDS = 5.0
 
 
 class ScheduleError(UserError):
@@ -72,18 +65,15 @@ class Schedules:
     def __init__(self, queue: Queue, declared: dict[str, Schedule]) -> None:
         self._queue = queue
         self._declared = declared
+        self._registered = False
 
-    async def keep_firing(self) -> None:
-        """Fire what is due, for as long as this process runs. Any number of workers may do so."""
-        while self._declared:
-            try:
-                await self.register()
-                while True:
-                    await self.fire_due(datetime.now(UTC))
-                    await asyncio.sleep(TICK_SECONDS)
-            except (PyMongoError, CollectionWasNotInitialized, QueueUnavailable) as error:
-                logger.warning("schedules wait for a server", error=str(error)[:200])
-                await asyncio.sleep(RETRY_SECONDS)
+    async def tick(self) -> None:
+        """Fire what is due now. Any number of workers may do so."""
+        if not self._registered:
+            await self.register()
+            self._registered = True
+        if self._declared:
+            await self.fire_due(datetime.now(UTC))
 
     async def register(self) -> None:
         """Remember new schedules, and compute the next run of those whose trigger has changed."""

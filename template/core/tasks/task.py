@@ -14,6 +14,8 @@ from hashlib import sha256
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 from uuid import uuid4
 
+from pydantic_core import to_json
+
 from core.context import TaskContext
 from core.tasks.arguments import Arguments
 from core.tasks.chain import Chain
@@ -51,6 +53,7 @@ class TaskOptions:
         timeout: Seconds that one attempt may take.
         priority: `low`, `normal` or `high`.
         expires: Seconds after which a job that has not started (counted from when it was due) fails instead.
+        unique: Jobs with the same arguments are one job, until it has ended: to enqueue another one returns it.
         idempotency_key: Makes a key of the arguments; jobs with the same key are one job, while it runs and after,
             for as long as its record lives.
     """
@@ -61,6 +64,7 @@ class TaskOptions:
     timeout: float | None = None
     priority: str = "normal"
     expires: float | None = None
+    unique: bool = False
     idempotency_key: Callable[..., object] | None = None
 
 
@@ -172,33 +176,53 @@ class Task(Generic[P, R]):
 
     async def publish(self, call: Call, each: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[Job[R]]:
         """What `enqueue` and `enqueue_many` do in the end."""
-        queue = self._holder.queue
-        chosen: list[str] = []
-        deliveries = []
-        with TaskContext.use() as correlation_id:
-            for args, kwargs in each:
-                job_id = call.job_id or self._idempotent_id(args, kwargs)
-                if job_id:
-                    chosen.append(job_id)
-                message = Message(
-                    id=job_id or uuid4().hex,
-                    task=self.name,
-                    arguments=self.arguments.dump(args, kwargs),
-                    correlation_id=correlation_id,
-                    owner=TaskContext.get_actor(),
-                    enqueued_at=(now := time.time()),
-                    expires_at=max(call.at or now, now) + self.options.expires if self.options.expires else None,
-                )
-                deliveries.append(queue.delivery(message, call.at, call.priority or self.options.priority))
-        await queue.publish(deliveries, chosen)
-        return [Job(delivery.id, queue, self.arguments.load_result) for delivery in deliveries]
+        queue = self.queue
+        chosen: list[str | None] = [call.job_id or self._idempotent_id(args, kwargs) for args, kwargs in each]
+        ids = [job_id or uuid4().hex for job_id in chosen]
+        all_arguments = [self.arguments.dump(args, kwargs) for args, kwargs in each]
+        if self.options.unique:
+            keys = [_key(self.name, to_json(arguments)) for arguments in all_arguments]
+            # Of several with the same arguments the first one holds the key.
+            holders = await queue.claim(dict(reversed([*zip(keys, ids, strict=True)])), call.at)
+            ids = [holders[key] for key in keys]
+            chosen = [*ids]
+        priority = call.priority or self.options.priority
+        with TaskContext.use():
+            messages = {
+                job_id: self.message(job_id, arguments, at=call.at)
+                for job_id, arguments in zip(ids, all_arguments, strict=True)
+            }
+        deliveries = [queue.delivery(message, call.at, priority) for message in messages.values()]
+        await queue.publish(deliveries, [job_id for job_id in chosen if job_id])
+        return [Job(job_id, queue, self.arguments.load_result) for job_id in ids]
+
+    def message(self, job_id: str, arguments: dict[str, Any], *, at: float | None = None, **stage: Any) -> Message:
+        """The message of one job, which carries the ids of the code that runs.
+
+        Args:
+            job_id: Its id.
+            arguments: What `Arguments.dump` made.
+            at: When it is due, in seconds since 1970, or None for at once.
+            **stage: `chain`, `stage` and `rest`, where it is a stage of a chain.
+        """
+        now = time.time()
+        sealed = {name: self.queue.cipher.seal(arguments[name]) for name in self.arguments.sensitive}
+        return Message(
+            id=job_id,
+            task=self.name,
+            arguments=arguments | sealed,
+            sensitive=self.arguments.sensitive,
+            correlation_id=TaskContext.get_correlation_id() or job_id,
+            owner=TaskContext.get_actor(),
+            enqueued_at=now,
+            expires_at=max(at or now, now) + self.options.expires if self.options.expires else None,
+            **stage,
+        )
 
     def _idempotent_id(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
         if self.options.idempotency_key is None:
             return None
-        key = self.options.idempotency_key(*args, **kwargs)
-        # Hashed, since a key may hold any characters and be of any length.
-        return f"{self.name}:{sha256(str(key).encode()).hexdigest()[:32]}"
+        return _key(self.name, str(self.options.idempotency_key(*args, **kwargs)).encode())
 
 
 class BoundTask(Generic[P, R]):
@@ -239,6 +263,11 @@ class BoundTask(Generic[P, R]):
             at = time.time() + seconds
         call = replace(self._call, at=at, priority=priority or self._call.priority, job_id=job_id or self._call.job_id)
         return BoundTask(self._task, call)
+
+
+def _key(task: str, value: bytes) -> str:
+    # Hashed, since it may hold any characters and be of any length.
+    return f"{task}:{sha256(value).hexdigest()[:32]}"
 
 
 def _check_priority(task: str, priority: str) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,9 +19,16 @@ from core.tasks.message import Signer
 from core.tasks.queue import Queue
 from core.tasks.registry import Registry
 from core.tasks.schedules import Schedules
+from core.tasks.sensitive import Cipher
+from core.tasks.upkeep import OUTAGE, keep_doing
 
 JOB_THREADS = "job"
 """How the names of the threads begin in which plain functions run."""
+
+ABORT_SECONDS = 0.5
+MOVE_SECONDS = 5.0
+TICK_SECONDS = 0.5
+RELAY_SECONDS = 1.0
 
 
 class WorkerContext(SimpleNamespace):
@@ -108,8 +115,9 @@ class Worker(Registry):
             task.arguments  # noqa: B018  # an annotation that cannot travel is reported at the start
         secret, previous = settings.secret_key, settings.secret_key_previous
         signer = Signer(secret.get_secret_value(), previous.get_secret_value() if previous else None)
+        cipher = Cipher(secret.get_secret_value(), previous.get_secret_value() if previous else None)
         engine = build_engine(settings)
-        queue = Queue(engine, signer, settings.task_record_ttl)
+        queue = Queue(engine, signer, cipher, settings.task_record_ttl)
         async with AsyncExitStack() as stack:
             client = httpx.AsyncClient(event_hooks={"request": [_send_correlation_id]})
             context = WorkerContext(http_client=await stack.enter_async_context(client))
@@ -139,18 +147,24 @@ class Worker(Registry):
         """Run jobs until `stop` is set; inside `open`."""
         if self._executor is None:
             raise RuntimeError("open the worker before running it")
+        executor, queue = self._executor, self.queue
         helpers = [
-            asyncio.create_task(self._executor.watch_aborts()),
-            asyncio.create_task(self.dead_letters.keep_moving(self._executor.buried)),
-            asyncio.create_task(self.schedules.keep_firing()),
+            asyncio.create_task(keep_doing(*what))
+            for what in (
+                ("aborts", executor.cancel_aborted, ABORT_SECONDS),
+                ("dead letters", self.dead_letters.move, MOVE_SECONDS, executor.buried),
+                ("schedules", self.schedules.tick, TICK_SECONDS),
+                ("jobs in the outbox", queue.relay, RELAY_SECONDS),
+            )
         ]
         try:
-            await self.queue.engine.consume(self._executor.execute, stop)
+            await queue.engine.consume(executor.execute, stop)
         finally:
             for helper in helpers:
                 helper.cancel()
             await asyncio.wait(helpers)
-            await self.dead_letters.try_to_move()
+            with suppress(*OUTAGE):  # they wait in the queue then
+                await self.dead_letters.move()
 
     @asynccontextmanager
     async def _consuming(self) -> AsyncIterator[None]:

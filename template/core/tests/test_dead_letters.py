@@ -108,12 +108,13 @@ async def test_they_wait_while_mongodb_is_down(worker, run, monkeypatch):
     from pymongo.errors import AutoReconnect
 
     from core.tasks import dead_letters
+    from core.tasks import worker as module
 
     @worker.task(max_retries=0)
     async def broken() -> None:
         raise ValueError
 
-    monkeypatch.setattr(dead_letters, "MOVE_SECONDS", 0.05)
+    monkeypatch.setattr(module, "MOVE_SECONDS", 0.05)
     store, down = dead_letters._store, True
 
     async def store_when_up(letter) -> None:

@@ -274,6 +274,54 @@ async def test_jobs_with_one_idempotency_key_are_one_job(worker, run):
     assert sorted(charged) == [1, 3]
 
 
+async def test_unique_jobs_are_one_job_until_it_has_ended(worker, run):
+    gate = asyncio.Event()
+    runs = []
+
+    @worker.task(unique=True, max_retries=1, retry_delay=0.01)
+    async def rebuild(index: str) -> str:
+        runs.append(index)
+        await gate.wait()
+        if runs == ["a"]:
+            raise TransientError("once more")
+        return index
+
+    async with run():
+        first = await rebuild.enqueue("a")
+        assert (await rebuild.enqueue(index="a")).id == first.id  # it waits or runs
+        assert (await rebuild.using(job_id="mine").enqueue("a")).id == first.id
+        gate.set()
+        await first.result(WAIT)
+        assert runs == ["a", "a"]
+        again, *others = await rebuild.enqueue_many([["a"], ["b"], ["b"]])
+        assert again.id != first.id
+        assert len({job.id for job in others}) == 1
+        await asyncio.gather(again.result(WAIT), *(job.result(WAIT) for job in others))
+        assert sorted(runs) == ["a", "a", "a", "b"]
+        mine = await rebuild.using(job_id="mine").enqueue("a")
+        assert mine.id == "mine"
+        assert await mine.result(WAIT) == "a"
+
+
+async def test_a_unique_job_whose_message_got_lost_is_enqueued_by_the_next_one(worker, run, monkeypatch):
+    """A process that ends between holding the key and publishing must not block the others for good."""
+
+    @worker.task(unique=True)
+    async def rebuild() -> str:
+        return "done"
+
+    async with run():
+
+        async def die(*_) -> None:
+            raise RuntimeError("this process ends here")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(worker.queue.engine, "publish", die)
+            with pytest.raises(RuntimeError):
+                await rebuild.enqueue()
+        assert await (await rebuild.enqueue()).result(WAIT) == "done"
+
+
 async def test_a_job_that_no_worker_takes_in_time_expires(worker, run, engine_settings):
     engine_settings.task_concurrency = 1
     ran = []
@@ -615,8 +663,8 @@ async def test_many_waiters_are_all_answered(worker, run):
         return value
 
     async with run():
-        jobs = await asyncio.gather(*(number.enqueue(value) for value in range(200)))
-        assert await asyncio.gather(*(job.result(WAIT) for job in jobs)) == list(range(200))
+        jobs = await asyncio.gather(*(number.enqueue(value) for value in range(500)))
+        assert await asyncio.gather(*(job.result(WAIT) for job in jobs)) == list(range(500))
 
 
 async def test_waiting_for_nothing_ends_in_time(worker, run):

@@ -6,9 +6,10 @@ import inspect
 import pytest
 import streaq
 from coredis import Redis
+from pydantic import BaseModel
 
 from core.config import Settings
-from core.tasks import JobStatus
+from core.tasks import JobStatus, Sensitive
 from core.tasks.engines.streaq import worker as adapter
 
 WAIT = 10
@@ -37,6 +38,27 @@ async def test_a_server_that_lost_its_functions_gets_them_again(worker, streaq_s
         job = await fine.enqueue()
         assert await job.status() is JobStatus.PENDING
         assert (await worker.queue.engine.stats()).waiting == 1
+
+
+async def test_sensitive_arguments_are_encrypted_on_the_server(worker, streaq_settings):
+    class Card(BaseModel):
+        holder: str
+        number: Sensitive[str]
+
+    @worker.task
+    async def pay(user: str, token: Sensitive[str], card: Card) -> None: ...
+
+    kept = []
+    async with worker.open(streaq_settings):
+        await pay.enqueue("ada", "tok-5ecret", Card(holder="Ada", number="4711-0815"))
+        async with Redis.from_url(str(streaq_settings.redis_url), decode_responses=True) as redis:
+            async for key in redis.scan_iter(match=f"*{streaq_settings.queue_name}*"):
+                if await redis.type(key) == "hash":
+                    kept.append(str(await redis.hgetall(key)))
+                elif await redis.type(key) == "string":
+                    kept.append(str(await redis.get(key)))
+    assert any("ada" in value for value in kept)
+    assert not any(secret in value for value in kept for secret in ("tok-5ecret", "4711-0815"))
 
 
 async def test_a_job_that_was_cut_off_is_run_again(worker, streaq_settings, monkeypatch):

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from core.config import Settings
 from core.logging import get_logger
-from core.tasks.engine import PRIORITIES, Delivery, Handler, Stats
+from core.tasks.engine import FOLLOWING_SECONDS, PRIORITIES, Delivery, Handler, Stats
 from core.tasks.outcome import Retry
 from core.tasks.records import Fields, JobStatus
 
@@ -26,6 +26,7 @@ class MemoryRecords:
     def __init__(self) -> None:
         self._records: dict[str, Fields] = {}
         self._buried: dict[str, Fields] = {}
+        self._holders: dict[str, str] = {}
 
     async def read(self, ids: list[str]) -> list[Fields]:
         return [dict(self._records.get(job_id, {})) for job_id in ids]
@@ -51,6 +52,14 @@ class MemoryRecords:
             record["abort"] = True
         return dict(record)
 
+    async def claim(self, keys: dict[str, str], ttl: float) -> dict[str, str]:
+        for key, job_id in keys.items():
+            holder = self._holders.get(key)
+            if holder is None or JobStatus(self._records.get(holder, {}).get("state", JobStatus.PENDING)).is_final:
+                self._holders[key] = job_id
+                asyncio.get_running_loop().call_later(ttl, self._release, key, job_id)
+        return {key: self._holders[key] for key in keys}
+
     async def bury(self, job_id: str, fields: Fields, ttl: float, letter: Fields) -> None:
         await self.write(job_id, fields, ttl)
         self._buried[letter["id"]] = letter
@@ -61,6 +70,10 @@ class MemoryRecords:
     async def unbury(self, letter_ids: list[str]) -> None:
         for letter_id in letter_ids:
             self._buried.pop(letter_id, None)
+
+    def _release(self, key: str, job_id: str) -> None:
+        if self._holders.get(key) == job_id:
+            del self._holders[key]
 
     def add(self, job_id: str, fields: Fields) -> None:
         """Add a record, unless there is one."""
@@ -104,6 +117,9 @@ class LocalEngine:
             if delivery.id not in self._known:
                 self._known.add(delivery.id)
                 self.records.add(delivery.id, delivery.record)
+                for job_id, record in delivery.following.items():
+                    self.records.add(job_id, record)
+                    await self.records.write(job_id, {}, FOLLOWING_SECONDS)
                 self._queue(delivery, max(0.0, (delivery.at or 0) - time.time()))
 
     async def stats(self) -> Stats:

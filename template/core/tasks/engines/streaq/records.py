@@ -40,6 +40,19 @@ elseif state == '"running"' then
 end
 return redis.call('hgetall', KEYS[1])
 """
+
+# A holder without a record is one whose message is on its way.
+_CLAIM = """
+local holder = redis.call('get', KEYS[1])
+if holder then
+  local state = redis.call('hget', ARGV[3] .. holder, 'state')
+  if not (state == '"completed"' or state == '"failed"' or state == '"aborted"') then
+    return holder
+  end
+end
+redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return ARGV[1]
+"""
 SOME = 100
 
 
@@ -78,6 +91,17 @@ class RedisRecords:
 
     async def request_abort(self, job_id: str, ttl: float) -> Fields:
         return await self._evaluate(_ABORT, job_id, round(ttl * 1000))
+
+    async def claim(self, keys: dict[str, str], ttl: float) -> dict[str, str]:
+        async with self._redis() as redis:
+            async with redis.pipeline(transaction=False) as pipe:
+                replies = {
+                    key: pipe.eval(
+                        _CLAIM, keys=[f"{self._prefix}holder:{key}"], args=[job_id, round(ttl * 1000), self.key("")]
+                    )
+                    for key, job_id in keys.items()
+                }
+            return {key: cast("str", await reply) for key, reply in replies.items()}
 
     async def bury(self, job_id: str, fields: Fields, ttl: float, letter: Fields) -> None:
         key = self.key(job_id)

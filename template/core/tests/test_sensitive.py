@@ -1,0 +1,108 @@
+"""Sensitive arguments: encrypted wherever they are kept, masked wherever they are shown."""
+
+import io
+import json
+import logging
+
+import pytest
+from pydantic import BaseModel
+
+from core import commands
+from core.logging import configure_logging, get_logger
+from core.models import DeadLetterModel
+from core.tasks import InvalidTask, JobFailed, PermanentError, Sensitive
+from core.tests.running import running
+
+WAIT = 10
+TOKEN = "tok-5ecret-4711"
+
+
+class Card(BaseModel):
+    holder: str
+    number: Sensitive[str]
+
+
+async def test_they_arrive_as_themselves(worker, run):
+    seen = []
+
+    @worker.task
+    async def pay(user: str, token: Sensitive[str], card: Card) -> None:
+        seen.append((user, token, card))
+
+    card = Card(holder="Ada", number=TOKEN)
+    async with run():
+        await (await pay.enqueue("ada", TOKEN, card)).result(WAIT)
+    assert seen == [("ada", TOKEN, card)]
+
+
+async def test_no_log_line_dead_letter_or_error_shows_them(worker, run, engine_settings, monkeypatch):
+    broken = True
+    logger = get_logger("app.tasks.reset")
+
+    @worker.task(max_retries=1, retry_delay=0.01)
+    async def reset(user: str, token: Sensitive[str]) -> str:
+        logger.info("resetting", link=f"https://example.com/reset?token={token}")
+        logging.getLogger("app").warning("of the standard library: %s", token)
+        if broken:
+            raise ValueError(f"cannot reset {user} with {token}")
+        return token[:3]
+
+    lines = io.StringIO()
+    monkeypatch.setattr("sys.stderr", lines)
+    configure_logging(engine_settings, "worker")
+    async with run():
+        job = await reset.enqueue("ada", TOKEN)
+        with pytest.raises(JobFailed, match=r"cannot reset ada with \*\*\*"):
+            await job.result(WAIT)
+        await worker.dead_letters.move()
+        stored = await DeadLetterModel.get_pymongo_collection().find_one({})
+        (letter,) = await worker.dead_letters.list()
+        shown = commands._whole(letter)
+        assert TOKEN not in f"{stored} {shown} {await job.record()}"
+        assert json.loads(letter.arguments)["user"] == "ada"
+        assert "'***'" in shown.replace('"', "'")
+        broken = False
+        again = await worker.dead_letters.replay(letter.id)
+        assert await worker.job(again).result(WAIT) == TOKEN[:3]
+    assert "cannot reset ada with ***" in lines.getvalue()
+    assert "of the standard library: ***" in lines.getvalue()
+    assert TOKEN not in lines.getvalue()
+
+
+async def test_they_pass_through_chains(worker, run):
+    @worker.task
+    async def issue(user: str) -> str:
+        return f"{user}-id"
+
+    @worker.task
+    async def use(token: Sensitive[str]) -> str:
+        return token.upper()
+
+    async with run():
+        assert await (await (issue | use).enqueue("ada")).result(WAIT) == "ADA-ID"
+
+
+async def test_another_key_is_told(worker, engine_settings):
+    @worker.task
+    async def reset(token: Sensitive[str]) -> None: ...
+
+    async with running(worker, engine_settings):
+        sealed = worker.queue.cipher.seal(TOKEN)
+        assert worker.queue.cipher.open(sealed) == TOKEN
+    other = engine_settings.model_copy(update={"secret_key": type(engine_settings.secret_key)("x" * 32)})
+    async with worker.open(other):
+        with pytest.raises(PermanentError, match="SECRET_KEY_PREVIOUS"):
+            worker.queue.cipher.open(sealed)
+    both = other.model_copy(update={"secret_key_previous": engine_settings.secret_key})
+    async with worker.open(both):
+        assert worker.queue.cipher.open(sealed) == TOKEN
+
+
+async def test_a_result_cannot_be_sensitive(worker, engine_settings):
+    @worker.task
+    async def make() -> Sensitive[str]:
+        return TOKEN
+
+    with pytest.raises(InvalidTask, match="a result is kept in clear"):
+        async with worker.open(engine_settings):
+            pass
