@@ -42,9 +42,9 @@ class Stats:
     """How full a queue is.
 
     Attributes:
-        waiting: Jobs that wait for a worker, or run.
+        waiting: Jobs whose time has come, and that no worker has taken yet.
         delayed: Jobs that wait for their time.
-        oldest: Seconds since the oldest of the waiting ones became ready; 0 where there is none.
+        oldest: Seconds for which the oldest of the waiting ones has waited; 0 where there is none.
     """
 
     waiting: int

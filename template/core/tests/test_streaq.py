@@ -9,7 +9,7 @@ from coredis import Redis
 from pydantic import BaseModel
 
 from core.config import Settings
-from core.tasks import JobStatus, Sensitive
+from core.tasks import JobStatus, Sensitive, Worker
 from core.tasks.engines.streaq import worker as adapter
 
 WAIT = 10
@@ -61,10 +61,10 @@ async def test_sensitive_arguments_are_encrypted_on_the_server(worker, streaq_se
     assert not any(secret in value for value in kept for secret in ("tok-5ecret", "4711-0815"))
 
 
-async def test_a_job_that_was_cut_off_is_run_again(worker, streaq_settings, monkeypatch):
-    """Its worker is cancelled in the middle, as at a deploy whose grace period was too short."""
-    monkeypatch.setattr(adapter, "IDLE_TIMEOUT_SECONDS", 1)
+async def test_what_a_stopped_worker_leaves_goes_to_another_one_at_once(worker, streaq_settings):
+    """One job is cut off in the middle, as at a deploy whose grace period was too short, and one has not begun."""
     streaq_settings.task_grace_period = 0
+    streaq_settings.task_concurrency = 1
     started = asyncio.Event()
     attempts = []
 
@@ -76,18 +76,23 @@ async def test_a_job_that_was_cut_off_is_run_again(worker, streaq_settings, monk
             await asyncio.sleep(60)
         return "done"
 
-    async with worker.open(streaq_settings):
-        job = await long.enqueue()
-        stop = asyncio.Event()
-        first = asyncio.create_task(worker.run(stop))
+    other = Worker()
+    other.tasks = worker.tasks
+    async with worker.open(streaq_settings), other.open(streaq_settings):
+        first, second = asyncio.Event(), asyncio.Event()
+        running = asyncio.create_task(worker.run(first))
+        jobs = await long.enqueue_many([[], []])
         await asyncio.wait_for(started.wait(), WAIT)
-        stop.set()
-        await first
-        assert await job.status() is JobStatus.PENDING
-
-        stop = asyncio.Event()
-        second = asyncio.create_task(worker.run(stop))
-        assert await job.result(WAIT) == "done"
-        assert (await job.record()).get("attempt", 1) == 1  # a shutdown uses up no attempt
-        stop.set()
-        await second
+        while (await worker.queue.engine.stats()).waiting:  # until it has taken both
+            await asyncio.sleep(0.02)
+        assert attempts == [1]
+        running_too = asyncio.create_task(other.run(second))
+        await asyncio.sleep(0.5)  # it finds nothing, and waits for new messages
+        assert attempts == [1]
+        first.set()
+        await running
+        for job in jobs:
+            assert await job.result(WAIT) == "done"  # half the idle timeout
+            assert (await job.record()).get("attempt", 1) == 1  # a shutdown uses up no attempt
+        second.set()
+        await running_too

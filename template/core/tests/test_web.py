@@ -119,21 +119,20 @@ async def test_metrics_and_backlog(client, user, worker, settings, monkeypatch):
     assert families["job_wait_seconds"].samples
 
     assert (await client.get("/health/backlog")).json() == {"status": "ok", "ready": 0, "oldest_seconds": 0.0}
-    started = asyncio.Event()
 
     async def wait() -> None:
-        started.set()
         await asyncio.sleep(60)
 
     waiting = worker.task(name="test-wait")(wait)
     try:
         monkeypatch.setattr(settings, "task_backlog_limit", 2)
-        jobs = await waiting.enqueue_many([[], []])
-        await started.wait()
-        response = await client.get("/health/backlog")
-        assert (response.status_code, response.json()["ready"]) == (503, 2)
-        for job in jobs:
-            assert await job.abort()
+        running = settings.task_concurrency
+        jobs = await waiting.enqueue_many([[]] * (running + 2))
+        async with asyncio.timeout(10):
+            while (response := await client.get("/health/backlog")).json()["ready"] != 2:
+                await asyncio.sleep(0.02)
+        assert response.status_code == 503
+        assert all(await asyncio.gather(*(job.abort() for job in jobs)))
         assert (await client.get("/health/backlog")).status_code == 200
     finally:
         del worker.tasks["test-wait"]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import coredis.exceptions
 import streaq
@@ -17,7 +17,7 @@ from streaq.utils import now_ms
 from core.logging import get_logger
 from core.tasks.engine import FOLLOWING_SECONDS, PRIORITIES, Delivery, Handler, Stats
 from core.tasks.engines.streaq.records import Client, RedisRecords
-from core.tasks.engines.streaq.worker import JOB, StoppableWorker, build_worker
+from core.tasks.engines.streaq.worker import DOWN, JOB, StoppableWorker, build_worker
 from core.tasks.errors import QueueUnavailable
 
 logger = get_logger(__name__)
@@ -26,7 +26,23 @@ RECONNECT_SECONDS = 0.5
 START_SECONDS = 3.0
 BATCH = 500
 OPERATION_SECONDS = 3.0
-DOWN = (coredis.exceptions.ConnectionError, TimeoutError, OSError)
+
+# Of one priority. What a worker holds, running or about to, waits no more. What is overdue does: it is the workers who
+# move it into the stream.
+_STATS = """
+local now, waiting, after = tonumber(ARGV[1]), redis.call('xlen', KEYS[1]), '-'
+local groups = redis.pcall('xinfo', 'groups', KEYS[1])
+if not groups.err and groups[1] then
+  local group = {}
+  for at = 1, #groups[1], 2 do group[groups[1][at]] = groups[1][at + 1] end
+  waiting, after = waiting - group['pending'], '(' .. group['last-delivered-id']
+end
+local first = redis.call('xrange', KEYS[1], after, '+', 'COUNT', 1)[1]
+local since = first and tonumber(string.match(first[1], '^%d+')) or now
+local overdue = redis.call('zcount', KEYS[2], '-inf', now)
+local due = redis.call('zrange', KEYS[2], 0, 0, 'WITHSCORES')[2]
+return {waiting + overdue, redis.call('zcard', KEYS[2]) - overdue, now - math.min(since, tonumber(due or now), now)}
+"""
 
 
 class StreaqEngine:
@@ -99,13 +115,13 @@ class StreaqEngine:
             client = self._client
             assert client is not None
             async with redis.pipeline(transaction=False) as pipe:
-                waiting = [pipe.xlen(client.stream_key + priority) for priority in PRIORITIES]
-                delayed = [pipe.zcard(client.queue_key + priority) for priority in PRIORITIES]
-                firsts = [pipe.xrange(client.stream_key + priority, count=1) for priority in PRIORITIES]
-            # An entry's id begins with the milliseconds at which it was added.
-            ready = [int(str(entries[0].identifier).split("-")[0]) for first in firsts if (entries := await first)]
-            oldest = max(0.0, (now_ms() - min(ready)) / 1000) if ready else 0.0
-            return Stats(sum([await count for count in waiting]), sum([await count for count in delayed]), oldest)
+                replies = [
+                    pipe.eval(_STATS, keys=[client.stream_key + priority, client.queue_key + priority], args=[now_ms()])
+                    for priority in PRIORITIES
+                ]
+            each = [cast("list[int]", await reply) for reply in replies]
+            waiting, delayed, oldest = zip(*each, strict=True)
+            return Stats(sum(waiting), sum(delayed), max(oldest) / 1000)
 
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
         # A streaq worker ends when its server restarts, and runs only once, so a new one is built each time. The old
