@@ -1,4 +1,4 @@
-"""The command line: `python -m core web | worker | dev | setup | dead-letters | schedules`."""
+"""The command line: `python -m core web | worker | dev | setup | dead-letters | schedules | history`."""
 
 import argparse
 import asyncio
@@ -26,6 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     schedules = commands.add_parser("schedules", help="what runs by itself: list, enable, disable, run now")
     schedules.add_argument("action", choices=["list", "enable", "disable", "run"])
     schedules.add_argument("ids", nargs="*", metavar="ID", help="of schedules; all where none is named for list")
+    history = commands.add_parser("history", help="failures, and runs of schedules, the newest first")
+    history.add_argument("--schedule", help="those of this schedule")
+    history.add_argument("--outcome", choices=["completed", "retried", "failed", "aborted"], help="those that ended so")
+    history.add_argument("--limit", type=int, default=100, help="at most so many; 100 where nothing is said")
+    _add_filters(history)
     chosen = parser.parse_args(arguments)
     try:
         return _run(chosen)
@@ -51,7 +56,7 @@ def _run(chosen: argparse.Namespace) -> int:
     from core.config import get_settings
 
     settings = get_settings()
-    if chosen.command in ("dead-letters", "schedules"):
+    if chosen.command in ("dead-letters", "schedules", "history"):
         from core.commands import run_command
 
         return run_command(chosen, settings)
@@ -76,12 +81,16 @@ def _add_dead_letters(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         if action != "list":
             added.add_argument("ids", nargs="*", metavar="ID", help="of dead letters")
         if action != "show":
-            added.add_argument("--task", help="those of this task")
             added.add_argument("--error", help="those whose exception is of this type")
-            added.add_argument("--since", type=_time, help="those that died then or later, such as 2027-01-31")
-            added.add_argument("--until", type=_time, help="those that died before")
+            _add_filters(added)
         if action in ("replay", "discard"):
             added.add_argument("--all", action="store_true", help="all that the options choose")
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", help="those of this task")
+    parser.add_argument("--since", type=_time, help="those of then or later, such as 2027-01-31")
+    parser.add_argument("--until", type=_time, help="those of before")
 
 
 def _time(text: str) -> datetime:

@@ -1,4 +1,4 @@
-"""What a person does with jobs from the command line: dead letters and schedules."""
+"""What a person does with jobs from the command line: dead letters, schedules and history."""
 
 import argparse
 import asyncio
@@ -31,6 +31,9 @@ async def _run(chosen: argparse.Namespace, settings: Settings) -> int:
         if chosen.command == "schedules":
             await _schedules(service.worker, chosen)
             return 0
+        if chosen.command == "history":
+            await _history(service.worker, chosen)
+            return 0
         letters = service.worker.dead_letters
         if chosen.action == "list":
             for letter in await _find(letters, chosen):
@@ -58,6 +61,24 @@ async def _schedules(worker: Worker, chosen: argparse.Namespace) -> None:
         else:
             await (schedules.enable if chosen.action == "enable" else schedules.disable)(schedule_id)
             print(f"{schedule_id} {chosen.action}d")
+
+
+async def _history(worker: Worker, chosen: argparse.Namespace) -> None:
+    runs = await worker.history.list(
+        task=chosen.task,
+        schedule=chosen.schedule,
+        outcome=chosen.outcome,
+        since=chosen.since,
+        until=chosen.until,
+        limit=chosen.limit,
+    )
+    for run in runs:
+        error = f"  {_first_line(run.error)}" if run.error else ""
+        print(f"{_moment(run.started_at)}  {run.task}  {run.outcome}  {run.seconds} s  job {run.job_id}{error}")
+
+
+def _first_line(text: str) -> str:
+    return (text.splitlines() or [""])[0][:100]
 
 
 def _schedule_line(view: ScheduleView) -> str:
@@ -102,8 +123,8 @@ async def _find(letters: DeadLetters, chosen: argparse.Namespace) -> list[DeadLe
 
 
 def _line(letter: DeadLetterModel) -> str:
-    error = (letter.error.splitlines() or [""])[0][:100]
-    return f"{letter.id}  {_moment(letter.died_at)}  {letter.task or '(unreadable)'}  {letter.error_type}: {error}"
+    error = f"{letter.error_type}: {_first_line(letter.error)}"
+    return f"{letter.id}  {_moment(letter.died_at)}  {letter.task or '(unreadable)'}  {error}"
 
 
 def _whole(letter: DeadLetterModel) -> str:

@@ -58,8 +58,13 @@ class Settings(BaseSettings):
     """Jobs ready at once from which `/health/backlog` answers 503."""
     task_backlog_seconds: float = Field(600, gt=0)
     """Age of the oldest ready job from which it does, too."""
-    metrics_port: int | None = Field(None, ge=0, le=65535)
-    """Where a worker serves its metrics; the web process serves them at `/metrics`."""
+    task_history_ttl: float = Field(30 * 86400, gt=0)
+    """Seconds for which failures and runs of schedules are kept."""
+    task_stuck_limit: float = Field(60, gt=0)
+    """Seconds after which a worker whose event loop is blocked, or that takes no jobs, ends itself in production, for
+    whoever starts it anew."""
+    worker_port: int | None = Field(None, ge=0, le=65535)
+    """Where a worker serves `/health/live` and `/metrics`; nowhere where nothing is set."""
     task_record_ttl: float = Field(7 * 86400, gt=0)
     """Seconds for which the record of an ended job (its status and result) is kept."""
     task_grace_period: float = Field(30, ge=0)

@@ -1,21 +1,29 @@
 """The two processes of the service in production: web and worker."""
 
 import asyncio
+import json
 import logging
 import os
 import signal
 import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import uvicorn
 import uvloop
-from prometheus_client import start_http_server
+from prometheus_client import make_wsgi_app
 
 from core.config import Settings
 from core.logging import configure_logging, get_logger
 from core.service import Service, load_service, open_service
+from core.tasks import Worker
 from core.tasks.engines import build_engine
 from core.tasks.worker import JOB_THREADS
 from core.web import create_app
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 logger = get_logger(__name__)
 
@@ -66,13 +74,40 @@ def leave_threads(status: int) -> None:
         os._exit(status)
 
 
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """A probe every few seconds is no news."""
+
+
+def serve_health(worker: Worker, host: str, port: int) -> None:
+    """Serve `/health/live` and `/metrics`, from a thread: a blocked event loop is just what it has to tell.
+
+    Args:
+        worker: Of this process.
+        host: The address to listen on.
+        port: The port; 0 for any.
+    """
+    show_metrics = make_wsgi_app()
+
+    def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/health/live":
+            return show_metrics(environ, start_response)  # type: ignore[no-any-return]
+        problem = worker.problem
+        status = "200 OK" if problem is None else "503 Service Unavailable"
+        start_response(status, [("Content-Type", "application/json")])
+        return [json.dumps({"status": "ok"} if problem is None else {"status": "stuck", "problem": problem}).encode()]
+
+    server = make_server(host, port, application, handler_class=_QuietHandler)
+    threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
+
+
 async def _work(service: Service, settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with open_service(service, settings) as database:
-        if settings.metrics_port is not None:
-            start_http_server(settings.metrics_port, settings.host)
+        if settings.worker_port is not None:
+            serve_health(service.worker, settings.host, settings.worker_port)
         logger.info("worker started", tasks=sorted(service.worker.tasks))
         ready, stopped = asyncio.create_task(database.ready.wait()), asyncio.create_task(stop.wait())
         await asyncio.wait({ready, stopped}, return_when=asyncio.FIRST_COMPLETED)

@@ -2,17 +2,19 @@
 
 from core.models.dead_letter import DeadLetterModel, DeadLetterState
 from core.models.outbox import OutboxModel
+from core.models.run import RunModel
 from core.models.schedule import ScheduleModel
 from core.models.session import SessionModel
 from core.models.user import UserModel
 
-DOCUMENTS = (UserModel, SessionModel, DeadLetterModel, ScheduleModel, OutboxModel)
+DOCUMENTS = (UserModel, SessionModel, DeadLetterModel, ScheduleModel, OutboxModel, RunModel)
 
 __all__ = [
     "DOCUMENTS",
     "DeadLetterModel",
     "DeadLetterState",
     "OutboxModel",
+    "RunModel",
     "ScheduleModel",
     "SessionModel",
     "UserModel",

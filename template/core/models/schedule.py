@@ -13,6 +13,8 @@ class ScheduleModel(Document):
         next_run: When it fires next; None where it never does again.
         last_run: For when it fired last.
         last_job: The id of the job of that time.
+        last_ended_job: The id of the job that ended last.
+        last_status: How that one ended.
     """
 
     id: str  # type: ignore[assignment]  # a name from the code
@@ -21,6 +23,8 @@ class ScheduleModel(Document):
     next_run: datetime | None
     last_run: datetime | None = None
     last_job: str | None = None
+    last_ended_job: str | None = None
+    last_status: str | None = None
 
     class Settings:
         name = "schedules"

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from core.errors import UserError
 from core.models import DeadLetterModel, DeadLetterState
+from core.tasks.history import make_query
 from core.tasks.message import Message
 from core.tasks.queue import Queue
 from core.tasks.records import Fields
@@ -93,11 +94,7 @@ class DeadLetters:
             state: Only those of this state; all where None.
             limit: At most so many.
         """
-        query: dict[str, Any] = {"task": task, "error_type": error, "state": state}
-        query = {name: value for name, value in query.items() if value is not None}
-        between = {"$gte": since, "$lt": until}
-        if times := {operator: value for operator, value in between.items() if value is not None}:
-            query["died_at"] = times
+        query = make_query("died_at", since, until, task=task, error_type=error, state=state)
         return await DeadLetterModel.find(query).sort("-died_at").limit(limit).to_list()
 
     async def count(self) -> int:

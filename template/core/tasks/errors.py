@@ -1,6 +1,12 @@
 """What can go wrong with a job, in words for the person who reads it."""
 
+import traceback
+
 from core.errors import UserError
+from core.logging import mask
+
+MESSAGE_LENGTH = 10_000
+TRACEBACK_LENGTH = 100_000
 
 
 class TransientError(Exception):
@@ -44,3 +50,24 @@ class JobFailed(Exception):
     def __init__(self, job_id: str, type: str, message: str, traceback: str = "") -> None:
         super().__init__(f"job {job_id} failed: {type}: {message}")
         self.job_id, self.type, self.message, self.traceback = job_id, type, message, traceback
+
+
+def describe_error(error: BaseException) -> dict[str, str]:
+    """An error as `type`, `message` and `traceback`: text that every store takes, and without what is sensitive."""
+    return {
+        "type": type(error).__name__,
+        "message": _text(error),
+        "traceback": _clean("".join(traceback.format_exception(error)), TRACEBACK_LENGTH),
+    }
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return _clean(str(error), MESSAGE_LENGTH)
+    except Exception:
+        return "(its text cannot be read)"
+
+
+def _clean(text: str, length: int) -> str:
+    """Without half characters, and not without an end."""
+    return mask(text.encode(errors="backslashreplace").decode())[-length:]

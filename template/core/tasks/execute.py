@@ -3,10 +3,9 @@
 import asyncio
 import random
 import time
-import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
@@ -15,11 +14,19 @@ from pydantic_core import to_jsonable_python
 
 from core.config import Settings
 from core.context import TaskContext
-from core.logging import get_logger, mask, mask_texts, masking
+from core.logging import get_logger, mask_texts, masking
 from core.tasks import metrics
 from core.tasks.chain import publish_next, stop_rest
 from core.tasks.dead_letters import make_letter
-from core.tasks.errors import BadMessage, InvalidArguments, JobExpired, PermanentError, QueueUnavailable
+from core.tasks.errors import (
+    BadMessage,
+    InvalidArguments,
+    JobExpired,
+    PermanentError,
+    QueueUnavailable,
+    describe_error,
+)
+from core.tasks.history import History
 from core.tasks.job import CurrentJob, _current
 from core.tasks.message import Message
 from core.tasks.outcome import Dead, Outcome, Retry, Success
@@ -34,8 +41,6 @@ TRY_AGAIN_SECONDS = 1.0
 UNKNOWN_SECONDS = 5.0
 SUSPECT_DELIVERIES = 3
 """Deliveries in a row without an outcome from which a job runs without other such jobs beside it."""
-MESSAGE_LENGTH = 10_000
-TRACEBACK_LENGTH = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +78,13 @@ class Executor:
 
     Attributes:
         buried: Is set when there is a new dead letter.
+        taken_at: When it got its last message, by `time.monotonic`.
     """
 
-    def __init__(self, queue: Queue, tasks: Mapping[str, Task[..., Any]], policy: Policy) -> None:
+    def __init__(self, queue: Queue, tasks: Mapping[str, Task[..., Any]], policy: Policy, history: History) -> None:
         self.buried = asyncio.Event()
+        self.taken_at = time.monotonic()
+        self._history = history
         self._queue = queue
         self._records = queue.engine.records
         self._tasks = tasks
@@ -87,6 +95,7 @@ class Executor:
 
     async def execute(self, job_id: str, body: bytes) -> Outcome:
         """Run one message. It never raises; only a cancellation passes through it."""
+        self.taken_at = time.monotonic()
         try:
             return await self._execute(job_id, body)
         except QueueUnavailable as error:
@@ -95,6 +104,11 @@ class Executor:
             # A fault of this machinery, not of the job, which is therefore kept.
             logger.exception("job could not be run, it will run again", job_id=job_id)
         return Retry(TRY_AGAIN_SECONDS)
+
+    @property
+    def running(self) -> int:
+        """How many jobs run now."""
+        return len(self._running)
 
     async def cancel_aborted(self) -> None:
         """Cancel the running jobs that somebody aborts. Costs nothing while none runs."""
@@ -125,70 +139,73 @@ class Executor:
         self._running[job_id] = None
         metrics.RUNNING.inc()
         try:
-            return await self._run(job_id, body, record)
+            return await self._read(job_id, body, record)
         finally:
             metrics.RUNNING.dec()
             del self._running[job_id]
             self._aborted.discard(job_id)
 
-    async def _run(self, job_id: str, body: bytes, record: Fields) -> Outcome:
-        attempt = int(record.get("attempt", 1))
+    async def _read(self, job_id: str, body: bytes, record: Fields) -> Outcome:
         try:
             message = self._queue.signer.load(body)
             if message.id != job_id:
                 raise BadMessage(f"it is the message of job {message.id}")
         except BadMessage as error:
             logger.error("message refused", job_id=job_id, error=str(error))
-            return await self._bury(job_id, None, body, attempt, _describe(error))
-        current = CurrentJob(job_id, attempt, message.correlation_id, self._records)
-        token = _current.set(current)
-        bound = structlog.contextvars.bound_contextvars(job_id=job_id, task=message.task, attempt=attempt)
+            return await self._bury(job_id, None, body, record.get("attempt", 1), describe_error(error))
+        run = _Run(message, body, record, self._tasks.get(message.task))
+        token = _current.set(CurrentJob(job_id, run.attempt, message.correlation_id, self._records))
+        bound = structlog.contextvars.bound_contextvars(job_id=job_id, task=message.task, attempt=run.attempt)
         try:
             with TaskContext.use(message.correlation_id, message.owner), bound, masking():
-                return await self._attempt(message, body, record)
+                return await self._run(run)
         finally:
             _current.reset(token)
 
-    async def _attempt(self, message: Message, body: bytes, record: Fields) -> Outcome:
-        task = self._tasks.get(message.task)
-        if task is None and (outcome := await self._wait_for_newer_worker(message, record)):
+    async def _run(self, run: "_Run") -> Outcome:
+        if run.task is None and (outcome := await self._wait_for_newer_worker(run)):
             return outcome
-        attempt = int(record.get("attempt", 1))
-        started = time.perf_counter()
-        if attempt == 1 and record.get("deliveries", 1) == 1:
-            due = record.get("at") or message.enqueued_at
-            metrics.WAIT.labels(message.task).observe(max(0.0, time.time() - due))
+        if run.attempt == 1 and run.deliveries == 1:
+            due = run.record.get("at") or run.message.enqueued_at
+            metrics.WAIT.labels(run.message.task).observe(max(0.0, time.time() - due))
         try:
-            self._check_can_start(message, record)
-            if task is None:
-                raise PermanentError(f"no task named {message.task} is registered; is its module imported?")
-            call = task.arguments.load(self._open(message))
-            async with asyncio.timeout(task.options.timeout or self._policy.timeout) as timeout:
-                self._running[message.id] = timeout
-                value = await task(*call.args, **call.kwargs)
-            result = _as_json(message.task, value)
-            if message.rest:
-                # Before this stage is marked as completed: whatever happens in between, the next one is enqueued, and
-                # its id lets that happen once.
-                await publish_next(self._queue, self._tasks, message, value)
+            result = await self._call(run)
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:
             # A job may raise CancelledError or SystemExit by itself, and must then fail as with any other error.
             if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
-                await self._put_back(message.id)
+                await self._put_back(run.message.id)
                 raise
-            seconds = round(time.perf_counter() - started, 4)
-            if message.id in self._aborted:
-                logger.info("job aborted", seconds=seconds)
-                _measure(message.task, "aborted", seconds)
-                await stop_rest(self._queue, message, "was aborted", self._policy.record_ttl)
-                return await self._finish(message.id, {"state": JobStatus.ABORTED}, Success())
-            return await self._fail(message, body, task, attempt, error, seconds)
-        seconds = round(time.perf_counter() - started, 4)
-        logger.info("job completed", seconds=seconds)
-        _measure(message.task, "completed", seconds)
-        return await self._finish(message.id, {"state": JobStatus.COMPLETED, "result": result}, Success())
+            return await (self._abort(run) if run.message.id in self._aborted else self._fail(run, error))
+        logger.info("job completed", seconds=self._note(run, "completed"))
+        fields = {"state": JobStatus.COMPLETED, "result": result}
+        await self._records.write(run.message.id, fields, self._policy.record_ttl)
+        return Success()
+
+    async def _call(self, run: "_Run") -> Any:
+        """Call the function.
+
+        Returns:
+            Its result as plain JSON data.
+        """
+        message, task = run.message, run.task
+        if run.attempt == 1 and message.expires_at and time.time() > message.expires_at:
+            raise JobExpired("no worker was free for it in time")
+        if run.deliveries > self._policy.max_deliveries:
+            raise PermanentError(f"it has ended its worker process {run.deliveries - 1} times in a row")
+        if task is None:
+            raise PermanentError(f"no task named {message.task} is registered; is its module imported?")
+        call = task.arguments.load(self._open(message))
+        async with asyncio.timeout(task.options.timeout or self._policy.timeout) as timeout:
+            self._running[message.id] = timeout
+            value = await task(*call.args, **call.kwargs)
+        result = _as_json(message.task, value)
+        if message.rest:
+            # Before this stage is marked as completed: whatever happens in between, the next one is enqueued, and its
+            # id lets that happen once.
+            await publish_next(self._queue, self._tasks, message, value)
+        return result
 
     def _open(self, message: Message) -> dict[str, Any]:
         """Decrypt the sensitive arguments; from here on this job's log lines and errors do not show them."""
@@ -196,63 +213,45 @@ class Executor:
         mask_texts(texts([*opened.values()]))
         return message.arguments | opened
 
-    def _check_can_start(self, message: Message, record: Fields) -> None:
-        is_first = record.get("attempt", 1) == 1
-        if is_first and message.expires_at and time.time() > message.expires_at:
-            raise JobExpired("no worker was free for it in time")
-        if (deliveries := record.get("deliveries", 1)) > self._policy.max_deliveries:
-            raise PermanentError(f"it has ended its worker process {deliveries - 1} times in a row")
-
-    async def _wait_for_newer_worker(self, message: Message, record: Fields) -> Retry | None:
+    async def _wait_for_newer_worker(self, run: "_Run") -> Retry | None:
         """During a deploy an old worker may meet a task that only newer ones know."""
-        since = record.get("unknown_since", time.time())
+        since = run.record.get("unknown_since", time.time())
         if time.time() - since >= self._policy.unknown_period:
             return None
         logger.warning("task is not known here, waiting for a newer worker")
-        fields = {
-            "state": JobStatus.SCHEDULED,
-            "at": time.time() + UNKNOWN_SECONDS,
-            "unknown_since": since,
-            "deliveries": 0,
-        }
-        await self._records.write(message.id, fields, None)
-        return Retry(UNKNOWN_SECONDS)
+        return await self._retry(run, UNKNOWN_SECONDS, {"unknown_since": since})
 
-    async def _fail(
-        self,
-        message: Message,
-        body: bytes,
-        task: Task[..., Any] | None,
-        attempt: int,
-        error: BaseException,
-        seconds: float,
-    ) -> Outcome:
-        retries = task.options.max_retries if task else 0
-        if retries is None:
-            retries = self._policy.max_retries
-        summary = f"{type(error).__name__}: {_text(error)}"
-        if task is None or isinstance(error, PermanentError | InvalidArguments) or attempt > retries:
-            details = _describe(error)
-            # Rendered here, since an error may hold text that no log takes.
+    async def _abort(self, run: "_Run") -> Outcome:
+        logger.info("job aborted", seconds=self._note(run, "aborted"))
+        await stop_rest(self._queue, run.message, "was aborted", self._policy.record_ttl)
+        await self._records.write(run.message.id, {"state": JobStatus.ABORTED}, self._policy.record_ttl)
+        return Success()
+
+    async def _fail(self, run: "_Run", error: BaseException) -> Outcome:
+        details = describe_error(error)
+        summary = f"{details['type']}: {details['message']}"
+        options = run.task.options if run.task else None
+        retries = self._policy.max_retries if options is None or options.max_retries is None else options.max_retries
+        if options is None or isinstance(error, PermanentError | InvalidArguments) or run.attempt > retries:
+            seconds = self._note(run, "failed", summary)
+            # Rendered before, since an error may hold text that no log takes.
             logger.error("job failed", seconds=seconds, error=summary, exception=details["traceback"])
-            _measure(message.task, "failed", seconds)
-            await stop_rest(self._queue, message, "failed", self._policy.record_ttl)
-            return await self._bury(message.id, message, body, attempt, details)
-        delay = _backoff(attempt, task.options.retry_delay, task.options.retry_max_delay)
+            await stop_rest(self._queue, run.message, "failed", self._policy.record_ttl)
+            return await self._bury(run.message.id, run.message, run.body, run.attempt, details)
+        delay = _backoff(run.attempt, options.retry_delay, options.retry_max_delay)
+        seconds = self._note(run, "retried", summary)
         logger.warning("attempt failed, will retry", seconds=seconds, error=summary, retry_in=round(delay, 1))
-        _measure(message.task, "retried", seconds)
-        fields = {"state": JobStatus.SCHEDULED, "at": time.time() + delay, "attempt": attempt + 1, "deliveries": 0}
-        await self._records.write(message.id, fields, None)
+        return await self._retry(run, delay, {"attempt": run.attempt + 1})
+
+    async def _retry(self, run: "_Run", delay: float, fields: Fields) -> Retry:
+        fields = {"state": JobStatus.SCHEDULED, "at": time.time() + delay, "deliveries": 0, **fields}
+        await self._records.write(run.message.id, fields, None)
         return Retry(delay)
 
     async def _put_back(self, job_id: str) -> None:
         """The worker stops before the job has ended; the queue delivers it again."""
         with anyio.CancelScope(shield=True), suppress(QueueUnavailable):
             await self._records.write(job_id, {"state": JobStatus.PENDING, "deliveries": 0}, None)
-
-    async def _finish(self, job_id: str, fields: Fields, outcome: Outcome) -> Outcome:
-        await self._records.write(job_id, fields, self._policy.record_ttl)
-        return outcome
 
     async def _bury(
         self, job_id: str, message: Message | None, body: bytes, attempt: int, error: dict[str, str]
@@ -263,10 +262,43 @@ class Executor:
         self.buried.set()
         return Dead(f"{error['type']}: {error['message']}")
 
+    def _note(self, run: "_Run", outcome: str, error: str | None = None) -> float:
+        """Count a run and keep it in history.
 
-def _measure(task: str, outcome: str, seconds: float) -> None:
-    metrics.ENDED.labels(task, outcome).inc()
-    metrics.DURATION.labels(task).observe(seconds)
+        Returns:
+            How many seconds it took.
+        """
+        seconds = round(time.perf_counter() - run.started, 4)
+        metrics.ENDED.labels(run.message.task, outcome).inc()
+        metrics.DURATION.labels(run.message.task).observe(seconds)
+        self._history.note(run.message, run.attempt, outcome, seconds, error)
+        return seconds
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run of a job.
+
+    Attributes:
+        task: None where this process does not know it.
+        record: As it was when the run began.
+        started: By `time.perf_counter`.
+    """
+
+    message: Message
+    body: bytes
+    record: Fields
+    task: Task[..., Any] | None
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def attempt(self) -> int:
+        return int(self.record.get("attempt", 1))
+
+    @property
+    def deliveries(self) -> int:
+        """How often its queue has delivered it since it was last known to be alright."""
+        return int(self.record.get("deliveries", 1))
 
 
 def _as_json(task: str, value: Any) -> Any:
@@ -277,29 +309,9 @@ def _as_json(task: str, value: Any) -> Any:
         raise PermanentError(f"task {task} returned what cannot be kept as JSON: {reason}") from None
 
 
-def _describe(error: BaseException) -> dict[str, str]:
-    return {
-        "type": type(error).__name__,
-        "message": _text(error),
-        "traceback": _clean("".join(traceback.format_exception(error)), TRACEBACK_LENGTH),
-    }
-
-
 def _is_being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return _clean(str(error), MESSAGE_LENGTH)
-    except Exception:
-        return "(its text cannot be read)"
-
-
-def _clean(text: str, length: int) -> str:
-    """Text that every store takes: no half characters, nothing sensitive, and not without an end."""
-    return mask(text.encode(errors="backslashreplace").decode())[-length:]
 
 
 def _backoff(attempt: int, delay: float, max_delay: float) -> float:

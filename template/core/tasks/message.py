@@ -26,6 +26,7 @@ class Message:
         owner: The id of the user who enqueued it, or None.
         enqueued_at: Seconds since 1970.
         expires_at: Seconds since 1970 after which it must not start any more, or None.
+        schedule: The schedule that it belongs to, or None.
         chain: The chain that it is a stage of, or None.
         stage: Its place in the chain, from 0.
         rest: The names of the tasks that follow in the chain.
@@ -39,6 +40,7 @@ class Message:
     enqueued_at: float
     sensitive: list[str] = field(default_factory=list)
     expires_at: float | None = None
+    schedule: str | None = None
     chain: str | None = None
     stage: int = 0
     rest: list[str] = field(default_factory=list)

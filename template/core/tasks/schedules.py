@@ -11,7 +11,7 @@ from core.logging import get_logger
 from core.models import ScheduleModel
 from core.tasks.queue import Queue
 from core.tasks.records import JobStatus
-from core.tasks.task import Task
+from core.tasks.task import Call, Task
 from core.tasks.triggers import next_time
 
 logger = get_logger(__name__)
@@ -104,8 +104,8 @@ class Schedules:
             # The id is made of the time, so that a second worker enqueues the same job, which is none. Enqueued before
             # the state moves on, so that a process that dies in between leaves it due.
             job_id = f"schedule:{schedule.id}:{latest.timestamp():.0f}"
-            await schedule.task.using(job_id=job_id).enqueue()
-            change |= {"last_run": latest, "last_job": job_id}
+            (job,) = await schedule.task.publish(Call(job_id=job_id, schedule=schedule.id), [((), {})])
+            change |= {"last_run": latest, "last_job": job.id}
         else:
             logger.warning("schedule missed its time", schedule=schedule.id, due=latest.isoformat())
         collection = ScheduleModel.get_pymongo_collection()
@@ -128,10 +128,18 @@ class Schedules:
                     next_run=state.next_run if state else next_time(schedule.trigger, None, datetime.now(UTC)),
                     last_run=state.last_run if state else None,
                     last_job=last_job,
-                    status=await self._queue.status(last_job) if last_job else None,
+                    status=await self._status(state) if state else None,
                 )
             )
         return views
+
+    async def _status(self, state: ScheduleModel) -> JobStatus | None:
+        if state.last_job is None:
+            return None
+        status = await self._queue.status(state.last_job)
+        if status is JobStatus.UNKNOWN and state.last_status and state.last_ended_job == state.last_job:
+            return JobStatus(state.last_status)  # the job's record has expired since
+        return status
 
     async def enable(self, schedule_id: str) -> None:
         """Let it fire again, from now on.
@@ -160,7 +168,7 @@ class Schedules:
         Raises:
             ScheduleError: There is no such schedule.
         """
-        job = await self._get(schedule_id).task.enqueue()
+        (job,) = await self._get(schedule_id).task.publish(Call(schedule=schedule_id), [((), {})])
         await self._set(schedule_id, {"last_run": datetime.now(UTC), "last_job": job.id})
         return job.id
 

@@ -75,6 +75,7 @@ class Call:
     at: float | None = None
     priority: str | None = None
     job_id: str | None = None
+    schedule: str | None = None
 
 
 class Task(Generic[P, R]):
@@ -175,7 +176,12 @@ class Task(Generic[P, R]):
         return Chain((self, other))
 
     async def publish(self, call: Call, each: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[Job[R]]:
-        """What `enqueue` and `enqueue_many` do in the end."""
+        """What `enqueue` and `enqueue_many` do in the end.
+
+        Args:
+            call: How the jobs are enqueued.
+            each: For each job its positional arguments and those by name.
+        """
         queue = self.queue
         chosen: list[str | None] = [call.job_id or self._idempotent_id(args, kwargs) for args, kwargs in each]
         ids = [job_id or uuid4().hex for job_id in chosen]
@@ -189,21 +195,21 @@ class Task(Generic[P, R]):
         priority = call.priority or self.options.priority
         with TaskContext.use():
             messages = {
-                job_id: self.message(job_id, arguments, at=call.at)
+                job_id: self.message(job_id, arguments, at=call.at, schedule=call.schedule)
                 for job_id, arguments in zip(ids, all_arguments, strict=True)
             }
         deliveries = [queue.delivery(message, call.at, priority) for message in messages.values()]
         await queue.publish(deliveries, [job_id for job_id in chosen if job_id])
         return [Job(job_id, queue, self.arguments.load_result) for job_id in ids]
 
-    def message(self, job_id: str, arguments: dict[str, Any], *, at: float | None = None, **stage: Any) -> Message:
+    def message(self, job_id: str, arguments: dict[str, Any], *, at: float | None = None, **origin: Any) -> Message:
         """The message of one job, which carries the ids of the code that runs.
 
         Args:
             job_id: Its id.
             arguments: What `Arguments.dump` made.
             at: When it is due, in seconds since 1970, or None for at once.
-            **stage: `chain`, `stage` and `rest`, where it is a stage of a chain.
+            **origin: `schedule`, or `chain`, `stage` and `rest`, where it comes from one.
         """
         now = time.time()
         sealed = {name: self.queue.cipher.seal(arguments[name]) for name in self.arguments.sensitive}
@@ -216,7 +222,7 @@ class Task(Generic[P, R]):
             owner=TaskContext.get_actor(),
             enqueued_at=now,
             expires_at=max(at or now, now) + self.options.expires if self.options.expires else None,
-            **stage,
+            **origin,
         )
 
     def _idempotent_id(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:

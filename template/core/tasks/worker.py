@@ -14,6 +14,7 @@ from core.context import TaskContext
 from core.tasks.dead_letters import DeadLetters
 from core.tasks.engines import build_engine
 from core.tasks.execute import Executor, Policy
+from core.tasks.history import History
 from core.tasks.job import Job
 from core.tasks.message import Signer
 from core.tasks.queue import Queue
@@ -21,6 +22,7 @@ from core.tasks.registry import Registry
 from core.tasks.schedules import Schedules
 from core.tasks.sensitive import Cipher
 from core.tasks.upkeep import OUTAGE, keep_doing
+from core.tasks.watchdog import Watchdog
 
 JOB_THREADS = "job"
 """How the names of the threads begin in which plain functions run."""
@@ -29,6 +31,8 @@ ABORT_SECONDS = 0.5
 MOVE_SECONDS = 5.0
 TICK_SECONDS = 0.5
 RELAY_SECONDS = 1.0
+WRITE_SECONDS = 1.0
+CHECK_SECONDS = 5.0
 
 
 class WorkerContext(SimpleNamespace):
@@ -51,6 +55,8 @@ class Worker(Registry):
         self._executor: Executor | None = None
         self._context: WorkerContext | None = None
         self._dead_letters: DeadLetters | None = None
+        self._history: History | None = None
+        self._watchdog: Watchdog | None = None
 
     @property
     def queue(self) -> Queue:
@@ -84,6 +90,22 @@ class Worker(Registry):
         if self._dead_letters is None:
             raise RuntimeError("no queue is open: look at dead letters inside a running service")
         return self._dead_letters
+
+    @property
+    def history(self) -> History:
+        """Failures, and runs of schedules, of the last time.
+
+        Raises:
+            RuntimeError: No service is running in this process.
+        """
+        if self._history is None:
+            raise RuntimeError("no queue is open: look at history inside a running service")
+        return self._history
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps this process from running jobs, in one line; None where it does, or need not."""
+        return self._watchdog.problem if self._watchdog else None
 
     @property
     def schedules(self) -> Schedules:
@@ -129,7 +151,12 @@ class Worker(Registry):
             # As many as jobs can run at once, so that none waits for a thread while its timeout runs.
             self.threads = threads = ThreadPoolExecutor(settings.task_concurrency, thread_name_prefix=JOB_THREADS)
             self._queue, self._context = queue, context
-            self._executor = Executor(queue, self.tasks, Policy.of(settings))
+            self._history = history = History(settings.task_history_ttl)
+            self._executor = executor = Executor(queue, self.tasks, Policy.of(settings), history)
+            # In the web process jobs are not all that there is, and in development a debugger stops the loop.
+            ends = settings.is_production and not engine.in_process
+            limit = settings.task_stuck_limit if ends else None
+            self._watchdog = Watchdog(engine, executor, settings.task_concurrency, limit)
             self._dead_letters = DeadLetters(queue)
             self._schedules = Schedules(queue, self.make_schedules(settings.schedule_timezone))
             try:
@@ -139,15 +166,14 @@ class Worker(Registry):
             finally:
                 await stack.aclose()
                 threads.shutdown(wait=False, cancel_futures=True)
-                self._queue = self._context = self._executor = self._dead_letters = self._schedules = self.threads = (
-                    None
-                )
+                self._queue = self._context = self._executor = self._dead_letters = self._schedules = None
+                self._history = self._watchdog = self.threads = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run jobs until `stop` is set; inside `open`."""
-        if self._executor is None:
+        if self._executor is None or self._watchdog is None:
             raise RuntimeError("open the worker before running it")
-        executor, queue = self._executor, self.queue
+        executor, queue, watchdog = self._executor, self.queue, self._watchdog
         helpers = [
             asyncio.create_task(keep_doing(*what))
             for what in (
@@ -155,8 +181,11 @@ class Worker(Registry):
                 ("dead letters", self.dead_letters.move, MOVE_SECONDS, executor.buried),
                 ("schedules", self.schedules.tick, TICK_SECONDS),
                 ("jobs in the outbox", queue.relay, RELAY_SECONDS),
+                ("runs of history", self.history.write, WRITE_SECONDS),
+                ("checks", watchdog.check_taking, CHECK_SECONDS),
             )
         ]
+        helpers.append(asyncio.create_task(watchdog.keep_watching()))
         try:
             await queue.engine.consume(executor.execute, stop)
         finally:
@@ -165,6 +194,7 @@ class Worker(Registry):
             await asyncio.wait(helpers)
             with suppress(*OUTAGE):  # they wait in the queue then
                 await self.dead_letters.move()
+                await self.history.write()
 
     @asynccontextmanager
     async def _consuming(self) -> AsyncIterator[None]:

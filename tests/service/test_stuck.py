@@ -1,0 +1,78 @@
+"""A worker process that is stuck says so, and ends itself in production."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from core.config import Settings
+from core.dev.servers import free_port
+from core.tasks import Worker
+from core.tasks.engines import DEFAULT
+
+SERVICE = """
+import time
+
+from core.service import Service
+from core.tasks.worker import worker
+
+
+@worker.task
+async def rude() -> None:
+    time.sleep(60)
+
+
+service = Service([], [], worker)
+"""
+
+
+@pytest.mark.skipif(DEFAULT == "local", reason="without the job queue there is no worker process")
+async def test_a_worker_whose_event_loop_is_blocked(settings: Settings, tmp_path):
+    (tmp_path / "stuck.py").write_text(SERVICE)
+    port = free_port()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{tmp_path}:{Path.cwd()}",
+        "SERVICE": "stuck:service",
+        "ENVIRONMENT": "production",
+        "MAIL_FROM": "me@example.com",
+        "TASK_ENGINE": DEFAULT,
+        "TASK_STUCK_LIMIT": "2",
+        "WORKER_PORT": str(port),
+    }
+    with (tmp_path / "log").open("w+") as log:
+        process = subprocess.Popen([sys.executable, "-m", "core", "worker"], env=environment, stderr=log)
+        try:
+            assert _wait_for(port, 200).json() == {"status": "ok"}
+            assert "jobs_running" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
+
+            worker = Worker()
+
+            @worker.task
+            async def rude() -> None: ...
+
+            async with worker.open(settings.model_copy(update={"task_engine": DEFAULT})):
+                job = await rude.enqueue()
+                assert "event loop has been blocked" in _wait_for(port, 503).json()["problem"]
+                assert process.wait(15) == os.EX_SOFTWARE
+                assert (await job.record())["deliveries"] == 1  # it is not lost, and its worker's end was counted
+        finally:
+            process.kill()
+        log.seek(0)
+        assert "time.sleep(60)" in log.read()
+
+
+def _wait_for(port: int, status: int) -> httpx.Response:
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            if (response := httpx.get(f"http://127.0.0.1:{port}/health/live")).status_code == status:
+                return response
+        except httpx.TransportError:
+            pass  # it has not started yet
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
