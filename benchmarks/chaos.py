@@ -6,16 +6,10 @@ A worker is killed every 2 s, the queue's server is restarted once (with its app
     script/uv run python benchmarks/chaos.py [JOBS]
 """
 
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-COPIER = str(Path(sys.executable).parent / "copier")
-UV = str(ROOT / "script" / "uv")
+from rendering import run_driver
+
 JOBS = "10000"
 
 TASKS = '''
@@ -46,22 +40,7 @@ async def killer() -> None:
 
 def main() -> None:
     jobs = sys.argv[1] if len(sys.argv) > 1 else JOBS
-    environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-    with tempfile.TemporaryDirectory() as folder:
-        service = Path(folder) / "service"
-        subprocess.run([COPIER, "copy", "--defaults", "--quiet", "--vcs-ref=HEAD", str(ROOT), str(service)], check=True)
-        (service / "app" / "tasks" / "chaos.py").write_text(TASKS)
-        with (service / "app" / "tasks" / "worker.py").open("a") as worker:
-            worker.write("from . import chaos\n")
-        main_module = service / "app" / "main.py"
-        main_module.write_text(
-            main_module.read_text()
-            .replace("from core.service", "from app.tasks.chaos import Effect\nfrom core.service")
-            .replace("documents=DOCUMENTS", "documents=[*DOCUMENTS, Effect]")
-        )
-        shutil.copy(ROOT / "benchmarks" / "chaos_driver.py", service)
-        command = [UV, "run", "--quiet", "python", "chaos_driver.py", jobs]
-        sys.exit(subprocess.run(command, cwd=service, env=environment).returncode)
+    sys.exit(run_driver("chaos", TASKS, jobs, documents="Effect"))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The engine itself: a client that publishes, and workers that are built anew whenever their server went away."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from streaq.types import Streaq
 from streaq.utils import now_ms
 
 from core.logging import get_logger
-from core.tasks.engine import FOLLOWING_SECONDS, PRIORITIES, Delivery, Handler, Stats
+from core.tasks.engine import PRIORITIES, Delivery, Handler, Stats
 from core.tasks.engines.streaq.records import Client, RedisRecords
 from core.tasks.engines.streaq.worker import DOWN, JOB, StoppableWorker, build_worker
 from core.tasks.errors import QueueUnavailable
@@ -98,16 +97,12 @@ class StreaqEngine:
         assert isinstance(definition, AsyncRegisteredTask)
         now = now_ms()
         async with redis.pipeline(transaction=True) as pipe:
+            self.records.add(pipe, deliveries)
             for delivery in deliveries:
                 task = definition.enqueue(delivery.body.decode())
                 task.id = delivery.id
                 # An unknown priority is accepted by streaq and then never read, so it is always one of ours.
                 task.start(schedule=_datetime(delivery.at), priority=delivery.priority)
-                for job_id, record in ((delivery.id, delivery.record), *delivery.following.items()):
-                    for name, value in record.items():
-                        pipe.hsetnx(self.records.key(job_id), name, json.dumps(value))
-                for job_id in delivery.following:
-                    pipe.expire(self.records.key(job_id), FOLLOWING_SECONDS)
                 client.publish_task(pipe, task, await task.serialize(now), now, lib=Streaq(pipe))
 
     async def stats(self) -> Stats:

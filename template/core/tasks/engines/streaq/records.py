@@ -1,33 +1,63 @@
 """Records of jobs in Redis or Valkey: one hash a job, whose values are JSON."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import cast
 
 from coredis import Redis, RedisCluster
+from coredis.patterns.pipeline import ClusterPipeline, Pipeline
 
+from core.tasks.engine import FOLLOWING_SECONDS, Delivery
+from core.tasks.engines.streaq.batch import Batch
 from core.tasks.records import Fields
 
 Client = Redis[str] | RedisCluster[str]
 
-# Atomic, and one round trip: a job that has ended must never be marked as running again.
+# Atomic, and one round trip for many jobs: one that has ended must never be marked as running again.
 _BEGIN = """
-local state = redis.call('hget', KEYS[1], 'state')
-local limit = tonumber(ARGV[1])
-if not (state == '"completed"' or state == '"failed"' or state == '"aborted"') then
-  if limit > 0 and tonumber(redis.call('hget', KEYS[1], 'deliveries') or 0) >= limit then
-    local record = redis.call('hgetall', KEYS[1])
+local records = {}
+for at, key in ipairs(KEYS) do
+  local state = redis.call('hget', key, 'state')
+  local limit = tonumber(ARGV[at])
+  local suspect = limit > 0 and tonumber(redis.call('hget', key, 'deliveries') or 0) >= limit
+  local ended = state == '"completed"' or state == '"failed"' or state == '"aborted"'
+  if not ended and not suspect then
+    redis.call('hset', key, 'state', '"running"')
+    redis.call('hincrby', key, 'deliveries', 1)
+  end
+  local record = redis.call('hgetall', key)
+  if suspect and not ended then
     table.insert(record, 'suspect')
     table.insert(record, 'true')
-    return record
   end
-  redis.call('hset', KEYS[1], 'state', '"running"')
-  redis.call('hincrby', KEYS[1], 'deliveries', 1)
+  records[at] = record
 end
-return redis.call('hgetall', KEYS[1])
+return records
 """
 
+_WRITE = """
+local at = 1
+for _, key in ipairs(KEYS) do
+  local ttl, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+  if count > 0 then redis.call('hset', key, unpack(ARGV, at + 2, at + 1 + count)) end
+  if ttl > 0 then redis.call('pexpire', key, ttl) end
+  at = at + 2 + count
+end
+"""
+
+# A record that exists already is kept as it is.
+_ADD = """
+local at = 1
+for _, key in ipairs(KEYS) do
+  local ttl, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+  if redis.call('exists', key) == 0 then
+    redis.call('hset', key, unpack(ARGV, at + 2, at + 1 + count))
+    if ttl > 0 then redis.call('pexpire', key, ttl) end
+  end
+  at = at + 2 + count
+end
+"""
 
 # A job that waits is aborted here; one that runs is told, and ends by itself.
 _ABORT = """
@@ -43,15 +73,17 @@ return redis.call('hgetall', KEYS[1])
 
 # A holder without a record is one whose message is on its way.
 _CLAIM = """
-local holder = redis.call('get', KEYS[1])
-if holder then
-  local state = redis.call('hget', ARGV[3] .. holder, 'state')
-  if not (state == '"completed"' or state == '"failed"' or state == '"aborted"') then
-    return holder
+local holders = {}
+for at, key in ipairs(KEYS) do
+  local holder = redis.call('get', key)
+  local state = holder and redis.call('hget', ARGV[1] .. holder, 'state')
+  if not holder or state == '"completed"' or state == '"failed"' or state == '"aborted"' then
+    holder = ARGV[at + 2]
+    redis.call('set', key, holder, 'PX', ARGV[2])
   end
+  holders[at] = holder
 end
-redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return ARGV[1]
+return holders
 """
 SOME = 100
 
@@ -68,6 +100,8 @@ class RedisRecords:
         self._redis = redis
         self._prefix = prefix
         self._buried = prefix + "buried"
+        self._begin = Batch(self._begin_all)
+        self._write = Batch(self._write_all)
 
     def key(self, job_id: str) -> str:
         """The hash of one job."""
@@ -80,28 +114,21 @@ class RedisRecords:
             return [_load(await reply) for reply in replies]
 
     async def begin(self, job_id: str, limit: int | None = None) -> Fields:
-        return await self._evaluate(_BEGIN, job_id, limit or 0)
+        return await self._begin((job_id, limit or 0))
 
     async def write(self, job_id: str, fields: Fields, ttl: float | None) -> None:
-        key = self.key(job_id)
-        async with self._redis() as redis, redis.pipeline(transaction=True) as pipe:
-            pipe.hset(key, {name: json.dumps(value) for name, value in fields.items()})
-            if ttl is not None:
-                pipe.pexpire(key, round(ttl * 1000))
+        await self._write((job_id, fields, ttl))
 
     async def request_abort(self, job_id: str, ttl: float) -> Fields:
-        return await self._evaluate(_ABORT, job_id, round(ttl * 1000))
+        async with self._redis() as redis:
+            reply = await redis.eval(_ABORT, keys=[self.key(job_id)], args=[round(ttl * 1000)])
+            return _pairs(cast("list[str]", reply))
 
     async def claim(self, keys: dict[str, str], ttl: float) -> dict[str, str]:
         async with self._redis() as redis:
-            async with redis.pipeline(transaction=False) as pipe:
-                replies = {
-                    key: pipe.eval(
-                        _CLAIM, keys=[f"{self._prefix}holder:{key}"], args=[job_id, round(ttl * 1000), self.key("")]
-                    )
-                    for key, job_id in keys.items()
-                }
-            return {key: cast("str", await reply) for key, reply in replies.items()}
+            names = [f"{self._prefix}holder:{key}" for key in keys]
+            holders = await redis.eval(_CLAIM, keys=names, args=[self.key(""), round(ttl * 1000), *keys.values()])
+            return dict(zip(keys, cast("list[str]", holders), strict=True))
 
     async def bury(self, job_id: str, fields: Fields, ttl: float, letter: Fields) -> None:
         key = self.key(job_id)
@@ -119,11 +146,37 @@ class RedisRecords:
         async with self._redis() as redis:
             await redis.hdel(self._buried, letter_ids)
 
-    async def _evaluate(self, script: str, job_id: str, *arguments: int) -> Fields:
+    def add(self, pipe: Pipeline[str] | ClusterPipeline[str], deliveries: Sequence[Delivery]) -> None:
+        """Add the records of new jobs, as a part of what else travels in this pipeline."""
+        items: list[tuple[str, Fields, float | None]] = []
+        for delivery in deliveries:
+            items.append((delivery.id, delivery.record, None))
+            items += [(job_id, record, FOLLOWING_SECONDS) for job_id, record in delivery.following.items()]
+        pipe.eval(_ADD, *self._flatten(items))
+
+    def _flatten(self, items: list[tuple[str, Fields, float | None]]) -> tuple[list[str], list[str | int]]:
+        """For each key its milliseconds to live, how many words follow, and these."""
+        arguments: list[str | int] = []
+        for _, fields, ttl in items:
+            arguments += [round((ttl or 0) * 1000), 2 * len(fields)]
+            for name, value in fields.items():
+                arguments += [name, json.dumps(value)]
+        return [self.key(job_id) for job_id, _, _ in items], arguments
+
+    async def _begin_all(self, items: list[tuple[str, int]]) -> list[Fields]:
         async with self._redis() as redis:
-            flat = cast("list[str]", await redis.eval(script, keys=[self.key(job_id)], args=arguments))
-            return _load(dict(zip(flat[::2], flat[1::2], strict=True)))
+            keys, limits = [self.key(job_id) for job_id, _ in items], [limit for _, limit in items]
+            return [_pairs(record) for record in cast("list[list[str]]", await redis.eval(_BEGIN, keys, limits))]
+
+    async def _write_all(self, items: list[tuple[str, Fields, float | None]]) -> list[None]:
+        async with self._redis() as redis:
+            await redis.eval(_WRITE, *self._flatten(items))
+        return [None] * len(items)
 
 
 def _load(fields: dict[str, str]) -> Fields:
     return {name: json.loads(value) for name, value in fields.items()}
+
+
+def _pairs(flat: list[str]) -> Fields:
+    return _load(dict(zip(flat[::2], flat[1::2], strict=True)))
