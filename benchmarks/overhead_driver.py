@@ -65,7 +65,7 @@ SYSTEMS = {
     "taskiq": peer(
         "taskiq",
         ["taskiq==0.13.0", "taskiq-redis==1.2.4"],
-        *("taskiq", "worker", "--workers", "1", "--max-async-tasks", "50", "--log-level", "WARNING"),
+        *("taskiq", "worker", "--workers", "1", "--max-async-tasks", "{concurrency}", "--log-level", "WARNING"),
         "taskiq_app:broker",
     ),
     "arq": peer("arq", ["arq==0.28.0"], "arq", "arq_app.WorkerSettings"),
@@ -122,7 +122,8 @@ class Machine:
 
 
 def start_worker(system: System, environment: dict[str, str], machine: Machine) -> "subprocess.Popen[bytes]":
-    command = system.command(system.work)
+    concurrency = environment.get("CONCURRENCY", "50")
+    command = system.command([word.replace("{concurrency}", concurrency) for word in system.work])
     return subprocess.Popen(command, env=environment, stdout=machine.log, stderr=machine.log, start_new_session=True)
 
 
