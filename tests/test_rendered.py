@@ -116,6 +116,13 @@ def test_the_lock_is_used_as_it_is(service: Path) -> None:
     run(UV, "lock", "--check", cwd=service)
 
 
+def test_snippets_of_the_documents_run_as_they_are(service: Path, tmp_path: Path) -> None:
+    target = tmp_path / "service"
+    shutil.copytree(service, target, ignore=shutil.ignore_patterns(".venv"))
+    shutil.copytree(ROOT / "tests" / "snippets", target, dirs_exist_ok=True)
+    assert " passed" in run(UV, "run", "just", "test", "tests/test_pasted.py", cwd=target).stdout
+
+
 def test_recipes_of_the_readme_exist(service: Path) -> None:
     listed = run(UV, "run", "just", "--list", cwd=service).stdout
     table = [line for line in (service / "README.md").read_text().splitlines() if line.startswith("| `just ")]

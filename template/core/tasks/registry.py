@@ -115,7 +115,7 @@ class Registry(ABC):
 
     def schedule(
         self,
-        function: Callable[..., Any],
+        func: Callable[..., Any],
         trigger: str,
         id: str | None = None,
         *,
@@ -128,7 +128,7 @@ class Registry(ABC):
         """Register a schedule by hand: `worker.schedule(clean_up, trigger="cron", id="clean", hour=0, minute=0)`.
 
         Args:
-            function: A task, or a function that becomes one.
+            func: A task, or a function that becomes one.
             trigger: `cron`, `interval` or `date`.
             id: Its name; the task's where None.
             enabled: Whether it fires until someone says otherwise.
@@ -137,10 +137,10 @@ class Registry(ABC):
             timeout: Of the task, in seconds, where the function is none yet.
             **trigger_args: Those of APScheduler's trigger.
         """
-        if not isinstance(function, Task):
-            function = self.task(max_retries=max_retries, timeout=timeout)(function)
+        if not isinstance(func, Task):
+            func = self.task(max_retries=max_retries, timeout=timeout)(func)
         options = {"id": id, "enabled": enabled, "misfire_grace": misfire_grace}
-        self._scheduled(lambda zone: make_trigger(trigger, zone, **trigger_args), options)(function)
+        self._scheduled(lambda zone: make_trigger(trigger, zone, **trigger_args), options)(func)
 
     def _scheduled(self, make: Callable[[str], BaseTrigger], options: dict[str, Any]) -> Callable[[T], T]:
         def declare(function: T) -> T:

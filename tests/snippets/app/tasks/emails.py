@@ -1,0 +1,54 @@
+# emails.py
+from core.models import UserModel
+from app.tasks.worker import worker
+from core.services.email import send_email
+
+@worker.task()
+async def send_welcome_email(user_id: str) -> dict[str, str]:
+    """Send welcome email to new user."""
+
+    # Access context for HTTP client, etc.
+    # ctx = worker.context
+
+    user = await UserModel.get(user_id)
+    if not user:
+        return {"status": "skipped", "reason": "user_not_found"}
+
+    await send_email(
+        to_email=user.email,
+        subject="Welcome!",
+        html_content=f"<h1>Welcome {user.display_name}!</h1>",
+        text_content=f"Welcome {user.display_name}!"
+    )
+
+    return {"status": "sent", "user_email": user.email}
+
+@worker.task()
+async def send_daily_digest() -> dict:
+    """Send daily digest to all users."""
+    users = await UserModel.find_all().to_list()
+
+    sent_count = 0
+    for user in users:
+        # Process each user...
+        sent_count += 1
+
+    return {"sent_count": sent_count}
+
+@worker.task()
+async def send_password_reset(user_id: str, token: str) -> dict:
+    """Send password reset email."""
+    user = await UserModel.get(user_id)
+    if not user:
+        return {"status": "error", "reason": "user_not_found"}
+
+    reset_url = f"https://example.com/reset?token={token}"
+
+    await send_email(
+        to_email=user.email,
+        subject="Reset Your Password",
+        html_content=f"<a href='{reset_url}'>Reset Password</a>",
+        text_content=f"Reset your password: {reset_url}"
+    )
+
+    return {"status": "sent"}

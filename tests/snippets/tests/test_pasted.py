@@ -1,0 +1,212 @@
+"""The snippets that were pasted into this service do what their documents say."""
+
+import asyncio
+import logging
+from datetime import datetime, timedelta
+
+import pytest
+
+from app.tasks import backends, external, scheduled, uploads
+from app.tasks.emails import send_daily_digest, send_password_reset, send_welcome_email
+from app.tasks.scheduled import cleanup_old_logs
+from app.tasks.worker import worker
+from core.background import create_background_task, run_background_task
+from core.context import TaskContext
+from core.tasks import JobFailed
+
+
+@pytest.mark.asyncio
+async def test_send_welcome_email(db, user):
+    """Test welcome email task."""
+
+    # Run task directly (not queued)
+    result = await send_welcome_email(str(user.id))
+
+    assert result["status"] == "sent"
+    assert result["user_email"] == user.email
+
+# For integration tests, use enqueue:
+async def test_task_queue(db, user):
+    task = await send_welcome_email.enqueue(str(user.id))
+    result = await task.result(timeout=10)
+    assert result["status"] == "sent"
+
+
+async def test_task_management(db, user, running_worker, mailbox):
+    user_id = user.id
+
+    task = await send_welcome_email.enqueue(user_id)
+
+    # Check status
+    status = await task.status()  # "pending", "running", "completed", "failed"
+    assert status in ("pending", "running", "completed")
+
+    # Get result (waits if not complete)
+    result = await task.result(timeout=30)
+    assert result["status"] == "sent"
+
+    # Schedule for later
+    task = await send_welcome_email.enqueue(
+        user_id,
+        scheduled_at=datetime.now() + timedelta(hours=1)
+    )
+    assert await task.status() == "scheduled"
+
+    # Abort running task
+    await task.abort()
+    assert await task.status() == "aborted"
+
+    reset = await send_password_reset.enqueue(user_id, "t-1")
+    assert await reset.result(timeout=10) == {"status": "sent"}
+    assert await (await send_daily_digest.enqueue()).result(timeout=10) == {"sent_count": 1}
+    assert [mail["Subject"] for mail in mailbox.messages] == ["Welcome!", "Reset Your Password"]
+
+
+async def test_context_retries_and_errors(db, httpserver_url):
+    fetched = await external.fetch_external_data.enqueue(httpserver_url)
+    assert await fetched.result(timeout=10) == {"answer": 42}
+    unreliable = await external.unreliable_task.enqueue("data")
+    assert await unreliable.result(timeout=10) == {"status": "success", "data": "DATA"}
+    for data_id, expected in {
+        "good": {"status": "success", "result": "good"},
+        "missing": {"status": "skipped", "reason": "not_found"},
+        "bad": {"status": "failed", "error": "bad data"},
+    }.items():
+        assert await (await external.risky_operation.enqueue(data_id)).result(timeout=10) == expected
+    busy = await external.risky_operation.enqueue("busy")
+    with pytest.raises(JobFailed, match="TransientError: busy"):
+        await busy.result(timeout=10)
+    assert (await busy.record())["attempt"] == 4
+
+
+@pytest.fixture
+async def httpserver_url():
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        body = b'{"answer": 42}'
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+async def test_stages_that_wait_for_each_other(db):
+    result = await (await uploads.process_upload.enqueue("f-1")).result(timeout=10)
+    assert result == {"status": "completed", "stages": [{"valid": True}, {"processed": "f-1"}]}
+    result = await (await uploads.process_upload.enqueue("broken")).result(timeout=10)
+    assert result == {"status": "failed", "reason": "invalid_file"}
+
+
+async def test_schedules(db):
+    await cleanup_old_logs()
+
+    # List all tasks
+    tasks = await worker.schedules.list()
+    for task in tasks:
+        print(f"{task.id}: {task.status}")
+        print(f"  Last run: {task.last_run}")
+        print(f"  Next run: {task.next_run}")
+    assert {task.id: task.enabled for task in tasks} == {
+        definition["id"]: definition["enabled"] for definition in scheduled.TASK_DEFINITIONS
+    }
+    assert worker.tasks["sync_external_data"].options.timeout == 1800
+    assert worker.tasks["send_daily_reports"].options.max_retries == 2
+    job_id = await worker.schedules.run_now("sync_external_data")
+    assert await worker.job(job_id).result(timeout=10) is None
+
+
+async def test_backends(db):
+    update = backends.update_user_profile
+    assert await (await update.enqueue(1, {"name": "Ada"})).result(timeout=10) == {"status": "updated"}
+    assert await (await update.enqueue(1, {"name": "Ada"})).result(timeout=10) == {"status": "already_updated"}
+    assert await (await backends.process_with_retry.enqueue({"a": 1})).result(timeout=10) == {"a": 1}
+    assert await (await backends.step_one.enqueue({})).result(timeout=10) == {"one": True}
+    with pytest.raises(JobFailed, match="TransientError: not now"):
+        await (await backends.robust_task.enqueue({"fail": True})).result(timeout=10)
+    async with asyncio.timeout(10):
+        while not await worker.dead_letters.list(task="robust_task"):
+            await asyncio.sleep(0.05)
+    timed = await backends.timed_task.enqueue({})
+    assert (await timed.result(timeout=10))["task_id"] == timed.id
+
+
+logger = logging.getLogger(__name__)
+seen: list[str | None] = []
+
+
+# Stand-ins.
+async def compute_result(data):
+    return data
+
+
+async def save_result(result):
+    seen.append(TaskContext.get_correlation_id())
+
+
+async def risky_operation(data):
+    raise ValueError(data)
+
+
+notified: list[str] = []
+
+
+async def notify_admin(text):
+    notified.append(text)
+
+
+async def my_handler(data_item):
+    # This will generate a new correlation ID if one doesn't exist
+    task = create_background_task(process_data, data_item)
+    return {"status": "processing"}
+
+async def process_data(data):
+    # The correlation ID from the parent context is automatically propagated
+    # All logging and events in this task will have the same correlation ID
+    result = await compute_result(data)
+    await save_result(result)
+
+
+async def my_api_handler(request_id: str):
+    # Use the request ID as the correlation ID for better tracing
+    task = create_background_task(
+        process_request,
+        "request_data",
+        correlation_id=request_id
+    )
+    return {"status": "processing", "request_id": request_id}
+
+
+async def process_request(data):
+    # Get the correlation ID that was propagated to this task
+    correlation_id = TaskContext.get_correlation_id()
+
+    # Use it in logs or other context
+    logger.info(f"Processing data with correlation ID: {correlation_id}")
+    seen.append(correlation_id)
+
+
+async def my_error_handling_task(important_data):
+    try:
+        await run_background_task(
+            risky_operation,
+            important_data
+        )
+    except Exception as e:
+        # Additional error handling beyond the automatic logging
+        await notify_admin(f"Background task failed: {e}")
+
+
+async def test_correlation_ids(caplog):
+    assert await my_handler("item") == {"status": "processing"}
+    with TaskContext.use("request-1"):
+        await my_handler("item")
+    await my_api_handler("request-2")
+    await asyncio.sleep(0.05)
+    assert seen[0]
+    assert seen[1:] == ["request-1", "request-2"]
+    await my_error_handling_task("important")
+    assert notified == ["Background task failed: important"]
+    assert "background task failed" in caplog.text
