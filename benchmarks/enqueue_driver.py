@@ -35,9 +35,7 @@ async def measure(calls: int) -> None:
     for name, times in (("one round trip", pings), ("enqueue", enqueues)):
         cuts = quantiles(times, n=100)
         print(f"{name:<15} p50 {cuts[49] * 1e6:5.0f} us, p99 {cuts[98] * 1e6:5.0f} us")
-    print(
-        f"p50 of enqueue: {quantiles(enqueues, n=2)[0] / quantiles(pings, n=2)[0]:.2f}x one round trip (to reach: 1.5x)"
-    )
+    print(f"p50 of enqueue: {median(enqueues) / median(pings):.2f}x one round trip (to reach: 1.5x)")
 
 
 def main() -> None:

@@ -2,11 +2,13 @@
 
 import asyncio
 import inspect
+from pathlib import Path
 
 import pytest
 import streaq
 from coredis import Redis
 from pydantic import BaseModel
+from streaq.types import StreamMessage
 
 from core.config import Settings
 from core.tasks import JobStatus, Sensitive, Worker
@@ -24,13 +26,24 @@ def test_the_internals_it_relies_on_are_there():
     assert list(inspect.signature(streaq.Worker.signal_handler).parameters) == ["self", "scope"]
     assert "self.signal_handler, tg.cancel_scope" in inspect.getsource(streaq.Worker.run_async)
     assert "_cancel_scopes" in vars(adapter.build_worker("redis://localhost", "x", 1, 1, None))
-    parameters = list(inspect.signature(streaq.Worker.publish_task).parameters)
-    assert parameters == ["self", "pipe", "task", "data", "enqueue_time", "lib"]
+    assert list(inspect.signature(streaq.Worker.run_task).parameters) == ["self", "msg"]
+    assert StreamMessage.__annotations__.keys() == {"message_id", "task_id", "priority", "enqueue_time"}
+    # What `_PUBLISH` and `_END` leave on the server is what streaq's own functions would.
+    library = (Path(streaq.__file__).parent / "lua" / "streaq.lua").read_text()
+    assert "redis.call('xadd', stream_key, '*', 'task_id', task_id, 'enqueue_time', current_time)" in library
+    assert "redis.call('zadd', queue_key, score, task_id)" in library
+    assert "redis.call('xadd', stream_key, '*', 'task_id', tids[j], 'enqueue_time', tids[j + 1])" in library
+    running = inspect.getsource(streaq.Worker.consumer) + inspect.getsource(streaq.Worker.renew_idle_timeouts)
+    assert "await self.run_task(msg)" in running
+    assert "self._running_tasks.items()" in running
 
 
 async def test_a_server_that_lost_its_functions_gets_them_again(worker, streaq_settings):
+    """As after a restart without persistence."""
+
     @worker.task
-    async def fine() -> None: ...
+    async def fine() -> str:
+        return "done"
 
     async with worker.open(streaq_settings):
         async with Redis.from_url(str(streaq_settings.redis_url), decode_responses=True) as redis:
@@ -38,6 +51,14 @@ async def test_a_server_that_lost_its_functions_gets_them_again(worker, streaq_s
         job = await fine.enqueue()
         assert await job.status() is JobStatus.PENDING
         assert (await worker.queue.engine.stats()).waiting == 1
+        stop = asyncio.Event()
+        running = asyncio.create_task(worker.run(stop))
+        assert await job.result(WAIT) == "done"
+        async with Redis.from_url(str(streaq_settings.redis_url), decode_responses=True) as redis:
+            await redis.function_delete("streaq")
+        assert await (await fine.using(delay=1).enqueue()).result(WAIT) == "done"
+        stop.set()
+        await running
 
 
 async def test_sensitive_arguments_are_encrypted_on_the_server(worker, streaq_settings):

@@ -3,20 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import ClassVar, cast
 
-import coredis.exceptions
-import streaq
-from streaq.task import AsyncRegisteredTask
-from streaq.types import Streaq
 from streaq.utils import now_ms
 
 from core.logging import get_logger
-from core.tasks.engine import PRIORITIES, Delivery, Handler, Stats
+from core.tasks.engine import FOLLOWING_SECONDS, PRIORITIES, Delivery, Handler, Stats
 from core.tasks.engines.streaq.records import Client, RedisRecords
-from core.tasks.engines.streaq.worker import DOWN, JOB, StoppableWorker, build_worker
+from core.tasks.engines.streaq.worker import DOWN, StoppableWorker, build_worker
 from core.tasks.errors import QueueUnavailable
 
 logger = get_logger(__name__)
@@ -25,6 +19,29 @@ RECONNECT_SECONDS = 0.5
 START_SECONDS = 3.0
 BATCH = 500
 OPERATION_SECONDS = 3.0
+
+# A record that exists already is kept as it is, and a message is added unless there is one of its job. Not streaq's own
+# function: this one is for many messages, and takes one command where that one takes one for each beside the records.
+_PUBLISH = """
+local at = 2
+for i = 1, #KEYS, 4 do
+  local record, task, stream, delayed = KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[i + 3]
+  local job_id, body, due, ttl, count = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
+  if redis.call('exists', record) == 0 then
+    redis.call('hset', record, unpack(ARGV, at + 5, at + 4 + count))
+    if ttl ~= '0' then redis.call('expire', record, ttl) end
+  end
+  local follows = ttl ~= '0'
+  if not follows and redis.call('set', task, body, 'NX') then
+    if due == '' then
+      redis.call('xadd', stream, '*', 'task_id', job_id, 'enqueue_time', ARGV[1])
+    else
+      redis.call('zadd', delayed, due, job_id)
+    end
+  end
+  at = at + 5 + count
+end
+"""
 
 # Of one priority. What a worker holds, running or about to, waits no more. What is overdue does: it is the workers who
 # move it into the stream.
@@ -79,31 +96,25 @@ class StreaqEngine:
 
     async def publish(self, deliveries: Sequence[Delivery]) -> None:
         for start in range(0, len(deliveries), BATCH):
-            batch = deliveries[start : start + BATCH]
             async with self._redis() as redis:
-                try:
-                    await self._publish(redis, batch)
-                except coredis.exceptions.ResponseError as error:
-                    if "Function not found" not in str(error):
-                        raise
-                    # A server that was restarted without persistence has lost streaq's functions.
-                    await Streaq(redis, code=_library(), replace=True)
-                    await self._publish(redis, batch)
+                await redis.eval(_PUBLISH, *self._flatten(deliveries[start : start + BATCH]))
 
-    async def _publish(self, redis: Client, deliveries: Sequence[Delivery]) -> None:
+    def _flatten(self, deliveries: Sequence[Delivery]) -> tuple[list[str], list[str | bytes | int]]:
+        """For each record its keys, and what follows in `_PUBLISH`."""
         client = self._client
         assert client is not None
-        definition = client.registry[JOB]
-        assert isinstance(definition, AsyncRegisteredTask)
-        now = now_ms()
-        async with redis.pipeline(transaction=True) as pipe:
-            self.records.add(pipe, deliveries)
-            for delivery in deliveries:
-                task = definition.enqueue(delivery.body.decode())
-                task.id = delivery.id
-                # An unknown priority is accepted by streaq and then never read, so it is always one of ours.
-                task.start(schedule=_datetime(delivery.at), priority=delivery.priority)
-                client.publish_task(pipe, task, await task.serialize(now), now, lib=Streaq(pipe))
+        keys: list[str] = []
+        words: list[str | bytes | int] = [now_ms()]
+        for delivery in deliveries:
+            # An unknown priority would be accepted by streaq and then never read; it is always one of ours.
+            places = (client.stream_key + delivery.priority, client.queue_key + delivery.priority)
+            due = "" if delivery.at is None else round(delivery.at * 1000)
+            for job_id, record in ((delivery.id, delivery.record), *delivery.following.items()):
+                follows = job_id != delivery.id
+                keys += [self.records.key(job_id), client.task_key + job_id, *places]
+                words += [job_id, b"" if follows else delivery.body, due, FOLLOWING_SECONDS if follows else 0]
+                words += [2 * len(record), *self.records.flatten(record)]
+        return keys, words
 
     async def stats(self) -> Stats:
         async with self._redis() as redis:
@@ -186,15 +197,6 @@ async def _first(*awaitables: Awaitable[object]) -> None:
         for task, awaitable in zip(tasks, awaitables, strict=True):
             if task is not awaitable:
                 task.cancel()
-
-
-def _library() -> str:
-    """The functions that streaq keeps on the server."""
-    return (Path(streaq.__file__).parent / "lua" / "streaq.lua").read_text()
-
-
-def _datetime(at: float | None) -> datetime | None:
-    return None if at is None else datetime.fromtimestamp(at, UTC)
 
 
 def _root_cause(error: BaseException) -> str:

@@ -1,14 +1,12 @@
 """Records of jobs in Redis or Valkey: one hash a job, whose values are JSON."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import cast
 
 from coredis import Redis, RedisCluster
-from coredis.patterns.pipeline import ClusterPipeline, Pipeline
 
-from core.tasks.engine import FOLLOWING_SECONDS, Delivery
 from core.tasks.engines.streaq.batch import Batch
 from core.tasks.records import Fields
 
@@ -42,19 +40,6 @@ for _, key in ipairs(KEYS) do
   local ttl, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
   if count > 0 then redis.call('hset', key, unpack(ARGV, at + 2, at + 1 + count)) end
   if ttl > 0 then redis.call('pexpire', key, ttl) end
-  at = at + 2 + count
-end
-"""
-
-# A record that exists already is kept as it is.
-_ADD = """
-local at = 1
-for _, key in ipairs(KEYS) do
-  local ttl, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-  if redis.call('exists', key) == 0 then
-    redis.call('hset', key, unpack(ARGV, at + 2, at + 1 + count))
-    if ttl > 0 then redis.call('pexpire', key, ttl) end
-  end
   at = at + 2 + count
 end
 """
@@ -146,22 +131,10 @@ class RedisRecords:
         async with self._redis() as redis:
             await redis.hdel(self._buried, letter_ids)
 
-    def add(self, pipe: Pipeline[str] | ClusterPipeline[str], deliveries: Sequence[Delivery]) -> None:
-        """Add the records of new jobs, as a part of what else travels in this pipeline."""
-        items: list[tuple[str, Fields, float | None]] = []
-        for delivery in deliveries:
-            items.append((delivery.id, delivery.record, None))
-            items += [(job_id, record, FOLLOWING_SECONDS) for job_id, record in delivery.following.items()]
-        pipe.eval(_ADD, *self._flatten(items))
-
-    def _flatten(self, items: list[tuple[str, Fields, float | None]]) -> tuple[list[str], list[str | int]]:
-        """For each key its milliseconds to live, how many words follow, and these."""
-        arguments: list[str | int] = []
-        for _, fields, ttl in items:
-            arguments += [round((ttl or 0) * 1000), 2 * len(fields)]
-            for name, value in fields.items():
-                arguments += [name, json.dumps(value)]
-        return [self.key(job_id) for job_id, _, _ in items], arguments
+    @staticmethod
+    def flatten(fields: Fields) -> list[str]:
+        """Names and values in turn, as the server keeps them."""
+        return [word for name, value in fields.items() for word in (name, json.dumps(value))]
 
     async def _begin_all(self, items: list[tuple[str, int]]) -> list[Fields]:
         async with self._redis() as redis:
@@ -169,8 +142,11 @@ class RedisRecords:
             return [_pairs(record) for record in cast("list[list[str]]", await redis.eval(_BEGIN, keys, limits))]
 
     async def _write_all(self, items: list[tuple[str, Fields, float | None]]) -> list[None]:
+        words: list[str | int] = []
+        for _, fields, ttl in items:
+            words += [round((ttl or 0) * 1000), 2 * len(fields), *self.flatten(fields)]
         async with self._redis() as redis:
-            await redis.eval(_WRITE, *self._flatten(items))
+            await redis.eval(_WRITE, [self.key(job_id) for job_id, _, _ in items], words)
         return [None] * len(items)
 
 

@@ -1,7 +1,6 @@
 """The streaq worker of this service: one streaq task carries every job."""
 
 import asyncio
-import json
 from contextlib import suppress
 from typing import Any, cast
 
@@ -21,20 +20,23 @@ DOWN = (coredis.exceptions.ConnectionError, TimeoutError, OSError)
 """What is raised while the server cannot be reached."""
 IDLE_TIMEOUT_SECONDS = 20
 """After this, jobs of a worker that was killed go to another one; its default of 60 s lets them wait for minutes."""
-JOB = "job"
-"""The name of the streaq task."""
 AGAIN = "again"
 """In place of the time when a message is due: another worker is to have it, now."""
 
-# For each message its body: nothing where another worker has it, and empty where its job is gone from the queue.
+# For each message its body: nothing where another worker has it, or where its job is gone from the queue.
 _BEGIN = """
 local bodies = {}
 for at = 1, #KEYS / 2 do
   local stream, id = KEYS[2 * at - 1], ARGV[at + 2]
   bodies[at] = false
   if #redis.call('xpending', stream, ARGV[1], id, id, 1, ARGV[2]) > 0 then
-    redis.call('xclaim', stream, ARGV[1], ARGV[2], 0, id, 'justid')
-    bodies[at] = redis.call('get', KEYS[2 * at]) or ''
+    bodies[at] = redis.call('get', KEYS[2 * at])
+    if bodies[at] then
+      redis.call('xclaim', stream, ARGV[1], ARGV[2], 0, id, 'justid')
+    else
+      redis.call('xack', stream, ARGV[1], id)
+      redis.call('xdel', stream, id)
+    end
   end
 end
 return bodies
@@ -96,19 +98,19 @@ class StoppableWorker(streaq.Worker[None]):
         """
         body = await self._begin(msg)
         if body is None:
-            return  # another worker has it, which took this one for dead
+            return
         outcome: Outcome | None = None
-        if body and not self.stop.is_set():
+        if not self.stop.is_set():
             self._running_tasks[msg.priority].add(msg.message_id)
             try:
                 with CancelScope(shield=True) as scope:
                     self._cancel_scopes[msg.task_id] = scope
-                    outcome = await self.handler(msg.task_id, json.loads(body)["a"][0].encode())
+                    outcome = await self.handler(msg.task_id, body.encode())
             finally:
                 self._cancel_scopes.pop(msg.task_id, None)
                 self._running_tasks[msg.priority].discard(msg.message_id)
         due = ""
-        if body and outcome is None:
+        if outcome is None:
             due = AGAIN
         elif isinstance(outcome, Retry):
             due = str(now_ms() + round(outcome.after * 1000))
@@ -168,19 +170,7 @@ def build_worker(
         priorities=list(PRIORITIES),  # streaq reverses this list in place
         grace_period=round(grace_period),
         idle_timeout=IDLE_TIMEOUT_SECONDS,
-        serializer=_serialize,
-        deserializer=json.loads,
     )
     if handler:
         worker.handler = handler
-
-    @worker.task(name=JOB, max_tries=None, timeout=None, ttl=0, silent=True)
-    async def job(body: str) -> None:
-        raise NotImplementedError  # `run_task` runs every job
-
     return worker
-
-
-def _serialize(data: Any) -> bytes:
-    # What streaq fails by itself it stores as an exception object, and a serializer that raises kills its worker.
-    return json.dumps(data, default=repr).encode()
