@@ -1,12 +1,12 @@
 """What travels through the queue: JSON, versioned and signed. Never pickle."""
 
 import hmac
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
 from pydantic import TypeAdapter
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from core.tasks.errors import BadMessage
 
@@ -30,6 +30,7 @@ class Message:
         chain: The chain that it is a stage of, or None.
         stage: Its place in the chain, from 0.
         rest: The names of the tasks that follow in the chain.
+        v: The version of this form.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Message:
     chain: str | None = None
     stage: int = 0
     rest: list[str] = field(default_factory=list)
+    v: int = VERSION
 
 
 _MESSAGE = TypeAdapter(Message)
@@ -63,7 +65,7 @@ class Signer:
 
     def dump(self, message: Message) -> bytes:
         """The message as bytes: the signature in hexadecimal, a dot, the JSON."""
-        payload = to_json({"v": VERSION, **asdict(message)})
+        payload = _MESSAGE.dump_json(message)
         return hmac.digest(self._keys[0], payload, sha256).hex().encode() + b"." + payload
 
     def load(self, body: bytes) -> Message:

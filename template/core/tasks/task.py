@@ -134,7 +134,10 @@ class Task(Generic[P, R]):
             InvalidArguments: An argument does not fit; the message names the parameter.
             QueueUnavailable: The queue's server cannot be reached, or did not answer.
         """
-        return await self.using(run_at=kwargs.pop("scheduled_at", None)).enqueue(*args, **kwargs)
+        if "scheduled_at" in kwargs:
+            return await self.using(run_at=kwargs.pop("scheduled_at")).enqueue(*args, **kwargs)
+        (job,) = await self.publish(Call(), [(args, kwargs)])
+        return job
 
     def using(
         self,

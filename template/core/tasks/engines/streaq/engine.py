@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
+from pydantic_core import to_json
 from streaq.utils import now_ms
 
 from core.logging import get_logger
 from core.tasks.engine import FOLLOWING_SECONDS, PRIORITIES, Delivery, Handler, Stats
-from core.tasks.engines.streaq.records import Client, RedisRecords
+from core.tasks.engines.streaq.records import Client, RedisRecords, flatten
 from core.tasks.engines.streaq.worker import DOWN, StoppableWorker, build_worker
 from core.tasks.errors import QueueUnavailable
 
@@ -23,23 +24,20 @@ OPERATION_SECONDS = 3.0
 # A record that exists already is kept as it is, and a message is added unless there is one of its job. Not streaq's own
 # function: this one is for many messages, and takes one command where that one takes one for each beside the records.
 _PUBLISH = """
-local at = 2
 for i = 1, #KEYS, 4 do
   local record, task, stream, delayed = KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[i + 3]
-  local job_id, body, due, ttl, count = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
+  local job, body = cjson.decode(ARGV[i / 2 + 1.5]), ARGV[i / 2 + 2.5]
   if redis.call('exists', record) == 0 then
-    redis.call('hset', record, unpack(ARGV, at + 5, at + 4 + count))
-    if ttl ~= '0' then redis.call('expire', record, ttl) end
+    redis.call('hset', record, unpack(job.record))
+    if job.ttl then redis.call('expire', record, job.ttl) end
   end
-  local follows = ttl ~= '0'
-  if not follows and redis.call('set', task, body, 'NX') then
-    if due == '' then
-      redis.call('xadd', stream, '*', 'task_id', job_id, 'enqueue_time', ARGV[1])
+  if not job.ttl and redis.call('set', task, body, 'NX') then
+    if job.due then
+      redis.call('zadd', delayed, job.due, job.id)
     else
-      redis.call('zadd', delayed, due, job_id)
+      redis.call('xadd', stream, '*', 'task_id', job.id, 'enqueue_time', ARGV[1])
     end
   end
-  at = at + 5 + count
 end
 """
 
@@ -100,7 +98,7 @@ class StreaqEngine:
                 await redis.eval(_PUBLISH, *self._flatten(deliveries[start : start + BATCH]))
 
     def _flatten(self, deliveries: Sequence[Delivery]) -> tuple[list[str], list[str | bytes | int]]:
-        """For each record its keys, and what follows in `_PUBLISH`."""
+        """The keys and arguments of `_PUBLISH`: few, since each one costs."""
         client = self._client
         assert client is not None
         keys: list[str] = []
@@ -108,12 +106,14 @@ class StreaqEngine:
         for delivery in deliveries:
             # An unknown priority would be accepted by streaq and then never read; it is always one of ours.
             places = (client.stream_key + delivery.priority, client.queue_key + delivery.priority)
-            due = "" if delivery.at is None else round(delivery.at * 1000)
-            for job_id, record in ((delivery.id, delivery.record), *delivery.following.items()):
-                follows = job_id != delivery.id
+            keys += [self.records.key(delivery.id), client.task_key + delivery.id, *places]
+            job: dict[str, Any] = {"id": delivery.id, "record": flatten(delivery.record)}
+            if delivery.at is not None:
+                job["due"] = str(round(delivery.at * 1000))
+            words += [to_json(job), delivery.body]
+            for job_id, record in delivery.following.items():
                 keys += [self.records.key(job_id), client.task_key + job_id, *places]
-                words += [job_id, b"" if follows else delivery.body, due, FOLLOWING_SECONDS if follows else 0]
-                words += [2 * len(record), *self.records.flatten(record)]
+                words += [to_json({"record": flatten(record), "ttl": FOLLOWING_SECONDS}), b""]
         return keys, words
 
     async def stats(self) -> Stats:

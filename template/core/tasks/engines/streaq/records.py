@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import cast
 
 from coredis import Redis, RedisCluster
+from pydantic_core import to_json
 
 from core.tasks.engines.streaq.batch import Batch
 from core.tasks.records import Fields
@@ -131,11 +132,6 @@ class RedisRecords:
         async with self._redis() as redis:
             await redis.hdel(self._buried, letter_ids)
 
-    @staticmethod
-    def flatten(fields: Fields) -> list[str]:
-        """Names and values in turn, as the server keeps them."""
-        return [word for name, value in fields.items() for word in (name, json.dumps(value))]
-
     async def _begin_all(self, items: list[tuple[str, int]]) -> list[Fields]:
         async with self._redis() as redis:
             keys, limits = [self.key(job_id) for job_id, _ in items], [limit for _, limit in items]
@@ -144,10 +140,17 @@ class RedisRecords:
     async def _write_all(self, items: list[tuple[str, Fields, float | None]]) -> list[None]:
         words: list[str | int] = []
         for _, fields, ttl in items:
-            words += [round((ttl or 0) * 1000), 2 * len(fields), *self.flatten(fields)]
+            words += [round((ttl or 0) * 1000), 2 * len(fields), *flatten(fields)]
         async with self._redis() as redis:
             await redis.eval(_WRITE, [self.key(job_id) for job_id, _, _ in items], words)
         return [None] * len(items)
+
+
+def flatten(fields: Fields) -> list[str]:
+    """Names and values in turn, as the server keeps them."""
+    return [
+        word for name, value in fields.items() for word in (name, to_json(value, inf_nan_mode="constants").decode())
+    ]
 
 
 def _load(fields: dict[str, str]) -> Fields:
