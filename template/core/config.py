@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, UrlConstraints, ValidationError, model_validator
+from pydantic import Field, HttpUrl, SecretStr, UrlConstraints, ValidationError, model_validator
 from pydantic_core import ErrorDetails, MultiHostUrl, Url
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     """`smtp://user:password@host:587` (STARTTLS where offered) or `smtps://...:465`."""
     mail_from: str = "no-reply@localhost.localdomain"
 
+    public_url: HttpUrl = HttpUrl("http://127.0.0.1:8000")
+    """Where browsers find this service; links in mails begin with it."""
+
     session_lifetime: float = Field(14 * 86400, gt=0)
     """Seconds after which a log-in ends."""
 
@@ -99,7 +102,7 @@ class Settings(BaseSettings):
         ]
         problems += [
             f"{name.upper()} is missing, which production needs"
-            for name in ("smtp_url", "mail_from")
+            for name in ("smtp_url", "mail_from", "public_url")
             if name not in self.model_fields_set
         ]
         if problems:

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-import uvicorn
 import uvloop
 from prometheus_client import make_wsgi_app
 
@@ -33,6 +32,8 @@ THREAD_SECONDS = 0.5
 
 def run_web(settings: Settings) -> int:
     """Serve HTTP until SIGINT or SIGTERM."""
+    import uvicorn  # a worker does not need it
+
     configure_logging(settings, "web")
     service = load_service(settings)
     build_engine(settings)  # reports a wrong setting as one line, before uvicorn would as a traceback

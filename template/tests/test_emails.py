@@ -1,6 +1,6 @@
-"""The welcome mail: the task called directly, then as a job on a real worker."""
+"""Mails: the tasks called directly, then as jobs on a real worker."""
 
-from app.tasks.emails import send_welcome_email
+from app.tasks.emails import send_password_reset, send_welcome_email
 
 
 async def test_send_welcome_email(db, user, mailbox):
@@ -37,3 +37,13 @@ async def test_on_a_real_worker(db, user, mailbox, running_worker):
 
     assert result["status"] == "sent"
     assert [mail["To"] for mail in mailbox.messages] == [user.email]
+
+
+async def test_the_reset_mail_holds_the_token_and_no_log_line_does(db, user, mailbox, caplog):
+    job = await send_password_reset.enqueue(str(user.id), "a-secret-token")
+    assert (await job.result(timeout=10))["status"] == "sent"
+
+    (mail,) = mailbox.messages
+    for kind in ("html", "plain"):
+        assert "http://127.0.0.1:8000/reset?token=a-secret-token" in mail.get_body((kind,)).get_content()
+    assert "a-secret-token" not in f"{caplog.text} {await job.record()}"

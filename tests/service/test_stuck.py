@@ -40,6 +40,7 @@ async def test_a_worker_whose_event_loop_is_blocked(settings: Settings, tmp_path
         "SERVICE": "stuck:service",
         "ENVIRONMENT": "production",
         "MAIL_FROM": "me@example.com",
+        "PUBLIC_URL": "https://example.com",
         "TASK_ENGINE": DEFAULT,
         "TASK_STUCK_LIMIT": "2",
         "WORKER_PORT": str(port),

@@ -45,11 +45,12 @@ def run(folder: Path, *arguments: str, **environment: str | None) -> subprocess.
             "SECRET_KEY is a development secret; production needs one of its own; SMTP_URL is missing",
         ),
         ({"ENVIRONMENT": "production", "SMTP_URL": "smtp://127.0.0.1:1"}, "MAIL_FROM is missing, which production"),
+        ({"ENVIRONMENT": "production"}, "PUBLIC_URL is missing, which production needs"),
     ],
 )
 def test_the_setting_is_named(tmp_path, monkeypatch, environment, said):
     monkeypatch.chdir(tmp_path)
-    for name in {"ENVIRONMENT", "SMTP_URL", "MAIL_FROM", *GOOD}:
+    for name in {"ENVIRONMENT", "SMTP_URL", "MAIL_FROM", "PUBLIC_URL", *GOOD}:
         monkeypatch.delenv(name, raising=False)
     for name, value in {**GOOD, **environment}.items():
         if value is not None:
