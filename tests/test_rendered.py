@@ -81,7 +81,7 @@ def test_compose_files(service: Path) -> None:
     core = yaml.safe_load((service / included["path"][0]).read_text())
     names = {"web", "mongodb"} | ({"worker", "valkey"} if is_queue_on(service) else set())
     assert core["services"].keys() == names
-    assert core["volumes"].keys() == names & {"mongodb", "valkey"}
+    assert core["volumes"].keys() == names & {"mongodb", "valkey"} | {"blobs"}
     for name in names & {"web", "worker"}:
         assert core["services"][name]["command"] == f"python -m core {name}"
         assert (service / core["services"][name]["build"]["dockerfile"]).exists()

@@ -74,6 +74,8 @@ class Settings(BaseSettings):
     """`smtp://user:password@host:587` (STARTTLS where offered) or `smtps://...:465`."""
     mail_from: str = "no-reply@localhost.localdomain"
 
+    blob_url: str = ".dev/blobs"
+    """Where files are: a folder, or `s3://bucket/folder`, `gs://...`, `az://...`, with what their own variables say."""
     public_url: HttpUrl = HttpUrl("http://127.0.0.1:8000")
     """Where browsers find this service; links in mails begin with it."""
 
@@ -102,7 +104,7 @@ class Settings(BaseSettings):
         ]
         problems += [
             f"{name.upper()} is missing, which production needs"
-            for name in ("smtp_url", "mail_from", "public_url")
+            for name in ("smtp_url", "mail_from", "public_url", "blob_url")
             if name not in self.model_fields_set
         ]
         if problems:

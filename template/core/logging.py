@@ -1,5 +1,6 @@
 """Logging: the standard library's loggers, rendered by structlog, each line with its correlation id."""
 
+import json
 import logging
 import logging.config
 import sys
@@ -45,7 +46,9 @@ def masking() -> Iterator[None]:
 
 def mask_texts(texts: Iterable[str]) -> None:
     """Do not show these texts in log lines from here on, whoever writes them."""
-    _masked.set((*_masked.get(), *texts))
+    # Also as they stand in JSON and in `repr`; the longest first, since one may be a part of another.
+    forms = {form for text in texts for form in (text, json.dumps(text)[1:-1], repr(text)[1:-1])}
+    _masked.set(tuple(sorted({*_masked.get(), *forms}, key=len, reverse=True)))
 
 
 def mask(text: str) -> str:

@@ -7,8 +7,9 @@ import os
 import signal
 import threading
 from collections.abc import Iterable
+from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import uvloop
 from prometheus_client import make_wsgi_app
@@ -75,7 +76,13 @@ def leave_threads(status: int) -> None:
         os._exit(status)
 
 
+class _HealthServer(ThreadingMixIn, WSGIServer):
+    daemon_threads = True  # one client that says nothing must not hold up the others
+
+
 class _QuietHandler(WSGIRequestHandler):
+    timeout = 5
+
     def log_message(self, format: str, *args: object) -> None:
         """A probe every few seconds is no news."""
 
@@ -98,7 +105,7 @@ def serve_health(worker: Worker, host: str, port: int) -> None:
         start_response(status, [("Content-Type", "application/json")])
         return [json.dumps({"status": "ok"} if problem is None else {"status": "stuck", "problem": problem}).encode()]
 
-    server = make_server(host, port, application, handler_class=_QuietHandler)
+    server = make_server(host, port, application, _HealthServer, _QuietHandler)
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
 
 

@@ -7,6 +7,7 @@ environment is used; otherwise servers are started for the run and removed after
 
 import mailbox as mailboxes
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -59,13 +60,17 @@ class Mailbox:
     def messages(self) -> list[EmailMessage]:
         """The received messages, the oldest first."""
         maildir = mailboxes.Maildir(self._folder, create=True)
-        # A key begins with the time of arrival.
-        received = (maildir.get_bytes(key) for key in sorted(maildir.keys()))
+        received = (maildir.get_bytes(key) for key in sorted(maildir.keys(), key=_arrival))
         return [message_from_bytes(content, policy=policy.default) for content in received]
 
     def clear(self) -> None:
         """Forget them."""
         mailboxes.Maildir(self._folder, create=True).clear()
+
+
+def _arrival(key: str) -> list[int]:
+    """Seconds and microseconds, with which a key of a Maildir begins: `1795245832.M52345P12...`."""
+    return [int(number) for number in re.findall(r"\d+", key)[:2]]
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,9 @@ def servers() -> Iterator[Servers]:
 
 
 @pytest.fixture
-def settings(request: pytest.FixtureRequest, servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+def settings(
+    request: pytest.FixtureRequest, servers: Servers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Settings]:
     """The settings of this test, which its worker process gets too: a database and a queue of its own."""
     name = f"test-{secrets.token_hex(6)}"
     with_worker = "running_worker" in request.fixturenames
@@ -108,6 +115,7 @@ def settings(request: pytest.FixtureRequest, servers: Servers, monkeypatch: pyte
         "QUEUE_NAME": name,
         "TASK_ENGINE": DEFAULT if with_worker else "local",
         "TASK_GRACE_PERIOD": "5",
+        "BLOB_URL": str(tmp_path / "blobs"),
     }
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)

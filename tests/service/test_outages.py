@@ -166,6 +166,29 @@ async def test_nothing_that_is_down_delays_the_end(settings: Settings):
 
 
 @needs_queue
+async def test_a_server_that_hangs_does_not_hold_up_the_end_of_a_worker(settings: Settings, valkey):
+    settings = settings.model_copy(update={"task_engine": DEFAULT, "redis_url": valkey.url, "task_grace_period": 1.0})
+    worker = Worker()
+    started = asyncio.Event()
+
+    @worker.task
+    async def short() -> None:
+        started.set()
+        await asyncio.sleep(0.5)
+
+    valkey.start()
+    async with worker.open(settings):
+        stop = asyncio.Event()
+        consumer = asyncio.create_task(worker.run(stop))
+        await short.enqueue()
+        await started.wait()
+        valkey.signal(signal.SIGSTOP)
+        stop.set()
+        async with asyncio.timeout(20):
+            await consumer
+
+
+@needs_queue
 async def test_a_signup_while_the_queue_is_down_loses_no_mail(settings: Settings, valkey, mailbox):
     settings = settings.model_copy(update={"task_engine": DEFAULT, "redis_url": valkey.url})
     service = load_service(settings)

@@ -41,6 +41,7 @@ async def test_a_worker_whose_event_loop_is_blocked(settings: Settings, tmp_path
         "ENVIRONMENT": "production",
         "MAIL_FROM": "me@example.com",
         "PUBLIC_URL": "https://example.com",
+        "BLOB_URL": str(tmp_path / "blobs"),
         "TASK_ENGINE": DEFAULT,
         "TASK_STUCK_LIMIT": "2",
         "WORKER_PORT": str(port),

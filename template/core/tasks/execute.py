@@ -197,6 +197,7 @@ class Executor:
         if task is None:
             raise PermanentError(f"no task named {message.task} is registered; is its module imported?")
         call = task.arguments.load(self._open(message))
+        mask_texts(texts([call.arguments[name] for name in message.sensitive]))  # bytes, for one, come as base64
         async with asyncio.timeout(task.options.timeout or self._policy.timeout) as timeout:
             self._running[message.id] = timeout
             value = await task(*call.args, **call.kwargs)

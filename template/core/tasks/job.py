@@ -60,7 +60,8 @@ class Job(Generic[R]):
             TimeoutError: It has not ended in time; it goes on.
         """
         try:
-            return await asyncio.wait_for(self._queue.wait(self.id), timeout)
+            async with asyncio.timeout(timeout):
+                return await self._queue.wait(self.id)
         except TimeoutError:
             status = await self.status()
             raise TimeoutError(f"job {self.id} is still {status} after {timeout} s; is a worker running?") from None
@@ -81,7 +82,8 @@ class Job(Generic[R]):
         """
         await self._queue.abort(self.id)
         try:
-            record = await asyncio.wait_for(self._queue.wait(self.id), timeout)
+            async with asyncio.timeout(timeout):
+                record = await self._queue.wait(self.id)
         except TimeoutError:
             return False
         return status_of(record) is JobStatus.ABORTED

@@ -10,7 +10,6 @@ from core.tasks.engine import Delivery, Engine
 from core.tasks.message import Message, Signer
 from core.tasks.records import Fields, JobStatus, status_of
 from core.tasks.sensitive import Cipher
-from core.tasks.upkeep import OUTAGE
 
 logger = get_logger(__name__)
 
@@ -38,6 +37,8 @@ class Queue:
     async def publish(self, deliveries: list[Delivery], chosen_ids: list[str]) -> None:
         """As `send`; inside a MongoDB transaction once it has committed, and not at all where it does not."""
         transaction = current_transaction()
+        if not deliveries:
+            return
         if transaction is None:
             await self.send(deliveries, chosen_ids)
         else:
@@ -49,10 +50,10 @@ class Queue:
         await outbox.relay(self.send)
 
     async def relay_now(self) -> None:
-        """As `relay`; where a server is down, what waits is left to the workers."""
+        """As `relay`; where that fails, what waits is left to the workers."""
         try:
             await self.relay()
-        except OUTAGE as error:
+        except Exception as error:  # whatever it is: the transaction has committed, and must not seem to have failed
             logger.warning("jobs wait in the outbox", error=str(error)[:200])
 
     async def claim(self, keys: dict[str, str], at: float | None) -> dict[str, str]:

@@ -57,7 +57,7 @@ class Records(Protocol):
         ...
 
     async def write(self, job_id: str, fields: Fields, ttl: float | None) -> None:
-        """Set some fields of a record.
+        """Set some fields of a record. One whose job has ended stays as it is.
 
         Args:
             job_id: Which job.
@@ -89,6 +89,8 @@ class Records(Protocol):
 
     async def bury(self, job_id: str, fields: Fields, ttl: float, letter: Fields) -> None:
         """As `write`, and keep a dead letter with it, both or neither, until `unbury` takes it away.
+
+        Where the job has ended already, nothing is kept.
 
         Args:
             job_id: Which job.

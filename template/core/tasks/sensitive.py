@@ -65,11 +65,14 @@ class Cipher:
 
 
 def texts(value: Any) -> Iterator[str]:
-    """The texts in plain JSON data that a log must not show."""
+    """The texts in a value that a log must not show."""
     if isinstance(value, dict):
-        for inner in value.values():
+        for key, inner in value.items():
+            yield from texts(key)
             yield from texts(inner)
-    elif isinstance(value, list):
+    elif isinstance(value, bytes):
+        yield from (repr(value)[2:-1], value.decode(errors="replace"))
+    elif isinstance(value, list | tuple | set):
         for inner in value:
             yield from texts(inner)
     elif value is not None and not isinstance(value, bool) and len(str(value)) >= SHORTEST:

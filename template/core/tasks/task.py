@@ -17,6 +17,7 @@ from uuid import uuid4
 from pydantic_core import to_json
 
 from core.context import TaskContext
+from core.database import current_transaction
 from core.tasks.arguments import Arguments
 from core.tasks.chain import Chain
 from core.tasks.engine import PRIORITIES
@@ -54,6 +55,7 @@ class TaskOptions:
         priority: `low`, `normal` or `high`.
         expires: Seconds after which a job that has not started (counted from when it was due) fails instead.
         unique: Jobs with the same arguments are one job, until it has ended: to enqueue another one returns it.
+            Not inside a MongoDB transaction, where each is a job of its own.
         idempotency_key: Makes a key of the arguments; jobs with the same key are one job, while it runs and after,
             for as long as its record lives.
     """
@@ -189,7 +191,8 @@ class Task(Generic[P, R]):
         chosen: list[str | None] = [call.job_id or self._idempotent_id(args, kwargs) for args, kwargs in each]
         ids = [job_id or uuid4().hex for job_id in chosen]
         all_arguments = [self.arguments.dump(args, kwargs) for args, kwargs in each]
-        if self.options.unique:
+        # Inside a transaction it joins no other job: that one might have run before the transaction commits.
+        if self.options.unique and current_transaction() is None:
             keys = [_key(self.name, to_json(arguments)) for arguments in all_arguments]
             # Of several with the same arguments the first one holds the key.
             holders = await queue.claim(dict(reversed([*zip(keys, ids, strict=True)])), call.at)

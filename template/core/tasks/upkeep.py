@@ -40,5 +40,7 @@ async def keep_doing(
             told = True
         except Exception:
             logger.exception(f"{what} could not be seen to, trying again")
+        # Not by `wait_for`, which in Python 3.11 may lose the cancellation that is to end this loop.
         with suppress(TimeoutError):
-            await asyncio.wait_for(wake.wait(), every)
+            async with asyncio.timeout(every):
+                await wake.wait()

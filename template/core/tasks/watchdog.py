@@ -1,7 +1,6 @@
 """Notices when a worker does not work any more: its event loop is blocked, or it takes no jobs."""
 
 import asyncio
-import logging
 import os
 import sys
 import threading
@@ -20,6 +19,7 @@ BLOCKED_SECONDS = 1.0
 STALLED_SECONDS = 15.0
 """A job that waits for so long, beside a worker that has a free slot and has taken none, is not being taken."""
 FRAMES = 8
+LOG_SECONDS = 2.0
 
 
 class Watchdog:
@@ -41,9 +41,15 @@ class Watchdog:
         self._beat: float | None = None
         self._watching_since = 0.0
         self._stalled_since: float | None = None
+        self._stop = asyncio.Event()
 
-    async def keep_watching(self) -> None:
-        """Watch until cancelled."""
+    async def keep_watching(self, stop: asyncio.Event) -> None:
+        """Watch until cancelled.
+
+        Args:
+            stop: Is set when the worker takes no further job.
+        """
+        self._stop = stop
         self._watching_since = self._beat = time.monotonic()
         stopped = threading.Event()
         watch = threading.Thread(
@@ -61,6 +67,8 @@ class Watchdog:
     async def check_taking(self) -> None:
         """Compare what waits in the queue with what the worker takes."""
         since, self._stalled_since = self._stalled_since, None  # an outage of the queue is not the worker's fault
+        if self._stop.is_set():
+            return  # it is to take none
         stats = await self._engine.stats()
         is_free = self._executor.running < self._concurrency
         if stats.oldest > STALLED_SECONDS and self._idle_seconds() > STALLED_SECONDS and is_free:
@@ -88,16 +96,22 @@ class Watchdog:
             now, problem = time.monotonic(), self.problem
             if problem is None:
                 if stuck_since is not None:
-                    logger.warning("worker works again", after_seconds=round(now - stuck_since, 1))
+                    _log("warning", "worker works again", after_seconds=round(now - stuck_since, 1))
                 stuck_since = None
                 continue
             if stuck_since is None:
                 stuck_since = now
-                logger.error("worker is stuck", problem=problem, stack=_stack(loop_thread))
+                _log("error", "worker is stuck", problem=problem, stack=_stack(loop_thread))
             if self._limit is not None and now - stuck_since > self._limit:
-                logger.critical("worker ends, to be started anew", problem=problem, stack=_stack(loop_thread))
-                logging.shutdown()
+                _log("critical", "worker ends, to be started anew", problem=problem, stack=_stack(loop_thread))
                 os._exit(os.EX_SOFTWARE)
+
+
+def _log(level: str, event: str, **values: object) -> None:
+    """Log, but do not wait for long: what blocks the event loop may hold the log, too."""
+    writing = threading.Thread(target=getattr(logger, level), args=(event,), kwargs=values, daemon=True)
+    writing.start()
+    writing.join(LOG_SECONDS)
 
 
 def _stack(thread: int) -> str:

@@ -185,7 +185,7 @@ class Worker(Registry):
                 ("checks", watchdog.check_taking, CHECK_SECONDS),
             )
         ]
-        helpers.append(asyncio.create_task(watchdog.keep_watching()))
+        helpers.append(asyncio.create_task(watchdog.keep_watching(stop)))
         try:
             await queue.engine.consume(executor.execute, stop)
         finally:

@@ -18,13 +18,13 @@ from core.tasks import (
     JobFailed,
     JobStatus,
     PermanentError,
+    QueueUnavailable,
     TransientError,
     Worker,
     current_job,
     execute,
 )
 from core.tasks.engine import Delivery
-from core.tasks.message import Message
 from core.tests.running import running
 
 WAIT = 10
@@ -488,8 +488,9 @@ async def test_a_failed_stage_stops_the_chain_which_goes_on_from_there(worker, r
     assert calls == ["first", "third 20"]
 
 
-async def test_a_stage_that_runs_twice_starts_the_next_one_once(worker, run):
-    """A worker that dies after it has enqueued the next stage: its message is delivered once more."""
+async def test_a_stage_that_runs_twice_starts_the_next_one_once(worker, run, monkeypatch):
+    """The queue's server is away just when a stage has enqueued the next one, and is to be marked as completed."""
+    monkeypatch.setattr(execute, "TRY_AGAIN_SECONDS", 0.05)
     calls = []
 
     @worker.task
@@ -503,15 +504,17 @@ async def test_a_stage_that_runs_twice_starts_the_next_one_once(worker, run):
         return value
 
     async with run():
+        write = worker.queue.engine.records.write
+
+        async def lose_the_first(job_id, fields, ttl):
+            if fields.get("state") == "completed" and job_id.endswith(":0") and calls.count("first") == 1:
+                raise QueueUnavailable("the queue's server cannot be reached")
+            await write(job_id, fields, ttl)
+
+        monkeypatch.setattr(worker.queue.engine.records, "write", lose_the_first)
         chain = await (first | second).enqueue()
-        assert await chain.result(WAIT) == 1
-        again = Message(chain.stages[0].id, "first", {}, "x", None, 0.0, chain=chain.id, rest=["second"])
-        await worker.queue.engine.records.write(again.id, {"state": "pending"}, None)
-        await worker.queue.engine.publish([Delivery(again.id, worker.queue.signer.dump(again), {})])
-        async with asyncio.timeout(WAIT):
-            while calls.count("first") < 2:
-                await asyncio.sleep(0.01)
         await chain.stages[0].result(WAIT)
+        assert await chain.result(WAIT) == 1
         await asyncio.sleep(0.2)
     assert sorted(calls) == ["first", "first", "second"]
 
@@ -753,3 +756,47 @@ async def test_bad_options_are_refused(worker, run):
                 await attempt()
     with pytest.raises(InvalidArguments, match="priority is one of low, normal, high"):
         worker.task(name="other", priority="urgent")(plain.function)
+
+
+async def test_stopping_while_jobs_fail_for_good_ends(worker, engine_settings):
+    """Nothing may swallow the cancellation of what runs beside the jobs."""
+
+    @worker.task(max_retries=0)
+    async def broken() -> None:
+        raise ValueError("no")
+
+    for _ in range(5):
+        async with asyncio.timeout(WAIT), running(worker, engine_settings):
+            jobs = await broken.enqueue_many([[]] * 5)
+            await jobs[0].wait(WAIT)
+
+
+async def test_a_result_with_half_a_character_is_kept(worker, run):
+    @worker.task
+    async def odd() -> str:
+        return "a\ud800"
+
+    @worker.task
+    async def fine() -> str:
+        return "b"
+
+    async with run():
+        jobs = await odd.enqueue(), await fine.enqueue()
+        assert [await job.result(WAIT) for job in jobs] == ["a\ud800", "b"]
+
+
+async def test_what_has_ended_stays_as_it_is(worker, run):
+    """As where a worker that was taken for dead comes late."""
+
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async with run():
+        job = await fine.enqueue()
+        await job.result(WAIT)
+        records = worker.queue.engine.records
+        await records.write(job.id, {"state": "pending", "attempt": 2}, None)
+        await records.bury(job.id, {"state": "failed"}, 60, {"id": "letter"})
+        assert await job.result(WAIT) == "done"
+        assert await records.buried() == []

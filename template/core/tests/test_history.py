@@ -64,7 +64,9 @@ async def test_failures_are_kept_and_found(worker, run, capsys):
         assert "  broken  failed  " in line
 
 
-async def test_runs_of_schedules_are_kept_and_their_status_outlives_the_job(worker, run):
+async def test_runs_of_schedules_are_kept_and_their_status_outlives_the_job(worker, run, engine_settings):
+    engine_settings.task_record_ttl = 0.5
+
     @worker.every(hours=1)
     @worker.task
     async def tidy() -> None: ...
@@ -73,8 +75,7 @@ async def test_runs_of_schedules_are_kept_and_their_status_outlives_the_job(work
         job_id = await worker.schedules.run_now("tidy")
         (kept,) = await runs(worker, 1, schedule="tidy")
         assert (kept.job_id, kept.outcome, kept.task) == (job_id, "completed", "tidy")
-        await worker.queue.engine.records.write(job_id, {"state": "completed"}, 0.01)  # its time is over
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.6)
         assert await worker.job(job_id).status() is JobStatus.UNKNOWN
         (view,) = await worker.schedules.list()
         assert view.status is JobStatus.COMPLETED

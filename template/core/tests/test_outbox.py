@@ -156,6 +156,48 @@ async def test_what_is_relayed_twice_runs_once(worker, run):
     assert runs == [1, 2]
 
 
+async def test_a_unique_job_of_a_transaction_runs_after_it(worker, run):
+    seen = []
+
+    @worker.task(unique=True)
+    async def rebuild() -> None:
+        seen.append(await ScheduleModel.count())
+
+    async with run():
+
+        async def change(session):
+            await save("new", session)
+            before = await rebuild.using(delay=0.05).enqueue()
+            return before, await rebuild.enqueue_many([])
+
+        job, _ = await with_transaction(change)
+        await job.result(WAIT)
+    assert seen == [1]
+
+
+async def test_a_transaction_that_has_committed_does_not_fail(worker, run, monkeypatch):
+    @worker.task
+    async def late() -> str:
+        return "done"
+
+    async with run():
+        publish, broken = worker.queue.engine.publish, True
+
+        async def refuse(deliveries):
+            if broken:
+                raise RuntimeError("OOM command not allowed")
+            await publish(deliveries)
+
+        monkeypatch.setattr(worker.queue.engine, "publish", refuse)
+
+        async def create(_session):
+            return await late.enqueue()
+
+        job = await with_transaction(create)
+        broken = False
+        assert await job.result(WAIT) == "done"
+
+
 async def test_a_transaction_inside_another_one_is_a_part_of_it(worker, run):
     ran = []
 

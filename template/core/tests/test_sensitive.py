@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+from collections.abc import Iterator
 
 import pytest
 from pydantic import BaseModel
@@ -11,6 +12,7 @@ from core import commands
 from core.logging import configure_logging, get_logger
 from core.models import DeadLetterModel
 from core.tasks import InvalidTask, JobFailed, PermanentError, Sensitive
+from core.testing import pytest_configure
 from core.tests.running import running
 
 WAIT = 10
@@ -35,7 +37,20 @@ async def test_they_arrive_as_themselves(worker, run):
     assert seen == [("ada", TOKEN, card)]
 
 
-async def test_no_log_line_dead_letter_or_error_shows_them(worker, run, engine_settings, monkeypatch):
+@pytest.fixture
+def lines(engine_settings, monkeypatch) -> Iterator[io.StringIO]:
+    """What a worker process would write to standard error."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    lines = io.StringIO()
+    monkeypatch.setattr("sys.stderr", lines)
+    configure_logging(engine_settings, "worker")
+    yield lines
+    root.handlers, root.level = before
+    pytest_configure()
+
+
+async def test_no_log_line_dead_letter_or_error_shows_them(worker, run, lines):
     broken = True
     logger = get_logger("app.tasks.reset")
 
@@ -47,9 +62,6 @@ async def test_no_log_line_dead_letter_or_error_shows_them(worker, run, engine_s
             raise ValueError(f"cannot reset {user} with {token}")
         return token[:3]
 
-    lines = io.StringIO()
-    monkeypatch.setattr("sys.stderr", lines)
-    configure_logging(engine_settings, "worker")
     async with run():
         job = await reset.enqueue("ada", TOKEN)
         with pytest.raises(JobFailed, match=r"cannot reset ada with \*\*\*"):
@@ -67,6 +79,20 @@ async def test_no_log_line_dead_letter_or_error_shows_them(worker, run, engine_s
     assert "cannot reset ada with ***" in lines.getvalue()
     assert "of the standard library: ***" in lines.getvalue()
     assert TOKEN not in lines.getvalue()
+
+
+async def test_no_form_of_them_is_shown(worker, run):
+    secrets = ('p\u00e4ssw"ort\\x', "1234", "12345678", b"top-secret")
+
+    @worker.task(max_retries=0)
+    async def leak(text: Sensitive[str], short: Sensitive[str], long: Sensitive[str], data: Sensitive[bytes]) -> None:
+        raise ValueError(f"{text} {text!r} {json.dumps(text)} {short} {long} {data!r}")
+
+    async with run():
+        job = await leak.enqueue(*secrets)
+        with pytest.raises(JobFailed) as failed:
+            await job.result(WAIT)
+        assert not any(part in str(failed.value) for part in ("ssw", "1234", "5678", "top-secret"))
 
 
 async def test_they_pass_through_chains(worker, run):

@@ -50,7 +50,7 @@ def run(folder: Path, *arguments: str, **environment: str | None) -> subprocess.
 )
 def test_the_setting_is_named(tmp_path, monkeypatch, environment, said):
     monkeypatch.chdir(tmp_path)
-    for name in {"ENVIRONMENT", "SMTP_URL", "MAIL_FROM", "PUBLIC_URL", *GOOD}:
+    for name in {"ENVIRONMENT", "SMTP_URL", "MAIL_FROM", "PUBLIC_URL", "BLOB_URL", *GOOD}:
         monkeypatch.delenv(name, raising=False)
     for name, value in {**GOOD, **environment}.items():
         if value is not None:

@@ -12,7 +12,9 @@ from streaq.types import StreamMessage
 
 from core.config import Settings
 from core.tasks import JobStatus, Sensitive, Worker
+from core.tasks.engine import Delivery
 from core.tasks.engines.streaq import worker as adapter
+from core.tests.running import running
 
 WAIT = 10
 
@@ -52,13 +54,13 @@ async def test_a_server_that_lost_its_functions_gets_them_again(worker, streaq_s
         assert await job.status() is JobStatus.PENDING
         assert (await worker.queue.engine.stats()).waiting == 1
         stop = asyncio.Event()
-        running = asyncio.create_task(worker.run(stop))
+        consumer = asyncio.create_task(worker.run(stop))
         assert await job.result(WAIT) == "done"
         async with Redis.from_url(str(streaq_settings.redis_url), decode_responses=True) as redis:
             await redis.function_delete("streaq")
         assert await (await fine.using(delay=1).enqueue()).result(WAIT) == "done"
         stop.set()
-        await running
+        await consumer
 
 
 async def test_sensitive_arguments_are_encrypted_on_the_server(worker, streaq_settings):
@@ -82,6 +84,20 @@ async def test_sensitive_arguments_are_encrypted_on_the_server(worker, streaq_se
     assert not any(secret in value for value in kept for secret in ("tok-5ecret", "4711-0815"))
 
 
+async def test_a_body_of_any_bytes_becomes_a_dead_letter(worker, streaq_settings):
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async with running(worker, streaq_settings):
+        await worker.queue.engine.publish([Delivery("forged", b"00.\xff\xfe{}", {"state": "pending"})])
+        assert await (await fine.enqueue()).result(WAIT) == "done"
+        assert (await worker.job("forged").wait(WAIT))["state"] == "failed"
+        await worker.dead_letters.move()
+        (letter,) = await worker.dead_letters.list()
+        assert letter.raw == "00.\\xff\\xfe{}"
+
+
 async def test_what_a_stopped_worker_leaves_goes_to_another_one_at_once(worker, streaq_settings):
     """One job is cut off in the middle, as at a deploy whose grace period was too short, and one has not begun."""
     streaq_settings.task_grace_period = 0
@@ -101,7 +117,7 @@ async def test_what_a_stopped_worker_leaves_goes_to_another_one_at_once(worker, 
     other.tasks = worker.tasks
     async with worker.open(streaq_settings), other.open(streaq_settings):
         first, second = asyncio.Event(), asyncio.Event()
-        running = asyncio.create_task(worker.run(first))
+        consumer = asyncio.create_task(worker.run(first))
         jobs = await long.enqueue_many([[], []])
         await asyncio.wait_for(started.wait(), WAIT)
         while (await worker.queue.engine.stats()).waiting:  # until it has taken both
@@ -111,7 +127,7 @@ async def test_what_a_stopped_worker_leaves_goes_to_another_one_at_once(worker, 
         await asyncio.sleep(0.5)  # it finds nothing, and waits for new messages
         assert attempts == [1]
         first.set()
-        await running
+        await consumer
         for job in jobs:
             assert await job.result(WAIT) == "done"  # half the idle timeout
             assert (await job.record()).get("attempt", 1) == 1  # a shutdown uses up no attempt

@@ -14,6 +14,7 @@ from core.logging import get_logger
 from core.service import Service, open_service
 from core.web.access import AccessLogMiddleware
 from core.web.auth import current_user
+from core.web.blobs import blobs_router
 from core.web.errors import add_error_handlers
 from core.web.health import health_router, metrics_router
 from core.web.jobs import jobs_router
@@ -49,7 +50,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
     add_error_handlers(app)
     app.include_router(health_router(service.worker, settings))
     jobs = jobs_router(service.worker, service.current_user or current_user)
-    for router in (metrics_router(service.worker), jobs, *service.routers):
+    for router in (metrics_router(service.worker), jobs, blobs_router, *service.routers):
         app.include_router(router, dependencies=[Depends(_require_database)])
     # The last one added is the outermost: the access log needs the correlation id.
     app.add_middleware(AccessLogMiddleware)

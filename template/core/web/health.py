@@ -70,7 +70,8 @@ def metrics_router(worker: Worker) -> APIRouter:
 
 async def _check(check: Awaitable[Any]) -> str:
     try:
-        await asyncio.wait_for(check, CHECK_SECONDS)
+        async with asyncio.timeout(CHECK_SECONDS):
+            await check
     except Exception:  # whatever it is, this dependency cannot be used
         return "down"
     return "ok"

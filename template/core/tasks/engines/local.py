@@ -40,7 +40,10 @@ class MemoryRecords:
         return dict(record)
 
     async def write(self, job_id: str, fields: Fields, ttl: float | None) -> None:
-        self._records.setdefault(job_id, {}).update(fields)
+        record = self._records.setdefault(job_id, {})
+        if JobStatus(record.get("state", JobStatus.UNKNOWN)).is_final:
+            return
+        record.update(fields)
         if ttl is not None:
             asyncio.get_running_loop().call_later(ttl, self._records.pop, job_id, None)
 
@@ -61,8 +64,9 @@ class MemoryRecords:
         return {key: self._holders[key] for key in keys}
 
     async def bury(self, job_id: str, fields: Fields, ttl: float, letter: Fields) -> None:
-        await self.write(job_id, fields, ttl)
-        self._buried[letter["id"]] = letter
+        if not JobStatus(self._records.get(job_id, {}).get("state", JobStatus.UNKNOWN)).is_final:
+            await self.write(job_id, fields, ttl)
+            self._buried[letter["id"]] = letter
 
     async def buried(self) -> list[Fields]:
         return list(self._buried.values())

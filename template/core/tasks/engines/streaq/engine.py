@@ -11,7 +11,7 @@ from streaq.utils import now_ms
 from core.logging import get_logger
 from core.tasks.engine import FOLLOWING_SECONDS, PRIORITIES, Delivery, Handler, Stats
 from core.tasks.engines.streaq.records import Client, RedisRecords, flatten
-from core.tasks.engines.streaq.worker import DOWN, StoppableWorker, build_worker
+from core.tasks.engines.streaq.worker import DOWN, OPERATION_SECONDS, StoppableWorker, build_worker
 from core.tasks.errors import QueueUnavailable
 
 logger = get_logger(__name__)
@@ -19,7 +19,6 @@ logger = get_logger(__name__)
 RECONNECT_SECONDS = 0.5
 START_SECONDS = 3.0
 BATCH = 500
-OPERATION_SECONDS = 3.0
 
 # A record that exists already is kept as it is, and a message is added unless there is one of its job. Not streaq's own
 # function: this one is for many messages, and takes one command where that one takes one for each beside the records.

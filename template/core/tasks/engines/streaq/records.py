@@ -6,7 +6,6 @@ from contextlib import AbstractAsyncContextManager
 from typing import cast
 
 from coredis import Redis, RedisCluster
-from pydantic_core import to_json
 
 from core.tasks.engines.streaq.batch import Batch
 from core.tasks.records import Fields
@@ -35,13 +34,26 @@ end
 return records
 """
 
+# What has ended stays as it is, also where a worker that was taken for dead comes late.
 _WRITE = """
 local at = 1
 for _, key in ipairs(KEYS) do
   local ttl, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-  if count > 0 then redis.call('hset', key, unpack(ARGV, at + 2, at + 1 + count)) end
-  if ttl > 0 then redis.call('pexpire', key, ttl) end
+  local state = redis.call('hget', key, 'state')
+  if not (state == '"completed"' or state == '"failed"' or state == '"aborted"') then
+    redis.call('hset', key, unpack(ARGV, at + 2, at + 1 + count))
+    if ttl > 0 then redis.call('pexpire', key, ttl) end
+  end
   at = at + 2 + count
+end
+"""
+
+_BURY = """
+local state = redis.call('hget', KEYS[1], 'state')
+if not (state == '"completed"' or state == '"failed"' or state == '"aborted"') then
+  redis.call('hset', KEYS[1], unpack(ARGV, 4))
+  redis.call('pexpire', KEYS[1], ARGV[1])
+  redis.call('hset', KEYS[2], ARGV[2], ARGV[3])
 end
 """
 
@@ -103,7 +115,7 @@ class RedisRecords:
         return await self._begin((job_id, limit or 0))
 
     async def write(self, job_id: str, fields: Fields, ttl: float | None) -> None:
-        await self._write((job_id, fields, ttl))
+        await self._write((job_id, flatten(fields), ttl))
 
     async def request_abort(self, job_id: str, ttl: float) -> Fields:
         async with self._redis() as redis:
@@ -117,11 +129,9 @@ class RedisRecords:
             return dict(zip(keys, cast("list[str]", holders), strict=True))
 
     async def bury(self, job_id: str, fields: Fields, ttl: float, letter: Fields) -> None:
-        key = self.key(job_id)
-        async with self._redis() as redis, redis.pipeline(transaction=True) as pipe:
-            pipe.hset(key, {name: json.dumps(value) for name, value in fields.items()})
-            pipe.pexpire(key, round(ttl * 1000))
-            pipe.hset(self._buried, {letter["id"]: json.dumps(letter)})
+        async with self._redis() as redis:
+            words = [round(ttl * 1000), letter["id"], json.dumps(letter), *flatten(fields)]
+            await redis.eval(_BURY, [self.key(job_id), self._buried], words)
 
     async def buried(self) -> list[Fields]:
         async with self._redis() as redis:
@@ -137,10 +147,10 @@ class RedisRecords:
             keys, limits = [self.key(job_id) for job_id, _ in items], [limit for _, limit in items]
             return [_pairs(record) for record in cast("list[list[str]]", await redis.eval(_BEGIN, keys, limits))]
 
-    async def _write_all(self, items: list[tuple[str, Fields, float | None]]) -> list[None]:
+    async def _write_all(self, items: list[tuple[str, list[str], float | None]]) -> list[None]:
         words: list[str | int] = []
-        for _, fields, ttl in items:
-            words += [round((ttl or 0) * 1000), 2 * len(fields), *flatten(fields)]
+        for _, flat, ttl in items:
+            words += [round((ttl or 0) * 1000), len(flat), *flat]
         async with self._redis() as redis:
             await redis.eval(_WRITE, [self.key(job_id) for job_id, _, _ in items], words)
         return [None] * len(items)
@@ -148,9 +158,8 @@ class RedisRecords:
 
 def flatten(fields: Fields) -> list[str]:
     """Names and values in turn, as the server keeps them."""
-    return [
-        word for name, value in fields.items() for word in (name, to_json(value, inf_nan_mode="constants").decode())
-    ]
+    # Escaped, since text may hold half characters, which nothing else takes.
+    return [word for name, value in fields.items() for word in (name, json.dumps(value))]
 
 
 def _load(fields: dict[str, str]) -> Fields:

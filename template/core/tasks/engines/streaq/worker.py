@@ -18,6 +18,8 @@ from core.tasks.outcome import Outcome, Retry
 
 DOWN = (coredis.exceptions.ConnectionError, TimeoutError, OSError)
 """What is raised while the server cannot be reached."""
+OPERATION_SECONDS = 3.0
+"""A server that takes longer hangs, and is as good as gone."""
 IDLE_TIMEOUT_SECONDS = 20
 """After this, jobs of a worker that was killed go to another one; its default of 60 s lets them wait for minutes."""
 AGAIN = "again"
@@ -53,7 +55,7 @@ for at = 1, #KEYS / 3 do
     if held == 1 then redis.call('xadd', stream, '*', 'task_id', task_id, 'enqueue_time', ARGV[2]) end
   elseif due == '' then
     redis.call('del', task)
-  else
+  elseif held == 1 then
     redis.call('zadd', delayed, due, task_id)
   end
 end
@@ -88,7 +90,8 @@ class StoppableWorker(streaq.Worker[None]):
         scope.cancel("the worker was told to stop")
         self.limit_running_jobs()
         with CancelScope(shield=True), suppress(*DOWN):
-            await self._give_back_waiting()
+            async with asyncio.timeout(OPERATION_SECONDS):
+                await self._give_back_waiting()
 
     async def run_task(self, msg: StreamMessage) -> None:
         """In place of streaq's own, which takes two round trips and some twenty commands for each job.
@@ -99,28 +102,39 @@ class StoppableWorker(streaq.Worker[None]):
         body = await self._begin(msg)
         if body is None:
             return
-        outcome: Outcome | None = None
-        if not self.stop.is_set():
-            self._running_tasks[msg.priority].add(msg.message_id)
-            try:
-                with CancelScope(shield=True) as scope:
-                    self._cancel_scopes[msg.task_id] = scope
-                    outcome = await self.handler(msg.task_id, body.encode())
-            finally:
-                self._cancel_scopes.pop(msg.task_id, None)
-                self._running_tasks[msg.priority].discard(msg.message_id)
-        due = ""
-        if outcome is None:
-            due = AGAIN
-        elif isinstance(outcome, Retry):
-            due = str(now_ms() + round(outcome.after * 1000))
-        with CancelScope(shield=True):
-            await self._end((msg.priority, msg.message_id, msg.task_id, due))
+        running = self._running_tasks[msg.priority]
+        running.add(msg.message_id)
+        try:
+            outcome = await self._handle(msg.task_id, body)
+            due = ""
+            if outcome is None:
+                due = AGAIN
+            elif isinstance(outcome, Retry):
+                due = str(now_ms() + round(outcome.after * 1000))
+            with CancelScope(shield=True):
+                await self._end((msg.priority, msg.message_id, msg.task_id, due))
+        finally:
+            running.discard(msg.message_id)
 
-    async def _begin_all(self, messages: list[StreamMessage]) -> list[str | None]:
+    async def _handle(self, job_id: str, body: bytes) -> Outcome | None:
+        """Run a job; None where it was cut off, or where this worker is to begin no more."""
+        if self.stop.is_set():
+            return None
+        with CancelScope(shield=True) as scope:
+            self._cancel_scopes[job_id] = scope
+            try:
+                return await self.handler(job_id, body)
+            finally:
+                self._cancel_scopes.pop(job_id, None)
+        return None
+
+    async def _begin_all(self, messages: list[StreamMessage]) -> list[bytes | None]:
         keys = [key for msg in messages for key in (self.stream_key + msg.priority, self.task_key + msg.task_id)]
         ids = [msg.message_id for msg in messages]
-        return cast("list[str | None]", await self.redis.eval(_BEGIN, keys, [REDIS_GROUP, self.id, *ids]))
+        with self.redis.decoding(False):  # a forged body may be anything
+            async with asyncio.timeout(OPERATION_SECONDS):
+                bodies = await self.redis.eval(_BEGIN, keys, [REDIS_GROUP, self.id, *ids])
+        return cast("list[bytes | None]", bodies)
 
     async def _end_all(self, messages: list[tuple[str, str, str, str]]) -> list[None]:
         keys = [
@@ -129,7 +143,8 @@ class StoppableWorker(streaq.Worker[None]):
             for key in (self.stream_key + priority, self.queue_key + priority, self.task_key + task_id)
         ]
         arguments = [value for _, message_id, task_id, due in messages for value in (message_id, task_id, due)]
-        await self.redis.eval(_END, keys, [REDIS_GROUP, now_ms(), *arguments])
+        async with asyncio.timeout(OPERATION_SECONDS):
+            await self.redis.eval(_END, keys, [REDIS_GROUP, now_ms(), *arguments])
         return [None] * len(messages)
 
     async def _give_back_waiting(self) -> None:
@@ -170,6 +185,8 @@ def build_worker(
         priorities=list(PRIORITIES),  # streaq reverses this list in place
         grace_period=round(grace_period),
         idle_timeout=IDLE_TIMEOUT_SECONDS,
+        # Longer than a read of the streams blocks.
+        redis_kwargs={"stream_timeout": IDLE_TIMEOUT_SECONDS + 5, "connect_timeout": OPERATION_SECONDS},
     )
     if handler:
         worker.handler = handler
