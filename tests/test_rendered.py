@@ -56,14 +56,14 @@ def test_a_task_of_ones_own(service: Path, tmp_path: Path) -> None:
     target = tmp_path / "service"
     shutil.copytree(service, target, ignore=shutil.ignore_patterns(".venv"))
     readme = (target / "app" / "tasks" / "README.md").read_text()
-    module, line = "# app/tasks/reports.py\n", "`from . import reports`"
+    module, line = "# app/tasks/texts.py\n", "`from . import texts`"
     assert line in readme
     example = module + readme.split(module)[1].split("```")[0]
-    (target / "app" / "tasks" / "reports.py").write_text(example)
+    (target / "app" / "tasks" / "texts.py").write_text(example)
     worker = target / "app" / "tasks" / "worker.py"
     worker.write_text(worker.read_text() + line.strip("`") + "\n")
     tests = readme.split("## Test it")[1].split("```python\n")[1].split("```")[0]
-    (target / "tests" / "test_reports.py").write_text(f"from app.tasks.reports import count_words\n\n\n{tests}")
+    (target / "tests" / "test_texts.py").write_text(f"from app.tasks.texts import count_words\n\n\n{tests}")
 
     run(UV, "run", "--quiet", "just", "format", cwd=target)
     run(UV, "run", "--quiet", "just", "lint", cwd=target)

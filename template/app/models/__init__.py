@@ -2,4 +2,6 @@
 
 from beanie import Document
 
-DOCUMENTS: list[type[Document]] = []
+from app.models.order import Order
+
+DOCUMENTS: list[type[Document]] = [Order]

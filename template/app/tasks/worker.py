@@ -2,6 +2,7 @@
 
 from core.tasks.worker import worker
 
-# At the end, since these modules import `worker` from this one.
-
 __all__ = ["worker"]
+
+# At the end, since these modules import `worker` from this one.
+from . import cleanup, emails, reports

@@ -14,7 +14,7 @@ from core.tasks.errors import (
     QueueUnavailable,
     TransientError,
 )
-from core.tasks.job import CurrentJob, Job, Progress, current_job
+from core.tasks.job import CurrentJob, Job, Progress, current_job, report_progress
 from core.tasks.records import JobStatus, status_of
 from core.tasks.schedules import ScheduleView
 from core.tasks.sensitive import Sensitive
@@ -42,5 +42,6 @@ __all__ = [
     "TransientError",
     "Worker",
     "current_job",
+    "report_progress",
     "status_of",
 ]

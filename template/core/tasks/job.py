@@ -138,6 +138,12 @@ class CurrentJob:
             await self._records.write(self.id, {"progress": fields}, None)
 
 
+async def report_progress(done: float, total: float, message: str = "") -> None:
+    """As `current_job().progress`, and nothing where the task was called directly."""
+    if job := _current.get():
+        await job.progress(done, total, message)
+
+
 _current: ContextVar[CurrentJob | None] = ContextVar("current_job", default=None)
 
 

@@ -46,32 +46,56 @@ class Owned:
     record: dict[str, Any]
 
 
+async def view_job(worker: Worker, job_id: str, user_id: str, task: str | None = None) -> JobView:
+    """What a user may know of a job.
+
+    Args:
+        worker: Of this service.
+        job_id: Which job.
+        user_id: Who asks.
+        task: Its task; a job of any other one is none where this is given.
+
+    Raises:
+        HTTPException: 404 for the jobs of others, as for those that do not exist.
+    """
+    view = _view(job_id, await _own_record(worker, job_id, user_id))
+    if task not in (None, view.task):
+        raise HTTPException(404, "There is no such job.")
+    return view
+
+
+async def _own_record(worker: Worker, job_id: str, user_id: str) -> dict[str, Any]:
+    record = await worker.job(job_id).record()
+    if not record or record.get("owner") != user_id:
+        raise HTTPException(404, "There is no such job.")
+    return record
+
+
+def _view(job_id: str, record: dict[str, Any]) -> JobView:
+    return JobView(
+        id=job_id,
+        task=record["task"],
+        status=status_of(record),  # of the same read as the result
+        attempt=record.get("attempt", 1),
+        progress=record.get("progress"),
+        result=record.get("result"),
+        error=record.get("error"),
+    )
+
+
 def jobs_router(worker: Worker, current_user: Callable[..., Any]) -> APIRouter:
     """`GET /jobs/{id}` and `GET /jobs/{id}/events`."""
     router = APIRouter(prefix="/jobs", tags=["jobs"])
 
     async def own_job(job_id: str, user: Annotated[Any, Depends(current_user)]) -> Owned:
-        """404 for the jobs of others, as for those that do not exist."""
-        record = await worker.job(job_id).record()
-        if not record or record.get("owner") != str(user.id):
-            raise HTTPException(404, "There is no such job.")
-        return Owned(job_id, record)
+        return Owned(job_id, await _own_record(worker, job_id, str(user.id)))
 
     OwnJob = Annotated[Owned, Depends(own_job)]  # noqa: N806  # a type
 
     @router.get("/{job_id}", responses={401: {}, 404: {}})
     async def get_job(job: OwnJob) -> JobView:
         """A job's status and progress, and its result or error."""
-        record = job.record
-        return JobView(
-            id=job.id,
-            task=record["task"],
-            status=status_of(record),  # of the same read as the result
-            attempt=record.get("attempt", 1),
-            progress=record.get("progress"),
-            result=record.get("result"),
-            error=record.get("error"),
-        )
+        return _view(job.id, job.record)
 
     @router.get("/{job_id}/events", response_class=EventSourceResponse, responses={401: {}, 404: {}})
     async def follow_job(job: OwnJob) -> AsyncIterator[ServerSentEvent]:

@@ -8,10 +8,13 @@ import pytest
 
 from app.tasks import backends, external, scheduled, uploads
 from app.tasks.emails import send_daily_digest, send_password_reset, send_welcome_email
+from app.tasks.cleanup import cleanup_expired_sessions
+from app.tasks.reports import generate_sales_report
 from app.tasks.scheduled import cleanup_old_logs
 from app.tasks.worker import worker
 from core.background import create_background_task, run_background_task
 from core.context import TaskContext
+from core.services.blob import blob_service
 from core.tasks import JobFailed
 
 
@@ -60,6 +63,13 @@ async def test_task_management(db, user, running_worker, mailbox):
     assert await reset.result(timeout=10) == {"status": "sent"}
     assert await (await send_daily_digest.enqueue()).result(timeout=10) == {"sent_count": 1}
     assert [mail["Subject"] for mail in mailbox.messages] == ["Welcome!", "Reset Your Password"]
+
+
+async def test_reports_and_cleanup(db):
+    report = await (await generate_sales_report.enqueue("2027-01-01", "2027-01-31")).result(timeout=10)
+    assert (report["status"], report["order_count"]) == ("completed", 0)
+    assert (await blob_service.download(report["blob_id"])).startswith(b"%PDF")
+    assert await cleanup_expired_sessions() == {"status": "completed", "deleted_count": 0}
 
 
 async def test_context_retries_and_errors(db, httpserver_url):
