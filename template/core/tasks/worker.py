@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,79 +45,65 @@ class WorkerContext(SimpleNamespace):
 Lifespan = Callable[[WorkerContext], AbstractAsyncContextManager[None]]
 
 
+@dataclass
+class _Opened:
+    """What there is while a service runs."""
+
+    queue: Queue
+    context: WorkerContext
+    executor: Executor
+    watchdog: Watchdog
+    dead_letters: DeadLetters
+    schedules: Schedules
+    history: History
+
+
 class Worker(Registry):
-    """A registry of tasks. `app/tasks/worker.py` imports the modules that register theirs here."""
+    """A registry of tasks. `app/tasks/worker.py` imports the modules that register theirs here.
+
+    Its properties raise RuntimeError where no service runs in this process.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._lifespans: list[Lifespan] = []
-        self._schedules: Schedules | None = None
-        self._queue: Queue | None = None
-        self._executor: Executor | None = None
-        self._context: WorkerContext | None = None
-        self._dead_letters: DeadLetters | None = None
-        self._history: History | None = None
-        self._watchdog: Watchdog | None = None
+        self._open: _Opened | None = None
+
+    @property
+    def _opened(self) -> _Opened:
+        if self._open is None:
+            raise RuntimeError("no queue is open: do this inside a running service (tests: use the fixture `db`)")
+        return self._open
 
     @property
     def queue(self) -> Queue:
-        """The open queue.
-
-        Raises:
-            RuntimeError: No service is running in this process.
-        """
-        if self._queue is None:
-            raise RuntimeError("no queue is open: enqueue inside a running service (tests: use the fixture `db`)")
-        return self._queue
+        """The open queue."""
+        return self._opened.queue
 
     @property
     def context(self) -> WorkerContext:
-        """What tasks share: `worker.context.http_client`, and what the lifespans opened.
-
-        Raises:
-            RuntimeError: No service is running in this process.
-        """
-        if self._context is None:
-            raise RuntimeError("no worker context: run the task inside a service (tests: use the fixture `db`)")
-        return self._context
+        """What tasks share: `worker.context.http_client`, and what the lifespans opened."""
+        return self._opened.context
 
     @property
     def dead_letters(self) -> DeadLetters:
-        """The jobs that are not run any more: list, replay and discard them.
+        """The jobs that are not run any more: list, replay and discard them."""
+        return self._opened.dead_letters
 
-        Raises:
-            RuntimeError: No service is running in this process.
-        """
-        if self._dead_letters is None:
-            raise RuntimeError("no queue is open: look at dead letters inside a running service")
-        return self._dead_letters
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules: list, enable, disable and run now."""
+        return self._opened.schedules
 
     @property
     def history(self) -> History:
-        """Failures, and runs of schedules, of the last time.
-
-        Raises:
-            RuntimeError: No service is running in this process.
-        """
-        if self._history is None:
-            raise RuntimeError("no queue is open: look at history inside a running service")
-        return self._history
+        """Failures, and runs of schedules, of the last time."""
+        return self._opened.history
 
     @property
     def problem(self) -> str | None:
         """What keeps this process from running jobs, in one line; None where it does, or need not."""
-        return self._watchdog.problem if self._watchdog else None
-
-    @property
-    def schedules(self) -> Schedules:
-        """The schedules: list, enable, disable and run now.
-
-        Raises:
-            RuntimeError: No service is running in this process.
-        """
-        if self._schedules is None:
-            raise RuntimeError("no queue is open: look at schedules inside a running service")
-        return self._schedules
+        return self._open.watchdog.problem if self._open else None
 
     def lifespan(self, open_resources: Lifespan) -> Lifespan:
         """Register an async context manager that takes the context and sets what tasks shall find there."""
@@ -150,15 +137,20 @@ class Worker(Registry):
             stack.push_async_callback(queue.close)
             # As many as jobs can run at once, so that none waits for a thread while its timeout runs.
             self.threads = threads = ThreadPoolExecutor(settings.task_concurrency, thread_name_prefix=JOB_THREADS)
-            self._queue, self._context = queue, context
-            self._history = history = History(settings.task_history_ttl)
-            self._executor = executor = Executor(queue, self.tasks, Policy.of(settings), history)
+            history = History(settings.task_history_ttl)
+            executor = Executor(queue, self.tasks, Policy.of(settings), history)
             # In the web process jobs are not all that there is, and in development a debugger stops the loop.
             ends = settings.is_production and not engine.in_process
             limit = settings.task_stuck_limit if ends else None
-            self._watchdog = Watchdog(engine, executor, settings.task_concurrency, limit)
-            self._dead_letters = DeadLetters(queue)
-            self._schedules = Schedules(queue, self.make_schedules(settings.schedule_timezone))
+            self._open = _Opened(
+                queue=queue,
+                context=context,
+                executor=executor,
+                watchdog=Watchdog(engine, executor, settings.task_concurrency, limit),
+                dead_letters=DeadLetters(queue),
+                schedules=Schedules(queue, self.make_schedules(settings.schedule_timezone)),
+                history=history,
+            )
             try:
                 if engine.in_process:
                     await stack.enter_async_context(self._consuming())
@@ -166,22 +158,20 @@ class Worker(Registry):
             finally:
                 await stack.aclose()
                 threads.shutdown(wait=False, cancel_futures=True)
-                self._queue = self._context = self._executor = self._dead_letters = self._schedules = None
-                self._history = self._watchdog = self.threads = None
+                self._open = self.threads = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run jobs until `stop` is set; inside `open`."""
-        if self._executor is None or self._watchdog is None:
-            raise RuntimeError("open the worker before running it")
-        executor, queue, watchdog = self._executor, self.queue, self._watchdog
+        opened = self._opened
+        executor, queue, watchdog = opened.executor, opened.queue, opened.watchdog
         helpers = [
             asyncio.create_task(keep_doing(*what))
             for what in (
                 ("aborts", executor.cancel_aborted, ABORT_SECONDS),
-                ("dead letters", self.dead_letters.move, MOVE_SECONDS, executor.buried),
-                ("schedules", self.schedules.tick, TICK_SECONDS),
+                ("dead letters", opened.dead_letters.move, MOVE_SECONDS, executor.buried),
+                ("schedules", opened.schedules.tick, TICK_SECONDS),
                 ("jobs in the outbox", queue.relay, RELAY_SECONDS),
-                ("runs of history", self.history.write, WRITE_SECONDS),
+                ("runs of history", opened.history.write, WRITE_SECONDS),
                 ("checks", watchdog.check_taking, CHECK_SECONDS),
             )
         ]
@@ -193,8 +183,8 @@ class Worker(Registry):
                 helper.cancel()
             await asyncio.wait(helpers)
             with suppress(*OUTAGE):  # they wait in the queue then
-                await self.dead_letters.move()
-                await self.history.write()
+                await opened.dead_letters.move()
+                await opened.history.write()
 
     @asynccontextmanager
     async def _consuming(self) -> AsyncIterator[None]:

@@ -712,7 +712,7 @@ async def test_tasks_share_what_the_lifespan_opened(worker, run):
         assert await (await search.enqueue()).result(WAIT) == "open"
         assert await search() == "open"
     assert events == ["closed"]
-    with pytest.raises(RuntimeError, match="no worker context"):
+    with pytest.raises(RuntimeError, match="no queue is open"):
         _ = worker.context
 
 

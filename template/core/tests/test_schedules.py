@@ -173,7 +173,7 @@ async def test_commands(app, settings, capsys):
 
     worker = load_service(settings).worker
     worker.every(hours=1, id="hourly")(worker.task(name="test-nothing")(nothing))
-    worker._schedules = Schedules(worker.queue, worker.make_schedules("UTC"))
+    worker._opened.schedules = Schedules(worker.queue, worker.make_schedules("UTC"))
     try:
         for action in ("disable", "run", "list"):
             await commands._schedules(worker, argparse.Namespace(action=action, ids=["hourly"]))
