@@ -28,22 +28,21 @@ async def _run(chosen: argparse.Namespace, settings: Settings) -> int:
     service = load_service(settings)
     async with open_service(service, settings) as database:
         database.require()
-        if chosen.command == "schedules":
-            await _schedules(service.worker, chosen)
-            return 0
-        if chosen.command == "history":
-            await _history(service.worker, chosen)
-            return 0
-        letters = service.worker.dead_letters
-        if chosen.action == "list":
-            for letter in await _find(letters, chosen):
-                print(_line(letter))
-        elif chosen.action == "show":
-            for letter_id in chosen.ids:
-                print(_whole(await letters.get(letter_id)))
-        else:
-            await _decide(service.worker, chosen)
+        run = {"dead-letters": _dead_letters, "schedules": _schedules, "history": _history}[chosen.command]
+        await run(service.worker, chosen)
     return 0
+
+
+async def _dead_letters(worker: Worker, chosen: argparse.Namespace) -> None:
+    letters = worker.dead_letters
+    if chosen.action == "list":
+        for letter in await _find(letters, chosen):
+            print(_line(letter))
+    elif chosen.action == "show":
+        for letter_id in chosen.ids:
+            print(_whole(await letters.get(letter_id)))
+    else:
+        await _decide(worker, chosen)
 
 
 async def _schedules(worker: Worker, chosen: argparse.Namespace) -> None:

@@ -89,6 +89,11 @@ class Settings(BaseSettings):
     """`json` in production and `console` elsewhere where nothing is set."""
 
     @property
+    def secret_keys(self) -> list[str]:
+        """The secrets in force: the first one signs and encrypts, all of them are accepted."""
+        return [key.get_secret_value() for key in (self.secret_key, self.secret_key_previous) if key]
+
+    @property
     def is_production(self) -> bool:
         return self.environment == "production"
 

@@ -169,11 +169,8 @@ class BlobService:
 
 
 def _serializer() -> URLSafeSerializer:
-    settings = get_settings()
-    previous = settings.secret_key_previous
-    # The last key signs, all of them are accepted.
-    keys = [previous.get_secret_value()] if previous else []
-    return URLSafeSerializer([*keys, settings.secret_key.get_secret_value()], salt="blob")
+    # Here the last key signs.
+    return URLSafeSerializer(get_settings().secret_keys[::-1], salt="blob")
 
 
 blob_service = BlobService()

@@ -122,11 +122,8 @@ class Worker(Registry):
         """
         for task in self.tasks.values():
             task.arguments  # noqa: B018  # an annotation that cannot travel is reported at the start
-        secret, previous = settings.secret_key, settings.secret_key_previous
-        signer = Signer(secret.get_secret_value(), previous.get_secret_value() if previous else None)
-        cipher = Cipher(secret.get_secret_value(), previous.get_secret_value() if previous else None)
-        engine = build_engine(settings)
-        queue = Queue(engine, signer, cipher, settings.task_record_ttl)
+        keys, engine = settings.secret_keys, build_engine(settings)
+        queue = Queue(engine, Signer(*keys), Cipher(*keys), settings.task_record_ttl)
         async with AsyncExitStack() as stack:
             client = httpx.AsyncClient(event_hooks={"request": [_send_correlation_id]})
             context = WorkerContext(http_client=await stack.enter_async_context(client))

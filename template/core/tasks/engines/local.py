@@ -13,7 +13,7 @@ from core.config import Settings
 from core.logging import get_logger
 from core.tasks.engine import FOLLOWING_SECONDS, PRIORITIES, Delivery, Handler, Stats
 from core.tasks.outcome import Retry
-from core.tasks.records import Fields, JobStatus
+from core.tasks.records import Fields, JobStatus, status_of
 
 logger = get_logger(__name__)
 
@@ -35,17 +35,16 @@ class MemoryRecords:
         record = self._records.setdefault(job_id, {"state": JobStatus.PENDING})
         if limit and record.get("deliveries", 0) >= limit:
             return {**record, "suspect": True}
-        if not JobStatus(record["state"]).is_final:
+        if not status_of(record).is_final:
             record.update(state=JobStatus.RUNNING, deliveries=record.get("deliveries", 0) + 1)
         return dict(record)
 
     async def write(self, job_id: str, fields: Fields, ttl: float | None) -> None:
         record = self._records.setdefault(job_id, {})
-        if JobStatus(record.get("state", JobStatus.UNKNOWN)).is_final:
+        if status_of(record).is_final:
             return
         record.update(fields)
-        if ttl is not None:
-            asyncio.get_running_loop().call_later(ttl, self._records.pop, job_id, None)
+        self._expire(job_id, ttl)
 
     async def request_abort(self, job_id: str, ttl: float) -> Fields:
         record = self._records.get(job_id, {})
@@ -58,13 +57,13 @@ class MemoryRecords:
     async def claim(self, keys: dict[str, str], ttl: float) -> dict[str, str]:
         for key, job_id in keys.items():
             holder = self._holders.get(key)
-            if holder is None or JobStatus(self._records.get(holder, {}).get("state", JobStatus.PENDING)).is_final:
+            if holder is None or status_of(self._records.get(holder, {})).is_final:
                 self._holders[key] = job_id
                 asyncio.get_running_loop().call_later(ttl, self._release, key, job_id)
         return {key: self._holders[key] for key in keys}
 
     async def bury(self, job_id: str, fields: Fields, ttl: float, letter: Fields) -> None:
-        if not JobStatus(self._records.get(job_id, {}).get("state", JobStatus.UNKNOWN)).is_final:
+        if not status_of(self._records.get(job_id, {})).is_final:
             await self.write(job_id, fields, ttl)
             self._buried[letter["id"]] = letter
 
@@ -79,9 +78,15 @@ class MemoryRecords:
         if self._holders.get(key) == job_id:
             del self._holders[key]
 
-    def add(self, job_id: str, fields: Fields) -> None:
+    def add(self, job_id: str, fields: Fields, ttl: float | None = None) -> None:
         """Add a record, unless there is one."""
-        self._records.setdefault(job_id, dict(fields))
+        if job_id not in self._records:
+            self._records[job_id] = dict(fields)
+            self._expire(job_id, ttl)
+
+    def _expire(self, job_id: str, ttl: float | None) -> None:
+        if ttl is not None:
+            asyncio.get_running_loop().call_later(ttl, self._records.pop, job_id, None)
 
 
 class LocalEngine:
@@ -122,8 +127,7 @@ class LocalEngine:
                 self._known.add(delivery.id)
                 self.records.add(delivery.id, delivery.record)
                 for job_id, record in delivery.following.items():
-                    self.records.add(job_id, record)
-                    await self.records.write(job_id, {}, FOLLOWING_SECONDS)
+                    self.records.add(job_id, record, FOLLOWING_SECONDS)
                 self._queue(delivery, max(0.0, (delivery.at or 0) - time.time()))
 
     async def stats(self) -> Stats:

@@ -84,7 +84,8 @@ class StreaqEngine:
     async def start(self) -> None:
         self._connection = asyncio.create_task(self._hold_connection())
         with suppress(TimeoutError):  # said already; whoever needs the queue before it is there gets QueueUnavailable
-            await asyncio.wait_for(self._connected.wait(), START_SECONDS)
+            async with asyncio.timeout(START_SECONDS):
+                await self._connected.wait()
 
     async def stop(self) -> None:
         if self._connection:

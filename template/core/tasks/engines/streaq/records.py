@@ -12,20 +12,27 @@ from core.tasks.records import Fields
 
 Client = Redis[str] | RedisCluster[str]
 
-# Atomic, and one round trip for many jobs: one that has ended must never be marked as running again.
-_BEGIN = """
-local records = {}
-for at, key in ipairs(KEYS) do
+# Goes before the scripts that call it.
+_ENDED = """
+local function ended(key)
   local state = redis.call('hget', key, 'state')
+  return state == '"completed"' or state == '"failed"' or state == '"aborted"'
+end
+"""
+
+# Atomic, and one round trip for many jobs: one that has ended must never be marked as running again.
+_BEGIN = f"""{_ENDED}
+local records = {{}}
+for at, key in ipairs(KEYS) do
   local limit = tonumber(ARGV[at])
   local suspect = limit > 0 and tonumber(redis.call('hget', key, 'deliveries') or 0) >= limit
-  local ended = state == '"completed"' or state == '"failed"' or state == '"aborted"'
-  if not ended and not suspect then
+  local is_over = ended(key)
+  if not is_over and not suspect then
     redis.call('hset', key, 'state', '"running"')
     redis.call('hincrby', key, 'deliveries', 1)
   end
   local record = redis.call('hgetall', key)
-  if suspect and not ended then
+  if suspect and not is_over then
     table.insert(record, 'suspect')
     table.insert(record, 'true')
   end
@@ -35,12 +42,11 @@ return records
 """
 
 # What has ended stays as it is, also where a worker that was taken for dead comes late.
-_WRITE = """
+_WRITE = f"""{_ENDED}
 local at = 1
 for _, key in ipairs(KEYS) do
   local ttl, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-  local state = redis.call('hget', key, 'state')
-  if not (state == '"completed"' or state == '"failed"' or state == '"aborted"') then
+  if not ended(key) then
     redis.call('hset', key, unpack(ARGV, at + 2, at + 1 + count))
     if ttl > 0 then redis.call('pexpire', key, ttl) end
   end
@@ -48,9 +54,8 @@ for _, key in ipairs(KEYS) do
 end
 """
 
-_BURY = """
-local state = redis.call('hget', KEYS[1], 'state')
-if not (state == '"completed"' or state == '"failed"' or state == '"aborted"') then
+_BURY = f"""{_ENDED}
+if not ended(KEYS[1]) then
   redis.call('hset', KEYS[1], unpack(ARGV, 4))
   redis.call('pexpire', KEYS[1], ARGV[1])
   redis.call('hset', KEYS[2], ARGV[2], ARGV[3])
@@ -70,12 +75,11 @@ return redis.call('hgetall', KEYS[1])
 """
 
 # A holder without a record is one whose message is on its way.
-_CLAIM = """
-local holders = {}
+_CLAIM = f"""{_ENDED}
+local holders = {{}}
 for at, key in ipairs(KEYS) do
   local holder = redis.call('get', key)
-  local state = holder and redis.call('hget', ARGV[1] .. holder, 'state')
-  if not holder or state == '"completed"' or state == '"failed"' or state == '"aborted"' then
+  if not holder or ended(ARGV[1] .. holder) then
     holder = ARGV[at + 2]
     redis.call('set', key, holder, 'PX', ARGV[2])
   end

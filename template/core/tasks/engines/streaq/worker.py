@@ -1,4 +1,4 @@
-"""The streaq worker of this service: one streaq task carries every job."""
+"""The streaq worker of this service: one handler runs every message."""
 
 import asyncio
 from contextlib import suppress
