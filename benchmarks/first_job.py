@@ -41,6 +41,7 @@ def sign_up_and_wait(base: str) -> None:
             except httpx.TransportError:
                 sleep(0.02)
         job = response.raise_for_status().json()["job_id"]
+        client.post("/login", json={"email": FORM["email"], "password": FORM["password"]}).raise_for_status()
         while client.get(f"/jobs/{job}").json()["status"] != "completed":
             sleep(0.02)
 

@@ -106,10 +106,11 @@ def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> No
 
 def test_the_readme_of_a_service(template: Path, tmp_path: Path, shell: dict[str, str]) -> None:
     service = copy(template, tmp_path / "service")
-    dev, sign_up, look = commands(service / "README.md")
+    dev, sign_up, log_in, look = commands(service / "README.md")
     assert dev == FOREVER
     with in_background(dev, service, shell, tmp_path / "dev.log") as base:
         answer = execute(f"{sign_up.replace('http://127.0.0.1:8000', base)} --silent", service, shell)
+        execute(log_in.replace("http://127.0.0.1:8000", base), service, shell)
         job_id = re.findall(r'"job_id":"([^"]+)"', answer)[0]
         look = look.replace("http://127.0.0.1:8000", base).replace("JOB_ID", job_id)
         deadline = time.monotonic() + 10

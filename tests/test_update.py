@@ -41,7 +41,7 @@ def is_the_templates(name: str) -> bool:
 
 def users_edits(project: Path) -> None:
     """Edits, a deletion, a renamed and a new file, and one that git ignores."""
-    (project / "app" / "routes" / "signup.py").write_text("# all mine\n")
+    (project / "app" / "routes" / "accounts.py").write_text("# all mine\n")
     (project / "app" / "tasks" / "emails.py").unlink()
     (project / "app" / "models").rename(project / "app" / "documents")
     (project / "app" / "core").mkdir()

@@ -1,8 +1,12 @@
 """The service: what every process loads."""
 
 from app.models import DOCUMENTS
-from app.routes import reports, signup
+from app.routes import accounts, reports, uploads, webhooks
 from app.tasks.worker import worker
 from core.service import Service
 
-service = Service(documents=DOCUMENTS, routers=[reports.router, signup.router], worker=worker)
+service = Service(
+    documents=DOCUMENTS,
+    routers=[accounts.router, reports.router, uploads.router, webhooks.router],
+    worker=worker,
+)

@@ -1,4 +1,4 @@
-"""The command line: `python -m core web | worker | dev | setup | dead-letters | schedules | history`."""
+"""The command line: `python -m core web | worker | dev | setup | dead-letters | schedules | history | admin`."""
 
 import argparse
 import asyncio
@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     history.add_argument("--outcome", choices=["completed", "retried", "failed", "aborted"], help="those that ended so")
     history.add_argument("--limit", type=int, default=100, help="at most so many; 100 where nothing is said")
     _add_filters(history)
+    admin = commands.add_parser("admin", help="make an administrator; asks for a password where the account is new")
+    admin.add_argument("email", help="the account's address")
     chosen = parser.parse_args(arguments)
     try:
         return _run(chosen)
@@ -56,7 +58,7 @@ def _run(chosen: argparse.Namespace) -> int:
     from core.config import get_settings
 
     settings = get_settings()
-    if chosen.command in ("dead-letters", "schedules", "history"):
+    if chosen.command in ("dead-letters", "schedules", "history", "admin"):
         from core.commands import run_command
 
         return run_command(chosen, settings)

@@ -1,18 +1,24 @@
-"""What a person does with jobs from the command line: dead letters, schedules and history."""
+"""What a person does from the command line: dead letters, schedules, history and administrators."""
 
 import argparse
 import asyncio
 import json
+import sys
 from datetime import UTC, datetime
+from getpass import getpass
+
+from pydantic import EmailStr, TypeAdapter, ValidationError
 
 from core.config import Settings
 from core.errors import UserError
 from core.logging import MASK
-from core.models import DeadLetterModel, DeadLetterState
+from core.models import DeadLetterModel, DeadLetterState, UserModel
 from core.service import load_service, open_service
+from core.services.accounts import MAX_PASSWORD, MIN_PASSWORD, make_admin, register
 from core.tasks import DeadLetters, ScheduleView, Worker, status_of
 
 AT_ONCE = 1000
+EMAIL: TypeAdapter[str] = TypeAdapter(EmailStr)
 
 
 def run_command(chosen: argparse.Namespace, settings: Settings) -> int:
@@ -28,8 +34,8 @@ async def _run(chosen: argparse.Namespace, settings: Settings) -> int:
     service = load_service(settings)
     async with open_service(service, settings) as database:
         database.require()
-        run = {"dead-letters": _dead_letters, "schedules": _schedules, "history": _history}[chosen.command]
-        await run(service.worker, chosen)
+        commands = {"dead-letters": _dead_letters, "schedules": _schedules, "history": _history, "admin": _admin}
+        await commands[chosen.command](service.worker, chosen)
     return 0
 
 
@@ -74,6 +80,30 @@ async def _history(worker: Worker, chosen: argparse.Namespace) -> None:
     for run in runs:
         error = f"  {_first_line(run.error)}" if run.error else ""
         print(f"{_moment(run.started_at)}  {run.task}  {run.outcome}  {run.seconds} s  job {run.job_id}{error}")
+
+
+async def _admin(_: Worker, chosen: argparse.Namespace) -> None:
+    try:
+        email = EMAIL.validate_python(chosen.email).lower()
+    except ValidationError:
+        raise UserError(f"{chosen.email!r} is no e-mail address") from None
+    user = await UserModel.find_one(UserModel.email == email)
+    if user is None:
+        print(f"{email} has no account yet.", file=sys.stderr)
+        user = await register(email, _new_password(), email.partition("@")[0])
+    await make_admin(user)
+    print(f"{email} is an administrator")
+
+
+def _new_password() -> str:
+    """A password from the terminal, typed twice, or the first line of what is piped in."""
+    if not sys.stdin.isatty():
+        password = sys.stdin.readline().rstrip("\n")
+    elif (password := getpass("Password: ")) != getpass("Once more: "):
+        raise UserError("these were two passwords; nothing was changed")
+    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
+        raise UserError(f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters; nothing was changed")
+    return password
 
 
 def _first_line(text: str) -> str:

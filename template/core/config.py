@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     public_url: HttpUrl = HttpUrl("http://127.0.0.1:8000")
     """Where browsers find this service; links in mails begin with it."""
 
+    max_body_size: int = Field(25 * 1024 * 1024, ge=0)
+    """Bytes that the body of a request may have; a larger one is answered 413."""
+
     session_lifetime: float = Field(14 * 86400, gt=0)
     """Seconds after which a log-in ends."""
 

@@ -3,7 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 from app.models.session import Session
-from app.tasks.cleanup import cleanup_expired_sessions, cleanup_orphaned_blobs
+from app.tasks.cleanup import cleanup_expired_sessions, cleanup_old_history, cleanup_orphaned_blobs
+from core.models import AuditModel, DeadLetterModel, DeadLetterState, RunModel
+from core.services.audit import audit_log
 from core.services.blob import blob_service
 
 
@@ -24,3 +26,27 @@ async def test_blobs_that_are_known_or_young_stay(db, running_worker):
 
     assert await job.result(timeout=10) == {"status": "completed", "deleted_count": 0}
     assert await blob_service.download(str(blob.id)) == b"kept"
+
+
+async def test_only_history_that_nobody_needs_is_removed(db):
+    await RunModel.get_pymongo_collection().drop_indexes()
+    now = datetime.now(UTC)
+    for days in (-1, 1):
+        run = RunModel(
+            job_id="1", task="t", attempt=1, outcome="failed", started_at=now, seconds=1, correlation_id="c",
+            expires_at=now + timedelta(days=days),
+        )  # fmt: skip
+        await run.insert()
+    for number, (state, days) in enumerate([("dead", 400), ("replayed", 91), ("discarded", 91), ("replayed", 89)]):
+        letter = DeadLetterModel(
+            id=str(number), job_id="1", error_type="E", error="", attempts=1, died_at=now - timedelta(days=days),
+            state=DeadLetterState(state),
+        )  # fmt: skip
+        await letter.insert()
+    for days in (366, 364):
+        await audit_log("tested", timestamp=now - timedelta(days=days))
+
+    assert await cleanup_old_history() == {"status": "completed", "deleted_count": 4}
+    assert await RunModel.count() == 1
+    assert {letter.id for letter in await DeadLetterModel.find_all().to_list()} == {"0", "3"}
+    assert await AuditModel.count() == 1

@@ -1,8 +1,8 @@
 """Reports: over HTTP, to the numbers that stand in the PDF."""
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
+from typing import Any
 
 import pytest
 from pypdf import PdfReader
@@ -11,7 +11,7 @@ from app.models.order import Order
 from app.tasks.reports import generate_sales_report
 from core.services.blob import blob_service
 from core.tasks import JobFailed
-from core.testing import PASSWORD
+from core.testing import eventually
 
 START = datetime(2027, 1, 1, tzinfo=UTC)
 
@@ -59,32 +59,32 @@ async def test_a_wrong_day_is_not_tried_again(db):
     assert (await job.record()).get("attempt", 1) == 1
 
 
-async def test_a_report_is_asked_for_made_and_mailed(client, user, orders, mailbox, running_worker):
+async def test_a_report_is_asked_for_made_and_mailed(client, signed_in, orders, mailbox, running_worker):
     wanted = {"start_date": "2027-01-01", "end_date": "2027-01-31"}
-    assert (await client.post("/reports", json=wanted)).status_code == 401
-    form = {"email": user.email, "password": PASSWORD, "display_name": user.display_name}
-    await client.post("/signup", json=form)
-    mailbox.clear()
-
     response = await client.post("/reports", json=wanted)
     assert response.status_code == 202
     address = f"/reports/{response.json()['job_id']}"
-    report = (await client.get(address)).json()
-    while report["status"] in ("pending", "running"):
-        await asyncio.sleep(0.05)
-        report = (await client.get(address)).json()
 
-    assert report["status"] == "completed"
+    async def completed() -> dict[str, Any] | None:
+        report = (await client.get(address)).json()
+        return report if report["status"] == "completed" else None
+
+    report = await eventually(completed)
+    assert report
     downloaded = await client.get(report["link"])
     assert downloaded.headers["content-type"] == "application/pdf"
     assert "Total 62 123" in text_of(downloaded.content)
-    mail = next(mail for mail in mailbox.messages if mail["Subject"] == "Sales from 2027-01-01 to 2027-01-31")
+    (mail,) = mailbox.messages
+    assert mail["Subject"] == "Sales from 2027-01-01 to 2027-01-31"
     assert "http://127.0.0.1:8000/blobs/" in mail.get_body(("plain",)).get_content()
     assert (await client.get("/reports/nothing")).status_code == 404
 
 
-async def test_a_range_must_be_in_order(client, user):
-    form = {"email": user.email, "password": PASSWORD, "display_name": user.display_name}
-    await client.post("/signup", json=form)
+async def test_a_range_must_be_in_order(client, signed_in):
     response = await client.post("/reports", json={"start_date": "2027-02-01", "end_date": "2027-01-01"})
     assert response.status_code == 422
+
+
+async def test_reports_are_for_users(client):
+    wanted = {"start_date": "2027-01-01", "end_date": "2027-01-31"}
+    assert (await client.post("/reports", json=wanted)).status_code == 401

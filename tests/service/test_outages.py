@@ -64,6 +64,11 @@ async def eventually(check: Callable[[], object], status: int, seconds: float = 
     return response
 
 
+async def log_in(client: httpx.AsyncClient, email: str) -> None:
+    response = await client.post("/login", json={"email": email, "password": FORM["password"]})
+    assert response.status_code == 204
+
+
 def client_of(app) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://test")
 
@@ -80,13 +85,13 @@ async def test_the_service_starts_before_its_database_and_survives_its_loss(sett
 
         mongodb.start()
         await eventually(lambda: client.get("/health/ready"), 200)
-        await eventually(lambda: client.post("/signup", json=FORM), 201)
+        await eventually(lambda: client.post("/signup", json=FORM), 202)
 
         mongodb.kill()
         assert (await client.post("/signup", json=FORM)).json()["unavailable"] == "database"
 
         mongodb.start()
-        await eventually(lambda: client.post("/signup", json=FORM), 201)
+        await eventually(lambda: client.post("/signup", json=FORM), 202)
 
 
 needs_queue = pytest.mark.skipif(DEFAULT == "local", reason="without the job queue no queue server could fail")
@@ -101,13 +106,15 @@ async def test_a_server_that_hangs_is_as_good_as_gone(settings: Settings, valkey
         valkey.signal(signal.SIGSTOP)
         async with asyncio.timeout(8):
             response = await client.post("/signup", json=FORM)
-        assert response.status_code == 201  # the mail waits in the outbox
+        await log_in(client, FORM["email"])
+        assert response.status_code == 202  # the mail waits in the outbox
         job = f"/jobs/{response.json()['job_id']}"
         async with asyncio.timeout(8):
             response = await client.get(job)
         assert (response.status_code, response.json()["unavailable"]) == (503, "queue")
         valkey.signal(signal.SIGCONT)
         response = await client.post("/signup", json={**FORM, "email": "ada@example.com"})
+        await log_in(client, "ada@example.com")
         await eventually(lambda: client.get(f"/jobs/{response.json()['job_id']}"), 200)
         await eventually(lambda: client.get(job), 404)  # of somebody else
 
@@ -197,18 +204,19 @@ async def test_a_signup_while_the_queue_is_down_loses_no_mail(settings: Settings
         ready = await client.get("/health/ready")
         assert (ready.status_code, ready.json()["checks"]) == (503, {"database": "ok", "queue": "down"})
         signed_up = await client.post("/signup", json=FORM)
-        assert signed_up.status_code == 201
+        assert signed_up.status_code == 202
 
         stop = asyncio.Event()
         consumer = asyncio.create_task(service.worker.run(stop))  # it too waits for its server
         valkey.start()
         job = f"/jobs/{signed_up.json()['job_id']}"
+        await log_in(client, FORM["email"])
         await eventually(lambda: client.get(job), 200)
         assert (await service.worker.job(signed_up.json()["job_id"]).result(15))["status"] == "sent"
 
         valkey.kill()
         signed_up = await client.post("/signup", json={**FORM, "email": "ada@example.com"})
-        assert signed_up.status_code == 201
+        assert signed_up.status_code == 202
         valkey.start()
         await eventually(lambda: client.get("/health/ready"), 200)
         assert (await service.worker.job(signed_up.json()["job_id"]).result(15))["status"] == "sent"

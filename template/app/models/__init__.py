@@ -2,6 +2,8 @@
 
 from beanie import Document
 
+from app.models.image import ImageModel
 from app.models.order import Order
+from app.models.webhook import Subscription
 
-DOCUMENTS: list[type[Document]] = [Order]
+DOCUMENTS: list[type[Document]] = [ImageModel, Order, Subscription]

@@ -7,6 +7,7 @@ from pydantic import BaseModel, model_validator
 
 from app.tasks.reports import generate_sales_report
 from app.tasks.worker import worker
+from core.services.audit import audit_log
 from core.services.blob import blob_service
 from core.tasks import JobStatus, Progress
 from core.web import CurrentUser, view_job
@@ -38,7 +39,9 @@ class Report(BaseModel):
 @router.post("", status_code=202, responses={401: {}})
 async def request_report(wanted: ReportRequest, user: CurrentUser) -> ReportQueued:
     """Have a report made; its link is mailed, too."""
-    job = await generate_sales_report.enqueue(wanted.start_date.isoformat(), wanted.end_date.isoformat())
+    days = wanted.start_date.isoformat(), wanted.end_date.isoformat()
+    job = await generate_sales_report.enqueue(*days)
+    await audit_log("report.requested", days=days, job_id=job.id)
     return ReportQueued(job_id=job.id)
 
 

@@ -5,4 +5,4 @@ from core.tasks.worker import worker
 __all__ = ["worker"]
 
 # At the end, since these modules import `worker` from this one.
-from . import cleanup, emails, reports
+from . import cleanup, emails, processing, reports, webhooks

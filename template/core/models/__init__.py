@@ -1,21 +1,35 @@
 """The documents that the machinery itself needs."""
 
+from core.models.audit import AuditModel
 from core.models.blob import BlobModel
 from core.models.dead_letter import DeadLetterModel, DeadLetterState
 from core.models.outbox import OutboxModel
+from core.models.reset_token import ResetTokenModel
 from core.models.run import RunModel
 from core.models.schedule import ScheduleModel
 from core.models.session import SessionModel
 from core.models.user import UserModel
 
-DOCUMENTS = (UserModel, SessionModel, DeadLetterModel, ScheduleModel, OutboxModel, RunModel, BlobModel)
+DOCUMENTS = (
+    UserModel,
+    SessionModel,
+    ResetTokenModel,
+    AuditModel,
+    BlobModel,
+    DeadLetterModel,
+    ScheduleModel,
+    OutboxModel,
+    RunModel,
+)
 
 __all__ = [
     "DOCUMENTS",
+    "AuditModel",
     "BlobModel",
     "DeadLetterModel",
     "DeadLetterState",
     "OutboxModel",
+    "ResetTokenModel",
     "RunModel",
     "ScheduleModel",
     "SessionModel",

@@ -8,7 +8,7 @@ class SessionModel(Document):
     """A log-in. Only a hash of its token is stored, so that the database alone lets nobody in."""
 
     token_hash: Annotated[str, Indexed(unique=True)]
-    user_id: PydanticObjectId
+    user_id: Annotated[PydanticObjectId, Indexed()]
     expires_at: Annotated[datetime, Indexed(expireAfterSeconds=0)]
 
     class Settings:

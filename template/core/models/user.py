@@ -12,6 +12,8 @@ class UserModel(Document):
     """In lower case, so that one address signs up once."""
     display_name: str
     password_hash: str | None = Field(None, repr=False)
+    is_admin: bool = False
+    """`python -m core admin` makes one; no request does."""
     created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
     class Settings:

@@ -1,17 +1,46 @@
-"""Accounts: who may sign in, and with which password."""
+"""Accounts: who may log in, and with which password. Nothing here tells whether an address has an account."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Annotated
 
+from beanie import PydanticObjectId
 from pwdlib import PasswordHash
+from pydantic import Field
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import DuplicateKeyError
 
-from core.models import UserModel
+from core.database import with_transaction
+from core.models import ResetTokenModel, SessionModel, UserModel
+from core.services.audit import audit_log
+from core.services.limits import LOG_IN, RESET, check_limits
+from core.services.tokens import hash_token, new_token
+
+RESET_LIFETIME = timedelta(hours=1)
+MIN_PASSWORD, MAX_PASSWORD = 8, 200
+"""How many characters a new password has; forms ask for it (`Password`)."""
+Password = Annotated[str, Field(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD)]
 
 
 class EmailTaken(Exception):
-    """Somebody else has signed up with this address."""
+    """The address has an account already.
+
+    Attributes:
+        user: Whose it is. Tell it to the owner of the address by mail, not to whoever asks.
+    """
+
+    def __init__(self, user: UserModel) -> None:
+        super().__init__(user.email)
+        self.user = user
+
+
+class WrongCredentials(Exception):
+    """There is no account with this address and this password."""
+
+
+class InvalidToken(Exception):
+    """The token is unknown, was used already, or has expired."""
 
 
 @lru_cache(maxsize=1)
@@ -19,20 +48,33 @@ def _hasher() -> PasswordHash:
     return PasswordHash.recommended()
 
 
+@lru_cache(maxsize=1)
+def _nobodys_hash() -> str:
+    """Of no password, so that an unknown address takes as long as a wrong password does."""
+    return _hasher().hash(new_token())
+
+
+def _verify(password: str, password_hash: str | None) -> tuple[bool, str | None]:
+    """Whether this is the password, and its hash by today's parameters where it has others."""
+    valid, updated = _hasher().verify_and_update(password, password_hash or _nobodys_hash())
+    return valid and password_hash is not None, updated
+
+
+def hash_password(password: str) -> str:
+    """The Argon2 hash. It takes a tenth of a second, so that it belongs into a thread."""
+    return _hasher().hash(password)
+
+
 async def verify_password(user: UserModel, password: str) -> bool:
-    """Whether this is the user's password. Argon2 takes its time, so it runs in a thread."""
-    if user.password_hash is None:
-        return False
-    return await asyncio.to_thread(_hasher().verify, password, user.password_hash)
+    """Whether this is the user's password."""
+    valid, _ = await asyncio.to_thread(_verify, password, user.password_hash)
+    return valid
 
 
 async def register(
     email: str, password: str, display_name: str, session: AsyncClientSession | None = None
 ) -> UserModel:
-    """Create an account, or find it again.
-
-    Signing up once more with the same address and password returns the same account, so that a sign-up
-    that was cut off can be repeated.
+    """Create an account.
 
     Args:
         email: The address; upper and lower case are the same.
@@ -41,18 +83,105 @@ async def register(
         session: Of the transaction that this belongs to, if any.
 
     Raises:
-        EmailTaken: The address has an account with another password.
+        EmailTaken: The address has an account.
+    """
+    email, password_hash = email.lower(), await asyncio.to_thread(hash_password, password)
+    if user := await UserModel.find_one(UserModel.email == email, session=session):
+        raise EmailTaken(user)
+    user = UserModel(email=email, display_name=display_name, password_hash=password_hash)
+    try:
+        await user.insert(session=session)
+    except DuplicateKeyError:
+        if session is not None:
+            raise  # the transaction has failed, and begins anew
+        if (other := await UserModel.find_one(UserModel.email == email)) is None:
+            raise
+        raise EmailTaken(other) from None
+    await audit_log("account.created", user_id=user.id, email=email)
+    return user
+
+
+async def log_in(email: str, password: str, client: str) -> UserModel:
+    """The account of this address and password.
+
+    Args:
+        email: The address.
+        password: In clear.
+        client: The network address of whoever asks.
+
+    Raises:
+        WrongCredentials: There is none; it takes as long to say so for an unknown address.
+        TooManyRequests: It was tried too often with this address or from this client.
     """
     email = email.lower()
-    user = await UserModel.find_one(UserModel.email == email, session=session)
-    if user is None:
-        password_hash = await asyncio.to_thread(_hasher().hash, password)
-        user = UserModel(email=email, display_name=display_name, password_hash=password_hash)
-        try:
-            return await user.insert(session=session)
-        except DuplicateKeyError:
-            # Inside a transaction this fails, and the transaction begins anew.
-            user = await UserModel.find_one(UserModel.email == email, session=session)
-    if user is None or not await verify_password(user, password):
-        raise EmailTaken(email)
+    await check_limits("log in", LOG_IN, email, client)
+    user = await UserModel.find_one(UserModel.email == email)
+    valid, updated = await asyncio.to_thread(_verify, password, user.password_hash if user else None)
+    if user is None or not valid:
+        await audit_log("login.failed", email=email, client=client)
+        raise WrongCredentials
+    if updated:
+        await user.set({UserModel.password_hash: updated})
+    await audit_log("login.succeeded", user_id=user.id, client=client)
     return user
+
+
+async def start_password_reset(email: str, client: str) -> tuple[str, str]:
+    """A token for whoever reads the mail of this address.
+
+    An unknown address takes the same way: what it gets looks the same, and leads nowhere.
+
+    Args:
+        email: The address.
+        client: The network address of whoever asks.
+
+    Returns:
+        The id of the user to send the token to, and the token. Tell neither to whoever asked.
+
+    Raises:
+        TooManyRequests: It was asked too often for this address or by this client.
+    """
+    email = email.lower()
+    await check_limits("reset", RESET, email, client)
+    user = await UserModel.find_one(UserModel.email == email)
+    user_id = user.id if user and user.id else PydanticObjectId()
+    token, expires_at = new_token(), datetime.now(UTC) + RESET_LIFETIME
+    await ResetTokenModel(token_hash=hash_token(token), user_id=user_id, expires_at=expires_at).insert()
+    await audit_log("password.reset_requested", email=email, client=client)
+    return str(user_id), token
+
+
+async def reset_password(token: str, password: str) -> UserModel:
+    """Choose a password anew. The token, its siblings, and every session of the account end with it.
+
+    Args:
+        token: Of the mail.
+        password: The new one, in clear.
+
+    Raises:
+        InvalidToken: It is unknown, was used already, or has expired.
+    """
+
+    async def change(session: AsyncClientSession) -> UserModel:
+        found = await ResetTokenModel.find_one(
+            ResetTokenModel.token_hash == hash_token(token),
+            ResetTokenModel.expires_at > datetime.now(UTC),
+            session=session,
+        )
+        user = await UserModel.get(found.user_id, session=session) if found else None
+        if user is None:
+            raise InvalidToken
+        await user.set({UserModel.password_hash: await asyncio.to_thread(hash_password, password)}, session=session)
+        # Of two requests at once with one token the second one conflicts here, and finds nothing then.
+        await ResetTokenModel.find(ResetTokenModel.user_id == user.id, session=session).delete(session=session)
+        await SessionModel.find(SessionModel.user_id == user.id, session=session).delete(session=session)
+        await audit_log("password.changed", user_id=user.id)
+        return user
+
+    return await with_transaction(change)
+
+
+async def make_admin(user: UserModel) -> None:
+    """Let a user see what only administrators may."""
+    await user.set({UserModel.is_admin: True})
+    await audit_log("admin.made", subject=str(user.id), email=user.email)

@@ -16,6 +16,7 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from core.config import get_settings
 from core.context import TaskContext
+from core.database import current_transaction
 from core.models import BlobModel
 
 LINK_SECONDS = 3600.0
@@ -74,9 +75,9 @@ class BlobService:
         else:
             await obstore.put_async(self.store, str(blob_id), counted(data))
         guessed = content_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
-        return await BlobModel(
-            id=blob_id, name=name, content_type=guessed, size=size, owner=TaskContext.get_actor()
-        ).insert()
+        blob = BlobModel(id=blob_id, name=name, content_type=guessed, size=size, owner=TaskContext.get_actor())
+        transaction = current_transaction()
+        return await blob.insert(session=transaction.session if transaction else None)
 
     async def get(self, blob_id: str) -> BlobModel:
         """What is known of a file.

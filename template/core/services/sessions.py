@@ -1,15 +1,10 @@
 """Sessions: a random token in the browser's cookie, its hash in the database."""
 
-import hashlib
-import secrets
 from datetime import UTC, datetime, timedelta
 
 from core.config import get_settings
 from core.models import SessionModel, UserModel
-
-
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+from core.services.tokens import hash_token, new_token
 
 
 async def start_session(user: UserModel) -> str:
@@ -20,9 +15,9 @@ async def start_session(user: UserModel) -> str:
     """
     if user.id is None:
         raise ValueError("save the user before starting a session")
-    token = secrets.token_urlsafe(32)
+    token = new_token()
     expires_at = datetime.now(UTC) + timedelta(seconds=get_settings().session_lifetime)
-    await SessionModel(token_hash=_hash(token), user_id=user.id, expires_at=expires_at).insert()
+    await SessionModel(token_hash=hash_token(token), user_id=user.id, expires_at=expires_at).insert()
     return token
 
 
@@ -30,6 +25,11 @@ async def find_user(token: str) -> UserModel | None:
     """The user whose session this token opens, or None where it is unknown or has expired."""
     # MongoDB removes expired documents about once a minute, so the time is checked here too.
     session = await SessionModel.find_one(
-        SessionModel.token_hash == _hash(token), SessionModel.expires_at > datetime.now(UTC)
+        SessionModel.token_hash == hash_token(token), SessionModel.expires_at > datetime.now(UTC)
     )
     return await UserModel.get(session.user_id) if session else None
+
+
+async def end_session(token: str) -> None:
+    """Log a user out; nothing happens where the session has ended already."""
+    await SessionModel.find(SessionModel.token_hash == hash_token(token)).delete()

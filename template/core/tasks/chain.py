@@ -117,8 +117,18 @@ class Chain(Generic[P, R]):
             for number, name in enumerate(rest, start=1)
         }
         await queue.publish([queue.delivery(message, None, first.priority, following)], [])
-        stages = [Job(stage_id(chain, at), queue, task.arguments.load_result) for at, task in enumerate(self._tasks)]
-        return ChainJob(chain, stages)
+        return self.job(chain)
+
+    def job(self, chain_id: str) -> ChainJob[R]:
+        """A handle on one run of this chain, from its id alone."""
+        queue = self._tasks[0].queue
+        stages = [Job(stage_id(chain_id, at), queue, task.arguments.load_result) for at, task in enumerate(self._tasks)]
+        return ChainJob(chain_id, stages)
+
+    @property
+    def names(self) -> list[str]:
+        """The tasks' names, in their order."""
+        return [task.name for task in self._tasks]
 
 
 def stage_id(chain: str, stage: int) -> str:

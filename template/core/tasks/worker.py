@@ -12,6 +12,7 @@ import httpx
 
 from core.config import Settings
 from core.context import TaskContext
+from core.services.targets import open_public_client, ssl_context
 from core.tasks.dead_letters import DeadLetters
 from core.tasks.engines import build_engine
 from core.tasks.execute import Executor, Policy
@@ -37,9 +38,15 @@ CHECK_SECONDS = 5.0
 
 
 class WorkerContext(SimpleNamespace):
-    """What the worker opened for its tasks: `http_client`, and what its lifespans add."""
+    """What the worker opened for its tasks.
+
+    Attributes:
+        http_client: For addresses that you chose.
+        public_client: For addresses that users name; outside of development it reaches the public internet only.
+    """
 
     http_client: httpx.AsyncClient
+    public_client: httpx.AsyncClient
 
 
 Lifespan = Callable[[WorkerContext], AbstractAsyncContextManager[None]]
@@ -125,8 +132,11 @@ class Worker(Registry):
         keys, engine = settings.secret_keys, build_engine(settings)
         queue = Queue(engine, Signer(*keys), Cipher(*keys), settings.task_record_ttl)
         async with AsyncExitStack() as stack:
-            client = httpx.AsyncClient(event_hooks={"request": [_send_correlation_id]})
-            context = WorkerContext(http_client=await stack.enter_async_context(client))
+            client = httpx.AsyncClient(verify=ssl_context(), event_hooks={"request": [_send_correlation_id]})
+            context = WorkerContext(
+                http_client=await stack.enter_async_context(client),
+                public_client=await stack.enter_async_context(open_public_client()),
+            )
             for open_resources in self._lifespans:
                 await stack.enter_async_context(open_resources(context))
             await engine.start()

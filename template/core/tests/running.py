@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from core.config import Settings
 from core.service import Service, open_service
 from core.tasks import Worker
+from core.testing import empty
 
 
 @asynccontextmanager
@@ -22,4 +23,4 @@ async def running(worker: Worker, settings: Settings) -> AsyncIterator[Worker]:
             stop.set()
             if consumer:
                 await consumer
-            await database.client.drop_database(database.name)
+            await empty(database)

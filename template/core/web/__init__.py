@@ -1,7 +1,28 @@
 """The web process."""
 
-from core.web.auth import CurrentUser, current_user, sign_in
+from core.web.auth import (
+    PAGE_HEADERS,
+    ClientAddress,
+    CurrentAdmin,
+    CurrentUser,
+    current_user,
+    find_own,
+    sign_in,
+    sign_out,
+)
 from core.web.factory import create_app
 from core.web.jobs import JobView, view_job
 
-__all__ = ["CurrentUser", "JobView", "create_app", "current_user", "sign_in", "view_job"]
+__all__ = [
+    "PAGE_HEADERS",
+    "ClientAddress",
+    "CurrentAdmin",
+    "CurrentUser",
+    "JobView",
+    "create_app",
+    "current_user",
+    "find_own",
+    "sign_in",
+    "sign_out",
+    "view_job",
+]

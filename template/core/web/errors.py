@@ -1,4 +1,6 @@
-"""What a client sees when something is down or broken: a status and one clear line, never a traceback."""
+"""What a client sees when something is down, broken or too much: a status and one clear line, never a traceback."""
+
+import math
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -6,6 +8,7 @@ from fastapi.responses import JSONResponse
 from core.context import TaskContext
 from core.database import DOWN
 from core.logging import get_logger
+from core.services.limits import TooManyRequests
 from core.tasks import QueueUnavailable
 
 logger = get_logger(__name__)
@@ -14,10 +17,11 @@ RETRY_AFTER_SECONDS = 2
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Answer 503 while a server is down, and 500 with the correlation id for what nobody expected."""
+    """Answer 503 while a server is down, 429 to what comes too often, and 500 with its id to what nobody expected."""
     for error in DOWN:
         app.add_exception_handler(error, _unavailable("database"))
     app.add_exception_handler(QueueUnavailable, _unavailable("queue"))
+    app.add_exception_handler(TooManyRequests, _too_many)
     app.add_exception_handler(Exception, _internal_error)
 
 
@@ -28,6 +32,11 @@ def _unavailable(what: str):  # type: ignore[no-untyped-def]  # Starlette's own 
         return JSONResponse(body, 503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
     return handle
+
+
+async def _too_many(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, TooManyRequests)
+    return JSONResponse({"detail": str(error)}, 429, headers={"Retry-After": str(math.ceil(error.retry_after))})
 
 
 async def _internal_error(_: Request, error: Exception) -> JSONResponse:

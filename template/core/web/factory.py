@@ -13,6 +13,7 @@ from core.config import Settings
 from core.logging import get_logger
 from core.service import Service, open_service
 from core.web.access import AccessLogMiddleware
+from core.web.audit import audit_router
 from core.web.auth import current_user
 from core.web.blobs import blobs_router
 from core.web.errors import add_error_handlers
@@ -46,11 +47,13 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
         description=project.get("description", ""),
         version=project["version"],
         lifespan=lifespan,
+        max_body_size=settings.max_body_size,
     )
     add_error_handlers(app)
     app.include_router(health_router(service.worker, settings))
-    jobs = jobs_router(service.worker, service.current_user or current_user)
-    for router in (metrics_router(service.worker), jobs, blobs_router, *service.routers):
+    user = service.current_user or current_user
+    own = (metrics_router(service.worker), jobs_router(service.worker, user), audit_router(user), blobs_router)
+    for router in (*own, *service.routers):
         app.include_router(router, dependencies=[Depends(_require_database)])
     # The last one added is the outermost: the access log needs the correlation id.
     app.add_middleware(AccessLogMiddleware)

@@ -3,10 +3,14 @@
 import asyncio
 import logging
 from datetime import datetime, timedelta
+from io import BytesIO
 
 import pytest
+from PIL import Image
 
-from app.tasks import backends, external, scheduled, uploads
+from app.tasks import backends, external, processing, scheduled
+from app.models.image import ImageModel
+from app.routes import in_process
 from app.tasks.emails import send_daily_digest, send_password_reset, send_welcome_email
 from app.tasks.cleanup import cleanup_expired_sessions
 from app.tasks.reports import generate_sales_report
@@ -14,8 +18,10 @@ from app.tasks.scheduled import cleanup_old_logs
 from app.tasks.worker import worker
 from core.background import create_background_task, run_background_task
 from core.context import TaskContext
+from core.models import AuditModel
 from core.services.blob import blob_service
 from core.tasks import JobFailed
+from tests.test_webhooks import as_user, development, receiver, subscribe
 
 
 @pytest.mark.asyncio
@@ -103,10 +109,22 @@ async def httpserver_url():
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
 
 
+async def test_an_image(db):
+    file = BytesIO()
+    Image.new("RGB", (640, 480), "red").save(file, "JPEG")
+    blob = await blob_service.upload(file.getvalue(), "red.jpg")
+    image = await ImageModel(name="red.jpg", owner="1", blob_id=str(blob.id)).insert()
+    done = await (await processing.process_uploaded_image.enqueue(str(image.id))).result(timeout=10)
+    assert done == {"status": "completed", "image_id": str(image.id)}
+    image = await ImageModel.get(image.id)
+    assert Image.open(BytesIO(await blob_service.download(image.thumbnail_id))).size == (320, 240)
+    assert Image.open(BytesIO(await blob_service.download(image.optimized_id))).format == "WEBP"
+
+
 async def test_stages_that_wait_for_each_other(db):
-    result = await (await uploads.process_upload.enqueue("f-1")).result(timeout=10)
+    result = await (await processing.process_upload.enqueue("f-1")).result(timeout=10)
     assert result == {"status": "completed", "stages": [{"valid": True}, {"processed": "f-1"}]}
-    result = await (await uploads.process_upload.enqueue("broken")).result(timeout=10)
+    result = await (await processing.process_upload.enqueue("broken")).result(timeout=10)
     assert result == {"status": "failed", "reason": "invalid_file"}
 
 
@@ -220,3 +238,35 @@ async def test_correlation_ids(caplog):
     await my_error_handling_task("important")
     assert notified == ["Background task failed: important"]
     assert "background task failed" in caplog.text
+
+
+async def test_background_tasks_of_fastapi(app, client, user, httpserver_url, caplog):
+    app.include_router(in_process.app)
+    calls = [
+        ("POST", "/tasks?title=Test", {}, ["Log: Created: Test"]),
+        ("POST", "/notify?email=a@example.com", {}, ["sent Hello to a@example.com"]),
+        ("POST", "/many-tasks", {}, ["Log: Task created", "update_search_index", "send_notification", "update_analytics"]),
+        ("POST", "/process", {}, ["Processed: some data"]),
+        ("GET", "/items", {}, ["Log: Request received"]),
+        ("POST", "/risky", {}, []),
+        ("POST", "/orders", {"json": {"customer_email": "a@example.com"}}, ["confirmed 7 to a@example.com"]),
+        ("DELETE", "/users/7", {"headers": {"X-Request-ID": "delete-7"}}, []),
+        ("POST", "/upload", {"files": {"file": ("a.txt", b"a")}}, ["processed a.txt"]),
+    ]
+    for method, path, options, expected in calls:
+        in_process.ran.clear()
+        assert (await client.request(method, path, **options)).status_code == 200
+        assert in_process.ran == expected
+    assert "Task failed: broken" in caplog.text
+    (entry,) = await AuditModel.find_all().to_list()
+    assert (entry.action, entry.actor, entry.correlation_id) == ("user_deleted", "7", "delete-7")
+
+
+async def test_webhooks_as_background_tasks(development, app, client, user, as_user, receiver):
+    await subscribe(user, receiver.url)
+    app.include_router(in_process.app)
+    in_process.subscriber_webhooks.append(receiver.url)
+    response = await client.post("/pasted-events", json={"id": "e-1", "kind": "paid"})
+    assert response.json() == {"event_id": "e-1"}
+    ((headers, body),) = receiver.received
+    assert (headers["webhook-id"], body) == ("e-1", b'{"id": "e-1", "kind": "paid"}')

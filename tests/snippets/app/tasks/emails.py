@@ -52,3 +52,9 @@ async def send_password_reset(user_id: str, token: str) -> dict:
     )
 
     return {"status": "sent"}
+
+
+# What the service itself needs beside the snippets.
+@worker.task()
+async def send_already_signed_up(user_id: str) -> dict[str, str]:
+    return {"status": "skipped"}

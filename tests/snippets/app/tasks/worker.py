@@ -6,6 +6,6 @@ from . import emails  # noqa: E402, F401
 from . import reports  # noqa: E402, F401
 from . import cleanup  # noqa: E402, F401
 from . import external  # noqa: E402, F401
-from . import uploads  # noqa: E402, F401
+from . import processing  # noqa: E402, F401
 from . import scheduled  # noqa: E402, F401
 from . import backends  # noqa: E402, F401

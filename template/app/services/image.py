@@ -1,0 +1,75 @@
+"""Images: smaller ones, made of what people upload, which may be anything."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from typing import TypeVar
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+R = TypeVar("R")
+
+FORMATS = ("GIF", "JPEG", "PNG", "WEBP")
+MOST_PIXELS = 50_000_000
+"""A decoded image takes three or four bytes for each."""
+THUMBNAIL, LARGEST = (320, 320), (2048, 2048)
+QUALITY = 80
+
+# Not as many as jobs run at once: each one may take 200 MB.
+_threads = ThreadPoolExecutor(2, thread_name_prefix="image")
+
+
+class UnusableImage(Exception):
+    """This is no image that can be used; the message says why."""
+
+
+class ImageService:
+    """Makes images of images, in threads. Each method raises UnusableImage."""
+
+    async def validate(self, data: bytes) -> None:
+        """Look at type and size, without decoding it."""
+        await _in_thread(_open, data)
+
+    async def create_thumbnail(self, data: bytes) -> bytes:
+        """A WebP image of at most 320 pixels each way."""
+        return await _in_thread(_shrink, data, THUMBNAIL)
+
+    async def optimize(self, data: bytes) -> bytes:
+        """A WebP image of at most 2048 pixels each way, upright, and without what a camera writes into it."""
+        return await _in_thread(_shrink, data, LARGEST)
+
+
+async def _in_thread(function: Callable[..., R], *args: object) -> R:
+    return await asyncio.get_running_loop().run_in_executor(_threads, function, *args)
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        image = Image.open(BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise UnusableImage(f"it is none of {', '.join(FORMATS)}") from None
+    except Image.DecompressionBombError:
+        raise UnusableImage("it has far too many pixels") from None
+    except Exception as error:  # a broken header ends in many ways
+        raise UnusableImage(f"it is broken: {error}") from error
+    if image.width * image.height > MOST_PIXELS:
+        raise UnusableImage(f"{image.width} x {image.height} pixels are too many")
+    return image
+
+
+def _shrink(data: bytes, size: tuple[int, int]) -> bytes:
+    image = _open(data)
+    try:
+        image.draft("RGB", size)  # JPEG: decode no more than is needed
+        image = ImageOps.exif_transpose(image)
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    except Exception as error:  # truncated and forged files end in many ways
+        raise UnusableImage(f"it is broken: {error}") from error
+    image.thumbnail(size)
+    result = BytesIO()
+    image.save(result, "WEBP", quality=QUALITY, icc_profile=image.info.get("icc_profile"), exif=b"")
+    return result.getvalue()
+
+
+image_service = ImageService()

@@ -1,0 +1,201 @@
+"""Accounts, sessions and limits, where they could be got round."""
+
+import asyncio
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from limits import parse
+
+from core.config import get_settings
+from core.models import AuditModel, ResetTokenModel, SessionModel, UserModel
+from core.services.accounts import (
+    EmailTaken,
+    InvalidToken,
+    WrongCredentials,
+    log_in,
+    register,
+    reset_password,
+    start_password_reset,
+    verify_password,
+)
+from core.services.limits import Limits, TooManyRequests, check_limits, network_of
+from core.services.sessions import find_user, start_session
+from core.testing import PASSWORD
+
+NEW = "quite another password"
+
+
+async def test_one_address_has_one_account(db):
+    user = await register("Bob@Example.com", PASSWORD, "Bob")
+    with pytest.raises(EmailTaken) as taken:
+        await register("bob@example.COM", PASSWORD, "Bob once more")
+    assert taken.value.user.id == user.id
+    several = [register("eve@example.com", PASSWORD, "Eve") for _ in range(3)]
+    both = await asyncio.gather(*several, return_exceptions=True)
+    assert sorted(type(each).__name__ for each in both) == ["EmailTaken", "EmailTaken", "UserModel"]
+
+
+async def test_what_the_database_holds_lets_nobody_in(db, user):
+    session = await start_session(user)
+    _, token = await start_password_reset(user.email, "127.0.0.1")
+    stored = [await db[name].find().to_list() for name in await db.list_collection_names()]
+    for secret in (session, token, PASSWORD):
+        assert secret not in str(stored)
+
+
+async def test_a_token_works_once_also_for_two_at_once(user):
+    _, token = await start_password_reset(user.email, "127.0.0.1")
+    session = await start_session(user)
+    tries = await asyncio.gather(
+        *(reset_password(token, f"{NEW} {number}") for number in range(3)), return_exceptions=True
+    )
+    assert sorted(type(each).__name__ for each in tries) == ["InvalidToken", "InvalidToken", "UserModel"]
+    assert await find_user(session) is None
+    winner = next(number for number, each in enumerate(tries) if isinstance(each, UserModel))
+    assert (await log_in(user.email, f"{NEW} {winner}", "127.0.0.1")).id == user.id
+
+
+async def test_a_reset_ends_all_links_that_were_sent(user):
+    tokens = [(await start_password_reset(user.email, "127.0.0.1"))[1] for _ in range(2)]
+    await reset_password(tokens[0], NEW)
+    with pytest.raises(InvalidToken):
+        await reset_password(tokens[1], PASSWORD)
+
+
+async def test_an_expired_token_is_none(user, monkeypatch):
+    monkeypatch.setattr("core.services.accounts.RESET_LIFETIME", timedelta(seconds=-1))
+    _, token = await start_password_reset(user.email, "127.0.0.1")
+    with pytest.raises(InvalidToken):
+        await reset_password(token, NEW)
+
+
+async def test_an_unknown_address_gets_what_a_known_one_gets(user):
+    answers = [await start_password_reset(email, "127.0.0.1") for email in (user.email, "nobody@example.com")]
+    assert [(len(user_id), len(token)) for user_id, token in answers] == [(24, 43)] * 2
+    assert await ResetTokenModel.count() == 2
+    with pytest.raises(InvalidToken):
+        await reset_password(answers[1][1], NEW)
+
+
+async def test_an_unknown_address_takes_as_much_work_as_a_wrong_password(user, monkeypatch):
+    from core.services import accounts
+
+    verified: list[str] = []
+    verify = accounts._hasher().verify_and_update
+
+    def verify_and_note(password: str, password_hash: str) -> object:
+        verified.append(password_hash)
+        return verify(password, password_hash)
+
+    monkeypatch.setattr(accounts._hasher(), "verify_and_update", verify_and_note)
+    for email in (user.email, "nobody@example.com"):
+        with pytest.raises(WrongCredentials):
+            await log_in(email, "wrong", "127.0.0.1")
+    assert len(verified) == 2
+    assert {each.rsplit("$", 2)[0] for each in verified} == {"$argon2id$v=19$m=65536,t=3,p=4"}
+
+
+async def test_an_account_without_a_password_cannot_be_logged_in_to(user):
+    await user.set({UserModel.password_hash: None})
+    for password in ("", PASSWORD):
+        assert not await verify_password(user, password)
+
+
+async def test_an_old_hash_is_renewed_at_the_next_log_in(user):
+    from pwdlib import PasswordHash
+    from pwdlib.hashers.argon2 import Argon2Hasher
+
+    weak = PasswordHash([Argon2Hasher(time_cost=1, memory_cost=1024)]).hash(PASSWORD)
+    await user.set({UserModel.password_hash: weak})
+    await log_in(user.email, PASSWORD, "127.0.0.1")
+    renewed = await UserModel.get(user.id)
+    assert renewed
+    assert "m=65536" in str(renewed.password_hash)
+    assert await verify_password(renewed, PASSWORD)
+
+
+async def test_limits_count_by_address_and_by_client(db):
+    limits = Limits(parse("2 per minute"), parse("4 per minute"))
+    for address in ("a@example.com", "A@example.com", "b@example.com"):
+        await check_limits("test", limits, address, "192.0.2.1")
+    with pytest.raises(TooManyRequests) as refused:
+        await check_limits("test", limits, "a@example.com", "192.0.2.2")
+    assert 1 <= refused.value.retry_after <= 60
+    await check_limits("test", limits, "c@example.com", "192.0.2.1")
+    with pytest.raises(TooManyRequests):
+        await check_limits("test", limits, "d@example.com", "192.0.2.1")
+    await check_limits("another", limits, "a@example.com", "192.0.2.1")
+
+
+async def test_many_at_once_do_not_get_past_a_limit(db):
+    limits = Limits(parse("5 per minute"), parse("1000 per minute"))
+    tries = [check_limits("test", limits, "a@example.com", "192.0.2.1") for _ in range(40)]
+    passed = [error for error in await asyncio.gather(*tries, return_exceptions=True) if error is None]
+    assert len(passed) == 5
+
+
+def test_a_network_of_ipv6_is_one_client():
+    assert network_of("2001:db8:1:2:3::4") == network_of("2001:db8:1:2:ffff::1") == "2001:db8:1:2::/64"
+    assert network_of("192.0.2.1") == "192.0.2.1"
+    assert network_of("testclient") == "testclient"
+
+
+def admin(*arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "core", "admin", *arguments]
+    return subprocess.run(command, input=typed, capture_output=True, text=True, timeout=60)
+
+
+async def test_an_administrator_is_made_from_the_command_line(client, signed_in, user):
+    assert (await client.get("/audit-log")).status_code == 403
+    done = await asyncio.to_thread(admin, user.email.upper())
+    assert done.stdout == "ada@example.com is an administrator\n"
+    assert (await client.get("/audit-log")).json()[0]["action"] == "admin.made"
+
+    done = await asyncio.to_thread(admin, "root@example.com", typed=f"{NEW}\n")
+    assert done.stdout == "root@example.com is an administrator\n"
+    assert (await log_in("root@example.com", NEW, "127.0.0.1")).is_admin
+    for arguments, problem in ((["nobody"], "'nobody' is no e-mail address"), (["new@example.com"], "8 to 200 char")):
+        done = await asyncio.to_thread(admin, *arguments)
+        assert done.returncode == 2
+        assert problem in done.stderr
+        assert "Traceback" not in done.stderr
+    assert await UserModel.count() == 2
+
+
+async def test_the_audit_log_tells_who_did_what(client, signed_in, user):
+    await user.set({UserModel.is_admin: True})
+    wrong = {"email": "x@example.com", "password": "wrong"}
+    with pytest.raises(WrongCredentials):
+        await log_in(**wrong, client="192.0.2.7")
+    await log_in(user.email, PASSWORD, "192.0.2.8")
+
+    newest, before = (await client.get("/audit-log", params={"limit": 2})).json()
+    assert (newest["action"], newest["actor"]) == ("login.succeeded", str(user.id))
+    assert (before["action"], before["actor"]) == ("login.failed", None)
+    assert before["details"] == {"email": "x@example.com", "client": "192.0.2.7"}
+    older = (await client.get("/audit-log", params={"until": newest["at"]})).json()
+    assert [entry["action"] for entry in older] == ["login.failed"]
+    only = (await client.get("/audit-log", params={"actor": str(user.id), "action": "login.failed"})).json()
+    assert only == []
+    assert (await client.get("/audit-log", params={"limit": 1001})).status_code == 422
+    client.cookies.clear()
+    assert (await client.get("/audit-log")).status_code == 401
+
+
+async def test_cookies_are_what_they_should_be(app, settings, user, monkeypatch):
+    from fastapi import Response
+
+    from core.web import sign_in
+
+    for is_production in (False, True):
+        monkeypatch.setattr(get_settings(), "environment", "production" if is_production else "development")
+        response = Response()
+        await sign_in(response, user)
+        cookie = response.headers["set-cookie"]
+        assert all(flag in cookie for flag in ("HttpOnly", "SameSite=lax", "Path=/", "Max-Age=1209600"))
+        assert ("Secure" in cookie) is is_production
+        assert "Domain" not in cookie
+    assert await SessionModel.count() == 2
+    assert await AuditModel.count() == 0

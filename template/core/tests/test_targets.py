@@ -1,0 +1,153 @@
+"""Requests to addresses that users name: what they reach, and what not."""
+
+import datetime
+import ssl
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from core.config import get_settings
+from core.services import targets
+from core.services.targets import TargetRefused, check_target, is_public, open_public_client
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("8.8.8.8", True),
+        ("2606:4700::1111", True),
+        ("127.0.0.1", False),
+        ("10.0.0.1", False),
+        ("172.16.0.1", False),
+        ("192.168.1.1", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("0.0.0.0", False),
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("198.18.0.1", False),
+        ("::1", False),
+        ("::", False),
+        ("fe80::1%eth0", False),
+        ("fc00::1", False),
+        ("ff02::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("::ffff:8.8.8.8", True),
+        ("64:ff9b::7f00:1", False),
+        ("2002:7f00:1::", False),
+    ],
+)
+def test_which_addresses_are_public(address, expected):
+    assert is_public(address) is expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://example.com",
+        "http://",
+        "//example.com",
+        "http://user:pw@8.8.8.8/",
+        "file:///etc/passwd",
+        "http://[::1",
+        "",
+    ],
+)
+async def test_what_is_no_target(settings, url):
+    with pytest.raises(TargetRefused):
+        await check_target(url)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "127.1", "[::ffff:127.0.0.1]", "nowhere.invalid"]
+)
+async def test_this_machine_under_its_many_names(settings, host):
+    with pytest.raises(TargetRefused):
+        await check_target(f"http://{host}/")
+    async with open_public_client() as client:
+        with pytest.raises(TargetRefused):
+            await client.get(f"http://{host}/")
+
+
+async def test_a_name_is_looked_up_once_for_each_request(settings, monkeypatch):
+    """Otherwise it could lead to a public address when it is checked, and to this machine when it is used."""
+    asked, reached = [], []
+
+    async def resolve(url: httpx.URL) -> list[str]:
+        asked.append(url.host)
+        return ["192.0.2.1", "192.0.2.2"]
+
+    async def connect(self: object, request: httpx.Request) -> httpx.Response:
+        reached.append(request.url.host)
+        if request.url.host == "192.0.2.1":
+            raise httpx.ConnectError("away")
+        assert request.headers["host"] == "example.com"
+        assert request.extensions["sni_hostname"] == "example.com"
+        return httpx.Response(302, headers={"location": "http://127.0.0.1/"})
+
+    monkeypatch.setattr(targets, "_resolve", resolve)
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", connect)
+    async with open_public_client() as client:
+        response = await client.get("https://example.com/hook")
+    assert (asked, reached) == (["example.com"], ["192.0.2.1", "192.0.2.2"])
+    assert str(response.url) == "https://example.com/hook"  # no redirect was followed
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.headers["host"].encode())
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+def certificate(name: str, file: Path) -> None:
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    day = datetime.timedelta(days=1)
+    made = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), now - day, now + day)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+
+
+@pytest.fixture(params=["localhost", "another.example"])
+def tls_server(request, tmp_path, monkeypatch) -> Iterator[tuple[str, str]]:
+    """A server on this machine with a certificate for one name, whose maker clients trust."""
+    file = tmp_path / "certificate.pem"
+    certificate(request.param, file)
+    trusting = ssl.create_default_context(cafile=file)
+    monkeypatch.setattr(targets, "ssl_context", lambda: trusting)
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+    yield request.param, f"https://localhost:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+async def test_the_certificate_is_that_of_the_name(settings, monkeypatch, tls_server):
+    monkeypatch.setattr(get_settings(), "environment", "development")
+    name, url = tls_server
+    async with open_public_client() as client:
+        if name == "localhost":
+            response = await client.get(url)
+            assert response.text == url.removeprefix("https://")
+        else:
+            with pytest.raises(httpx.ConnectError, match="certificate"):
+                await client.get(url)
