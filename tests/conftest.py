@@ -72,12 +72,25 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return snapshot(tmp_path_factory.mktemp("template"))
 
 
-@pytest.fixture(scope="session", params=["queue", "no-queue"])
-def service(request: pytest.FixtureRequest, template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A rendered service of each variant, with its dependencies installed from its own lock; read it only."""
-    with_queue = request.param == "queue"
-    # The second variant has the awkward answers, so that a whole service is known to work with them.
-    answers = {} if with_queue else AWKWARD
-    target = copy(template, tmp_path_factory.mktemp(request.param) / "service", enable_job_queue=with_queue, **answers)
-    run(UV, "sync", "--quiet", "--locked", cwd=target)
-    return target
+def install(service: Path) -> Path:
+    run(UV, "sync", "--quiet", "--locked", cwd=service)
+    return service
+
+
+@pytest.fixture(scope="session")
+def queue_service(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered service with the job queue, and its dependencies from its own lock; read it only."""
+    return install(copy(template, tmp_path_factory.mktemp("queue") / "service", enable_job_queue=True))
+
+
+@pytest.fixture(scope="session")
+def no_queue_service(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One without; it has the awkward answers, so that a whole service is known to work with them."""
+    return install(copy(template, tmp_path_factory.mktemp("no-queue") / "service", enable_job_queue=False, **AWKWARD))
+
+
+@pytest.fixture(scope="session", params=["queue_service", "no_queue_service"])
+def service(request: pytest.FixtureRequest) -> Path:
+    """A rendered service of each variant; read it only."""
+    path: Path = request.getfixturevalue(request.param)
+    return path

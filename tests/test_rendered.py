@@ -1,5 +1,6 @@
 """Each variant passes its own checks, on a real MongoDB and a real queue, and does what its README says."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import yaml
 from conftest import ROOT, UV, git, run
 
 SERVICE_TESTS = ROOT / "tests" / "service"
-HYPOTHESIS = "hypothesis>=6.170,<7"
+TOOLS = ["hypothesis>=6.170,<7", "schemathesis>=4.32,<5"]
+"""What these tests need beside the service's own packages."""
 
 
 def is_queue_on(service: Path) -> bool:
@@ -34,12 +36,11 @@ def test_its_own_ci_passes(service: Path) -> None:
 
 
 def test_the_machinery_survives_what_happens_to_it(service: Path) -> None:
-    """Outages, `just dev`, forged messages: tests that a user need not run again, in the user's environment."""
+    """Outages, `just dev`, forged messages, fuzzed requests: tests that a user need not run again, in the user's environment."""
     done = run(
         UV,
         "run",
-        "--with",
-        HYPOTHESIS,
+        *(part for tool in TOOLS for part in ("--with", tool)),
         "pytest",
         "-q",
         "-c",
@@ -51,26 +52,33 @@ def test_the_machinery_survives_what_happens_to_it(service: Path) -> None:
     assert " passed" in done.stdout
 
 
-def test_a_task_of_ones_own(service: Path, tmp_path: Path) -> None:
-    """As app/tasks/README.md says: a module, and a line in worker.py that no formatter takes away again."""
+def write_snippets(readme: str, target: Path) -> None:
+    """Write each Python block that begins with the name of a file there, below what that one has already."""
+    for name, block in re.findall(r"^```python\n# (\S+)\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL):
+        path = target / name
+        text = f"{path.read_text() if path.exists() else ''}\n{block}"
+        is_import = re.compile(r"^(?:from|import) .*\n", re.MULTILINE)
+        path.write_text("".join(is_import.findall(text)) + is_import.sub("", text))
+
+
+def test_the_readme_of_the_tasks(service: Path, tmp_path: Path) -> None:
+    """All that it shows: modules as one would write them, then what is done with them, on a real worker."""
     target = tmp_path / "service"
     shutil.copytree(service, target, ignore=shutil.ignore_patterns(".venv"))
     readme = (target / "app" / "tasks" / "README.md").read_text()
-    module, line = "# app/tasks/texts.py\n", "`from . import texts`"
-    assert line in readme
-    example = module + readme.split(module)[1].split("```")[0]
-    (target / "app" / "tasks" / "texts.py").write_text(example)
-    worker = target / "app" / "tasks" / "worker.py"
-    worker.write_text(worker.read_text() + line.strip("`") + "\n")
-    tests = readme.split("## Test it")[1].split("```python\n")[1].split("```")[0]
-    (target / "tests" / "test_texts.py").write_text(f"from app.tasks.texts import count_words\n\n\n{tests}")
+    write_snippets(readme.replace("https://", "http://"), target)  # the test's own server answers for them
+    (line,) = re.findall(r"`(from \. import texts)`", readme)
+    worker, main = target / "app" / "tasks" / "worker.py", target / "app" / "main.py"
+    worker.write_text(f"{worker.read_text()}{line}\n")
+    main.write_text(
+        main.read_text().replace("routes import ", "routes import texts, ").replace("[", "[texts.router, ", 1)
+    )
+    for recipe in ("format", "lint", "typecheck"):
+        run(UV, "run", "--quiet", "just", recipe, cwd=target)
 
-    run(UV, "run", "--quiet", "just", "format", cwd=target)
-    run(UV, "run", "--quiet", "just", "lint", cwd=target)
-    run(UV, "run", "--quiet", "just", "typecheck", cwd=target)
-    assert "2 passed" in run(UV, "run", "just", "test", "-k", "count_words or absurd", cwd=target).stdout
-    listed = "from app.main import service; print(sorted(service.worker.tasks))"
-    assert "'count_words'" in run(UV, "run", "python", "-c", listed, cwd=target).stdout
+    shutil.copy(ROOT / "tests" / "snippets" / "test_tasks_readme.py", target / "tests")
+    done = run(UV, "run", "just", "test", "tests/test_texts.py", "tests/test_tasks_readme.py", cwd=target)
+    assert "4 passed" in done.stdout
 
 
 def test_compose_files(service: Path) -> None:
@@ -95,6 +103,7 @@ def test_nothing_else_is_rendered(service: Path) -> None:
         ".env.example",
         ".github",
         ".gitignore",
+        "CONTRIBUTING.md",
         "Justfile",
         "README.md",
         "app",
@@ -119,7 +128,8 @@ def test_the_lock_is_used_as_it_is(service: Path) -> None:
 def test_snippets_of_the_documents_run_as_they_are(service: Path, tmp_path: Path) -> None:
     target = tmp_path / "service"
     shutil.copytree(service, target, ignore=shutil.ignore_patterns(".venv"))
-    shutil.copytree(ROOT / "tests" / "snippets", target, dirs_exist_ok=True)
+    for folder in ("app", "tests"):
+        shutil.copytree(ROOT / "tests" / "snippets" / folder, target / folder, dirs_exist_ok=True)
     assert " passed" in run(UV, "run", "just", "test", "tests/test_pasted.py", cwd=target).stdout
 
 

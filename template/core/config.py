@@ -76,8 +76,6 @@ class Settings(BaseSettings):
 
     blob_url: str = ".dev/blobs"
     """Where files are: a folder, or `s3://bucket/folder`, `gs://...`, `az://...`, with what their own variables say."""
-    public_url: HttpUrl = HttpUrl("http://127.0.0.1:8000")
-    """Where browsers find this service; links in mails begin with it."""
 
     max_body_size: int = Field(25 * 1024 * 1024, ge=0)
     """Bytes that the body of a request may have; a larger one is answered 413."""
@@ -87,6 +85,8 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    public_url: HttpUrl = Field(default_factory=lambda data: HttpUrl(f"http://127.0.0.1:{data.get('port', 8000)}"))
+    """Where browsers find this service; links in mails begin with it."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] | None = None
     """`json` in production and `console` elsewhere where nothing is set."""
@@ -95,6 +95,10 @@ class Settings(BaseSettings):
     def secret_keys(self) -> list[str]:
         """The secrets in force: the first one signs and encrypts, all of them are accepted."""
         return [key.get_secret_value() for key in (self.secret_key, self.secret_key_previous) if key]
+
+    def link_to(self, path: str) -> str:
+        """The whole address of a page of this service, for browsers."""
+        return f"{str(self.public_url).rstrip('/')}/{path}"
 
     @property
     def is_production(self) -> bool:

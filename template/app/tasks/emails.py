@@ -30,7 +30,7 @@ async def send_already_signed_up(user_id: str) -> dict[str, str]:
 async def send_password_reset(user_id: str, token: Sensitive[str]) -> dict[str, str]:
     """Send the link by which a password is chosen anew. The token is encrypted in the queue and masked in logs."""
     user = await UserModel.get(user_id)
-    link = f"{get_settings().public_url}reset?token={token}"
+    link = get_settings().link_to(f"reset?token={token}")
     return await _send(user, "Reset your password", "password_reset", link=link) if user else SKIPPED
 
 

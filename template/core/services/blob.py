@@ -132,7 +132,7 @@ class BlobService:
             seconds: For how long.
         """
         expires = round(datetime.now(UTC).timestamp() + seconds)
-        return f"{get_settings().public_url}blobs/{_serializer().dumps([str(blob_id), expires])}"
+        return get_settings().link_to(f"blobs/{_serializer().dumps([str(blob_id), expires])}")
 
     async def open_link(self, token: str) -> BlobModel:
         """The blob of a link, by the last part of its address.

@@ -19,7 +19,7 @@ from core.tasks.records import JobStatus, status_of
 from core.tasks.schedules import ScheduleView
 from core.tasks.sensitive import Sensitive
 from core.tasks.task import Task
-from core.tasks.worker import Worker
+from core.tasks.worker import Worker, WorkerContext
 
 __all__ = [
     "Chain",
@@ -41,6 +41,7 @@ __all__ = [
     "Task",
     "TransientError",
     "Worker",
+    "WorkerContext",
     "current_job",
     "report_progress",
     "status_of",

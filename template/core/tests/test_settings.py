@@ -102,3 +102,21 @@ def test_setup_writes_a_fresh_secret_once(tmp_path):
     (tmp_path / ".env").write_text("PORT=8001")
     assert "added a fresh secret key" in run(tmp_path, "setup").stdout
     assert (tmp_path / ".env").read_text().startswith("PORT=8001\nSECRET_KEY=")
+
+
+@pytest.mark.parametrize(
+    ("environment", "link"),
+    [
+        ({}, "http://127.0.0.1:8000/reset"),
+        ({"PORT": "8123"}, "http://127.0.0.1:8123/reset"),
+        ({"PUBLIC_URL": "https://example.com"}, "https://example.com/reset"),
+        ({"PUBLIC_URL": "https://example.com/service"}, "https://example.com/service/reset"),
+    ],
+)
+def test_links_lead_to_where_the_service_is(tmp_path, monkeypatch, environment, link):
+    monkeypatch.chdir(tmp_path)
+    for name in ("PORT", "PUBLIC_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**GOOD, **environment}.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().link_to("reset") == link

@@ -1,0 +1,58 @@
+"""Whatever is sent to the API, it answers with no server error: schemathesis against a real web process."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from core.dev.servers import free_port
+from core.models import UserModel
+from core.services.sessions import start_session
+from core.testing import eventually
+from core.web.auth import COOKIE
+
+EXAMPLES = 60
+"""Requests of each operation in each phase."""
+
+
+@pytest.fixture
+def web(settings) -> Iterator[str]:
+    port = free_port()
+    environment = {**os.environ, "PORT": str(port), "LOG_LEVEL": "WARNING"}
+    process = subprocess.Popen([sys.executable, "-m", "core", "web"], env=environment)
+    yield f"http://127.0.0.1:{port}"
+    process.terminate()
+    process.wait(30)
+
+
+async def is_ready(base: str) -> bool:
+    try:
+        async with httpx.AsyncClient(base_url=base) as client:
+            return (await client.get("/health/ready")).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.parametrize("as_admin", [False, True])
+async def test_no_request_ends_in_a_server_error(web, user, running_worker, tmp_path, as_admin):
+    await eventually(lambda: is_ready(web), 30)
+    options = []
+    if as_admin:
+        await user.set({UserModel.is_admin: True})
+        # Logging out would end the session that the others need.
+        options = ["--header", f"Cookie: {COOKIE}={await start_session(user)}", "--exclude-path", "/logout"]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "run", f"{web}/openapi.json"),
+            *("--checks", "not_a_server_error", "--max-examples", str(EXAMPLES), "--workers", "2"),
+            *("--phases", "examples,coverage,fuzzing,stateful", "--no-color", *options),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,112 @@
+"""What `app/tasks/README.md` does with its own modules, on a real worker."""
+
+import ast
+import asyncio
+import inspect
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from core.models import AuditModel
+from core.testing import eventually
+
+README = Path("app/tasks/README.md").read_text()
+USES = re.findall(r"^```python\n(?!# \S+\.py\n)(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+(SHELL,) = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [line.split("  #")[0] for line in SHELL.splitlines()]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """A proxy that answers for every host."""
+
+    received = []
+
+    def do_POST(self):
+        text = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.received.append((self.path, text, self.headers["x-api-key"]))
+        self.send_response(422 if text == "untranslatable" else 200)
+        self.end_headers()
+        self.wfile.write(b"bonjour")
+
+    def log_message(self, format, *args): ...
+
+
+@pytest.fixture
+def internet(monkeypatch):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{server.server_port}")
+    yield
+    server.shutdown()
+    server.server_close()
+
+
+async def execute(snippet, names):
+    code = compile(snippet, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    if inspect.iscoroutine(result := eval(code, names)):
+        await result
+
+
+async def just(*arguments):
+    process = await asyncio.create_subprocess_exec(
+        "just", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    output, errors = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 0, errors.decode()
+    return output.decode()
+
+
+async def test_each_snippet(internet, client, signed_in, user, mailbox, running_worker):
+    from app.tasks import texts
+
+    names = {"count_words": texts.count_words}
+    run, transaction, chain, which = USES
+
+    await execute(run, names)
+    assert (await names["job"].result(), await names["job"].status()) == (6, "completed")
+    response = await client.post("/texts?text=to+be")
+    assert response.status_code == 202
+    assert await texts.worker.job(response.json()["job_id"]).result(10) == 2
+
+    await user.delete()  # it has the address of the next snippet
+    await execute(transaction, names)
+    assert (await names["job"].result(10))["status"] == "sent"
+    assert [mail["Subject"] for mail in mailbox.messages] == ["Welcome!"]
+
+    await execute(chain, names)
+    assert (await names["chain"].result(10), await names["chain"].statuses()) == (6, ["completed", "completed"])
+    assert await texts.clean_and_count.job(names["chain"].id).status() == "completed"
+
+    await (await texts.publish.enqueue("to be", "a-secret-key")).result(10)
+    assert await (await texts.translate.enqueue("to be")).result(10) == "bonjour"
+    assert Handler.received[0] == ("http://texts.example/", "to be", "a-secret-key")
+    assert str(texts.worker.context.dictionary.base_url).endswith("://words.example")
+    schedules = {view.id: view.enabled for view in await texts.worker.schedules.list()}
+    assert (schedules["refresh_words"], schedules["count_all_texts"], schedules["happy_new_year"]) == (True, False, True)
+
+    await execute(which, names)
+    assert names["words"] == 2
+    assert await eventually(lambda: AuditModel.find_one(AuditModel.action == "text.counted"))
+
+
+async def test_each_command(internet, db, running_worker):
+    from app.tasks import texts
+
+    job = await texts.translate.enqueue("untranslatable")
+    await eventually(lambda: texts.worker.dead_letters.list(task="translate"))
+    listing, replay, history, schedules = ([*command.split()[1:]] for command in COMMANDS)
+
+    shown = await just(*listing)
+    assert "translate  PermanentError: this cannot be translated" in shown
+    letter_id = shown.split()[0]
+    assert job.id in await just("dead-letters", "show", letter_id)
+    assert f"{letter_id} replayed as job " in await just(*replay)
+    again = await eventually(lambda: texts.worker.dead_letters.list(task="translate", state="dead"))
+    assert (await just("dead-letters", "discard", again[0].id)).startswith(f"{again[0].id} discarded")
+    await eventually(lambda: texts.worker.history.list(task="translate"))
+    assert "translate  failed" in await just(*history)
+    assert "happy_new_year  enabled   next 2099-01-01T00:00:00+00:00" in await just(*schedules)
