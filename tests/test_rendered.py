@@ -9,7 +9,7 @@ import yaml
 from conftest import ROOT, UV, git, run
 
 SERVICE_TESTS = ROOT / "tests" / "service"
-TOOLS = ["hypothesis>=6.170,<7", "schemathesis>=4.32,<5"]
+TOOLS = ["hypothesis>=6.170,<7", "moto[server,s3]>=5.2,<6", "schemathesis>=4.32,<5"]
 """What these tests need beside the service's own packages."""
 
 
@@ -36,7 +36,7 @@ def test_its_own_ci_passes(service: Path) -> None:
 
 
 def test_the_machinery_survives_what_happens_to_it(service: Path) -> None:
-    """Outages, `just dev`, forged messages, fuzzed requests: tests that a user need not run again, in the user's environment."""
+    """Outages, `just dev`, forged messages, fuzzed requests: what a user need not test again."""
     done = run(
         UV,
         "run",
