@@ -39,7 +39,7 @@ async def test_sign_up_log_in_and_out(client, mailbox, running_worker):
     assert (await client.get("/me")).status_code == 401
 
 
-async def test_nobody_learns_who_has_an_account(client, user, mailbox):
+async def test_nobody_learns_who_has_an_account(client, user, mailbox, running_worker):
     new = await client.post("/signup", json=FORM)
     known = await client.post("/signup", json={**FORM, "email": user.email})
     assert (new.status_code, new.json().keys()) == (known.status_code, known.json().keys())

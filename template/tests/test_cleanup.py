@@ -20,12 +20,17 @@ async def test_only_sessions_that_expired_long_ago_are_removed(db, user, monkeyp
     assert {session.token_hash for session in await Session.find_all().to_list()} == {"3", "4"}
 
 
-async def test_blobs_that_are_known_or_young_stay(db, running_worker):
+async def test_blobs_that_are_known_or_young_stay(db):
     blob = await blob_service.upload(b"kept", "kept.txt")
-    job = await cleanup_orphaned_blobs.enqueue()
 
-    assert await job.result(timeout=10) == {"status": "completed", "deleted_count": 0}
+    assert await cleanup_orphaned_blobs() == {"status": "completed", "deleted_count": 0}
     assert await blob_service.download(str(blob.id)) == b"kept"
+
+
+async def test_on_a_real_worker(db, running_worker):
+    for task in (cleanup_expired_sessions, cleanup_orphaned_blobs, cleanup_old_history):
+        job = await task.enqueue()
+        assert await job.result(timeout=10) == {"status": "completed", "deleted_count": 0}
 
 
 async def test_only_history_that_nobody_needs_is_removed(db):

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from app.models.image import ImageModel
-from app.tasks.processing import process_uploaded_image
+from app.tasks.processing import notify_user, process_file, process_uploaded_image, validate_file
 from core.models import BlobModel
 from core.services.blob import blob_service
-from core.tasks import JobFailed
+from core.tasks import JobFailed, PermanentError
 from core.testing import eventually
 
 SIZE = (2400, 1600)
@@ -124,6 +124,20 @@ async def test_process_uploaded_image_on_a_real_worker(db, user, running_worker)
         await job.result(timeout=20)
     nobodys = await process_uploaded_image("000000000000000000000000")
     assert nobodys == {"status": "skipped", "reason": "image_not_found"}
+
+
+async def test_each_stage(db, user, mailbox):
+    blob = await blob_service.upload(photo(), "photo.jpg")
+    image = await ImageModel(name="photo.jpg", owner=str(user.id), blob_id=str(blob.id)).insert()
+    image_id = str(image.id)
+    assert (await notify_user(image_id))["status"] == "skipped"  # there is nothing to see yet
+    assert await validate_file(image_id) == image_id
+    assert await process_file(image_id) == image_id
+    assert await notify_user(image_id) == {"status": "sent", "user_email": user.email}
+    (mail,) = mailbox.messages
+    assert "http://127.0.0.1:8000/blobs/" in mail.get_body(("plain",)).get_content()
+    with pytest.raises(PermanentError, match="there is no image"):
+        await validate_file("000000000000000000000000")
 
 
 async def test_uploads_are_their_owners(client, signed_in):

@@ -45,6 +45,9 @@ class _Storage(MongoDBStorageBase):
     def _init_mongo_client(self, uri: str | None, **options: int | str | bool) -> MongoClient[dict[str, object]]:
         return _client(uri)
 
+    def __del__(self) -> None:
+        """The client is shared, so it stays. `limits` would close it, also when Python ends and threads cannot start."""
+
 
 @lru_cache(maxsize=4)
 def _client(uri: str | None) -> MongoClient[dict[str, object]]:
