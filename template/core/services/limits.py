@@ -46,7 +46,7 @@ class _Storage(MongoDBStorageBase):
         return _client(uri)
 
     def __del__(self) -> None:
-        """The client is shared, so it stays. `limits` would close it, also when Python ends and threads cannot start."""
+        """The client is shared and stays. `limits` would close it, also when Python ends and no thread can start."""
 
 
 @lru_cache(maxsize=4)
