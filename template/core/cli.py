@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     history.add_argument("--outcome", choices=["completed", "retried", "failed", "aborted"], help="those that ended so")
     history.add_argument("--limit", type=int, default=100, help="at most so many; 100 where nothing is said")
     _add_filters(history)
-    admin = commands.add_parser("admin", help="make an administrator; asks for a password where the account is new")
+    admin = commands.add_parser("admin", help="make an administrator; asks for their new password")
     admin.add_argument("email", help="the account's address")
     chosen = parser.parse_args(arguments)
     try:

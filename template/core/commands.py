@@ -12,9 +12,9 @@ from pydantic import EmailStr, TypeAdapter, ValidationError
 from core.config import Settings
 from core.errors import UserError
 from core.logging import MASK
-from core.models import DeadLetterModel, DeadLetterState, UserModel
+from core.models import DeadLetterModel, DeadLetterState
 from core.service import load_service, open_service
-from core.services.accounts import MAX_PASSWORD, MIN_PASSWORD, make_admin, register
+from core.services.accounts import MAX_PASSWORD, MIN_PASSWORD, make_admin
 from core.tasks import DeadLetters, ScheduleView, Worker, status_of
 
 AT_ONCE = 1000
@@ -84,15 +84,11 @@ async def _history(worker: Worker, chosen: argparse.Namespace) -> None:
 
 async def _admin(_: Worker, chosen: argparse.Namespace) -> None:
     try:
-        email = EMAIL.validate_python(chosen.email).lower()
+        email = EMAIL.validate_python(chosen.email)
     except ValidationError:
         raise UserError(f"{chosen.email!r} is no e-mail address") from None
-    user = await UserModel.find_one(UserModel.email == email)
-    if user is None:
-        print(f"{email} has no account yet.", file=sys.stderr)
-        user = await register(email, _new_password(), email.partition("@")[0])
-    await make_admin(user)
-    print(f"{email} is an administrator")
+    user = await make_admin(email, _new_password())
+    print(f"{user.email} is an administrator, with this password; sessions that there were have ended")
 
 
 def _new_password() -> str:

@@ -1,8 +1,8 @@
 """A pytest plugin: the service on real servers, with an empty database for each test.
 
-Fixtures: `db`, `user`, `client`, `signed_in`, `mailbox`, `running_worker`. With `db` alone jobs run in the test's own
-process; `running_worker` starts a real worker process on a real queue. What `MONGODB_URL` or `REDIS_URL` name in the
-environment is used; otherwise servers are started for the run and removed after it. Mail is always caught.
+Fixtures: `db`, `user`, `client`, `signed_in`, `stranger`, `mailbox`, `running_worker`. With `db` alone jobs run in the
+test's own process; `running_worker` starts a real worker process on a real queue. What `MONGODB_URL` or `REDIS_URL`
+name in the environment is used; otherwise servers are started for the run and removed after it. Mail is always caught.
 `eventually` waits for what workers do.
 """
 
@@ -206,9 +206,13 @@ async def user(db: AsyncDatabase[dict[str, Any]]) -> UserModel:
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of the application; it keeps cookies, and gets a 500 as a response."""
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with _client_of(app) as client:
         yield client
+
+
+def _client_of(app: FastAPI) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://test")
 
 
 @pytest.fixture
@@ -216,6 +220,15 @@ async def signed_in(client: httpx.AsyncClient, user: UserModel) -> httpx.AsyncCl
     """The same client, with a session of `user`."""
     client.cookies.set(COOKIE, await start_session(user))
     return client
+
+
+@pytest.fixture
+async def stranger(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client with a session of somebody else, who may see nothing of `user`."""
+    somebody = UserModel(email="eve@example.com", display_name="Eve", password_hash=_password_hash())
+    async with _client_of(app) as client:
+        client.cookies.set(COOKIE, await start_session(await somebody.insert()))
+        yield client
 
 
 @pytest.fixture

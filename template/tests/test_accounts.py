@@ -85,6 +85,15 @@ async def test_guessing_ends(client, user):
     assert (await log_in(client, "other@example.com", "a guess")).status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [("/password-reset", {}), ("/signup", {"password": PASSWORD, "display_name": "Ada"})],
+)
+async def test_nobodys_mailbox_is_flooded(client, user, path, more):
+    answers = [(await client.post(path, json={"email": user.email, **more})).status_code for _ in range(6)]
+    assert answers == [202] * 5 + [429]
+
+
 @pytest.mark.parametrize("email", ["nobody", "a@b@example.com"])
 async def test_a_wrong_form_is_refused(client, email):
     response = await client.post("/signup", json={"email": email, "password": "short", "display_name": " "})

@@ -62,7 +62,6 @@ async def test_other_mails(db, user, mailbox, task, more, subject, line):
         (send_welcome_email, []),
         (send_already_signed_up, []),
         (send_password_reset, ["t-1"]),
-        (send_digest, [YESTERDAY]),
     ],
 )
 async def test_a_user_who_is_gone_is_skipped(db, mailbox, task, more):
@@ -91,6 +90,8 @@ async def test_a_digest_tells_of_one_day(db, user, mailbox):
         time = datetime.now(UTC) - timedelta(days=days)
         await BlobModel(name=name, content_type="", size=0, owner=str(user.id), created_at=time).insert()
 
+    nobodys = await send_digest("000000000000000000000000", YESTERDAY)
+    assert nobodys == {"status": "skipped", "reason": "user_not_found"}
     assert (await send_digest(str(user.id), YESTERDAY))["status"] == "sent"
     (mail,) = mailbox.messages
     assert mail["Subject"] == f"Your files of {YESTERDAY}"

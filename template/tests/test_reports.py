@@ -8,9 +8,12 @@ import pytest
 from pypdf import PdfReader
 
 from app.models.order import Order
-from app.tasks.reports import generate_sales_report
+from app.tasks.reports import generate_sales_report, send_report
+from core.config import get_settings
+from core.context import TaskContext
+from core.models import BlobModel
 from core.services.blob import blob_service
-from core.tasks import JobFailed
+from core.tasks import JobFailed, PermanentError
 from core.testing import eventually
 
 START = datetime(2027, 1, 1, tzinfo=UTC)
@@ -74,7 +77,7 @@ async def test_a_report_is_asked_for_made_and_mailed(client, signed_in, orders, 
     downloaded = await client.get(report["link"])
     assert downloaded.headers["content-type"] == "application/pdf"
     assert "Total 62 123" in text_of(downloaded.content)
-    (mail,) = mailbox.messages
+    (mail,) = await eventually(lambda: mailbox.messages)
     assert mail["Subject"] == "Sales from 2027-01-01 to 2027-01-31"
     assert "http://127.0.0.1:8000/blobs/" in mail.get_body(("plain",)).get_content()
     assert (await client.get("/reports/nothing")).status_code == 404
@@ -83,6 +86,23 @@ async def test_a_report_is_asked_for_made_and_mailed(client, signed_in, orders, 
 async def test_a_range_must_be_in_order(client, signed_in):
     response = await client.post("/reports", json={"start_date": "2027-02-01", "end_date": "2027-01-01"})
     assert response.status_code == 422
+
+
+async def test_a_report_is_there_once_though_its_mail_is_tried_again(db, user, monkeypatch):
+    monkeypatch.setenv("SMTP_URL", "smtp://127.0.0.1:1")
+    get_settings.cache_clear()
+    with TaskContext.use(actor=str(user.id)):
+        job = await generate_sales_report.enqueue("2027-01-01", "9999-12-30")
+        assert (await job.result(timeout=10))["status"] == "completed"
+    assert await BlobModel.count() == 1
+    with pytest.raises(PermanentError, match="'9999-12-31' is no day"):
+        await generate_sales_report("2027-01-01", "9999-12-31")
+
+
+async def test_the_mail_of_a_report(db, user, mailbox):
+    assert await send_report(str(user.id), "Sales", "1") == {"status": "sent", "user_email": user.email}
+    assert [mail["Subject"] for mail in mailbox.messages] == ["Sales"]
+    assert (await send_report("000000000000000000000000", "Sales", "1"))["status"] == "skipped"
 
 
 async def test_reports_are_for_users(client):

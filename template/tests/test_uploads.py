@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
-from app.models.image import ImageModel
+from app.models.image import ImageModel, ImageStatus
+from app.services.image import image_service
 from app.tasks.processing import notify_user, process_file, process_uploaded_image, validate_file
 from core.models import BlobModel
-from core.services.blob import blob_service
+from core.services.blob import BlobNotFound, blob_service
 from core.tasks import JobFailed, PermanentError
 from core.testing import eventually
 
@@ -31,16 +32,25 @@ def photo(kind: str = "JPEG", mode: str = "RGB") -> bytes:
     return file.getvalue()
 
 
-def bomb() -> bytes:
+def bomb(side: int) -> bytes:
     """A small PNG file that says it is a huge image."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
     )
+
+
+def scans(count: int) -> bytes:
+    """A small progressive JPEG that says the same again and again, each time as slow as the first."""
+    file = BytesIO()
+    Image.new("L", (64, 64)).save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    last = content.rindex(b"\xff\xda")
+    return content[:last] + content[last:-2] * count + content[-2:]
 
 
 async def upload(client, content: bytes, name: str = "photo.jpg") -> str:
@@ -97,7 +107,9 @@ async def test_kinds_of_images(client, signed_in, kind, mode):
         (b"", 0, "none of GIF, JPEG, PNG, WEBP"),
         (b"%PDF-1.7 and so on", 0, "none of GIF, JPEG, PNG, WEBP"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 0, "none of GIF, JPEG, PNG, WEBP"),
-        (bomb(), 0, "far too many pixels"),
+        (bomb(20_000), 0, "far too many pixels"),
+        (bomb(8_000), 0, "8000 x 8000 pixels are too many"),
+        (scans(400), 0, "far too many scans"),
         (photo()[:20_000], 1, "broken"),
         (photo("PNG")[:5_000], 1, "broken"),
         (photo("TIFF"), 0, "none of GIF, JPEG, PNG, WEBP"),
@@ -140,8 +152,28 @@ async def test_each_stage(db, user, mailbox):
         await validate_file("000000000000000000000000")
 
 
-async def test_uploads_are_their_owners(client, signed_in):
+async def test_16_bits_of_grey_are_no_white(db):
+    file = BytesIO()
+    Image.linear_gradient("L").convert("I").point(lambda value: value * 257).convert("I;16").save(file, "PNG")
+    small = Image.open(BytesIO(await image_service.create_thumbnail(file.getvalue()))).convert("L")
+    assert [small.getpixel((128, y)) for y in (0, 128, 255)] == pytest.approx([0, 128, 255], abs=6)
+
+
+async def test_a_file_that_vanished_is_told(client, signed_in):
+    upload_id = await upload(client, photo(), "photo.jpg")
+    (blob,) = await BlobModel.find(BlobModel.name == "photo.jpg").to_list()
+    await ended(client, upload_id)
+    image = await ImageModel.get(upload_id)
+    assert image
+    await blob_service.delete(str(blob.id))
+    image.status = ImageStatus.WAITING
+    with pytest.raises(BlobNotFound):
+        await process_uploaded_image(str((await image.save()).id))
+
+
+async def test_uploads_are_their_owners(client, signed_in, stranger):
     upload_id = await upload(client, b"")
+    assert (await stranger.get(f"/uploads/{upload_id}/pipeline")).status_code == 404
     client.cookies.clear()
     assert (await client.get(f"/uploads/{upload_id}/pipeline")).status_code == 401
     assert (await client.post("/uploads", files={"file": b""})).status_code == 401

@@ -130,7 +130,8 @@ async def test_a_receiver_that_does_not_answer_is_not_waited_for(development, us
         await deliver_webhook(receiver.url, PAYLOAD)
 
 
-async def test_who_has_not_subscribed_gets_nothing(development, db, receiver):
+async def test_who_has_not_subscribed_gets_nothing(development, db, user, receiver):
+    await subscribe(user, receiver.url)  # but on somebody else's behalf there is no such subscription
     assert await deliver_webhook(receiver.url, PAYLOAD) == {"status": "skipped", "reason": "not_subscribed"}
     assert receiver.received == []
 
@@ -148,10 +149,21 @@ async def test_this_machine_is_no_target(client, signed_in, user, as_user, url):
         await job.result(timeout=10)
 
 
-async def test_subscriptions_are_their_owners_and_few(client, signed_in, development, receiver):
+@pytest.mark.parametrize("data", [b'"\\ud800"', b"[" * 300 + b"]" * 300], ids=["no text", "deep"])
+async def test_what_cannot_travel_is_refused(client, signed_in, user, data):
+    await subscribe(user, "http://8.8.8.8/hook")
+    content = b'{"type": "order.paid", "data": {"a": %s}}' % data
+    response = await client.post("/events", content=content, headers={"content-type": "application/json"})
+    assert response.status_code == 422
+
+
+async def test_subscriptions_are_their_owners_and_few(client, signed_in, stranger, development, receiver):
     responses = [await client.post("/webhooks", json={"url": f"{receiver.url}{number}"}) for number in range(21)]
     assert [response.status_code for response in responses] == [201] * 20 + [409]
     first = f"/webhooks/{responses[0].json()['id']}"
+    assert (await stranger.delete(first)).status_code == 404
+    assert (await stranger.get("/webhooks")).json() == []
+    assert (await stranger.post("/events", json={"type": "order.paid"})).json()["job_ids"] == []
     assert (await client.delete("/webhooks/nothing")).status_code == 404
     assert (await client.delete(first)).status_code == 204
     again = [await client.post("/webhooks", json={"url": f"{receiver.url}1"}) for _ in range(2)]

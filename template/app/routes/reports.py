@@ -38,7 +38,7 @@ class Report(BaseModel):
 
 @router.post("", status_code=202, responses={401: {}})
 async def request_report(wanted: ReportRequest, user: CurrentUser) -> ReportQueued:
-    """Have a report made; its link is mailed, too."""
+    """Have a report made; its link is mailed, too. Ask for a `CurrentAdmin` where sales are not for every user."""
     days = wanted.start_date.isoformat(), wanted.end_date.isoformat()
     job = await generate_sales_report.enqueue(*days)
     await audit_log("report.requested", days=days, job_id=job.id)

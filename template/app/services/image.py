@@ -8,16 +8,20 @@ from typing import TypeVar
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from core.tasks.worker import JOB_THREADS
+
 R = TypeVar("R")
 
 FORMATS = ("GIF", "JPEG", "PNG", "WEBP")
 MOST_PIXELS = 50_000_000
-"""A decoded image takes three or four bytes for each."""
+MOST_SCANS = 100
+"""Of a progressive JPEG, which may say that it has thousands, each of which takes as long as the whole picture."""
+SCAN = b"\xff\xda"
 THUMBNAIL, LARGEST = (320, 320), (2048, 2048)
 QUALITY = 80
 
-# Not as many as jobs run at once: each one may take 200 MB.
-_threads = ThreadPoolExecutor(2, thread_name_prefix="image")
+# Not as many as jobs run at once: each one may take some hundred MB.
+_threads = ThreadPoolExecutor(2, thread_name_prefix=JOB_THREADS)
 
 
 class UnusableImage(Exception):
@@ -55,20 +59,25 @@ def _open(data: bytes) -> Image.Image:
         raise UnusableImage(f"it is broken: {error}") from error
     if image.width * image.height > MOST_PIXELS:
         raise UnusableImage(f"{image.width} x {image.height} pixels are too many")
+    if image.format == "JPEG" and data.count(SCAN) > MOST_SCANS:
+        raise UnusableImage("it has far too many scans")
     return image
 
 
 def _shrink(data: bytes, size: tuple[int, int]) -> bytes:
     image = _open(data)
+    result = BytesIO()
     try:
         image.draft("RGB", size)  # JPEG: decode no more than is needed
+        if image.mode.startswith("I"):  # 16 bits of grey, of which convert() would cut off the upper ones
+            image = image.point(lambda value: value / 256)
+        if image.mode not in ("L", "RGB", "RGBA"):
+            image = image.convert("RGBA" if image.has_transparency_data else "L" if image.mode[0] == "I" else "RGB")
+        image.thumbnail(size)
         image = ImageOps.exif_transpose(image)
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        image.save(result, "WEBP", quality=QUALITY, icc_profile=image.info.get("icc_profile"), exif=b"")
     except Exception as error:  # truncated and forged files end in many ways
         raise UnusableImage(f"it is broken: {error}") from error
-    image.thumbnail(size)
-    result = BytesIO()
-    image.save(result, "WEBP", quality=QUALITY, icc_profile=image.info.get("icc_profile"), exif=b"")
     return result.getvalue()
 
 

@@ -29,7 +29,10 @@ async def process_uploaded_image(image_id: str) -> dict[str, str]:
         raise await _failed(image, error) from error
 
     async def store(session: AsyncClientSession) -> None:
-        # Together, so that no run that is cut off leaves a blob that nothing refers to.
+        # Together, so that no run that is cut off, and none of two at once, leaves a blob that nothing refers to.
+        image = await ImageModel.get(image_id, session=session)
+        if not image or image.status is ImageStatus.READY:
+            return
         thumb_blob = await blob_service.upload(thumbnail, f"thumbs/{image_id}.webp")
         opt_blob = await blob_service.upload(optimized, f"optimized/{image_id}.webp")
         image.thumbnail_id, image.optimized_id = str(thumb_blob.id), str(opt_blob.id)

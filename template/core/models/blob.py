@@ -2,6 +2,7 @@ from datetime import UTC, datetime
 
 from beanie import Document
 from pydantic import Field
+from pymongo import ASCENDING, IndexModel
 
 
 class BlobModel(Document):
@@ -22,3 +23,4 @@ class BlobModel(Document):
 
     class Settings:
         name = "blobs"
+        indexes = [IndexModel([("owner", ASCENDING), ("created_at", ASCENDING)])]  # noqa: RUF012  # Beanie's form

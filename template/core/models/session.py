@@ -9,6 +9,7 @@ class SessionModel(Document):
 
     token_hash: Annotated[str, Indexed(unique=True)]
     user_id: Annotated[PydanticObjectId, Indexed()]
+    password_version: int = 0
     expires_at: Annotated[datetime, Indexed(expireAfterSeconds=0)]
 
     class Settings:

@@ -12,6 +12,8 @@ class UserModel(Document):
     """In lower case, so that one address signs up once."""
     display_name: str
     password_hash: str | None = Field(None, repr=False)
+    password_version: int = 0
+    """Counts the resets; a session holds for the version that it was begun with."""
     is_admin: bool = False
     """`python -m core admin` makes one; no request does."""
     created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))

@@ -1,6 +1,7 @@
 """Accounts: who may log in, and with which password. Nothing here tells whether an address has an account."""
 
 import asyncio
+import unicodedata
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated
@@ -65,10 +66,9 @@ def hash_password(password: str) -> str:
     return _hasher().hash(password)
 
 
-async def verify_password(user: UserModel, password: str) -> bool:
-    """Whether this is the user's password."""
-    valid, _ = await asyncio.to_thread(_verify, password, user.password_hash)
-    return valid
+def normalize_email(email: str) -> str:
+    """How an address is stored and looked for: upper and lower case are the same, and so are two ways to write ä."""
+    return unicodedata.normalize("NFC", email.lower())
 
 
 async def register(
@@ -85,7 +85,7 @@ async def register(
     Raises:
         EmailTaken: The address has an account.
     """
-    email, password_hash = email.lower(), await asyncio.to_thread(hash_password, password)
+    email, password_hash = normalize_email(email), await asyncio.to_thread(hash_password, password)
     if user := await UserModel.find_one(UserModel.email == email, session=session):
         raise EmailTaken(user)
     user = UserModel(email=email, display_name=display_name, password_hash=password_hash)
@@ -93,7 +93,7 @@ async def register(
         await user.insert(session=session)
     except DuplicateKeyError:
         if session is not None:
-            raise  # the transaction has failed, and begins anew
+            raise  # the transaction has failed
         if (other := await UserModel.find_one(UserModel.email == email)) is None:
             raise
         raise EmailTaken(other) from None
@@ -113,15 +113,16 @@ async def log_in(email: str, password: str, client: str) -> UserModel:
         WrongCredentials: There is none; it takes as long to say so for an unknown address.
         TooManyRequests: It was tried too often with this address or from this client.
     """
-    email = email.lower()
+    email = normalize_email(email)
     await check_limits("log in", LOG_IN, email, client)
     user = await UserModel.find_one(UserModel.email == email)
     valid, updated = await asyncio.to_thread(_verify, password, user.password_hash if user else None)
     if user is None or not valid:
         await audit_log("login.failed", email=email, client=client)
         raise WrongCredentials
-    if updated:
-        await user.set({UserModel.password_hash: updated})
+    if updated:  # unless the password was changed meanwhile
+        same = {"_id": user.id, "password_hash": user.password_hash}
+        await UserModel.get_pymongo_collection().update_one(same, {"$set": {"password_hash": updated}})
     await audit_log("login.succeeded", user_id=user.id, client=client)
     return user
 
@@ -141,7 +142,7 @@ async def start_password_reset(email: str, client: str) -> tuple[str, str]:
     Raises:
         TooManyRequests: It was asked too often for this address or by this client.
     """
-    email = email.lower()
+    email = normalize_email(email)
     await check_limits("reset", RESET, email, client)
     user = await UserModel.find_one(UserModel.email == email)
     user_id = user.id if user and user.id else PydanticObjectId()
@@ -171,17 +172,40 @@ async def reset_password(token: str, password: str) -> UserModel:
         user = await UserModel.get(found.user_id, session=session) if found else None
         if user is None:
             raise InvalidToken
-        await user.set({UserModel.password_hash: await asyncio.to_thread(hash_password, password)}, session=session)
         # Of two requests at once with one token the second one conflicts here, and finds nothing then.
-        await ResetTokenModel.find(ResetTokenModel.user_id == user.id, session=session).delete(session=session)
-        await SessionModel.find(SessionModel.user_id == user.id, session=session).delete(session=session)
+        await _change_password(user, password, session)
         await audit_log("password.changed", user_id=user.id)
         return user
 
     return await with_transaction(change)
 
 
-async def make_admin(user: UserModel) -> None:
-    """Let a user see what only administrators may."""
-    await user.set({UserModel.is_admin: True})
-    await audit_log("admin.made", subject=str(user.id), email=user.email)
+async def _change_password(user: UserModel, password: str, session: AsyncClientSession) -> None:
+    """Set a password. Whatever the old one has opened ends."""
+    user.password_hash = await asyncio.to_thread(hash_password, password)
+    user.password_version += 1
+    await user.save(session=session)
+    await ResetTokenModel.find(ResetTokenModel.user_id == user.id, session=session).delete(session=session)
+    await SessionModel.find(SessionModel.user_id == user.id, session=session).delete(session=session)
+
+
+async def make_admin(email: str, password: str) -> UserModel:
+    """Make an administrator, with this password also where there is an account.
+
+    Anybody may have signed up with the address, so that the account is taken out of other hands.
+
+    Args:
+        email: The address.
+        password: The new one, in clear.
+    """
+    email = normalize_email(email)
+
+    async def make(session: AsyncClientSession) -> UserModel:
+        user = await UserModel.find_one(UserModel.email == email, session=session)
+        user = user or await register(email, password, email.partition("@")[0], session)
+        user.is_admin = True
+        await _change_password(user, password, session)
+        await audit_log("admin.made", subject=str(user.id), email=email)
+        return user
+
+    return await with_transaction(make)

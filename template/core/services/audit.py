@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from core.context import TaskContext
 from core.database import current_transaction
 from core.models import AuditModel
@@ -17,14 +19,14 @@ async def audit_log(
         action: What was done, as `thing.happened`.
         user_id: Who did it; the user on whose behalf this code runs where None.
         timestamp: When; now where None. A naive time is local, as Python takes it.
-        **details: What else is worth knowing, of types that MongoDB takes. No secrets: administrators read this.
+        **details: What else is worth knowing; kept as JSON. No secrets: administrators read this.
     """
     transaction = current_transaction()
     actor = TaskContext.get_actor() if user_id is None else str(user_id)
     entry = AuditModel(
         action=action,
         actor=actor,
-        details=details,
+        details=to_jsonable_python(details, fallback=str),
         correlation_id=TaskContext.get_correlation_id(),
         at=(timestamp or datetime.now(UTC)).astimezone(UTC),
     )

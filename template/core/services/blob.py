@@ -2,6 +2,7 @@
 
 import mimetypes
 from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -122,7 +123,8 @@ class BlobService:
         except BlobNotFound:
             return
         await blob.delete()  # first, so that what is cut off here leaves a file that `delete_orphans` finds
-        await obstore.delete_async(self.store, str(blob.id))
+        with suppress(NotFoundError, FileNotFoundError):
+            await obstore.delete_async(self.store, str(blob.id))
 
     def link(self, blob_id: str, seconds: float = LINK_SECONDS) -> str:
         """An address at which anybody who has it can download the file, for some time.

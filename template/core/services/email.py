@@ -7,6 +7,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 import aiosmtplib
+from email_validator import validate_email
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from core.config import get_settings
@@ -48,12 +49,13 @@ async def send_email(*, to_email: str, subject: str, html_content: str, text_con
 
     Raises:
         aiosmtplib.SMTPException: The server cannot be reached, or refused the message.
-        ValueError: The subject or address has a line break.
+        ValueError: The subject has a line break, or the address is none.
     """
     settings = get_settings()
     message = EmailMessage()
     message["From"] = settings.mail_from
-    message["To"] = to_email
+    # Not every server takes other letters than those of ASCII; a domain can be written in these.
+    message["To"] = validate_email(to_email, check_deliverability=False).ascii_email or to_email
     message["Subject"] = subject
     message["Message-ID"] = make_msgid(domain=parseaddr(settings.mail_from)[1].rpartition("@")[2])
     if correlation_id := TaskContext.get_correlation_id():

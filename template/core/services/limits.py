@@ -3,7 +3,7 @@
 import asyncio
 import time
 from functools import lru_cache
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 
 from limits import RateLimitItem, parse
@@ -15,6 +15,7 @@ from core.config import get_settings
 from core.errors import UserError
 
 SELECTION_MILLISECONDS = 2000
+TRIES = 5
 
 
 class TooManyRequests(UserError):
@@ -69,7 +70,7 @@ async def check_limits(action: str, limits: Limits, address: str, client: str) -
     Args:
         action: What is tried; each is counted by itself.
         limits: How often it may be.
-        address: The e-mail address that it is tried with, whether there is such an account or not.
+        address: The e-mail address that it is tried with, whether there is such an account or not; or a user's id.
         client: The network address that it comes from. Of IPv6 the network counts, of which one person has many.
 
     Raises:
@@ -78,11 +79,20 @@ async def check_limits(action: str, limits: Limits, address: str, client: str) -
     """
     settings = get_settings()
     limiter = _limiter(str(settings.mongodb_url), settings.mongodb_database)
-    each = [(limits.per_client, network_of(client)), (limits.per_address, address.lower())]
+    each = [(limits.per_client, network_of(client)), (limits.per_address, address)]
     for limit, key in each:
-        if not await asyncio.to_thread(limiter.hit, limit, action, key):
-            window = await asyncio.to_thread(limiter.get_window_stats, limit, action, key)
-            raise TooManyRequests(max(1.0, window.reset_time - time.time()))
+        await asyncio.to_thread(_hit, limiter, limit, action, key)
+
+
+def _hit(limiter: MovingWindowRateLimiter, limit: RateLimitItem, action: str, key: str) -> None:
+    for _ in range(TRIES):
+        if limiter.hit(limit, action, key):
+            return
+        window = limiter.get_window_stats(limit, action, key)
+        if not window.remaining:
+            break
+        # Two have begun to count this at the same moment, and one of them was refused for that alone.
+    raise TooManyRequests(max(1.0, window.reset_time - time.time()))
 
 
 def network_of(client: str) -> str:
@@ -91,4 +101,6 @@ def network_of(client: str) -> str:
         address = ip_address(client)
     except ValueError:
         return client
-    return str(ip_network((address, 64), strict=False)) if address.version == 6 else client
+    if isinstance(address, IPv6Address):
+        return str(address.ipv4_mapped or ip_network((address, 64), strict=False))
+    return client

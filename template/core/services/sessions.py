@@ -17,7 +17,10 @@ async def start_session(user: UserModel) -> str:
         raise ValueError("save the user before starting a session")
     token = new_token()
     expires_at = datetime.now(UTC) + timedelta(seconds=get_settings().session_lifetime)
-    await SessionModel(token_hash=hash_token(token), user_id=user.id, expires_at=expires_at).insert()
+    session = SessionModel(
+        token_hash=hash_token(token), user_id=user.id, password_version=user.password_version, expires_at=expires_at
+    )
+    await session.insert()
     return token
 
 
@@ -27,7 +30,9 @@ async def find_user(token: str) -> UserModel | None:
     session = await SessionModel.find_one(
         SessionModel.token_hash == hash_token(token), SessionModel.expires_at > datetime.now(UTC)
     )
-    return await UserModel.get(session.user_id) if session else None
+    user = await UserModel.get(session.user_id) if session else None
+    # A log-in that was under way while the password was changed begins its session after all others were ended.
+    return user if session and user and user.password_version == session.password_version else None
 
 
 async def end_session(token: str) -> None:

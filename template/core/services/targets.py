@@ -4,7 +4,9 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Sequence
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from http.cookiejar import DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 import httpx
@@ -13,7 +15,14 @@ from core.config import get_settings
 from core.errors import UserError
 
 TIMEOUT_SECONDS = 10.0
+CONNECT_SECONDS = 3.0
+RESOLVE_SECONDS = 5.0
 NAT64 = IPv6Network("64:ff9b::/96")
+GLOBAL_UNICAST, DOCUMENTATION = IPv6Network("2000::/3"), IPv6Network("3fff::/20")
+"""IANA has given out addresses of the internet from the first one only, and none of them from the second one."""
+
+# A name server that does not answer must hold up nobody else: not files, not passwords, not other lookups.
+_resolvers = ThreadPoolExecutor(8, thread_name_prefix="resolver")
 
 
 @lru_cache(maxsize=1)
@@ -31,6 +40,8 @@ def is_public(address: str) -> bool:
     ip = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv6Address) and (inner := _inner(ip)):
         return is_public(str(inner))
+    if isinstance(ip, IPv6Address) and (ip not in GLOBAL_UNICAST or ip in DOCUMENTATION):
+        return False
     return ip.is_global and not ip.is_multicast
 
 
@@ -53,7 +64,7 @@ async def check_target(url: str) -> None:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise TargetRefused(f"this is no address: {error}") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo:
+    if parsed.scheme not in ("http", "https") or not parsed.raw_host or parsed.userinfo:
         raise TargetRefused("the address has to be like https://example.com/hook, without a password")
     await _resolve(parsed)
 
@@ -64,15 +75,22 @@ async def _resolve(url: httpx.URL) -> Sequence[str]:
     Raises:
         TargetRefused: One of them is not public, or there is none.
     """
-    loop = asyncio.get_running_loop()
+    host = _ascii_host(url)
+    look_up = partial(socket.getaddrinfo, host, url.port or 443, type=socket.SOCK_STREAM)
     try:
-        found = await loop.getaddrinfo(url.host, url.port or 443, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        raise TargetRefused(f"the host {url.host!r} cannot be found") from None
+        async with asyncio.timeout(RESOLVE_SECONDS):
+            found = await asyncio.get_running_loop().run_in_executor(_resolvers, look_up)
+    except (OSError, UnicodeError):  # TimeoutError is one of the first
+        raise TargetRefused(f"the host {host!r} cannot be found") from None
     addresses = list(dict.fromkeys(str(address[4][0]) for address in found))
     if get_settings().environment != "development" and not all(is_public(address) for address in addresses):
-        raise TargetRefused(f"the host {url.host!r} is not on the public internet")
+        raise TargetRefused(f"the host {host!r} is not on the public internet")
     return addresses
+
+
+def _ascii_host(url: httpx.URL) -> str:
+    """As it is asked for and as certificates name it; Python would encode the decoded name by an older rule."""
+    return url.raw_host.decode("ascii").strip("[]")
 
 
 class _PublicTransport(httpx.AsyncBaseTransport):
@@ -86,7 +104,8 @@ class _PublicTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
         *others, last = await _resolve(url)
-        request.extensions = {**request.extensions, "sni_hostname": url.host}  # the certificate is that of the name
+        # The certificate is that of the name.
+        request.extensions = {**request.extensions, "sni_hostname": _ascii_host(url)}
         try:
             for address in others:
                 try:
@@ -104,5 +123,8 @@ class _PublicTransport(httpx.AsyncBaseTransport):
 
 
 def open_public_client() -> httpx.AsyncClient:
-    """A client for addresses that users name. It follows no redirects, and raises TargetRefused."""
-    return httpx.AsyncClient(transport=_PublicTransport(), timeout=TIMEOUT_SECONDS, follow_redirects=False)
+    """A client for addresses that users name. It follows no redirects, keeps no cookies, and raises TargetRefused."""
+    timeout = httpx.Timeout(TIMEOUT_SECONDS, connect=CONNECT_SECONDS)
+    client = httpx.AsyncClient(transport=_PublicTransport(), timeout=timeout, follow_redirects=False)
+    client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # what one receiver says is not told others
+    return client

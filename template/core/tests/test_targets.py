@@ -3,6 +3,7 @@
 import datetime
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -42,6 +43,13 @@ from core.services.targets import TargetRefused, check_target, is_public, open_p
         ("::ffff:8.8.8.8", True),
         ("64:ff9b::7f00:1", False),
         ("2002:7f00:1::", False),
+        ("fec0::1", False),
+        ("::127.0.0.1", False),
+        ("64:ff9b:1::1", False),
+        ("::ffff:0:7f00:1", False),
+        ("5f00::1", False),
+        ("3fff::1", False),
+        ("4000::1", False),
     ],
 )
 def test_which_addresses_are_public(address, expected):
@@ -151,3 +159,39 @@ async def test_the_certificate_is_that_of_the_name(settings, monkeypatch, tls_se
         else:
             with pytest.raises(httpx.ConnectError, match="certificate"):
                 await client.get(url)
+
+
+async def test_a_name_is_asked_for_as_it_is_written(settings, monkeypatch):
+    """Python would ask for fass.de, which is another domain."""
+    asked: list[str] = []
+
+    def look_up(host: str, *_: object, **__: object) -> list[object]:
+        asked.append(host)
+        return []
+
+    monkeypatch.setattr("socket.getaddrinfo", look_up)
+    await check_target("http://xn--fa-hia.de/")
+    await check_target("http://faß.de/")
+    assert asked == ["xn--fa-hia.de"] * 2
+
+
+async def test_a_name_server_that_does_not_answer_is_not_waited_for(settings, monkeypatch):
+    monkeypatch.setattr(targets, "RESOLVE_SECONDS", 0.1)
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: time.sleep(1))
+    with pytest.raises(TargetRefused, match="cannot be found"):
+        await check_target("http://slow.example/")
+
+
+async def test_no_cookie_is_kept(settings, monkeypatch):
+    async def answer(self: object, request: httpx.Request) -> httpx.Response:
+        assert "cookie" not in request.headers
+        return httpx.Response(200, headers={"set-cookie": "mine=1"})
+
+    async def resolve(url: httpx.URL) -> list[str]:
+        return ["192.0.2.1"]
+
+    monkeypatch.setattr(targets, "_resolve", resolve)
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", answer)
+    async with open_public_client() as client:
+        for _ in range(2):
+            await client.get("https://example.com/")

@@ -1,20 +1,22 @@
 """The audit log, for administrators."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
+from bson import ObjectId
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel
 
 from core.models import AuditModel
 from core.tasks.history import make_query
 from core.web.auth import ensure_admin
 
+Moment = Annotated[AwareDatetime, Query(ge=datetime(1970, 1, 1, tzinfo=UTC), le=datetime(9999, 1, 1, tzinfo=UTC))]
+
 
 class AuditEntry(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
-
+    id: str
     action: str
     actor: str | None
     details: dict[str, Any]
@@ -33,13 +35,15 @@ def audit_router(current_user: Callable[..., Any]) -> APIRouter:
     async def show_audit_log(
         action: str | None = None,
         actor: str | None = None,
-        since: AwareDatetime | None = None,
-        until: AwareDatetime | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        before: Annotated[str | None, Query(pattern="^[0-9a-f]{24}$")] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> list[AuditEntry]:
-        """Who did what, the newest first. For older ones ask again, with the time of the last one as `until`."""
+        """Who did what, the newest first. For older ones ask again, with the id of the last one as `before`."""
         query = make_query("at", since, until, action=action, actor=actor)
-        entries = await AuditModel.find(query).sort("-at").limit(limit).to_list()
-        return [AuditEntry.model_validate(entry) for entry in entries]
+        query |= {"_id": {"$lt": ObjectId(before)}} if before else {}
+        entries = await AuditModel.find(query).sort("-_id").limit(limit).to_list()
+        return [AuditEntry(**entry.model_dump(exclude={"id"}), id=str(entry.id)) for entry in entries]
 
     return router

@@ -1,8 +1,10 @@
 """What a client sees when something is down, broken or too much: a status and one clear line, never a traceback."""
 
+import json
 import math
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from core.context import TaskContext
@@ -22,6 +24,7 @@ def add_error_handlers(app: FastAPI) -> None:
         app.add_exception_handler(error, _unavailable("database"))
     app.add_exception_handler(QueueUnavailable, _unavailable("queue"))
     app.add_exception_handler(TooManyRequests, _too_many)
+    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _internal_error)
 
 
@@ -32,6 +35,13 @@ def _unavailable(what: str):  # type: ignore[no-untyped-def]  # Starlette's own 
         return JSONResponse(body, 503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
     return handle
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    """What is wrong where; without what was sent, which may be a password, or no text that can be sent back."""
+    assert isinstance(error, RequestValidationError)
+    problems = [{key: each[key] for key in ("type", "loc", "msg")} for each in error.errors()]
+    return Response(json.dumps({"detail": problems}), 422, media_type="application/json")
 
 
 async def _too_many(_: Request, error: Exception) -> JSONResponse:
