@@ -1,0 +1,216 @@
+"""`just update`: takes over a newer version of the template. Runs beside Copier, not in the service's environment.
+
+The merging itself is done by what the new version brings along (its `hooks/`), so that it can be improved.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import yaml
+from copier import VcsRef, run_update
+from copier.errors import CopierError, CopierWarning, TaskError
+from plumbum import ProcessExecutionError
+
+ANSWERS = ".copier-answers.yml"
+LOCK = "uv.lock"
+NEEDS_A_PERSON = 4
+"""With this status the template's own code says which files could not be merged."""
+
+
+class UpdateRefused(Exception):
+    """The message says why, and what to do."""
+
+
+def git(*arguments: str) -> str:
+    """The output of a git command.
+
+    Raises:
+        UpdateRefused: It failed.
+    """
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UpdateRefused(f"git {arguments[0]}: {last_line(done.stderr)}")
+    return done.stdout
+
+
+def last_line(text: str) -> str:
+    """The line of an error message that tells most."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1] if lines else "failed")
+
+
+def find_answers(named: str | None) -> Path:
+    """The file that says which template this service is from, and which answers were given.
+
+    Raises:
+        UpdateRefused: There is none, or there are several.
+    """
+    if named or Path(ANSWERS).exists():
+        return Path(named or ANSWERS)
+    found = [path for path in Path().glob("*.y*ml") if "_src_path:" in path.read_text(errors="replace")]
+    found += [path for path in Path().glob(".*.y*ml") if "_src_path:" in path.read_text(errors="replace")]
+    if len(found) != 1:
+        what = f"several files could be it ({', '.join(map(str, found))})" if found else "it is gone"
+        raise UpdateRefused(f"{ANSWERS}: {what}; `git checkout HEAD~1 -- {ANSWERS}` or --answers-file names it")
+    return found[0]
+
+
+def read_answers(path: Path) -> dict[str, Any]:
+    """What the file holds.
+
+    Raises:
+        UpdateRefused: It cannot be used.
+    """
+    try:
+        answers = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UpdateRefused(f"{path}: there is no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UpdateRefused(f"{path} cannot be read, `git log -p {path}` shows how it was: {reason}") from None
+    if not isinstance(answers, dict) or not {"_src_path", "_commit"} <= answers.keys():
+        raise UpdateRefused(f"{path} does not say _src_path and _commit; `git log -p {path}` shows how it was")
+    return answers
+
+
+def check_project() -> None:
+    """Refuse where an update could not be told from the user's own changes.
+
+    Raises:
+        UpdateRefused: This is no git repository, or something is not committed.
+    """
+    try:
+        git("rev-parse", "--verify", "--quiet", "HEAD")
+        changed = git("status", "--porcelain").splitlines()
+    except UpdateRefused:
+        reason = "updates need git, to merge and to be undone: git init && git add --all && git commit"
+        raise UpdateRefused(reason) from None
+    if changed:
+        names = ", ".join(line[3:] for line in changed[:5]) + (", ..." if len(changed) > 5 else "")
+        raise UpdateRefused(f"commit or stash your changes first, so that you can undo the update: {names}")
+
+
+def show_news(answers_file: Path) -> int:
+    """Tell whether there is a newer version.
+
+    Returns:
+        0 where there is none, 5 where there is one, as `copier check-update` does.
+
+    Raises:
+        UpdateRefused: The template cannot be reached.
+    """
+    command = [sys.executable, "-m", "copier", "check-update", "--output-format=json", "-a", str(answers_file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        found = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        raise UpdateRefused(last_line(done.stderr)) from None
+    if not found["update_available"]:
+        print(f"{found['current_version']} is the newest version")
+        return 0
+    print(f"{found['latest_version']} is there, this service is from {found['current_version']}: just update")
+    return 5
+
+
+def parse_answer(text: str) -> tuple[str, Any]:
+    """`name=value`, as on Copier's own command line."""
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like enable_job_queue=false")
+    return name, yaml.safe_load(value)
+
+
+def update(chosen: argparse.Namespace) -> int:
+    """Do what the command line says.
+
+    Returns:
+        The exit status: 0; 1 where files need a person; 5 where there is news.
+
+    Raises:
+        UpdateRefused: It could not be done, and nothing was changed.
+    """
+    answers_file = find_answers(chosen.answers_file)
+    answers = read_answers(answers_file)
+    if chosen.check:
+        return show_news(answers_file)
+    check_project()
+    hint = f"where the template has moved, change _src_path in {answers_file} and commit"
+    if ":" not in (source := answers["_src_path"]) and not Path(source).expanduser().exists():
+        raise UpdateRefused(f"there is no template at {source}; {hint}")
+    try:
+        run_update(
+            data=dict(chosen.data),
+            answers_file=str(answers_file),
+            vcs_ref=VcsRef.CURRENT if chosen.to == "current" else chosen.to,
+            defaults=chosen.defaults,
+            skip_answered=True,
+            overwrite=True,
+            quiet=True,
+            conflict="rej",  # what Copier itself makes of it is not used
+            unsafe=True,
+        )
+    except TaskError as error:
+        if error.returncode != NEEDS_A_PERSON:
+            undo()
+            raise UpdateRefused("the template's own code failed, as told above; nothing was changed") from None
+        print(f"Then `uv lock`, which brings {LOCK} up to date.", file=sys.stderr)
+        return 1
+    except ProcessExecutionError as error:
+        undo()
+        raise UpdateRefused(f"{source}: {last_line(error.stderr)}; {hint}") from None
+    except BaseException:
+        undo()
+        raise
+    relock()
+    return 0
+
+
+def undo() -> None:
+    """Bring the project back to what it was; everything was committed."""
+    git("reset", "--quiet", "--hard")
+    git("clean", "--quiet", "--force", "-d", "--", "core")
+
+
+def relock() -> None:
+    """Bring the lock up to date: the one file outside of `core/` that an update writes."""
+    if not Path(LOCK).exists():
+        return
+    command = [os.environ.get("UV", "uv"), "lock", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"{LOCK} is as it was, since `uv lock` failed: {last_line(done.stderr)}", file=sys.stderr)
+    elif git("status", "--porcelain", "--", LOCK):
+        print(f"{LOCK} follows the dependencies of core/; `uv sync` installs them.")
+
+
+def main() -> int:
+    """Update, and say in one line what went wrong."""
+    parser = argparse.ArgumentParser(prog="just update", description="Take over a newer version of the template.")
+    parser.add_argument("--check", action="store_true", help="only tell whether there is one; ends with 5 then")
+    parser.add_argument("--to", metavar="VERSION", help="this one instead of the newest; `current` for none")
+    parser.add_argument(
+        "--data", type=parse_answer, action="append", default=[], metavar="NAME=VALUE", help="an answer"
+    )
+    parser.add_argument("--defaults", action="store_true", help="ask nothing")
+    parser.add_argument("--answers-file", help=f"where it is not {ANSWERS}")
+    warnings.simplefilter("ignore", CopierWarning)
+    try:
+        return update(parser.parse_args())
+    except UpdateRefused as error:
+        problem = str(error)
+    except (CopierError, ValueError, OSError) as error:
+        problem = " ".join(str(error).split())
+    except KeyboardInterrupt:
+        problem = "stopped, nothing was changed"
+    print(f"error: {problem}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,252 @@
+"""Random edits by the user, random changes of the template, random answers: no line of the user's is lost unsaid.
+
+`UPDATE_SEQUENCES` says how many; each one is made from its number, by which a failure can be repeated:
+`UPDATE_FIRST=17 UPDATE_SEQUENCES=1`.
+"""
+
+import contextlib
+import os
+import random
+import shutil
+import stat
+import tempfile
+import traceback
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, commit_all, git
+from copier import run_copy, run_update
+from copier.errors import CopierWarning, TaskError
+
+SEQUENCES = int(os.environ.get("UPDATE_SEQUENCES", 60))
+FIRST = int(os.environ.get("UPDATE_FIRST", 0))
+PROCESSES = 2
+ANSWERS = ".copier-answers.yml"
+NEEDS_A_PERSON = 4
+LINES = 12
+
+Files = dict[str, tuple[str, bytes, bool]]
+"""Kind, content and whether it can be run, of each file."""
+
+TEXTS = [
+    "core/one.py",
+    "core/two.py",
+    "core/sub/three.py",
+    "core/sub/deep/four.txt",
+    "core/tasks/engines/streaq/engine.py",  # there with the job queue only
+    "core/with space.md",
+    "app/main.py",
+    "app/tasks/emails.py",
+    "app/core/odd.py",
+    "README.md",
+    "Justfile",
+]
+BINARIES = ["core/picture.bin", "app/picture.bin"]
+
+
+def write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def make_template(folder: Path) -> None:
+    """The real rules, hooks and questions, around a few files: rendering the real ones takes longer than the update."""
+    for name in ("copier.yml", "includes", "hooks"):
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+    rendered = folder / "template"
+    for name in TEXTS:
+        write(rendered / name, "".join(f"{name} line {number}\n" for number in range(LINES)).encode())
+    for number, name in enumerate(BINARIES):
+        write(rendered / name, bytes([0, number, *range(256)]))
+    (rendered / "core" / "link").symlink_to("one.py")
+    write(rendered / "core" / "run.sh", b"#!/bin/sh\n")
+    (rendered / "core" / "run.sh").chmod(0o755)
+    write(rendered / ".gitignore", b"*.log\n.env\n")
+    answers = "{{ _copier_conf.answers_file }}.jinja"
+    shutil.copy(ROOT / "template" / answers, rendered / answers)
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    commit_all(folder, "v0.1.0")
+    git(folder, "tag", "v0.1.0")
+
+
+def look(folder: Path) -> Files:
+    """What there is."""
+    seen = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name.split("/")[0] == ".git":
+            continue
+        if path.is_symlink():
+            seen[name] = ("link", os.readlink(path).encode(), False)
+        elif path.is_file():
+            seen[name] = ("file", path.read_bytes(), bool(path.stat().st_mode & stat.S_IXUSR))
+    return seen
+
+
+class Sequence:
+    """One random history of a project and its template."""
+
+    def __init__(self, seed: int, base: Path, folder: Path) -> None:
+        self.random = random.Random(seed)
+        self.template, self.project, self.folder = folder / "template", folder / "project", folder
+        shutil.copytree(base, self.template, symlinks=True)
+        self.queue = self.random.random() < 0.5
+        self.number = 0
+
+    def files(self, root: Path, only_core: bool = False) -> list[Path]:
+        listed = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+        paths = [root / name for name in listed if name and ANSWERS not in name and "{{" not in name]
+        paths = [path for path in paths if path.is_symlink() or path.is_file()]
+        return [path for path in paths if not only_core or path.relative_to(root).parts[0] == "core"]
+
+    def some_name(self) -> str:
+        self.number += 1
+        folder = self.random.choice(["core", "core/sub", "core/new", "app", "app/new", "docs"])
+        return f"{folder}/{self.random.choice(['made', 'new file', 'ümlaut'])}{self.number}.txt"
+
+    def change(self, root: Path, who: str) -> None:
+        """One random change to the files in a folder."""
+        files = self.files(root, only_core=self.random.random() < 0.8)
+        kind = self.random.choice(
+            ["edit", "edit", "edit", "delete", "rename", "add", "chmod", "binary", "link", "rewrite"]
+        )
+        if kind == "add" or not files:
+            name = f"core/both{self.random.randrange(2)}.txt" if self.random.random() < 0.3 else self.some_name()
+            write(root / name, self.line(who, name))
+            return
+        path = self.random.choice(files)
+        name = path.relative_to(root).as_posix()
+        if kind == "delete":
+            path.unlink()
+        elif kind == "rename":
+            target = root / self.some_name()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+        elif path.is_symlink():
+            path.unlink()
+            path.symlink_to(self.random.choice(["two.py", "nowhere"]))
+        elif kind == "chmod":
+            path.chmod(path.stat().st_mode ^ 0o111)
+        elif kind == "link":
+            path.unlink()
+            path.symlink_to("elsewhere")
+        elif kind == "binary":
+            path.write_bytes(self.random.randbytes(50) + b"\0" + self.line(who, name))
+        elif kind == "rewrite":
+            path.write_bytes(b"".join(self.line(who, name) for _ in range(4)))
+        else:
+            lines = path.read_bytes().splitlines(keepends=True)
+            at = self.random.randrange(len(lines) + 1)
+            if self.random.random() < 0.5:
+                lines[at:at] = [self.line(who, name)]
+            else:
+                lines[at : at + 1] = [self.line(who, name)]
+            path.write_bytes(b"".join(lines))
+
+    def line(self, who: str, name: str) -> bytes:
+        self.number += 1
+        return f"{who} wrote {self.number} in {name}\n".encode()
+
+    def run(self) -> None:
+        """Copy, edit on both sides, update: once or twice."""
+        answers = {"enable_job_queue": self.queue}
+        run_copy(str(self.template), self.project, data=answers, defaults=True, quiet=True, vcs_ref="v0.1.0")
+        git(self.project, "init", "--quiet", "--initial-branch=main")
+        commit_all(self.project, "rendered")
+        for version in range(2, 2 + self.random.choice([1, 1, 2])):
+            for _ in range(self.random.randrange(6)):
+                self.change(self.project, "user")
+            commit_all(self.project, "mine")
+            write(self.project / "secret.log", b"ignored\n")
+            write(self.project / "core" / "own.log", b"ignored\n")
+            for _ in range(self.random.randrange(5)):
+                self.change(self.template / "template", "template")
+            commit_all(self.template, f"v0.{version}.0")
+            git(self.template, "tag", f"v0.{version}.0")
+            if self.random.random() < 0.3:
+                self.queue = not self.queue
+            self.update()
+            commit_all(self.project, "updated")  # with what it may have left to do
+
+    def update(self) -> None:
+        before = look(self.project)
+        git_before = git(self.project, "status", "--porcelain")
+        assert git_before == ""
+        with output_of(self.folder / "output") as output:
+            try:
+                run_update(
+                    self.project, data={"enable_job_queue": self.queue}, defaults=True, quiet=True, unsafe=True,
+                    overwrite=True, conflict="rej",
+                )  # fmt: skip
+                failed = False
+            except TaskError as error:
+                failed = error.returncode == NEEDS_A_PERSON
+                if not failed:
+                    raise
+        told = output.read_text(errors="surrogateescape")
+        self.check(before, look(self.project), told, failed)
+
+    def check(
+        self,
+        before: dict[str, tuple[str, bytes, bool]],
+        after: dict[str, tuple[str, bytes, bool]],
+        told: str,
+        failed: bool,
+    ) -> None:
+        """What is promised."""
+        for name in before.keys() | after.keys():
+            if not name.startswith("core/") and name != ANSWERS:
+                assert before.get(name) == after.get(name), f"{name} lies outside of core/ and was changed"
+        assert after["core/own.log"] == before["core/own.log"]
+        assert failed is ("but for these files" in told)
+        everything = b"\n".join(content for _, content, _ in after.values())
+        for name, (_, content, _) in before.items():
+            if not name.startswith("core/"):
+                continue
+            for line in content.splitlines():
+                if line.startswith(b"user wrote") and line not in everything:
+                    assert f"{name}: " in told, f"{line!r} of {name} is gone, and nothing was said:\n{told}"
+        marked = [name for name, (_, content, _) in after.items() if b"\n<<<<<<< " in b"\n" + content]
+        assert all(f"{name}: " in told for name in marked), f"{marked} are marked, and not named:\n{told}"
+        assert not [name for name in after if name.endswith(".rej")]
+        if not failed:
+            assert not git(self.project, "ls-files", "--unmerged")
+
+
+@contextlib.contextmanager
+def output_of(path: Path) -> Iterator[Path]:
+    """What this process and its children print inside the block, in a file."""
+    saved = os.dup(1), os.dup(2)
+    with path.open("wb") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    try:
+        yield path
+    finally:
+        for number, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
+
+
+def run_sequence(base: Path, seed: int) -> str | None:
+    """What went wrong, if anything."""
+    warnings.simplefilter("ignore", CopierWarning)
+    with tempfile.TemporaryDirectory(prefix="sequence.") as folder:
+        try:
+            Sequence(seed, base, Path(folder)).run()
+        except Exception:
+            return f"sequence {seed}:\n{traceback.format_exc()[-3000:]}"
+    return None
+
+
+def test_no_line_is_lost_unsaid(tmp_path: Path) -> None:
+    make_template(tmp_path)
+    with ProcessPoolExecutor(PROCESSES) as pool:
+        failures = list(filter(None, pool.map(partial(run_sequence, tmp_path), range(FIRST, FIRST + SEQUENCES))))
+    if failures:
+        pytest.fail(f"{len(failures)} of {SEQUENCES}, the first:\n{failures[0]}", pytrace=False)
