@@ -1,7 +1,9 @@
 """The ownership rule: an update changes core/ and the answers file only, and never drops an edit without a word."""
 
 import hashlib
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,11 @@ def newer(template: Path, tmp_path: Path) -> Path:
     (rendered / "app" / "new.py").write_text("")
     (rendered / "core" / "new.py").write_text('"""New."""\n')
     (rendered / "README.md.jinja").unlink()
+    config = rendered / "core" / "config.py"
+    config.write_text(config.read_text().replace("    host: str", "    brand_new: int = 1\n    host: str"))
+    changelog = clone / "CHANGELOG.md"
+    told = "## [0.2.0] - 2027-01-01\n\n### By hand\n\n- Feed the cat.\n\n## [0.1.0] - 2026-01-01\n\n- Old news.\n"
+    changelog.write_text(changelog.read_text() + "\n" + told)
     commit_all(clone, "v0.2.0")
     git(clone, "tag", "v0.2.0")
     return clone
@@ -53,9 +60,17 @@ def users_edits(project: Path) -> None:
 
 
 def update(project: Path, *options: str, check: bool = True) -> str:
+    """Plain `copier update`."""
     command = [COPIER, "update", "--trust", "--defaults", *options]
     done = run(*command, cwd=project, check=check)
     assert check or done.returncode
+    return done.stdout + done.stderr
+
+
+def just_update(project: Path, *options: str, status: int = 0) -> str:
+    """What `just update` runs, with the Copier that is here already."""
+    done = run(sys.executable, "core/dev/update.py", "--defaults", *options, cwd=project, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
@@ -94,6 +109,160 @@ def test_a_conflict_is_named_and_fails(newer: Path, tmp_path: Path) -> None:
 
     assert "core/config.py: your edit and the update's touch the same lines" in output
     assert "# mine" in config.read_text()
+
+
+def test_edits_follow_a_file_that_was_renamed_and_stay_where_it_was_removed(newer: Path, tmp_path: Path) -> None:
+    git(newer, "mv", "template/core/tasks/upkeep.py", "template/core/tasks/keeping.py")
+    git(newer, "rm", "--quiet", "template/core/tasks/metrics.py")
+    commit_all(newer, "v0.3.0")
+    git(newer, "tag", "v0.3.0")
+    project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
+    core = project / "core"
+    for name in ("upkeep.py", "metrics.py"):
+        (core / "tasks" / name).write_text("# mine\n" + (core / "tasks" / name).read_text())
+    (core / "tasks" / "watchdog.py").unlink()
+    (core / "logo.bin").write_bytes(b"\0mine")
+    (core / "run.sh").symlink_to("nowhere")
+    commit_all(project, "mine")
+
+    output = just_update(project, status=1)
+
+    assert (core / "tasks" / "keeping.py").read_text().startswith("# mine\n")
+    assert not (core / "tasks" / "upkeep.py").exists()
+    assert "core/tasks/metrics.py: you have edited it, and the update removed it" in output
+    assert (core / "tasks" / "metrics.py").read_text().startswith("# mine\n")
+    assert "core/tasks/watchdog.py: you have deleted it, and the update changed it; it stays deleted" in output
+    assert not (core / "tasks" / "watchdog.py").exists()
+    assert (core / "logo.bin").read_bytes() == b"\0mine"
+    assert (core / "run.sh").readlink() == Path("nowhere")
+    assert "UD core/tasks/metrics.py" in git(project, "status", "--porcelain")
+    assert run("git", "commit", "-m", "too early", cwd=project, check=False).returncode
+
+
+def test_what_is_new_is_told(newer: Path, tmp_path: Path) -> None:
+    project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
+    assert just_update(project, "--check", status=5) == "0.2.0 is there, this service is from 0.1.0: just update\n"
+    lock = (project / "uv.lock").read_text()
+
+    output = just_update(project)
+
+    assert "## [0.2.0] - 2027-01-01" in output
+    assert "- Feed the cat." in output
+    assert "Old news" not in output
+    assert "New settings, which core/config.py describes: BRAND_NEW\n" in output
+    assert (project / "uv.lock").read_text() == lock  # no dependency has changed
+    commit_all(project, "updated")
+    assert just_update(project, "--check") == "0.2.0 is the newest version\n"
+    assert just_update(project) == ""
+    assert git(project, "status", "--porcelain") == ""
+
+
+def test_the_lock_follows(newer: Path, tmp_path: Path) -> None:
+    pyproject = newer / "template" / "core" / "pyproject.toml.jinja"
+    pyproject.write_text(pyproject.read_text().replace("dependencies = [", 'dependencies = [\n    "iniconfig",', 1))
+    commit_all(newer, "v0.3.0")
+    git(newer, "tag", "v0.3.0")
+    project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
+    assert "uv.lock follows the dependencies of core/" in just_update(project)
+    run(UV, "lock", "--check", cwd=project)
+
+
+def test_through_several_versions(newer: Path, tmp_path: Path) -> None:
+    """Step by step or at once, with an edit in a file that each of them changes."""
+    for path in (newer / "template" / "core").rglob("*.py"):
+        path.write_text("# of v0.3.0\n" + path.read_text())
+    commit_all(newer, "v0.3.0")
+    git(newer, "tag", "v0.3.0")
+    found = []
+    for name, steps in (("steps", ["v0.2.0", "v0.3.0"]), ("once", ["v0.3.0"])):
+        project = copy(newer, tmp_path / name, "--vcs-ref=v0.1.0")
+        config = project / "core" / "config.py"
+        config.write_text(config.read_text().replace("MongoUrl =", "# mine\nMongoUrl =", 1))
+        users_edits(project)
+        for version in steps:
+            just_update(project, "--to", version)
+            commit_all(project, version)
+        assert "# mine\nMongoUrl" in config.read_text()
+        found.append({name: each for name, each in hashes(project).items() if not name.startswith(".")})
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("place", ["alone", "in a folder", "another answers file", "into a repository"])
+def test_wherever_a_project_lies(newer: Path, tmp_path: Path, place: str) -> None:
+    """In a folder of a bigger repository, with answers in a file of another name, copied to what is there already."""
+    top = tmp_path / "service"
+    options = ["--answers-file", ".groundwork.yml"] if place == "another answers file" else []
+    if place in ("in a folder", "into a repository"):
+        top.mkdir()
+        (top / "README.md").write_text("here before\n")
+        git(top, "init", "--quiet", "--initial-branch=main")
+        commit_all(top, "before")
+    project = top / "service" if place == "in a folder" else top
+    copy(newer, project, "--vcs-ref=v0.1.0", *options)
+    if place == "in a folder":
+        shutil.rmtree(project / ".git")
+    users_edits(project)
+    commit_all(top, "all")
+    before = hashes(top)
+
+    just_update(project)
+
+    after = hashes(top)
+    own = f"{project.relative_to(top)}/".removeprefix("./")
+    changed = {name.removeprefix(own) for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    answers = ".groundwork.yml" if options else ".copier-answers.yml"
+    assert {name for name in changed if not name.startswith("core/")} == {answers}
+    assert "core/new.py" in changed
+    if place == "into a repository":
+        assert after["README.md"] == before["README.md"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda project: (project / "README.md").write_text("edited"), "commit or stash your changes first"),
+        (lambda project: shutil.rmtree(project / ".git"), "git init && git add --all && git commit"),
+        (lambda project: (project / ".copier-answers.yml").unlink(), ".copier-answers.yml: it is gone; `git checkout"),
+        (lambda project: spoil_answers(project, "]["), ".copier-answers.yml cannot be read, `git log -p"),
+        (lambda project: spoil_answers(project, "a: 1"), ".copier-answers.yml does not say _src_path and _commit"),
+        (lambda project: move_template(project, "/nowhere/at/all"), "there is no template at /nowhere/at/all; where"),
+        (lambda project: move_template(project, "https://127.0.0.1:1/x.git"), "change _src_path in .copier-answers"),
+        (lambda project: spoil_answers(project, "enable_job_queue: perhaps", more=True), "enable_job_queue"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_in_one_line(newer: Path, tmp_path: Path, spoil, said) -> None:  # type: ignore[no-untyped-def]
+    project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
+    spoil(project)
+    before = hashes(project)
+
+    output = just_update(project, status=2)
+
+    assert output.startswith("error: ")
+    assert said in output
+    assert output.count("\n") == 1
+    assert hashes(project) == before
+
+
+def test_an_unknown_version_is_told(newer: Path, tmp_path: Path) -> None:
+    project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
+    before = hashes(project)
+    output = just_update(project, "--to", "v9", status=2)
+    assert re.match(r"error: .*v9", output)
+    assert output.count("\n") == 1
+    assert hashes(project) == before
+
+
+def spoil_answers(project: Path, text: str, more: bool = False) -> None:
+    answers = project / ".copier-answers.yml"
+    kept = "".join(line for line in answers.read_text().splitlines(keepends=True) if line[0] == "_") if more else ""
+    answers.write_text(f"{kept}{text}\n")
+    commit_all(project, "spoiled")
+
+
+def move_template(project: Path, place: str) -> None:
+    answers = project / ".copier-answers.yml"
+    answers.write_text(re.sub("_src_path: .*", f"_src_path: {place}", answers.read_text()))
+    commit_all(project, "moved")
 
 
 @pytest.mark.parametrize("answer", [True, False])

@@ -1,4 +1,4 @@
-"""The command line: `python -m core web | worker | dev | setup | dead-letters | schedules | history | admin`."""
+"""The command line: `python -m core web`, `worker`, `dev`, `setup`, and what a person does with jobs and accounts."""
 
 import argparse
 import asyncio
@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("setup", help="write .env with fresh secrets, unless there is one")
     dev = commands.add_parser("dev", help="servers, web and worker for development, with reload")
     dev.add_argument("only", nargs="?", choices=["web", "worker"], help="start just this one beside the servers")
+    commands.add_parser("drain", help="wait until no job is left in the queue")
     _add_dead_letters(commands)
     schedules = commands.add_parser("schedules", help="what runs by itself: list, enable, disable, run now")
     schedules.add_argument("action", choices=["list", "enable", "disable", "run"])
@@ -58,7 +59,7 @@ def _run(chosen: argparse.Namespace) -> int:
     from core.config import get_settings
 
     settings = get_settings()
-    if chosen.command in ("dead-letters", "schedules", "history", "admin"):
+    if chosen.command in ("dead-letters", "schedules", "history", "admin", "drain"):
         from core.commands import run_command
 
         return run_command(chosen, settings)

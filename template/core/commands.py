@@ -18,6 +18,7 @@ from core.services.accounts import MAX_PASSWORD, MIN_PASSWORD, make_admin
 from core.tasks import DeadLetters, ScheduleView, Worker, status_of
 
 AT_ONCE = 1000
+DRAIN_SECONDS = 0.5
 EMAIL: TypeAdapter[str] = TypeAdapter(EmailStr)
 
 
@@ -34,7 +35,13 @@ async def _run(chosen: argparse.Namespace, settings: Settings) -> int:
     service = load_service(settings)
     async with open_service(service, settings) as database:
         database.require()
-        commands = {"dead-letters": _dead_letters, "schedules": _schedules, "history": _history, "admin": _admin}
+        commands = {
+            "dead-letters": _dead_letters,
+            "schedules": _schedules,
+            "history": _history,
+            "admin": _admin,
+            "drain": _drain,
+        }
         await commands[chosen.command](service.worker, chosen)
     return 0
 
@@ -80,6 +87,21 @@ async def _history(worker: Worker, chosen: argparse.Namespace) -> None:
     for run in runs:
         error = f"  {_first_line(run.error)}" if run.error else ""
         print(f"{_moment(run.started_at)}  {run.task}  {run.outcome}  {run.seconds} s  job {run.job_id}{error}")
+
+
+async def _drain(worker: Worker, _: argparse.Namespace) -> None:
+    engine, shown = worker.queue.engine, None
+    if engine.in_process:
+        raise UserError("the job queue is off, so that there is nothing to drain")
+    while True:
+        stats = await engine.stats()
+        left = f"{stats.waiting} ready, {stats.running} running, {stats.delayed} wait for their time"
+        if left != shown:
+            print(left, flush=True)
+            shown = left
+        if not stats.waiting + stats.running + stats.delayed:
+            return
+        await asyncio.sleep(DRAIN_SECONDS)
 
 
 async def _admin(_: Worker, chosen: argparse.Namespace) -> None:

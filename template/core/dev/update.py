@@ -54,7 +54,6 @@ def find_answers(named: str | None) -> Path:
     if named or Path(ANSWERS).exists():
         return Path(named or ANSWERS)
     found = [path for path in Path().glob("*.y*ml") if "_src_path:" in path.read_text(errors="replace")]
-    found += [path for path in Path().glob(".*.y*ml") if "_src_path:" in path.read_text(errors="replace")]
     if len(found) != 1:
         what = f"several files could be it ({', '.join(map(str, found))})" if found else "it is gone"
         raise UpdateRefused(f"{ANSWERS}: {what}; `git checkout HEAD~1 -- {ANSWERS}` or --answers-file names it")

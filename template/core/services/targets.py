@@ -22,7 +22,7 @@ GLOBAL_UNICAST, DOCUMENTATION = IPv6Network("2000::/3"), IPv6Network("3fff::/20"
 """IANA has given out addresses of the internet from the first one only, and none of them from the second one."""
 
 # A name server that does not answer must hold up nobody else: not files, not passwords, not other lookups.
-_resolvers = ThreadPoolExecutor(8, thread_name_prefix="resolver")
+_resolvers = ThreadPoolExecutor(8, thread_name_prefix="job-resolver")  # a worker that ends leaves `job...` behind
 
 
 @lru_cache(maxsize=1)

@@ -43,11 +43,13 @@ class Stats:
 
     Attributes:
         waiting: Jobs whose time has come, and that no worker has taken yet.
+        running: Jobs that a worker has taken.
         delayed: Jobs that wait for their time.
         oldest: Seconds for which the oldest of the waiting ones has waited; 0 where there is none.
     """
 
     waiting: int
+    running: int
     delayed: int
     oldest: float = 0.0
 

@@ -569,6 +569,27 @@ async def test_a_delayed_job_waits(worker, run):
             assert await job.result(WAIT) >= due.timestamp() - 0.01
 
 
+async def test_the_figures_of_the_queue(worker, run):
+    go = asyncio.Event()
+
+    @worker.task
+    async def wait() -> None:
+        await go.wait()
+
+    async def figures() -> tuple[int, int, int]:
+        stats = await worker.queue.engine.stats()
+        return stats.waiting, stats.running, stats.delayed
+
+    async with run():
+        jobs = [await wait.enqueue(), await wait.enqueue(), await wait.using(delay=1).enqueue()]
+        while await figures() != (0, 2, 1):
+            await asyncio.sleep(0.02)
+        go.set()
+        await asyncio.gather(*(job.result(WAIT) for job in jobs))
+        while await figures() != (0, 0, 0):
+            await asyncio.sleep(0.02)
+
+
 async def test_an_id_of_ones_own_runs_once_also_after_it_ended(worker, run):
     calls = []
 

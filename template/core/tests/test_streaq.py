@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import sys
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,21 @@ async def test_what_a_stopped_worker_leaves_goes_to_another_one_at_once(worker, 
             assert (await job.record()).get("attempt", 1) == 1  # a shutdown uses up no attempt
         second.set()
         await running_too
+
+
+async def test_drain_waits_until_nothing_is_left(streaq_settings, worker, monkeypatch):
+    @worker.task
+    async def later() -> None: ...
+
+    monkeypatch.setenv("TASK_ENGINE", "streaq")
+    async with running(worker, streaq_settings):
+        job = await later.using(delay=5).enqueue()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "core", "drain", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        output, errors = await asyncio.wait_for(process.communicate(), 30)
+        assert process.returncode == 0, errors.decode()
+        first, *_, last = output.decode().splitlines()
+        assert first == "0 ready, 0 running, 1 wait for their time"
+        assert last == "0 ready, 0 running, 0 wait for their time"
+        assert await job.status() is JobStatus.COMPLETED

@@ -36,7 +36,7 @@ async def test_a_worker_that_takes_no_jobs_although_it_could_is_told(worker, run
         return "done"
 
     async def full() -> Stats:
-        return Stats(waiting=3, delayed=0, oldest=20.0)
+        return Stats(waiting=3, running=0, delayed=0, oldest=20.0)
 
     async with run(), asyncio.timeout(WAIT):
         await (await simple.enqueue()).result()

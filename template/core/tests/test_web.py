@@ -115,7 +115,7 @@ async def test_metrics_and_backlog(client, user, worker, settings, monkeypatch):
     assert ended["completed"] >= 2
     assert ended["failed"] >= 1
     assert families["dead_letters"].samples[0].value == 1
-    assert {sample.labels["state"] for sample in families["queue_jobs"].samples} == {"ready", "delayed"}
+    assert {sample.labels["state"] for sample in families["queue_jobs"].samples} == {"ready", "running", "delayed"}
     assert families["job_wait_seconds"].samples
 
     assert (await client.get("/health/backlog")).json() == {"status": "ok", "ready": 0, "oldest_seconds": 0.0}

@@ -60,6 +60,7 @@ def metrics_router(worker: Worker) -> APIRouter:
         """Keep it from the public where the names of tasks are nobody's business."""
         stats = await worker.queue.engine.stats()
         metrics.QUEUE.labels("ready").set(stats.waiting)
+        metrics.QUEUE.labels("running").set(stats.running)
         metrics.QUEUE.labels("delayed").set(stats.delayed)
         metrics.OLDEST.set(stats.oldest)
         metrics.DEAD.set(await worker.dead_letters.count())

@@ -133,7 +133,7 @@ class LocalEngine:
     async def stats(self) -> Stats:
         oldest = min(self._ready_since.values(), default=None)
         age = time.time() - oldest if oldest else 0.0
-        return Stats(self._ready.qsize(), len(self._delayed), age)
+        return Stats(self._ready.qsize(), len(self._running), len(self._delayed), age)
 
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
         stopped = asyncio.create_task(stop.wait())

@@ -43,18 +43,19 @@ end
 # Of one priority. What a worker holds, running or about to, waits no more. What is overdue does: it is the workers who
 # move it into the stream.
 _STATS = """
-local now, waiting, after = tonumber(ARGV[1]), redis.call('xlen', KEYS[1]), '-'
+local now, waiting, running, after = tonumber(ARGV[1]), redis.call('xlen', KEYS[1]), 0, '-'
 local groups = redis.pcall('xinfo', 'groups', KEYS[1])
 if not groups.err and groups[1] then
   local group = {}
   for at = 1, #groups[1], 2 do group[groups[1][at]] = groups[1][at + 1] end
-  waiting, after = waiting - group['pending'], '(' .. group['last-delivered-id']
+  running, after = group['pending'], '(' .. group['last-delivered-id']
 end
 local first = redis.call('xrange', KEYS[1], after, '+', 'COUNT', 1)[1]
 local since = first and tonumber(string.match(first[1], '^%d+')) or now
 local overdue = redis.call('zcount', KEYS[2], '-inf', now)
 local due = redis.call('zrange', KEYS[2], 0, 0, 'WITHSCORES')[2]
-return {waiting + overdue, redis.call('zcard', KEYS[2]) - overdue, now - math.min(since, tonumber(due or now), now)}
+local delayed, oldest = redis.call('zcard', KEYS[2]) - overdue, now - math.min(since, tonumber(due or now), now)
+return {waiting - running + overdue, running, delayed, oldest}
 """
 
 
@@ -126,8 +127,8 @@ class StreaqEngine:
                     for priority in PRIORITIES
                 ]
             each = [cast("list[int]", await reply) for reply in replies]
-            waiting, delayed, oldest = zip(*each, strict=True)
-            return Stats(sum(waiting), sum(delayed), max(oldest) / 1000)
+            waiting, running, delayed, oldest = zip(*each, strict=True)
+            return Stats(sum(waiting), sum(running), sum(delayed), max(oldest) / 1000)
 
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
         # A streaq worker ends when its server restarts, and runs only once, so a new one is built each time. The old
