@@ -83,7 +83,7 @@ def is_ready(base: str) -> bool:
 
 def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> None:
     run("git", "clone", "--quiet", str(template), "groundwork", cwd=tmp_path)
-    first, second, demo, variant, just, dev, test, ci, update, switch = commands(ROOT / "README.md")
+    first, second, demo, variant, just, dev, test, ci, check, update, drain, off, on = commands(ROOT / "README.md")
     assert (demo, test, ci) == ("script/demo", "uv run just test", "uv run just ci")  # test_demo and test_rendered
 
     execute(first, tmp_path, shell)
@@ -91,6 +91,8 @@ def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> No
     assert second == f"cd my-service && {dev}" == f"cd my-service && {FOREVER}"
     with in_background(second, tmp_path, shell, tmp_path / "dev.log") as base:
         assert httpx.get(f"{base}/docs").status_code == 200
+        assert execute(drain, service, shell) == "0 ready, 0 running, 0 wait for their time\n"
+        assert "send_daily_digest  enabled" in execute("uv run just schedules", service, shell)
 
     execute(variant, tmp_path, shell)
     assert (tmp_path / "parcels" / "README.md").read_text().startswith("# Parcel Tracker\n")
@@ -98,10 +100,16 @@ def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> No
     assert "worker-dev" in execute(just, service, shell)
     git(service, "init", "--quiet")
     commit_all(service, "mine")
+    assert execute(check, service, shell) == "0.1.0 is the newest version\n"
     execute(update, service, shell)
-    execute(switch, service, shell)
-    assert not (service / "core" / "tasks" / "engines" / "streaq").exists()
-    assert " passed" in execute("uv sync --quiet && uv run just test -q tests", service, shell)
+    assert git(service, "status", "--porcelain") == ""
+    for switch, is_on in ((off, False), (on, True)):
+        execute(switch, service, shell)
+        assert (service / "core" / "tasks" / "engines" / "streaq").exists() is is_on
+        changed = git(service, "status", "--porcelain").splitlines()
+        assert all(line[3:].startswith(("core/", ".copier-answers.yml", "uv.lock")) for line in changed), changed
+        commit_all(service, switch)
+        assert " passed" in execute("uv sync --quiet && uv run just test -q tests", service, shell)
 
 
 def test_the_readme_of_a_service(template: Path, tmp_path: Path, shell: dict[str, str]) -> None:

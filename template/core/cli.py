@@ -58,14 +58,15 @@ def _run(chosen: argparse.Namespace) -> int:
 
     from core.config import get_settings
 
-    settings = get_settings()
-    if chosen.command in ("dead-letters", "schedules", "history", "admin", "drain"):
+    if chosen.command not in ("web", "worker"):
         from core.commands import run_command
+        from core.dev.servers import use_running_servers
 
-        return run_command(chosen, settings)
+        use_running_servers()
+        return run_command(chosen, get_settings())
     from core.process import leave_threads, run_web, run_worker
 
-    status = {"web": run_web, "worker": run_worker}[chosen.command](settings)
+    status = {"web": run_web, "worker": run_worker}[chosen.command](get_settings())
     leave_threads(status)
     return status
 

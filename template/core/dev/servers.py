@@ -1,16 +1,20 @@
 """Real servers from wheels or from PATH: MongoDB, Valkey, and an SMTP server that catches mail."""
 
+import fcntl
+import os
 import platform
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from dotenv import dotenv_values
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
@@ -18,6 +22,8 @@ from core.errors import UserError
 
 HOST = "127.0.0.1"
 START_SECONDS = 30.0
+DATA = Path(".dev")
+"""Where the servers of this project keep their data, their logs and their ports."""
 REPLICA_SET = "rs0"
 MAILDIR = "maildir"
 
@@ -100,6 +106,33 @@ def needed_servers() -> list[Server]:
     from core.tasks.engines import DEFAULT
 
     return [MONGODB, MAIL] if DEFAULT == "local" else [MONGODB, VALKEY, MAIL]
+
+
+@contextmanager
+def claim(name: str) -> Iterator[bool]:
+    """Whether nobody else runs a server of this project; then nobody else can as long as this block lasts."""
+    DATA.mkdir(exist_ok=True)
+    with (DATA / f"{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def use_running_servers() -> None:
+    """Name the servers to this process that `just dev` of this project runs, where no setting names others."""
+    configured = {**dotenv_values(".env"), **os.environ}
+    if not DATA.exists() or configured.get("ENVIRONMENT") == "production":
+        return
+    for server in needed_servers():
+        file = DATA / f"{server.name}.port"
+        if configured.get(server.setting) or not file.exists():
+            continue
+        with claim(server.name) as is_free:
+            if not is_free:
+                os.environ[server.setting] = server.url(int(file.read_text()))
 
 
 def start_server(

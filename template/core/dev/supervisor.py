@@ -1,40 +1,34 @@
 """`just dev`: real servers, web and worker as one thing that starts, reloads and stops together."""
 
 import asyncio
-import fcntl
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 
 from dotenv import dotenv_values
 from watchfiles import Change, DefaultFilter, awatch
 
 from core.config import load_settings
 from core.dev.processes import Guard, Process, say, stop_process
-from core.dev.servers import MAIL, MAILDIR, START_SECONDS, Server, free_port, is_listening, needed_servers, start_server
+from core.dev.servers import (
+    DATA,
+    MAIL,
+    MAILDIR,
+    START_SECONDS,
+    Server,
+    claim,
+    free_port,
+    is_listening,
+    needed_servers,
+    start_server,
+)
 from core.errors import UserError
 from core.tasks.engines import DEFAULT
 
-DATA = Path(".dev")
 WATCHED = ("app", "core", ".env")
 SUFFIXES = (".py", ".html", ".txt", ".env")
-
-
-@contextmanager
-def claim(name: str) -> Iterator[bool]:
-    """Whether this supervisor is the one that runs a server of this project; another one may."""
-    DATA.mkdir(exist_ok=True)
-    with (DATA / f"{name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 def remembered_port(name: str) -> int:
