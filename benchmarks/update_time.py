@@ -1,4 +1,4 @@
-"""An update of an untouched project to a version that changed each file of core, against its copy. To reach: at most 2x.
+"""An update of an untouched project to a version with all of core changed, against its copy. To reach: at most 2x.
 
 script/uv run python benchmarks/update_time.py
 """
