@@ -22,7 +22,7 @@ from conftest import ROOT, commit_all, git
 from copier import run_copy, run_update
 from copier.errors import CopierWarning, TaskError
 
-SEQUENCES = int(os.environ.get("UPDATE_SEQUENCES", 60))
+SEQUENCES = int(os.environ.get("UPDATE_SEQUENCES", 40))
 FIRST = int(os.environ.get("UPDATE_FIRST", 0))
 PROCESSES = 2
 ANSWERS = ".copier-answers.yml"
@@ -94,13 +94,15 @@ class Sequence:
     def __init__(self, seed: int, base: Path, folder: Path) -> None:
         self.random = random.Random(seed)
         self.template, self.project, self.folder = folder / "template", folder / "project", folder
-        shutil.copytree(base, self.template, symlinks=True)
         self.queue = self.random.random() < 0.5
+        self.base = base / "template"
+        shutil.copytree(self.base, self.template, symlinks=True)
+        shutil.copytree(base / f"project-{self.queue}", self.project, symlinks=True)
         self.number = 0
 
     def files(self, root: Path, only_core: bool = False) -> list[Path]:
         listed = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-        paths = [root / name for name in listed if name and ANSWERS not in name and "{{" not in name]
+        paths = [root / name for name in listed if name and name[0] not in ".{"]
         paths = [path for path in paths if path.is_symlink() or path.is_file()]
         return [path for path in paths if not only_core or path.relative_to(root).parts[0] == "core"]
 
@@ -154,11 +156,10 @@ class Sequence:
 
     def run(self) -> None:
         """Copy, edit on both sides, update: once or twice."""
-        answers = {"enable_job_queue": self.queue}
-        run_copy(str(self.template), self.project, data=answers, defaults=True, quiet=True, vcs_ref="v0.1.0")
-        git(self.project, "init", "--quiet", "--initial-branch=main")
+        answers = self.project / ANSWERS
+        answers.write_text(answers.read_text().replace(str(self.base), str(self.template)))
         commit_all(self.project, "rendered")
-        for version in range(2, 2 + self.random.choice([1, 1, 2])):
+        for version in range(2, 2 + self.random.choice([1, 1, 1, 1, 2])):
             for _ in range(self.random.randrange(6)):
                 self.change(self.project, "user")
             commit_all(self.project, "mine")
@@ -245,7 +246,14 @@ def run_sequence(base: Path, seed: int) -> str | None:
 
 
 def test_no_line_is_lost_unsaid(tmp_path: Path) -> None:
-    make_template(tmp_path)
+    template = tmp_path / "template"
+    template.mkdir()
+    make_template(template)
+    for queue in (True, False):
+        project = tmp_path / f"project-{queue}"
+        answers = {"enable_job_queue": queue}
+        run_copy(str(template), project, data=answers, defaults=True, quiet=True, vcs_ref="v0.1.0")
+        git(project, "init", "--quiet", "--initial-branch=main")
     with ProcessPoolExecutor(PROCESSES) as pool:
         failures = list(filter(None, pool.map(partial(run_sequence, tmp_path), range(FIRST, FIRST + SEQUENCES))))
     if failures:
