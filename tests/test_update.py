@@ -1,13 +1,16 @@
 """The ownership rule: an update changes core/ and the answers file only, and never drops an edit without a word."""
 
 import hashlib
+import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import COPIER, UV, commit_all, copy, git, run
+import yaml
+from conftest import COPIER, ROOT, UV, clean_environment, commit_all, copy, git, run
 
 
 @pytest.fixture
@@ -250,6 +253,31 @@ def test_an_unknown_version_is_told(newer: Path, tmp_path: Path) -> None:
     assert re.match(r"error: .*v9", output)
     assert output.count("\n") == 1
     assert hashes(project) == before
+
+
+def test_the_weekly_workflow(newer: Path, tmp_path: Path) -> None:
+    """Its script, in a clone of a repository; GitHub's own command cannot be had here, so that a stand-in notes it."""
+    project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
+    steps = yaml.safe_load((project / ".github" / "workflows" / "update.yml").read_text())["jobs"]["update"]["steps"]
+    remote, clone, bin_folder = tmp_path / "remote.git", tmp_path / "clone", tmp_path / "bin"
+    run("git", "clone", "--quiet", "--bare", str(project), str(remote), cwd=tmp_path)
+    run("git", "clone", "--quiet", str(remote), str(clone), cwd=tmp_path)
+    bin_folder.mkdir()
+    (bin_folder / "gh").write_text('#!/bin/sh\nprintf "%s\\n" "$@" > "$RUNNER_TEMP/gh.txt"\n')
+    (bin_folder / "gh").chmod(0o755)
+    path = f"{bin_folder}:{ROOT / '.cache' / 'uv' / 'bin'}:{os.environ['PATH']}"
+    environment = {**clean_environment(), "PATH": path, "RUNNER_TEMP": str(tmp_path)}
+    script = ["bash", "-e", "-c", steps[-1]["run"]]
+    for times in (1, 2):
+        done = subprocess.run(script, cwd=clone, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        if times == 1:
+            assert "Feed the cat." in (tmp_path / "update.txt").read_text()
+            assert "Update from the template" in (tmp_path / "gh.txt").read_text()
+            (tmp_path / "gh.txt").unlink()
+    assert not (tmp_path / "gh.txt").exists()  # nothing is new the second time
+    (branch,) = [line for line in git(remote, "branch", "--list", "update-*").split() if line != "*"]
+    assert "core/new.py" in git(remote, "ls-tree", "-r", "--name-only", branch)
 
 
 def spoil_answers(project: Path, text: str, more: bool = False) -> None:
