@@ -5,7 +5,6 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 from fastapi import APIRouter, HTTPException
-from limits import parse
 from pydantic import BaseModel, Field, HttpUrl, StringConstraints
 from pymongo.errors import DuplicateKeyError
 
@@ -23,8 +22,8 @@ router = APIRouter(tags=["webhooks"])
 EventType = Annotated[str, StringConstraints(pattern=r"^[\w.-]{1,100}$")]
 MOST = 20
 """Subscriptions of one user: each event is as many jobs."""
-SUBSCRIBING = Limits(parse("60 per hour"), parse("200 per hour"))
-PUBLISHING = Limits(parse("60 per minute"), parse("200 per minute"))
+SUBSCRIBING = Limits("60 per hour", "200 per hour")
+PUBLISHING = Limits("60 per minute", "200 per minute")
 
 
 class NewSubscription(BaseModel):

@@ -31,15 +31,15 @@ class TooManyRequests(UserError):
 
 
 class Limits(NamedTuple):
-    """How often one thing may be tried, for one e-mail address and from one network address."""
+    """How often one thing may be tried, for one e-mail address and from one network address: `10 per 5 minutes`."""
 
-    per_address: RateLimitItem
-    per_client: RateLimitItem
+    per_address: str
+    per_client: str
 
 
-LOG_IN = Limits(parse("10 per 5 minutes"), parse("100 per 5 minutes"))
-SIGN_UP = Limits(parse("5 per hour"), parse("100 per hour"))
-RESET = Limits(parse("5 per hour"), parse("100 per hour"))
+LOG_IN = Limits("10 per 5 minutes", "100 per 5 minutes")
+SIGN_UP = Limits("5 per hour", "100 per hour")
+RESET = Limits("5 per hour", "100 per hour")
 
 
 class _Storage(MongoDBStorageBase):
@@ -81,7 +81,7 @@ async def check_limits(action: str, limits: Limits, address: str, client: str) -
     limiter = _limiter(str(settings.mongodb_url), settings.mongodb_database)
     each = [(limits.per_client, network_of(client)), (limits.per_address, address)]
     for limit, key in each:
-        await asyncio.to_thread(_hit, limiter, limit, action, key)
+        await asyncio.to_thread(_hit, limiter, parse(limit), action, key)
 
 
 def _hit(limiter: MovingWindowRateLimiter, limit: RateLimitItem, action: str, key: str) -> None:
