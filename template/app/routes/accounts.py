@@ -57,14 +57,12 @@ async def signup(form: SignUp, client: ClientAddress) -> SignedUp:
 
     Account and mail are one transaction: neither exists without the other, also where the queue is down just now.
     """
-    await check_limits("sign up", SIGN_UP, form.email, client)
+    await check_limits("sign up", SIGN_UP, accounts.normalize_email(form.email), client)
 
     async def create(session: AsyncClientSession) -> Job[dict[str, str]]:
         try:
-            user, mail = (
-                await accounts.register(form.email, form.password, form.display_name, session),
-                send_welcome_email,
-            )
+            user = await accounts.register(form.email, form.password, form.display_name, session)
+            mail = send_welcome_email
         except EmailTaken as taken:
             user, mail = taken.user, send_already_signed_up
         with TaskContext.use(actor=str(user.id)):  # whose job it is
