@@ -111,6 +111,12 @@ def current_transaction() -> Transaction | None:
     return transaction if transaction and transaction.session.in_transaction else None
 
 
+def current_session() -> AsyncClientSession | None:
+    """The session to pass to what belongs to the transaction that this code runs in, or None."""
+    transaction = current_transaction()
+    return transaction.session if transaction else None
+
+
 async def with_transaction(function: Callable[[AsyncClientSession], Coroutine[Any, Any, R]]) -> R:
     """Run a function in a MongoDB transaction. Jobs that it enqueues are delivered if and only if it commits.
 

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from core.context import TaskContext
-from core.database import current_transaction
+from core.database import current_session
 from core.models import AuditModel
 
 
@@ -21,7 +21,6 @@ async def audit_log(
         timestamp: When; now where None. A naive time is local, as Python takes it.
         **details: What else is worth knowing; kept as JSON. No secrets: administrators read this.
     """
-    transaction = current_transaction()
     actor = TaskContext.get_actor() if user_id is None else str(user_id)
     entry = AuditModel(
         action=action,
@@ -30,4 +29,4 @@ async def audit_log(
         correlation_id=TaskContext.get_correlation_id(),
         at=(timestamp or datetime.now(UTC)).astimezone(UTC),
     )
-    return await entry.insert(session=transaction.session if transaction else None)
+    return await entry.insert(session=current_session())

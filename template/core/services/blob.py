@@ -17,7 +17,7 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from core.config import get_settings
 from core.context import TaskContext
-from core.database import current_transaction
+from core.database import current_session
 from core.models import BlobModel
 
 LINK_SECONDS = 3600.0
@@ -77,8 +77,7 @@ class BlobService:
             await obstore.put_async(self.store, str(blob_id), counted(data))
         guessed = content_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
         blob = BlobModel(id=blob_id, name=name, content_type=guessed, size=size, owner=TaskContext.get_actor())
-        transaction = current_transaction()
-        return await blob.insert(session=transaction.session if transaction else None)
+        return await blob.insert(session=current_session())
 
     async def get(self, blob_id: str) -> BlobModel:
         """What is known of a file.
