@@ -29,8 +29,8 @@ def newer(template: Path, tmp_path: Path) -> Path:
     config = rendered / "core" / "config.py"
     config.write_text(config.read_text().replace("    host: str", "    brand_new: int = 1\n    host: str"))
     changelog = clone / "CHANGELOG.md"
-    told = "## [0.2.0] - 2027-01-01\n\n### By hand\n\n- Feed the cat.\n\n## [0.1.0] - 2026-01-01\n\n- Old news.\n"
-    changelog.write_text(changelog.read_text() + "\n" + told)
+    told = "## [0.2.0] - 2027-01-01\n\n### By hand\n\n- Feed the cat."
+    changelog.write_text(changelog.read_text().replace("## ", f"{told}\n\n## ", 1))
     commit_all(clone, "v0.2.0")
     git(clone, "tag", "v0.2.0")
     return clone
@@ -142,6 +142,36 @@ def test_edits_follow_a_file_that_was_renamed_and_stay_where_it_was_removed(newe
     assert run("git", "commit", "-m", "too early", cwd=project, check=False).returncode
 
 
+def test_what_git_ignores_in_core_stays(newer: Path, tmp_path: Path) -> None:
+    """Also where the new version has a file of that name, or one in a folder of that name."""
+    (newer / "template" / "core" / "cache").mkdir()
+    (newer / "template" / "core" / "cache" / "file.py").write_text('"""New."""\n')
+    (newer / "template" / "core" / "logs").write_text("a file\n")
+    commit_all(newer, "v0.3.0")
+    git(newer, "tag", "v0.3.0")
+    project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
+    core = project / "core"
+    (project / ".gitignore").write_text("new.py\n/core/cache\n*.log\n")
+    commit_all(project, "mine")
+    (core / "new.py").write_text("mine\n")
+    (core / "cache").write_text("mine\n")
+    (core / "logs").mkdir()
+    (core / "logs" / "a.log").write_text("mine\n")
+
+    output = just_update(project, status=1)
+
+    assert "core/new.py: git ignores your core/new.py, which stays" in output
+    assert "core/cache/file.py: git ignores your core/cache, which stays" in output
+    assert "core/logs: git ignores your core/logs, which stays" in output
+    assert {path.read_text() for path in (core / "new.py", core / "cache", core / "logs" / "a.log")} == {"mine\n"}
+    assert run("git", "commit", "-m", "too early", cwd=project, check=False).returncode
+    assert git(project, "show", ":3:./core/cache/file.py") == '"""New."""\n'
+    undo = re.findall("^To undo the update instead: (.*)$", output, re.MULTILINE)[0]
+    run("bash", "-c", undo, cwd=project)
+    assert git(project, "status", "--porcelain") == ""
+    assert (core / "new.py").read_text() == "mine\n"
+
+
 def test_what_is_new_is_told(newer: Path, tmp_path: Path) -> None:
     project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
     assert just_update(project, "--check", status=5) == "0.2.0 is there, this service is from 0.1.0: just update\n"
@@ -149,9 +179,7 @@ def test_what_is_new_is_told(newer: Path, tmp_path: Path) -> None:
 
     output = just_update(project)
 
-    assert "## [0.2.0] - 2027-01-01" in output
-    assert "- Feed the cat." in output
-    assert "Old news" not in output
+    assert "What is new:\n\n## [0.2.0] - 2027-01-01\n\n### By hand\n\n- Feed the cat.\n\nNew settings" in output
     assert "New settings, which core/config.py describes: BRAND_NEW\n" in output
     assert (project / "uv.lock").read_text() == lock  # no dependency has changed
     commit_all(project, "updated")
@@ -228,7 +256,7 @@ def test_wherever_a_project_lies(newer: Path, tmp_path: Path, place: str) -> Non
         (lambda project: (project / ".copier-answers.yml").unlink(), ".copier-answers.yml: it is gone; `git checkout"),
         (lambda project: spoil_answers(project, "]["), ".copier-answers.yml cannot be read, `git log -p"),
         (lambda project: spoil_answers(project, "a: 1"), ".copier-answers.yml does not say _src_path and _commit"),
-        (lambda project: move_template(project, "/nowhere/at/all"), "there is no template at /nowhere/at/all; where"),
+        (lambda project: move_template(project, "/nowhere/at/all"), "there is no template at /nowhere/at/all; change"),
         (lambda project: move_template(project, "https://127.0.0.1:1/x.git"), "change _src_path in .copier-answers"),
         (lambda project: spoil_answers(project, "enable_job_queue: perhaps", more=True), "enable_job_queue"),
     ],
@@ -246,12 +274,20 @@ def test_what_is_wrong_is_told_in_one_line(newer: Path, tmp_path: Path, spoil, s
     assert hashes(project) == before
 
 
-def test_an_unknown_version_is_told(newer: Path, tmp_path: Path) -> None:
-    project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--to", "v9"], "v9"),
+        (["--to", "v0.1.0"], "v0.1.0 is older than v0.2.0, which this service is from"),
+        (["--data", "enable_queue=true"], "the template asks for no enable_queue"),
+        (["--data", "enable_job_queue=perhaps"], "enable_job_queue"),
+    ],
+)
+def test_what_cannot_be_chosen_is_told(newer: Path, tmp_path: Path, options: list[str], said: str) -> None:
+    project = copy(newer, tmp_path / "service", "--vcs-ref=v0.2.0")
     before = hashes(project)
-    output = just_update(project, "--to", "v9", status=2)
-    assert re.match(r"error: .*v9", output)
-    assert output.count("\n") == 1
+    output = just_update(project, *options, status=2)
+    assert re.match(f"error: .*{re.escape(said)}.*\n$", output)
     assert hashes(project) == before
 
 

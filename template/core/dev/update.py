@@ -1,26 +1,33 @@
 """`just update`: takes over a newer version of the template. Runs beside Copier, not in the service's environment.
 
-The merging itself is done by what the new version brings along (its `hooks/`), so that it can be improved.
+Copier renders the version that this service is from and the one that it shall have; `merge.py` of the new one makes
+one of them and of what is here, by git. Nothing is written before that is done.
 """
 
 import argparse
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
-from copier import VcsRef, run_update
-from copier.errors import CopierError, CopierWarning, TaskError
+from copier import VcsRef, run_recopy
+from copier.errors import CopierError, CopierWarning
+from packaging.version import InvalidVersion, Version
 from plumbum import ProcessExecutionError
 
 ANSWERS = ".copier-answers.yml"
 LOCK = "uv.lock"
 NEEDS_A_PERSON = 4
-"""With this status the template's own code says which files could not be merged."""
+"""With this status `merge.py` says which files could not be merged."""
+NO_ANSWERS: Mapping[str, Any] = {}
 
 
 class UpdateRefused(Exception):
@@ -86,7 +93,7 @@ def check_project() -> None:
     """
     try:
         git("rev-parse", "--verify", "--quiet", "HEAD")
-        changed = git("status", "--porcelain").splitlines()
+        changed = git("status", "--porcelain", "--", ".").splitlines()
     except UpdateRefused:
         reason = "updates need git, to merge and to be undone: git init && git add --all && git commit"
         raise UpdateRefused(reason) from None
@@ -125,6 +132,110 @@ def parse_answer(text: str) -> tuple[str, Any]:
     return name, yaml.safe_load(value)
 
 
+def render(
+    text: str,
+    answers_file: Path,
+    folder: Path,
+    version: str | VcsRef | None = VcsRef.CURRENT,
+    data: Mapping[str, Any] = NO_ANSWERS,
+    defaults: bool = True,
+) -> Path:
+    """Render `core/` and the answers file.
+
+    Args:
+        text: What the answers file holds; it names the template too.
+        answers_file: Its name.
+        folder: Where to, a new folder.
+        version: Which one, if not the one in the answers file; none for the newest.
+        data: Answers instead of those in the file.
+        defaults: Whether new questions are not asked.
+
+    Raises:
+        UpdateRefused: Template or version cannot be had.
+        copier.errors.CopierError: Another reason not to render it.
+        ValueError: An answer is refused.
+    """
+    (folder / answers_file).parent.mkdir(parents=True)
+    (folder / answers_file).write_text(text, encoding="utf-8")
+    try:
+        run_recopy(
+            folder,
+            data=dict(data),
+            answers_file=str(answers_file),
+            vcs_ref=version,
+            exclude=["/app", "/tests", "/.*", f"!/{answers_file}"],  # speed; only core/ is used
+            defaults=defaults,
+            skip_answered=True,
+            overwrite=True,
+            quiet=True,
+        )
+    except ProcessExecutionError as error:
+        source = yaml.safe_load(text)["_src_path"]
+        hint = f"where the template has moved, change _src_path in {answers_file} and commit"
+        raise UpdateRefused(f"{source}: {last_line(error.stderr)}; {hint}") from None
+    return folder
+
+
+def order(described: str) -> tuple[Version, int] | None:
+    """Where a version stands among others, if it is like `v1.2.0` or, 3 commits later, `v1.2.0-3-g1a2b3c4`."""
+    tag, distance = re.fullmatch(r"(.+?)(?:-(\d+)-g[0-9a-f]+)?", described).groups()  # type: ignore[union-attr]
+    try:
+        return Version(tag), int(distance or 0)
+    except InvalidVersion:
+        return None
+
+
+def check_answers(before: Mapping[str, Any], chosen: argparse.Namespace, after: Mapping[str, Any]) -> None:
+    """Refuse where Copier says nothing.
+
+    Args:
+        before: What the answers file holds.
+        chosen: The command line, with other answers.
+        after: What the answers file of the new version holds.
+
+    Raises:
+        UpdateRefused: The new version is older, has no such question, or has rejected an answer unasked.
+    """
+    old, new = order(before["_commit"]), order(after["_commit"])
+    if old and new and new < old:
+        raise UpdateRefused(f"{after['_commit']} is older than {before['_commit']}, which this service is from")
+    data = dict(chosen.data)
+    if unknown := data.keys() - after.keys():
+        raise UpdateRefused(f"--data: the template asks for no {', '.join(sorted(unknown))}")
+    for name in before.keys() & after.keys() - data.keys():
+        if chosen.defaults and not name.startswith("_") and before[name] != after[name]:
+            raise UpdateRefused(f"the answer {name}: {before[name]!r} is refused; give another: --data {name}=...")
+
+
+def merge(old: Path, new: Path, answers_file: Path) -> bool:
+    """Make one of two versions and of what is here.
+
+    Args:
+        old: The version before the update, as it was rendered.
+        new: The one after it.
+        answers_file: Its name.
+
+    Returns:
+        Whether nothing is left to a person.
+
+    Raises:
+        UpdateRefused: It failed, and nothing was changed.
+    """
+    done = subprocess.run([sys.executable, str(new / "core" / "dev" / "merge.py"), str(old), str(new)], check=False)
+    if done.returncode not in (0, NEEDS_A_PERSON):
+        undo()
+        raise UpdateRefused("core/dev/merge.py of the new version failed, as told above; nothing was changed")
+    shutil.copy(new / answers_file, answers_file)
+    return done.returncode == 0
+
+
+def undo() -> None:
+    """Bring the project back to what it was; everything was committed."""
+    git("reset", "--quiet", "--", ".")
+    git("restore", "--", ".")
+    git("clean", "--quiet", "--force", "-d", "--", "core")
+
+
 def update(chosen: argparse.Namespace) -> int:
     """Do what the command line says.
 
@@ -139,41 +250,24 @@ def update(chosen: argparse.Namespace) -> int:
     if chosen.check:
         return show_news(answers_file)
     check_project()
-    hint = f"where the template has moved, change _src_path in {answers_file} and commit"
-    if ":" not in (source := answers["_src_path"]) and not Path(source).expanduser().exists():
-        raise UpdateRefused(f"there is no template at {source}; {hint}")
-    try:
-        run_update(
-            data=dict(chosen.data),
-            answers_file=str(answers_file),
-            vcs_ref=VcsRef.CURRENT if chosen.to == "current" else chosen.to,
-            defaults=chosen.defaults,
-            skip_answered=True,
-            overwrite=True,
-            quiet=True,
-            conflict="rej",  # what Copier itself makes of it is not used
-            unsafe=True,
-        )
-    except TaskError as error:
-        if error.returncode != NEEDS_A_PERSON:
+    source, text = answers["_src_path"], answers_file.read_text(encoding="utf-8")
+    if ":" not in source and not Path(source).expanduser().exists():
+        raise UpdateRefused(f"there is no template at {source}; change _src_path in {answers_file} and commit")
+    with TemporaryDirectory(prefix="update.") as name:
+        folder = Path(name)
+        version = VcsRef.CURRENT if chosen.to == "current" else chosen.to
+        new = render(text, answers_file, folder / "new", version, dict(chosen.data), chosen.defaults)
+        check_answers(answers, chosen, read_answers(new / answers_file))
+        old = render(text, answers_file, folder / "old")
+        try:
+            if not merge(old, new, answers_file):
+                print(f"Then `uv lock`, which brings {LOCK} up to date.", file=sys.stderr)
+                return 1
+        except BaseException:
             undo()
-            raise UpdateRefused("the template's own code failed, as told above; nothing was changed") from None
-        print(f"Then `uv lock`, which brings {LOCK} up to date.", file=sys.stderr)
-        return 1
-    except ProcessExecutionError as error:
-        undo()
-        raise UpdateRefused(f"{source}: {last_line(error.stderr)}; {hint}") from None
-    except BaseException:
-        undo()
-        raise
+            raise
     relock()
     return 0
-
-
-def undo() -> None:
-    """Bring the project back to what it was; everything was committed."""
-    git("reset", "--quiet", "--hard")
-    git("clean", "--quiet", "--force", "-d", "--", "core")
 
 
 def relock() -> None:
@@ -188,7 +282,7 @@ def relock() -> None:
         print(f"{LOCK} follows the dependencies of core/; `uv sync` installs them.")
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Update, and say in one line what went wrong."""
     parser = argparse.ArgumentParser(prog="just update", description="Take over a newer version of the template.")
     parser.add_argument("--check", action="store_true", help="only tell whether there is one; ends with 5 then")
@@ -200,7 +294,7 @@ def main() -> int:
     parser.add_argument("--answers-file", help=f"where it is not {ANSWERS}")
     warnings.simplefilter("ignore", CopierWarning)
     try:
-        return update(parser.parse_args())
+        return update(parser.parse_args(arguments))
     except UpdateRefused as error:
         problem = str(error)
     except (CopierError, ValueError, OSError) as error:
