@@ -44,8 +44,8 @@ def commit_all(folder: Path, message: str) -> None:
     git(folder, "commit", "--quiet", "--allow-empty", "--message", message)
 
 
-def snapshot(target: Path) -> Path:
-    """A repository that holds this one's files as they are now, tagged v0.1.0."""
+def snapshot(target: Path, version: str = "v0.1.0") -> Path:
+    """A repository whose newest version holds this one's files as they are now."""
     listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
@@ -53,7 +53,7 @@ def snapshot(target: Path) -> Path:
             shutil.copy2(ROOT / name, target / name)
     git(target, "init", "--quiet", "--initial-branch=main")
     commit_all(target, "template")
-    git(target, "tag", "v0.1.0")
+    git(target, "tag", version)
     return target
 
 

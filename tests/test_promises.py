@@ -112,6 +112,63 @@ def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> No
         assert " passed" in execute("uv sync --quiet && uv run just test -q tests", service, shell)
 
 
+def test_a_service_in_use_changes_its_mind(template: Path, tmp_path: Path, shell: dict[str, str]) -> None:
+    """Without the queue and back. No job is lost, drained or left in the queue."""
+    service = copy(template, tmp_path / "service")
+    for name, old, new in (
+        ("app/tasks/worker.py", "from . import ", "from . import notes, "),
+        ("app/main.py", "routers=[", "routers=[notes.router, "),
+        ("app/main.py", "from app.tasks", "from app.routes import notes\nfrom app.tasks"),
+    ):
+        text = (service / name).read_text()
+        assert old in text
+        (service / name).write_text(text.replace(old, new, 1))
+    (service / "app" / "tasks" / "notes.py").write_text(
+        "from pathlib import Path\n\nfrom app.tasks.worker import worker\n\n\n"
+        "@worker.task\nasync def take_note(text: str) -> None:\n"
+        '    with Path(".dev/notes.txt").open("a") as file:\n        file.write(text + "\\n")\n'
+    )
+    (service / "app" / "routes" / "notes.py").write_text(
+        "from fastapi import APIRouter\n\nfrom app.tasks.notes import take_note\n\nrouter = APIRouter()\n\n\n"
+        '@router.post("/notes/{text}")\nasync def post_note(text: str, delay: float = 0) -> None:\n'
+        "    await take_note.using(delay=delay).enqueue(text)\n"
+    )
+    commit_all(service, "mine")
+    app = git(service, "rev-parse", "HEAD:app")
+    dev_log = tmp_path / "dev.log"
+
+    def take_note(base: str, text: str, delay: float = 0) -> None:
+        httpx.post(f"{base}/notes/{text}", params={"delay": delay}).raise_for_status()
+
+    def notes() -> list[str]:
+        return sorted((service / ".dev" / "notes.txt").read_text().split())
+
+    def wait_for(text: str) -> None:
+        deadline = time.monotonic() + SECONDS
+        while text not in notes():
+            assert time.monotonic() < deadline, dev_log.read_text()
+            time.sleep(0.1)
+
+    with in_background(FOREVER, service, shell, dev_log) as base:
+        take_note(base, "at-once")
+        take_note(base, "later", delay=2)
+        execute("uv run just drain", service, shell)
+        assert notes() == ["at-once", "later"]
+        take_note(base, "left", delay=3)
+    execute("uv run just disable-job-queue", service, shell)
+    commit_all(service, "off")
+    with in_background(FOREVER, service, shell, dev_log) as base:
+        take_note(base, "without", delay=3)
+        wait_for("without")
+        assert notes() == ["at-once", "later", "without"]
+    execute("uv run just enable-job-queue", service, shell)
+    commit_all(service, "on")
+    with in_background(FOREVER, service, shell, dev_log):
+        wait_for("left")
+    assert notes() == ["at-once", "later", "left", "without"]
+    assert git(service, "rev-parse", "HEAD:app") == app
+
+
 def test_the_readme_of_a_service(template: Path, tmp_path: Path, shell: dict[str, str]) -> None:
     service = copy(template, tmp_path / "service")
     dev, sign_up, log_in, look = commands(service / "README.md")

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import COPIER, ROOT, UV, clean_environment, commit_all, copy, git, run
+from conftest import COPIER, ROOT, UV, clean_environment, commit_all, copy, git, run, snapshot
+
+RELEASES = git(ROOT, "tag", "--list", "v*").split()
 
 
 @pytest.fixture
@@ -216,6 +218,27 @@ def test_through_several_versions(newer: Path, tmp_path: Path) -> None:
         assert "# mine\nMongoUrl" in config.read_text()
         found.append({name: each for name, each in hashes(project).items() if not name.startswith(".")})
     assert found[0] == found[1]
+
+
+@pytest.mark.skipif(not RELEASES, reason="nothing is released yet")
+@pytest.mark.parametrize("release", RELEASES)
+def test_from_every_release_to_what_is_here(tmp_path: Path, release: str) -> None:
+    """The app of an old version, with edits beside it and in core, works with the new core."""
+    template = tmp_path / "template"
+    run("git", "clone", "--quiet", str(ROOT), str(template), cwd=tmp_path)
+    git(template, "rm", "--quiet", "-r", ".")
+    snapshot(template, "v1000.0.0")
+    project = copy(template, tmp_path / "service", f"--vcs-ref={release}")
+    (project / "core" / "process.py").write_text("# mine\n" + (project / "core" / "process.py").read_text())
+    (project / "tests" / "test_mine.py").write_text("def test_mine() -> None: ...\n")
+    commit_all(project, "mine")
+
+    just_update(project)
+
+    assert git(project, "diff", "--name-only", "HEAD", "--", ".", ":!core", ":!uv.lock") == ".copier-answers.yml\n"
+    assert (project / "core" / "process.py").read_text().startswith("# mine\n")
+    run(UV, "sync", "--quiet", "--locked", cwd=project)
+    assert " passed" in run(UV, "run", "just", "test", "-q", "tests", cwd=project).stdout
 
 
 @pytest.mark.parametrize("place", ["alone", "in a folder", "another answers file", "into a repository"])
