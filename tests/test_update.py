@@ -116,7 +116,13 @@ def test_a_conflict_is_named_and_fails(newer: Path, tmp_path: Path) -> None:
     assert "# mine" in config.read_text()
 
 
-def test_edits_follow_a_file_that_was_renamed_and_stay_where_it_was_removed(newer: Path, tmp_path: Path) -> None:
+def test_edits_follow_a_file_that_was_renamed_and_stay_where_it_was_removed(
+    newer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the user has told git about merging."""
+    settings = tmp_path / "gitconfig"
+    settings.write_text("[merge]\n ff = only\n renames = false\n[core]\n autocrlf = input\n[diff]\n noprefix = true\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
     git(newer, "mv", "template/core/tasks/upkeep.py", "template/core/tasks/keeping.py")
     git(newer, "rm", "--quiet", "template/core/tasks/metrics.py")
     commit_all(newer, "v0.3.0")

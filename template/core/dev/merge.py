@@ -17,13 +17,17 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 CORE = "core"
 NEEDS_A_PERSON = 4
 """By this status `just update` tells conflicts from a failure of this code."""
-EMPTY: Mapping[str, str] = {}
-IDENTITY = {f"GIT_{role}_{what}": "update" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-"""Of commits that nobody will see."""
+ALONE = {
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    **{f"GIT_{role}_{what}": "update" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+}
+"""The environment of a repository that nobody will see: no setting of the user's (`merge.ff=only`) has a part in it."""
 OURS, THEIRS = "yours", "update"
 """The branches that are merged; git names them in conflict markers."""
 
@@ -41,19 +45,19 @@ class Repository:
 
     Args:
         folder: Where it is.
+        environment: Variables for git, beside those of this process.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str] = MappingProxyType({})) -> None:
         self.folder = folder
+        self.environment = environment
 
     def git(self, *arguments: str, data: bytes | None = None, check: bool = True) -> bytes:
         """The output of a git command, with this data as its input."""
-        # Neither the user's hooks nor their settings for line ends may have a part in this.
-        fixed = ["-c", "core.hooksPath=/dev/null", "-c", "core.autocrlf=false", "-c", "core.safecrlf=false"]
         done = subprocess.run(
-            ["git", *fixed, *arguments],
+            ["git", *arguments],
             cwd=self.folder,
-            env={**os.environ, **IDENTITY},
+            env={**os.environ, **self.environment},
             input=data,
             stdout=subprocess.PIPE,
             stderr=None if check else subprocess.DEVNULL,
@@ -81,7 +85,7 @@ class Merge:
     def __init__(self, project: Repository, folder: Path) -> None:
         self.project = project
         self.prefix = project.line("rev-parse", "--show-prefix")
-        self.repository = Repository(folder)
+        self.repository = Repository(folder, ALONE)
         self.repository.git("init", "--quiet")
         borrowed = (project.folder / project.line("rev-parse", "--git-path", "objects")).resolve()
         (folder / ".git" / "objects" / "info" / "alternates").write_text(f"{borrowed}\n")
@@ -98,9 +102,9 @@ class Merge:
         self.repository.git(f"--work-tree={rendered}", "add", "--force", CORE)
         return self.repository.line("write-tree")
 
-    def _commit(self, tree: str, *parents: str) -> str:
+    def _commit(self, name: str, tree: str, *parents: str) -> str:
         options = [option for parent in parents for option in ("-p", parent)]
-        return self.repository.line("commit-tree", *options, "-m", CORE, tree)
+        return self.repository.line("commit-tree", *options, "-m", name, tree)
 
     def run(self, old: Path, new: Path) -> dict[str, set[int]]:
         """Merge, into the folder of this repository. What the project has deleted stays deleted.
@@ -112,11 +116,12 @@ class Merge:
         Returns:
             The paths that git could not merge, and which stages there are of each.
         """
-        first = self._commit(self._rendered_tree(old))
+        first = self._commit("old", self._rendered_tree(old))
         for name, tree in ((OURS, self._project_tree()), (THEIRS, self._rendered_tree(new))):
-            self.repository.git("branch", name, self._commit(tree, first))
+            self.repository.git("branch", name, self._commit(name, tree, first))
         self.repository.git("checkout", "--quiet", "--force", OURS)
         self.repository.git("merge", "--quiet", "--no-commit", THEIRS, check=False)
+        self.repository.git("rev-parse", "--quiet", "--verify", "MERGE_HEAD")  # it was merged, with conflicts or not
         stages: dict[str, set[int]] = {}
         for line in self.repository.names("ls-files", "--unmerged", "-z"):
             details, path = line.split("\t", 1)
@@ -162,7 +167,9 @@ class Merge:
         unmerged = [line for line in unmerged if line]
         if unmerged:
             # The project gets the new version's blobs, which its index will name.
-            self.project.git("fetch", "--quiet", "--no-tags", str(self.repository.folder), THEIRS)
+            self.project.git(
+                "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", str(self.repository.folder), THEIRS
+            )
             prefix = os.fsencode(self.prefix)
             paths = {line.split(b"\t", 1)[1] for line in unmerged}
             lines = [b"0 %s\t%s%s\0" % (b"0" * 40, prefix, path) for path in paths]
