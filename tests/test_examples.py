@@ -99,5 +99,5 @@ def test_the_table_names_all_examples(queue_service: Path) -> None:
     """Whatever is no part of the frame belongs to one example, or to several."""
     named = {path for example in EXAMPLES for pattern in example.files for path in queue_service.glob(pattern)}
     files = {path for folder in ("app", "tests") for path in (queue_service / folder).rglob("*.*") if path.is_file()}
-    frame = {"__init__.py", "main.py", "worker.py", "README.md", "test_modules.py"}
+    frame = {"__init__.py", "main.py", "worker.py", "README.md", "layout.html", "test_modules.py"}
     assert {path.name for path in files - named if "__pycache__" not in path.parts} == frame

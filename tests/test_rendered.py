@@ -115,6 +115,11 @@ def test_nothing_else_is_rendered(service: Path) -> None:
     ]
 
 
+def test_the_changelog_comes_along(service: Path) -> None:
+    """As it is: `just update` compares two of them."""
+    assert (service / "core" / "CHANGELOG.md").read_text() == (ROOT / "CHANGELOG.md").read_text()
+
+
 def test_only_the_chosen_engine_is_rendered(service: Path) -> None:
     texts = [path.read_text() for path in (service / "core").rglob("*.py")] + [(service / "uv.lock").read_text()]
     has_streaq = any("import streaq" in text or 'name = "streaq"' in text for text in texts)

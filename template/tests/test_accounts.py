@@ -90,7 +90,8 @@ async def test_guessing_ends(client, user):
     [("/password-reset", {}), ("/signup", {"password": PASSWORD, "display_name": "Ada"})],
 )
 async def test_nobodys_mailbox_is_flooded(client, user, path, more):
-    answers = [(await client.post(path, json={"email": user.email, **more})).status_code for _ in range(6)]
+    spellings = [user.email, user.email.upper()] * 3
+    answers = [(await client.post(path, json={"email": email, **more})).status_code for email in spellings]
     assert answers == [202] * 5 + [429]
 
 

@@ -80,7 +80,7 @@ def read_answers(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise UpdateRefused(f"{path} cannot be read, `git log -p {path}` shows how it was: {reason}") from None
-    if not isinstance(answers, dict) or not {"_src_path", "_commit"} <= answers.keys():
+    if not isinstance(answers, dict) or not all(isinstance(answers.get(key), str) for key in ("_src_path", "_commit")):
         raise UpdateRefused(f"{path} does not say _src_path and _commit; `git log -p {path}` shows how it was")
     return answers
 
@@ -178,9 +178,9 @@ def render(
 
 def order(described: str) -> tuple[Version, int] | None:
     """Where a version stands among others, if it is like `v1.2.0` or, 3 commits later, `v1.2.0-3-g1a2b3c4`."""
-    tag, distance = re.fullmatch(r"(.+?)(?:-(\d+)-g[0-9a-f]+)?", described).groups()  # type: ignore[union-attr]
+    tag, *distance = re.split(r"-(\d+)-g[0-9a-f]+$", described)
     try:
-        return Version(tag), int(distance or 0)
+        return Version(tag), int(distance[0] if distance else 0)
     except InvalidVersion:
         return None
 
@@ -221,11 +221,15 @@ def merge(old: Path, new: Path, answers_file: Path) -> bool:
     Raises:
         UpdateRefused: It failed, and nothing was changed.
     """
-    done = subprocess.run([sys.executable, str(new / "core" / "dev" / "merge.py"), str(old), str(new)], check=False)
-    if done.returncode not in (0, NEEDS_A_PERSON):
+    command = [sys.executable, str(new / "core" / "dev" / "merge.py"), str(old), str(new)]
+    try:
+        done = subprocess.run(command, check=False)
+        if done.returncode not in (0, NEEDS_A_PERSON):
+            raise UpdateRefused("core/dev/merge.py of the new version failed, as told above; nothing was changed")
+        shutil.copy(new / answers_file, answers_file)
+    except BaseException:
         undo()
-        raise UpdateRefused("core/dev/merge.py of the new version failed, as told above; nothing was changed")
-    shutil.copy(new / answers_file, answers_file)
+        raise
     return done.returncode == 0
 
 
@@ -259,13 +263,9 @@ def update(chosen: argparse.Namespace) -> int:
         new = render(text, answers_file, folder / "new", version, dict(chosen.data), chosen.defaults)
         check_answers(answers, chosen, read_answers(new / answers_file))
         old = render(text, answers_file, folder / "old")
-        try:
-            if not merge(old, new, answers_file):
-                print(f"Then `uv lock`, which brings {LOCK} up to date.", file=sys.stderr)
-                return 1
-        except BaseException:
-            undo()
-            raise
+        if not merge(old, new, answers_file):
+            print(f"Then `uv lock`, which brings {LOCK} up to date.", file=sys.stderr)
+            return 1
     relock()
     return 0
 
@@ -297,10 +297,10 @@ def main(arguments: list[str] | None = None) -> int:
         return update(parser.parse_args(arguments))
     except UpdateRefused as error:
         problem = str(error)
+    except KeyboardInterrupt:  # Copier's own is a CopierError, too
+        problem = "stopped, nothing was changed"
     except (CopierError, ValueError, OSError) as error:
         problem = " ".join(str(error).split())
-    except KeyboardInterrupt:
-        problem = "stopped, nothing was changed"
     print(f"error: {problem}", file=sys.stderr)
     return 2
 

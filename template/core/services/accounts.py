@@ -202,9 +202,12 @@ async def make_admin(email: str, password: str) -> UserModel:
 
     async def make(session: AsyncClientSession) -> UserModel:
         user = await UserModel.find_one(UserModel.email == email, session=session)
-        user = user or await register(email, password, email.partition("@")[0], session)
+        if user:
+            await _change_password(user, password, session)
+        else:
+            user = await register(email, password, email.partition("@")[0], session)
         user.is_admin = True
-        await _change_password(user, password, session)
+        await user.save(session=session)
         await audit_log("admin.made", subject=str(user.id), email=email)
         return user
 
