@@ -133,21 +133,23 @@ class Merge:
         return stages
 
     def write_back(self) -> dict[str, str]:
-        """Make `core/` of the project what came of it; what git ignores there stays.
+        """Write to the project what has changed; what git ignores there stays.
 
         Returns:
             The paths that could not be written, and what is in the way of each.
         """
-        merged = {path.relative_to(self.repository.folder).as_posix() for path in _files(self.repository.folder / CORE)}
-        listed = {*self.project.names("ls-files", "-z", "--cached", "--others", "--exclude-standard", CORE)}
-        for name in listed - merged:
+        changed = {*self.repository.names("diff", "--name-only", "--no-renames", "-z", OURS)}
+        changed |= {*self.repository.names("ls-files", "-z", "--others")}
+        known = {*self.project.names("ls-files", "-z", CORE)}
+        written = {name for name in changed if os.path.lexists(self.repository.folder / name)}
+        for name in changed - written:
             _remove(self.project.folder / name)
         blocked = {}
-        for name in sorted(merged):
+        for name in sorted(written):
             source, target = self.repository.folder / name, self.project.folder / name
             if _is_same(source, target):
                 continue
-            if found := _in_the_way(target, name in listed):
+            if found := _in_the_way(target, name in known):
                 blocked[name] = found.relative_to(self.project.folder).as_posix()
                 continue
             _remove(target)
@@ -191,10 +193,6 @@ def _has_markers(path: Path) -> bool:
         return False
     lines = path.read_bytes().splitlines()
     return any(line.startswith(b"<<<<<<< ") for line in lines) and any(line.startswith(b">>>>>>> ") for line in lines)
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_symlink() or path.is_file()]
 
 
 def _is_same(one: Path, other: Path) -> bool:
