@@ -1,6 +1,6 @@
 """Run by Copier in the project after a plain `copier update`, which ends as `just update` does.
 
-What Copier has made of `core/` is dropped: it merges file by file, and loses edits without a word.
+Copier itself renders the answers file only (see `_exclude`): it merges file by file, and loses edits without a word.
 """
 
 import sys
@@ -13,14 +13,13 @@ from update import NEEDS_A_PERSON, UpdateRefused, git, merge, render, undo
 
 
 def main() -> int:
-    """Merge again, from the commit that Copier began with.
+    """Merge `core/`.
 
     Returns:
         4 where a person has to do something, which makes Copier's command fail; 2 where it failed; 0 otherwise.
     """
     answers_file = Path(sys.argv[1])
     after = answers_file.read_text(encoding="utf-8")
-    undo()
     before = git("show", f"HEAD:./{answers_file.as_posix()}")
     try:
         with TemporaryDirectory(prefix="update.") as folder:
@@ -29,6 +28,7 @@ def main() -> int:
             )
             return 0 if merge(old, new, answers_file) else NEEDS_A_PERSON
     except UpdateRefused as error:
+        undo(answers_file)
         print(f"error: {error}", file=sys.stderr)
         return 2
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import update as updates
 import yaml
 from conftest import COPIER, ROOT, UV, clean_environment, commit_all, copy, git, run, snapshot
 
@@ -79,6 +80,14 @@ def just_update(project: Path, *options: str, status: int = 0) -> str:
     return done.stdout + done.stderr
 
 
+def refuses_to_commit(project: Path) -> None:
+    """Whether git refuses a plain commit for what is not merged."""
+    git(project, "add", ".copier-answers.yml")
+    done = run("git", "commit", "-m", "too early", cwd=project, check=False)
+    assert done.returncode
+    assert "unmerged files" in done.stderr
+
+
 def test_an_update_changes_core_only(newer: Path, tmp_path: Path) -> None:
     project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
     users_edits(project)
@@ -136,7 +145,7 @@ def test_edits_follow_a_file_that_was_renamed_and_stay_where_it_was_removed(
     (core / "run.sh").symlink_to("nowhere")
     commit_all(project, "mine")
 
-    output = just_update(project, status=1)
+    output = just_update(project, status=updates.NEEDS_A_PERSON)
 
     assert (core / "tasks" / "keeping.py").read_text().startswith("# mine\n")
     assert not (core / "tasks" / "upkeep.py").exists()
@@ -147,7 +156,7 @@ def test_edits_follow_a_file_that_was_renamed_and_stay_where_it_was_removed(
     assert (core / "logo.bin").read_bytes() == b"\0mine"
     assert (core / "run.sh").readlink() == Path("nowhere")
     assert "UD core/tasks/metrics.py" in git(project, "status", "--porcelain")
-    assert run("git", "commit", "-m", "too early", cwd=project, check=False).returncode
+    refuses_to_commit(project)
 
 
 def test_what_git_ignores_in_core_stays(newer: Path, tmp_path: Path) -> None:
@@ -166,15 +175,15 @@ def test_what_git_ignores_in_core_stays(newer: Path, tmp_path: Path) -> None:
     (core / "logs").mkdir()
     (core / "logs" / "a.log").write_text("mine\n")
 
-    output = just_update(project, status=1)
+    output = just_update(project, status=updates.NEEDS_A_PERSON)
 
-    assert "core/new.py: git ignores your core/new.py, which stays" in output
-    assert "core/cache/file.py: git ignores your core/cache, which stays" in output
-    assert "core/logs: git ignores your core/logs, which stays" in output
+    assert "core/new.py: core/new.py is not in git as it is, and stays" in output
+    assert "core/cache/file.py: core/cache is not in git as it is, and stays" in output
+    assert "core/logs: core/logs is not in git as it is, and stays" in output
     assert {path.read_text() for path in (core / "new.py", core / "cache", core / "logs" / "a.log")} == {"mine\n"}
-    assert run("git", "commit", "-m", "too early", cwd=project, check=False).returncode
+    refuses_to_commit(project)
     assert git(project, "show", ":3:./core/cache/file.py") == '"""New."""\n'
-    undo = re.findall("^To undo the update instead: (.*)$", output, re.MULTILINE)[0]
+    undo = re.findall("^To undo the update instead, in this folder: (.*)$", output, re.MULTILINE)[0]
     run("bash", "-c", undo, cwd=project)
     assert git(project, "status", "--porcelain") == ""
     assert (core / "new.py").read_text() == "mine\n"
@@ -192,7 +201,7 @@ def test_what_is_new_is_told(newer: Path, tmp_path: Path) -> None:
     assert (project / "uv.lock").read_text() == lock  # no dependency has changed
     commit_all(project, "updated")
     assert just_update(project, "--check") == "0.2.0 is the newest version\n"
-    assert just_update(project) == ""
+    assert just_update(project) == "v0.2.0: there is nothing new\n"
     assert git(project, "status", "--porcelain") == ""
 
 
@@ -280,9 +289,9 @@ def test_wherever_a_project_lies(newer: Path, tmp_path: Path, place: str) -> Non
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda project: (project / "README.md").write_text("edited"), "commit or stash your changes first"),
+        (lambda project: (project / "README.md").write_text("edited"), "commit your changes first"),
         (lambda project: shutil.rmtree(project / ".git"), "git init && git add --all && git commit"),
-        (lambda project: (project / ".copier-answers.yml").unlink(), ".copier-answers.yml: it is gone; `git checkout"),
+        (lambda project: (project / ".copier-answers.yml").unlink(), ".copier-answers.yml is gone; `git log"),
         (lambda project: spoil_answers(project, "]["), ".copier-answers.yml cannot be read, `git log -p"),
         (lambda project: spoil_answers(project, "a: 1"), ".copier-answers.yml does not say _src_path and _commit"),
         (lambda project: move_template(project, "/nowhere/at/all"), "there is no template at /nowhere/at/all; change"),
@@ -307,7 +316,7 @@ def test_what_is_wrong_is_told_in_one_line(newer: Path, tmp_path: Path, spoil, s
     ("options", "said"),
     [
         (["--to", "v9"], "v9"),
-        (["--to", "v0.1.0"], "v0.1.0 is older than v0.2.0, which this service is from"),
+        (["--to", "v0.1.0"], "from v0.2.0 to v0.1.0 would be a step back"),
         (["--data", "enable_queue=true"], "the template asks for no enable_queue"),
         (["--data", "enable_job_queue=perhaps"], "enable_job_queue"),
     ],

@@ -133,7 +133,8 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        problems = "; ".join(_describe(detail) for detail in error.errors(include_url=False))
+        found = [each for each in error.errors(include_url=False) if each["type"] != "default_factory_not_called"]
+        problems = "; ".join(_describe(detail) for detail in found)
         hint = "set it in the environment or in .env, which `just setup` writes; see .env.example"
         raise SettingsError(f"settings: {problems} ({hint})") from None
 

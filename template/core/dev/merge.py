@@ -29,7 +29,7 @@ ALONE = {
 }
 """The environment of a repository that nobody will see: no setting of the user's (`merge.ff=only`) has a part in it."""
 OURS, THEIRS = "yours", "update"
-"""The branches that are merged; git names them in conflict markers."""
+"""The branches that are merged. In conflict markers git calls them HEAD and update."""
 
 # Of the stages of a path that git could not merge, 1 is the last update's, 2 the project's, 3 the new version's.
 MARKED = "your edit and the update's touch the same lines; both are marked in the file"
@@ -37,7 +37,7 @@ REMOVED = "you have edited it, and the update removed it; it stays until you mov
 BOTH = "you and the update have both replaced it; yours stays, the update's is `git show :3:./{path}`"
 MOVED = "you and the update have moved or replaced it, each in another way; see which of the two you need"
 DELETED = "you have deleted it, and the update changed it; it stays deleted"
-IN_THE_WAY = "git ignores your {found}, which stays; the update's file is `git show :3:./{path}`"
+IN_THE_WAY = "{found} is not in git as it is, and stays; the update's file is `git show :3:./{path}`"
 
 
 class Repository:
@@ -67,7 +67,7 @@ class Repository:
 
     def line(self, *arguments: str) -> str:
         """What a git command prints, where that is one line."""
-        return os.fsdecode(self.git(*arguments)).strip()
+        return os.fsdecode(self.git(*arguments)).removesuffix("\n")
 
     def names(self, *arguments: str) -> list[str]:
         """What a git command lists, with `-z` among its arguments."""
@@ -86,7 +86,10 @@ class Merge:
         self.project = project
         self.prefix = project.line("rev-parse", "--show-prefix")
         self.repository = Repository(folder, ALONE)
-        self.repository.git("init", "--quiet")
+        self.repository.git("init", "--quiet", f"--object-format={project.line('rev-parse', '--show-object-format')}")
+        for name in ("core.autocrlf", "core.eol"):  # by these, line ends are what the project has committed
+            if value := project.git("config", name, check=False).decode().strip():
+                self.repository.git("config", name, value)
         borrowed = (project.folder / project.line("rev-parse", "--git-path", "objects")).resolve()
         (folder / ".git" / "objects" / "info" / "alternates").write_text(f"{borrowed}\n")
 
@@ -128,23 +131,24 @@ class Merge:
             stages.setdefault(path, set()).add(int(details.split()[2]))
         for path, found in stages.items():
             if found == {1, 3}:
-                self.repository.git("rm", "--quiet", "--force", "--cached", "--", path)
-                _remove(self.repository.folder / path)
+                self.repository.git("--literal-pathspecs", "rm", "--quiet", "--force", "--", path)
         return stages
 
     def write_back(self) -> dict[str, str]:
-        """Write to the project what has changed; what git ignores there stays.
+        """Write to the project what has changed. Files that git ignores, or shall not look at, stay.
 
         Returns:
             The paths that could not be written, and what is in the way of each.
         """
         changed = {*self.repository.names("diff", "--name-only", "--no-renames", "-z", OURS)}
         changed |= {*self.repository.names("ls-files", "-z", "--others")}
-        known = {*self.project.names("ls-files", "-z", CORE)}
-        written = {name for name in changed if os.path.lexists(self.repository.folder / name)}
-        for name in changed - written:
-            _remove(self.project.folder / name)
-        blocked = {}
+        tracked = self.project.names("ls-files", "-z", "-v", CORE)
+        known = {name[2:] for name in tracked if name[0] == "H"}  # neither assume-unchanged nor skip-worktree
+        written = {name for name in changed if _is_file(self.repository.folder / name)}
+        removed = changed - written
+        blocked = {name: name for name in removed - known if os.path.lexists(self.project.folder / name)}
+        for name in removed & known:
+            _remove(self.project.folder / name, self.project.folder / CORE)
         for name in sorted(written):
             source, target = self.repository.folder / name, self.project.folder / name
             if _is_same(source, target):
@@ -152,13 +156,21 @@ class Merge:
             if found := _in_the_way(target, name in known):
                 blocked[name] = found.relative_to(self.project.folder).as_posix()
                 continue
-            _remove(target)
+            target.unlink(missing_ok=True)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target, follow_symlinks=False)
+        # A new file that the user's rules let git ignore would stay out of the next commit.
+        new = b"".join(os.fsencode(name) + b"\0" for name in written - known - blocked.keys())
+        ignored = self.project.git("check-ignore", "-z", "--stdin", data=new, check=False)
+        if ignored:
+            self.project.git(
+                "--literal-pathspecs", "add", "--force", "--intent-to-add", "--pathspec-from-file=-",
+                "--pathspec-file-nul", data=ignored,
+            )  # fmt: skip
         return blocked
 
     def mark(self, blocked: Iterable[str]) -> None:
-        """Tell git what is not merged, so that it refuses to commit before that is done.
+        """Tell git what is not merged, so that a plain `git commit` is refused before that is done.
 
         Args:
             blocked: Paths of the new version that could not be written.
@@ -168,13 +180,13 @@ class Merge:
             unmerged.append(re.sub(rb"^(\d+) blob (\w+)", rb"\1 \2 3", line))
         unmerged = [line for line in unmerged if line]
         if unmerged:
-            # The project gets the new version's blobs, which its index will name.
-            self.project.git(
-                "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", str(self.repository.folder), THEIRS
-            )
+            # The project gets the blobs that its index will name.
+            names = {line.split()[1] for line in unmerged if not line.startswith(b"160000")}
+            pack = self.repository.git("pack-objects", "-q", "--stdout", data=b"\n".join(names))
+            self.project.git("unpack-objects", "-q", data=pack)
             prefix = os.fsencode(self.prefix)
-            paths = {line.split(b"\t", 1)[1] for line in unmerged}
-            lines = [b"0 %s\t%s%s\0" % (b"0" * 40, prefix, path) for path in paths]
+            paths = {line.split(b"\t", 1)[1]: b"0" * len(line.split()[1]) for line in unmerged}
+            lines = [b"0 %s\t%s%s\0" % (nothing, prefix, path) for path, nothing in paths.items()]
             lines += [line.replace(b"\t", b"\t" + prefix, 1) + b"\0" for line in unmerged]
             self.project.git("update-index", "-z", "--index-info", data=b"".join(lines))
 
@@ -195,6 +207,10 @@ def _has_markers(path: Path) -> bool:
     return any(line.startswith(b"<<<<<<< ") for line in lines) and any(line.startswith(b">>>>>>> ") for line in lines)
 
 
+def _is_file(path: Path) -> bool:
+    return path.is_symlink() or path.is_file()
+
+
 def _is_same(one: Path, other: Path) -> bool:
     if one.is_symlink() or other.is_symlink():
         return one.is_symlink() and other.is_symlink() and one.readlink() == other.readlink()
@@ -204,22 +220,19 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _in_the_way(target: Path, is_known: bool) -> Path | None:
-    """What would be lost if a file were written here: one that git does not know, or a folder with such files."""
+    """What would be lost, or followed, if a file were written here."""
     if target.is_dir() and not target.is_symlink():
         return target
-    if not is_known and (target.is_symlink() or target.exists()):
+    if not is_known and os.path.lexists(target):
         return target
-    folder = next(folder for folder in target.parents if folder.is_symlink() or folder.exists())
-    return folder if folder.is_symlink() or not folder.is_dir() else None
+    return next((folder for folder in target.parents if _is_file(folder)), None)
 
 
-def _remove(path: Path) -> None:
-    """Remove a file, and the folders that are empty then."""
-    if path.is_dir() and not path.is_symlink():
-        return
+def _remove(path: Path, top: Path) -> None:
+    """Remove a file, and the folders below this one that are empty then."""
     path.unlink(missing_ok=True)
     for folder in path.parents:
-        if folder.name == CORE or not folder.is_dir() or any(folder.iterdir()):
+        if folder == top or not folder.is_dir() or any(folder.iterdir()):
             return
         folder.rmdir()
 
@@ -242,10 +255,12 @@ def merge_core(project: Repository, old: Path, new: Path) -> tuple[list[str], li
         merge = Merge(project, Path(folder))
         unmerged = merge.run(old, new)
         blocked = merge.write_back()
+        gone = {path for path, stages in unmerged.items() if stages == {1, 3}}
+        blocked |= {path: path for path in gone if os.path.lexists(project.folder / path)}
         merge.mark(blocked)
         told = {path: merge.describe(path, stages) for path, stages in unmerged.items() if stages != {1, 3}}
         told |= {path: IN_THE_WAY.format(found=found, path=path) for path, found in blocked.items()}
-        deleted = sorted(path for path, stages in unmerged.items() if stages == {1, 3})
+        deleted = sorted(gone - blocked.keys())
     return [f"{path}: {what}" for path, what in sorted(told.items())], [f"{path}: {DELETED}" for path in deleted]
 
 
@@ -294,13 +309,19 @@ def main() -> int:
     print("The update is done, but for these files:", file=sys.stderr)
     for problem in problems:
         print(f"  {problem}", file=sys.stderr)
-    print("See to each one, then `git add` and commit it.", file=sys.stderr)
-    print("To undo the update instead: git reset --quiet . && git restore . && git clean -fd core", file=sys.stderr)
+    print("See to each one, then: uv lock && git add --all && git commit", file=sys.stderr)
+    print(
+        "To undo the update instead, in this folder: git reset --quiet . && git restore . && git clean -fd core",
+        file=sys.stderr,
+    )
     return NEEDS_A_PERSON
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(130)
+    except (subprocess.CalledProcessError, OSError) as error:
+        sys.exit(f"error: {error}")

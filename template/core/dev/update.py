@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -27,6 +28,8 @@ ANSWERS = ".copier-answers.yml"
 LOCK = "uv.lock"
 NEEDS_A_PERSON = 4
 """With this status `merge.py` says which files could not be merged."""
+ELSEWHERE = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"}
+"""Variables by which git looks elsewhere than in this folder."""
 NO_ANSWERS: Mapping[str, Any] = {}
 
 
@@ -48,8 +51,8 @@ def git(*arguments: str) -> str:
 
 def last_line(text: str) -> str:
     """The line of an error message that tells most."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1] if lines else "failed")
+    told = re.findall(r"(?:fatal|error): .*", text) or [line for line in text.splitlines() if line.strip()]
+    return told[-1].strip() if told else "failed"
 
 
 def find_answers(named: str | None) -> Path:
@@ -58,12 +61,16 @@ def find_answers(named: str | None) -> Path:
     Raises:
         UpdateRefused: There is none, or there are several.
     """
+    if named and (Path(named).is_absolute() or ".." in Path(named).parts):
+        raise UpdateRefused(f"--answers-file {named}: name it as it lies below this folder")
     if named or Path(ANSWERS).exists():
         return Path(named or ANSWERS)
     found = [path for path in Path().glob("*.y*ml") if "_src_path:" in path.read_text(errors="replace")]
     if len(found) != 1:
-        what = f"several files could be it ({', '.join(map(str, found))})" if found else "it is gone"
-        raise UpdateRefused(f"{ANSWERS}: {what}; `git checkout HEAD~1 -- {ANSWERS}` or --answers-file names it")
+        if found:
+            raise UpdateRefused(f"say with --answers-file which one it is: {', '.join(map(str, found))}")
+        how = f"`git log -- {ANSWERS}` finds a commit that has it, for `git restore --source=COMMIT {ANSWERS}`"
+        raise UpdateRefused(f"{ANSWERS} is gone; {how}")
     return found[0]
 
 
@@ -82,6 +89,9 @@ def read_answers(path: Path) -> dict[str, Any]:
         raise UpdateRefused(f"{path} cannot be read, `git log -p {path}` shows how it was: {reason}") from None
     if not isinstance(answers, dict) or not all(isinstance(answers.get(key), str) for key in ("_src_path", "_commit")):
         raise UpdateRefused(f"{path} does not say _src_path and _commit; `git log -p {path}` shows how it was")
+    source = Path(answers["_src_path"]).expanduser()
+    if ":" not in answers["_src_path"] and (not source.exists() or source.resolve() == Path.cwd()):
+        raise UpdateRefused(f"there is no template at {source}; change _src_path in {path} to where it is, and commit")
     return answers
 
 
@@ -91,15 +101,17 @@ def check_project() -> None:
     Raises:
         UpdateRefused: This is no git repository, or something is not committed.
     """
+    if elsewhere := sorted(os.environ.keys() & ELSEWHERE):
+        raise UpdateRefused(f"git is told to look elsewhere: unset {' '.join(elsewhere)}")
     try:
         git("rev-parse", "--verify", "--quiet", "HEAD")
-        changed = git("status", "--porcelain", "--", ".").splitlines()
+        changed = git("status", "--porcelain", "--untracked-files=normal", "--", ".").splitlines()
     except UpdateRefused:
         reason = "updates need git, to merge and to be undone: git init && git add --all && git commit"
         raise UpdateRefused(reason) from None
     if changed:
         names = ", ".join(line[3:] for line in changed[:5]) + (", ..." if len(changed) > 5 else "")
-        raise UpdateRefused(f"commit or stash your changes first, so that you can undo the update: {names}")
+        raise UpdateRefused(f"commit your changes first (or `git stash -u`), so that you can undo the update: {names}")
 
 
 def show_news(answers_file: Path) -> int:
@@ -124,12 +136,12 @@ def show_news(answers_file: Path) -> int:
     return 5
 
 
-def parse_answer(text: str) -> tuple[str, Any]:
+def parse_answer(text: str) -> tuple[str, str]:
     """`name=value`, as on Copier's own command line."""
     name, separator, value = text.partition("=")
     if not separator:
         raise argparse.ArgumentTypeError(f"{text!r} is not like enable_job_queue=false")
-    return name, yaml.safe_load(value)
+    return name, value
 
 
 def render(
@@ -194,11 +206,8 @@ def check_answers(before: Mapping[str, Any], chosen: argparse.Namespace, after: 
         after: What the answers file of the new version holds.
 
     Raises:
-        UpdateRefused: The new version is older, has no such question, or has rejected an answer unasked.
+        UpdateRefused: There is no such question, or an answer was rejected unasked.
     """
-    old, new = order(before["_commit"]), order(after["_commit"])
-    if old and new and new < old:
-        raise UpdateRefused(f"{after['_commit']} is older than {before['_commit']}, which this service is from")
     data = dict(chosen.data)
     if unknown := data.keys() - after.keys():
         raise UpdateRefused(f"--data: the template asks for no {', '.join(sorted(unknown))}")
@@ -222,29 +231,37 @@ def merge(old: Path, new: Path, answers_file: Path) -> bool:
         UpdateRefused: It failed, and nothing was changed.
     """
     command = [sys.executable, str(new / "core" / "dev" / "merge.py"), str(old), str(new)]
+    untracked = untracked_files()
     try:
         done = subprocess.run(command, check=False)
         if done.returncode not in (0, NEEDS_A_PERSON):
             raise UpdateRefused("core/dev/merge.py of the new version failed, as told above; nothing was changed")
         shutil.copy(new / answers_file, answers_file)
     except BaseException:
-        undo()
+        undo(answers_file)
+        for name in untracked_files() - untracked:
+            Path(name).unlink()
         raise
     return done.returncode == 0
 
 
-def undo() -> None:
-    """Bring the project back to what it was; everything was committed."""
-    git("reset", "--quiet", "--", ".")
-    git("restore", "--", ".")
-    git("clean", "--quiet", "--force", "-d", "--", "core")
+def untracked_files() -> set[str]:
+    """Those below `core/` that git neither knows nor ignores."""
+    return {*filter(None, git("ls-files", "-z", "--others", "--exclude-standard", "core").split("\0"))}
+
+
+def undo(answers_file: Path) -> None:
+    """Bring back what an update may have changed; it was committed."""
+    paths = [str(answers_file), *(["core"] if git("ls-tree", "HEAD", "core") else [])]
+    git("reset", "--quiet", "--", *paths)
+    git("restore", "--", *paths)
 
 
 def update(chosen: argparse.Namespace) -> int:
     """Do what the command line says.
 
     Returns:
-        The exit status: 0; 1 where files need a person; 5 where there is news.
+        The exit status: 0; 1 where the lock is not up to date; 4 where files need a person; 5 where there is news.
 
     Raises:
         UpdateRefused: It could not be done, and nothing was changed.
@@ -254,45 +271,67 @@ def update(chosen: argparse.Namespace) -> int:
     if chosen.check:
         return show_news(answers_file)
     check_project()
-    source, text = answers["_src_path"], answers_file.read_text(encoding="utf-8")
-    if ":" not in source and not Path(source).expanduser().exists():
-        raise UpdateRefused(f"there is no template at {source}; change _src_path in {answers_file} and commit")
+    text = answers_file.read_text(encoding="utf-8")
     with TemporaryDirectory(prefix="update.") as name:
         folder = Path(name)
         version = VcsRef.CURRENT if chosen.to == "current" else chosen.to
         new = render(text, answers_file, folder / "new", version, dict(chosen.data), chosen.defaults)
-        check_answers(answers, chosen, read_answers(new / answers_file))
+        found = read_answers(new / answers_file)
+        steps = f"{answers['_commit']} to {found['_commit']}"
+        before, after = order(answers["_commit"]), order(found["_commit"])
+        if before and after and after < before:
+            raise UpdateRefused(f"from {steps} would be a step back; nothing was changed")
+        check_answers(answers, chosen, found)
         old = render(text, answers_file, folder / "old")
+        check_project()  # once more, since questions take their time
         if not merge(old, new, answers_file):
-            print(f"Then `uv lock`, which brings {LOCK} up to date.", file=sys.stderr)
-            return 1
-    relock()
-    return 0
+            return NEEDS_A_PERSON
+    try:
+        if not git("status", "--porcelain", "--", "."):
+            print(f"{found['_commit']}: there is nothing new")
+            return 0
+        print(f"Updated from {steps}: `git diff` shows it.")
+        return relock()
+    except KeyboardInterrupt:
+        print(f"The update is done, but for {LOCK}: run `uv lock`.", file=sys.stderr)
+        return 1
 
 
-def relock() -> None:
-    """Bring the lock up to date: the one file outside of `core/` that an update writes."""
+def relock() -> int:
+    """Bring the lock up to date: the one file outside of `core/` that an update writes.
+
+    Returns:
+        The exit status: 0; 1 where it is not up to date.
+    """
     if not Path(LOCK).exists():
-        return
+        return 0
     command = [os.environ.get("UV", "uv"), "lock", "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(f"{LOCK} is as it was, since `uv lock` failed: {last_line(done.stderr)}", file=sys.stderr)
-    elif git("status", "--porcelain", "--", LOCK):
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        failure = last_line(done.stderr) if done.returncode else None
+    except OSError as error:
+        failure = str(error)
+    if failure:
+        print(f"The update is done, but {LOCK} is as it was ({failure}): run `uv lock`.", file=sys.stderr)
+        return 1
+    if git("status", "--porcelain", "--", LOCK):
         print(f"{LOCK} follows the dependencies of core/; `uv sync` installs them.")
+    return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Update, and say in one line what went wrong."""
     parser = argparse.ArgumentParser(prog="just update", description="Take over a newer version of the template.")
     parser.add_argument("--check", action="store_true", help="only tell whether there is one; ends with 5 then")
-    parser.add_argument("--to", metavar="VERSION", help="this one instead of the newest; `current` for none")
+    parser.add_argument("--to", metavar="VERSION", help="a tag of the template, not the newest; `current` for none")
     parser.add_argument(
         "--data", type=parse_answer, action="append", default=[], metavar="NAME=VALUE", help="an answer"
     )
     parser.add_argument("--defaults", action="store_true", help="ask nothing")
     parser.add_argument("--answers-file", help=f"where it is not {ANSWERS}")
     warnings.simplefilter("ignore", CopierWarning)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # all is undone, as after Ctrl-C
     try:
         return update(parser.parse_args(arguments))
     except UpdateRefused as error:

@@ -1,0 +1,213 @@
+"""Updates of projects in which git was told unusual things. On a small template, so that each takes little time."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import update as updates
+from conftest import clean_environment, commit_all, git, run
+from copier import run_copy
+from test_update_random import make_template, write
+
+PLAIN = ["-m", "copier", "update", "--trust", "--defaults", "--quiet"]
+JUST = ["core/dev/update.py", "--defaults"]
+NEW = b"new\n"
+MINE = b"mine\n"
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Path:
+    folder = tmp_path / "template"
+    folder.mkdir()
+    make_template(folder)
+    return folder
+
+
+@pytest.fixture
+def project(template: Path, tmp_path: Path) -> Path:
+    return render(template, tmp_path / "project")
+
+
+def render(template: Path, folder: Path, *options: str) -> Path:
+    run_copy(str(template), folder, defaults=True, quiet=True, vcs_ref="v0.1.0")
+    git(folder, "init", "--quiet", "--initial-branch=main", *options)
+    commit_all(folder, "rendered")
+    return folder
+
+
+def release(template: Path, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        write(template / "template" / name, content)
+    git(template, "add", "--all", "--force")
+    commit_all(template, "v0.2.0")
+    git(template, "tag", "v0.2.0")
+
+
+def update(project: Path, status: int = 0, command: list[str] = JUST) -> str:
+    done = run(sys.executable, *command, cwd=project, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def edited(path: Path) -> bytes:
+    """A file of the template with a line of the user's at its top."""
+    return MINE + path.read_bytes()
+
+
+@pytest.mark.parametrize("command", [JUST, PLAIN], ids=["just", "copier"])
+def test_ignored_files_of_the_same_name_stay(template: Path, project: Path, command: list[str]) -> None:
+    release(template, {"core/new.log": NEW, "core/two.py": NEW})
+    write(project / "core" / "new.log", MINE)
+    output = update(project, updates.NEEDS_A_PERSON if command == JUST else 1, command)
+    assert "core/new.log: core/new.log is not in git as it is" in output
+    assert (project / "core" / "new.log").read_bytes() == MINE
+    assert (project / "core" / "two.py").read_bytes() == NEW
+
+
+@pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
+def test_edits_that_git_shall_not_see_stay(template: Path, project: Path, flag: str) -> None:
+    release(template, {"core/two.py": NEW, "app/main.py": NEW})
+    for name in ("core/two.py", "app/main.py"):
+        git(project, "update-index", flag, name)
+        write(project / name, MINE)
+    assert "core/two.py: core/two.py is not in git as it is" in update(project, updates.NEEDS_A_PERSON)
+    assert (project / "core" / "two.py").read_bytes() == (project / "app" / "main.py").read_bytes() == MINE
+
+
+def test_untracked_files_are_seen_whatever_git_shows(template: Path, project: Path) -> None:
+    release(template, {"core/two.py": NEW})
+    git(project, "config", "status.showUntrackedFiles", "no")
+    write(project / "core" / "work.py", MINE)
+    assert "commit your changes first (or `git stash -u`)" in update(project, 2)
+    update(project, 0, PLAIN)
+    assert (project / "core" / "work.py").read_bytes() == MINE
+
+
+def test_a_file_becomes_a_folder_and_a_folder_a_file(template: Path, project: Path) -> None:
+    git(template, "rm", "--quiet", "-r", "template/core/one.py", "template/core/sub", "template/core/link")
+    release(template, {"core/one.py/inner.py": NEW, "core/sub": NEW})
+    update(project)
+    assert (project / "core" / "one.py" / "inner.py").read_bytes() == (project / "core" / "sub").read_bytes() == NEW
+
+
+def test_nothing_is_written_through_a_link(template: Path, project: Path) -> None:
+    write(project / ".gitignore", b"/core/aside\n")
+    commit_all(project, "mine")
+    (project / "core" / "aside").symlink_to("../app")
+    release(template, {"core/aside/deep/new.py": NEW})
+    assert "core/aside/deep/new.py: core/aside is not in git" in update(project, updates.NEEDS_A_PERSON)
+    assert not (project / "app" / "deep").exists()
+
+
+def test_a_new_file_that_is_ignored_reaches_the_next_commit(template: Path, project: Path) -> None:
+    release(template, {"core/new.log": NEW})
+    update(project)
+    commit_all(project, "updated")
+    assert "core/new.log" in git(project, "ls-files")
+
+
+def test_a_file_of_core_that_was_never_committed_is_not_taken_for_deleted(template: Path, tmp_path: Path) -> None:
+    release(template, {"core/two.py": NEW})
+    project = tmp_path / "project"
+    run_copy(str(template), project, defaults=True, quiet=True, vcs_ref="v0.1.0")
+    write(project / ".gitignore", b"/core/two.py\n")
+    git(project, "init", "--quiet", "--initial-branch=main")
+    commit_all(project, "rendered")
+    assert "core/two.py: core/two.py is not in git as it is" in update(project, updates.NEEDS_A_PERSON)
+
+
+def test_all_that_the_index_names_is_there(template: Path, project: Path) -> None:
+    """Both have edited the file and moved it, each to another place: git's index has blobs that are neither's."""
+    (project / "core" / "one.py").rename(project / "core" / "mine.py")
+    write(project / "core" / "mine.py", edited(project / "core" / "mine.py"))
+    commit_all(project, "mine")
+    one = template / "template" / "core" / "one.py"
+    one.rename(one.with_name("theirs.py"))
+    release(template, {"core/theirs.py": one.with_name("theirs.py").read_bytes() + NEW})
+    update(project, updates.NEEDS_A_PERSON)
+    git(project, "diff")
+    for line in git(project, "ls-files", "--unmerged").splitlines():
+        git(project, "cat-file", "-e", line.split()[1])
+
+
+@pytest.mark.parametrize("options", [["--object-format=sha256"], []], ids=["sha256", "spaces"])
+def test_wherever_and_however_a_repository_lies(template: Path, tmp_path: Path, options: list[str]) -> None:
+    project = render(template, tmp_path / " a folder ", *options)
+    write(project / "core" / "two.py", edited(project / "core" / "two.py"))
+    commit_all(project, "mine")
+    two = template / "template" / "core" / "two.py"
+    release(template, {"core/two.py": two.read_bytes() + NEW, "core/one.py": NEW})
+    write(project / "core" / "new.log", MINE)
+    update(project)
+    assert (project / "core" / "two.py").read_bytes() == MINE + two.read_bytes()
+
+
+def test_in_a_folder_with_a_space_before_its_name(template: Path, tmp_path: Path) -> None:
+    project = tmp_path / "top" / " inner"
+    run_copy(str(template), project, defaults=True, quiet=True, vcs_ref="v0.1.0")
+    git(project.parent, "init", "--quiet", "--initial-branch=main")
+    commit_all(project.parent, "rendered")
+    release(template, {"core/two.py": NEW})
+    update(project)
+    assert (project / "core" / "two.py").read_bytes() == NEW
+
+
+def test_line_ends_of_another_system(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = tmp_path / "gitconfig"
+    settings.write_text("[core]\n autocrlf = true\n safecrlf = false\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    project = render(template, tmp_path / "project")
+    git(project, "rm", "--quiet", "--cached", "-r", ".")
+    git(project, "reset", "--quiet", "--hard")
+    two = project / "core" / "two.py"
+    write(two, MINE + two.read_bytes())
+    commit_all(project, "mine")
+    release(template, {"core/two.py": (template / "template" / "core" / "two.py").read_bytes() + NEW})
+    update(project)
+    assert git(project, "show", "HEAD:core/two.py").startswith("mine\n")
+    changed = git(project, "diff", "--numstat", "core/two.py").split()
+    assert changed[:2] == ["1", "0"]
+
+
+def test_git_that_is_told_to_look_elsewhere(template: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release(template, {"core/two.py": NEW})
+    monkeypatch.setenv("GIT_INDEX_FILE", str(project / ".git" / "index"))
+    assert update(project, 2) == "error: git is told to look elsewhere: unset GIT_INDEX_FILE\n"
+
+
+def test_a_failure_while_writing_is_undone(template: Path, project: Path) -> None:
+    """The new version's own code fails after it has written: nothing is left, and nothing else is touched."""
+    broken = "write(Path('core/two.py'), b'x'); write(Path('core/left.py'), b'x'); sys.exit(1)"
+    code = f"import sys\nfrom pathlib import Path\nwrite = Path.write_bytes\n{broken}\n".encode()
+    release(template, {"core/dev/merge.py": code, "core/one.py": NEW})
+    git(project, "update-index", "--assume-unchanged", "app/main.py")
+    write(project / "app" / "main.py", MINE)
+    write(project / "core" / "own.log", MINE)
+    assert "nothing was changed" in update(project, 2)
+    assert git(project, "status", "--porcelain") == ""
+    assert (project / "app" / "main.py").read_bytes() == (project / "core" / "own.log").read_bytes() == MINE
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_at_any_moment(template: Path, project: Path, number: signal.Signals) -> None:
+    """All or nothing, and what is said of it is true."""
+    release(template, {f"core/many/{each}.py": NEW for each in range(300)})
+    for delay in (0.9, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2.2):
+        process = subprocess.Popen(
+            [sys.executable, *JUST], cwd=project, env=clean_environment(), start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        time.sleep(delay)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        told, _ = process.communicate(timeout=60)
+        is_clean = git(project, "status", "--porcelain", "--untracked-files=all") == ""
+        assert is_clean is (process.returncode not in (0, 1)), told
+        assert is_clean or "_commit: v0.2.0" in (project / ".copier-answers.yml").read_text()
+        git(project, "reset", "--quiet", "--hard")
+        git(project, "clean", "--quiet", "--force", "-d")
