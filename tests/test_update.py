@@ -349,7 +349,8 @@ def test_the_weekly_workflow(newer: Path, tmp_path: Path) -> None:
             assert "Feed the cat." in (tmp_path / "update.txt").read_text()
             assert "Update from the template" in (tmp_path / "gh.txt").read_text()
             (tmp_path / "gh.txt").unlink()
-    assert not (tmp_path / "gh.txt").exists()  # nothing is new the second time
+            git(clone, "switch", "--quiet", "main")
+    assert not (tmp_path / "gh.txt").exists()  # the pull request is there the second time
     (branch,) = [line for line in git(remote, "branch", "--list", "update-*").split() if line != "*"]
     assert "core/new.py" in git(remote, "ls-tree", "-r", "--name-only", branch)
 

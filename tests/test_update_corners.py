@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -67,6 +68,17 @@ def test_ignored_files_of_the_same_name_stay(template: Path, project: Path, comm
     assert "core/new.log: core/new.log is not in git as it is" in output
     assert (project / "core" / "new.log").read_bytes() == MINE
     assert (project / "core" / "two.py").read_bytes() == NEW
+
+
+def test_what_is_newer_than_the_newest_version_stays(template: Path, tmp_path: Path) -> None:
+    write(template / "template" / "core" / "two.py", NEW)
+    commit_all(template, "unreleased")
+    project = tmp_path / "project"
+    run_copy(str(template), project, defaults=True, quiet=True, vcs_ref="HEAD")
+    git(project, "init", "--quiet", "--initial-branch=main")
+    commit_all(project, "rendered")
+    assert re.match(r"v0\.1\.0-1-g\w+ is newer than v0\.1\.0: there is nothing new\n$", update(project))
+    assert git(project, "status", "--porcelain") == ""
 
 
 @pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])

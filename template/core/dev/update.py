@@ -280,7 +280,10 @@ def update(chosen: argparse.Namespace) -> int:
         steps = f"{answers['_commit']} to {found['_commit']}"
         before, after = order(answers["_commit"]), order(found["_commit"])
         if before and after and after < before:
-            raise UpdateRefused(f"from {steps} would be a step back; nothing was changed")
+            if chosen.to:
+                raise UpdateRefused(f"from {steps} would be a step back; nothing was changed")
+            print(f"{answers['_commit']} is newer than {found['_commit']}: there is nothing new")
+            return 0
         check_answers(answers, chosen, found)
         old = render(text, answers_file, folder / "old")
         check_project()  # once more, since questions take their time
