@@ -201,7 +201,7 @@ def test_what_is_new_is_told(newer: Path, tmp_path: Path) -> None:
     assert (project / "uv.lock").read_text() == lock  # no dependency has changed
     commit_all(project, "updated")
     assert just_update(project, "--check") == "0.2.0 is the newest version\n"
-    assert just_update(project) == "v0.2.0: there is nothing new\n"
+    assert just_update(project) == "There is nothing new, from v0.2.0 to v0.2.0.\n"
     assert git(project, "status", "--porcelain") == ""
 
 

@@ -37,6 +37,10 @@ class UpdateRefused(Exception):
     """The message says why, and what to do."""
 
 
+class NothingNew(Exception):
+    """The message says so."""
+
+
 def git(*arguments: str) -> str:
     """The output of a git command.
 
@@ -216,6 +220,35 @@ def check_answers(before: Mapping[str, Any], chosen: argparse.Namespace, after: 
             raise UpdateRefused(f"the answer {name}: {before[name]!r} is refused; give another: --data {name}=...")
 
 
+def render_both(answers_file: Path, chosen: argparse.Namespace, folder: Path) -> tuple[Path, Path, str]:
+    """Render the version that the service is from, and the one that it shall have.
+
+    Args:
+        answers_file: Its name.
+        chosen: The command line.
+        folder: An empty folder.
+
+    Returns:
+        Where each of the two is, and from which version to which the update goes.
+
+    Raises:
+        UpdateRefused: As `render`, and where the version that was named is older, or rejects an answer.
+        NothingNew: The newest version is older.
+    """
+    answers, text = read_answers(answers_file), answers_file.read_text(encoding="utf-8")
+    version = VcsRef.CURRENT if chosen.to == "current" else chosen.to
+    new = render(text, answers_file, folder / "new", version, dict(chosen.data), chosen.defaults)
+    found = read_answers(new / answers_file)
+    steps = f"from {answers['_commit']} to {found['_commit']}"
+    before, after = order(answers["_commit"]), order(found["_commit"])
+    if before and after and after < before:
+        if chosen.to:
+            raise UpdateRefused(f"{steps} would be a step back; nothing was changed")
+        raise NothingNew(f"There is nothing new: {answers['_commit']} is newer than {found['_commit']}.")
+    check_answers(answers, chosen, found)
+    return render(text, answers_file, folder / "old"), new, steps
+
+
 def merge(old: Path, new: Path, answers_file: Path) -> bool:
     """Make one of two versions and of what is here.
 
@@ -267,35 +300,29 @@ def update(chosen: argparse.Namespace) -> int:
         UpdateRefused: It could not be done, and nothing was changed.
     """
     answers_file = find_answers(chosen.answers_file)
-    answers = read_answers(answers_file)
+    read_answers(answers_file)
     if chosen.check:
         return show_news(answers_file)
     check_project()
-    text = answers_file.read_text(encoding="utf-8")
-    with TemporaryDirectory(prefix="update.") as name:
-        folder = Path(name)
-        version = VcsRef.CURRENT if chosen.to == "current" else chosen.to
-        new = render(text, answers_file, folder / "new", version, dict(chosen.data), chosen.defaults)
-        found = read_answers(new / answers_file)
-        steps = f"{answers['_commit']} to {found['_commit']}"
-        before, after = order(answers["_commit"]), order(found["_commit"])
-        if before and after and after < before:
-            if chosen.to:
-                raise UpdateRefused(f"from {steps} would be a step back; nothing was changed")
-            print(f"{answers['_commit']} is newer than {found['_commit']}: there is nothing new")
-            return 0
-        check_answers(answers, chosen, found)
-        old = render(text, answers_file, folder / "old")
-        check_project()  # once more, since questions take their time
-        if not merge(old, new, answers_file):
-            return NEEDS_A_PERSON
+    is_merged = None
     try:
+        with TemporaryDirectory(prefix="update.") as folder:
+            old, new, steps = render_both(answers_file, chosen, Path(folder))
+            check_project()  # once more, since questions take their time
+            is_merged = merge(old, new, answers_file)
+        if not is_merged:
+            return NEEDS_A_PERSON
         if not git("status", "--porcelain", "--", "."):
-            print(f"{found['_commit']}: there is nothing new")
+            print(f"There is nothing new, {steps}.")
             return 0
-        print(f"Updated from {steps}: `git diff` shows it.")
+        print(f"Updated, {steps}: `git diff` shows it.")
         return relock()
+    except NothingNew as told:
+        print(told)
+        return 0
     except KeyboardInterrupt:
+        if is_merged is None:
+            raise
         print(f"The update is done, but for {LOCK}: run `uv lock`.", file=sys.stderr)
         return 1
 
