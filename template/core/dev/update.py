@@ -14,6 +14,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -237,16 +238,19 @@ def render_both(answers_file: Path, chosen: argparse.Namespace, folder: Path) ->
     """
     answers, text = read_answers(answers_file), answers_file.read_text(encoding="utf-8")
     version = VcsRef.CURRENT if chosen.to == "current" else chosen.to
-    new = render(text, answers_file, folder / "new", version, dict(chosen.data), chosen.defaults)
-    found = read_answers(new / answers_file)
-    steps = f"from {answers['_commit']} to {found['_commit']}"
-    before, after = order(answers["_commit"]), order(found["_commit"])
-    if before and after and after < before:
-        if chosen.to:
-            raise UpdateRefused(f"{steps} would be a step back; nothing was changed")
-        raise NothingNew(f"There is nothing new: {answers['_commit']} is newer than {found['_commit']}.")
-    check_answers(answers, chosen, found)
-    return render(text, answers_file, folder / "old"), new, steps
+    # Another process renders the old one meanwhile, and leaves Ctrl-C to this one.
+    with ProcessPoolExecutor(1, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
+        old = pool.submit(render, text, answers_file, folder / "old")
+        new = render(text, answers_file, folder / "new", version, dict(chosen.data), chosen.defaults)
+        found = read_answers(new / answers_file)
+        steps = f"from {answers['_commit']} to {found['_commit']}"
+        before, after = order(answers["_commit"]), order(found["_commit"])
+        if before and after and after < before:
+            if chosen.to:
+                raise UpdateRefused(f"{steps} would be a step back; nothing was changed")
+            raise NothingNew(f"There is nothing new: {answers['_commit']} is newer than {found['_commit']}.")
+        check_answers(answers, chosen, found)
+        return old.result(), new, steps
 
 
 def merge(old: Path, new: Path, answers_file: Path) -> bool:
