@@ -34,8 +34,8 @@ def project(template: Path, tmp_path: Path) -> Path:
     return render(template, tmp_path / "project")
 
 
-def render(template: Path, folder: Path, *options: str) -> Path:
-    run_copy(str(template), folder, defaults=True, quiet=True, vcs_ref="v0.1.0")
+def render(template: Path, folder: Path, *options: str, version: str = "v0.1.0") -> Path:
+    run_copy(str(template), folder, defaults=True, quiet=True, vcs_ref=version)
     git(folder, "init", "--quiet", "--initial-branch=main", *options)
     commit_all(folder, "rendered")
     return folder
@@ -73,10 +73,7 @@ def test_ignored_files_of_the_same_name_stay(template: Path, project: Path, comm
 def test_what_is_newer_than_the_newest_version_stays(template: Path, tmp_path: Path) -> None:
     write(template / "template" / "core" / "two.py", NEW)
     commit_all(template, "unreleased")
-    project = tmp_path / "project"
-    run_copy(str(template), project, defaults=True, quiet=True, vcs_ref="HEAD")
-    git(project, "init", "--quiet", "--initial-branch=main")
-    commit_all(project, "rendered")
+    project = render(template, tmp_path / "project", version="HEAD")
     assert re.match(r"There is nothing new: v0\.1\.0-1-g\w+ is newer than v0\.1\.0\.\n$", update(project))
     assert git(project, "status", "--porcelain") == ""
 

@@ -209,13 +209,7 @@ class Sequence:
             return True
         return False
 
-    def check(
-        self,
-        before: Files,
-        after: Files,
-        told: str,
-        failed: bool,
-    ) -> None:
+    def check(self, before: Files, after: Files, told: str, failed: bool) -> None:
         """What is promised."""
         for name in before.keys() | after.keys():
             if not name.startswith("core/") and name != ANSWERS:

@@ -221,11 +221,14 @@ def check_answers(before: Mapping[str, Any], chosen: argparse.Namespace, after: 
             raise UpdateRefused(f"the answer {name}: {before[name]!r} is refused; give another: --data {name}=...")
 
 
-def render_both(answers_file: Path, chosen: argparse.Namespace, folder: Path) -> tuple[Path, Path, str]:
+def render_both(
+    answers_file: Path, answers: Mapping[str, Any], chosen: argparse.Namespace, folder: Path
+) -> tuple[Path, Path, str]:
     """Render the version that the service is from, and the one that it shall have.
 
     Args:
         answers_file: Its name.
+        answers: What it holds.
         chosen: The command line.
         folder: An empty folder.
 
@@ -236,7 +239,7 @@ def render_both(answers_file: Path, chosen: argparse.Namespace, folder: Path) ->
         UpdateRefused: As `render`, and where the version that was named is older, or rejects an answer.
         NothingNew: The newest version is older.
     """
-    answers, text = read_answers(answers_file), answers_file.read_text(encoding="utf-8")
+    text = answers_file.read_text(encoding="utf-8")
     version = VcsRef.CURRENT if chosen.to == "current" else chosen.to
     # Another process renders the old one meanwhile, and leaves Ctrl-C to this one.
     with ProcessPoolExecutor(1, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
@@ -304,14 +307,14 @@ def update(chosen: argparse.Namespace) -> int:
         UpdateRefused: It could not be done, and nothing was changed.
     """
     answers_file = find_answers(chosen.answers_file)
-    read_answers(answers_file)
+    answers = read_answers(answers_file)
     if chosen.check:
         return show_news(answers_file)
     check_project()
     is_merged = None
     try:
         with TemporaryDirectory(prefix="update.") as folder:
-            old, new, steps = render_both(answers_file, chosen, Path(folder))
+            old, new, steps = render_both(answers_file, answers, chosen, Path(folder))
             check_project()  # once more, since questions take their time
             is_merged = merge(old, new, answers_file)
         if not is_merged:
