@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "template" / "core" / "dev"))
 
-from update import NEEDS_A_PERSON, UpdateRefused, git, merge, render, undo
+from update import NEEDS_A_PERSON, git, merge, render, undo
 
 
 def main() -> int:
@@ -27,9 +27,9 @@ def main() -> int:
                 render(text, answers_file, Path(folder, name)) for name, text in (("old", before), ("new", after))
             )
             return 0 if merge(old, new, answers_file) else NEEDS_A_PERSON
-    except UpdateRefused as error:
+    except BaseException as error:  # Ctrl-C, too: the answers file must not move on without core/
         undo(answers_file)
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {str(error) or 'stopped, nothing was changed'}", file=sys.stderr)
         return 2
 
 

@@ -202,6 +202,14 @@ def test_a_failure_while_writing_is_undone(template: Path, project: Path) -> Non
     assert (project / "app" / "main.py").read_bytes() == (project / "core" / "own.log").read_bytes() == MINE
 
 
+def test_a_failure_of_plain_copier_leaves_the_answers_file_too(template: Path, project: Path) -> None:
+    """Else the next update would begin at a version that `core/` never was."""
+    updater = (template / "template" / "core" / "dev" / "update.py").read_bytes()
+    release(template, {"core/dev/update.py": updater + b"\ndef render(*_):\n    raise ValueError('out of luck')\n"})
+    assert "error: out of luck\n" in update(project, 1, PLAIN)
+    assert git(project, "status", "--porcelain") == ""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_at_any_moment(template: Path, project: Path, number: signal.Signals) -> None:
     """All or nothing, and what is said of it is true."""
