@@ -16,7 +16,12 @@ def build(settings: Settings) -> StreaqEngine:
         SettingsError: `REDIS_URL` is missing.
     """
     if settings.redis_url is None:
-        raise SettingsError("settings: REDIS_URL is missing: the job queue needs it (or set TASK_ENGINE=local)")
+        raise SettingsError(
+            "settings: REDIS_URL is missing: the job queue needs it (or set TASK_ENGINE=local)"
+        )
     return StreaqEngine(
-        str(settings.redis_url), settings.queue_name, settings.task_concurrency, settings.task_grace_period
+        str(settings.redis_url),
+        settings.queue_name,
+        settings.task_concurrency,
+        settings.task_grace_period,
     )

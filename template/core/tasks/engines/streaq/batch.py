@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-MOST = 500
+MAX_BATCH = 500
 
 
 class Batch(Generic[T, R]):
@@ -37,7 +37,7 @@ class Batch(Generic[T, R]):
     async def _run_all(self) -> None:
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+                batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
                 try:
                     results = await self._run([item for item, _ in batch])
                     for (_, future), result in zip(batch, results, strict=True):
@@ -45,7 +45,11 @@ class Batch(Generic[T, R]):
                             future.set_result(result)
                 except BaseException as error:
                     # Whatever it is: nobody may be left waiting.
-                    failure = error if isinstance(error, Exception) else ConnectionError(f"cut off by {error!r}")
+                    failure = (
+                        error
+                        if isinstance(error, Exception)
+                        else ConnectionError(f"cut off by {error!r}")
+                    )
                     for _, future in batch:
                         if not future.done():
                             future.set_exception(failure)

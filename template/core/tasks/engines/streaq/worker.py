@@ -22,7 +22,7 @@ OPERATION_SECONDS = 3.0
 """A server that takes longer hangs, and is as good as gone."""
 IDLE_TIMEOUT_SECONDS = 20
 """After this, jobs of a worker that was killed go to another one; its default of 60 s lets them wait for minutes."""
-AGAIN = "again"
+ADD_ANEW = "again"
 """In place of the time when a message is due: another worker is to have it, now."""
 
 # For each message its body: nothing where another worker has it, or where its job is gone from the queue.
@@ -108,7 +108,7 @@ class StoppableWorker(streaq.Worker[None]):
             outcome = await self._handle(msg.task_id, body)
             due = ""
             if outcome is None:
-                due = AGAIN
+                due = ADD_ANEW
             elif isinstance(outcome, Retry):
                 due = str(now_ms() + round(outcome.after * 1000))
             with CancelScope(shield=True):
@@ -129,7 +129,11 @@ class StoppableWorker(streaq.Worker[None]):
         return None
 
     async def _begin_all(self, messages: list[StreamMessage]) -> list[bytes | None]:
-        keys = [key for msg in messages for key in (self.stream_key + msg.priority, self.task_key + msg.task_id)]
+        keys = [
+            key
+            for msg in messages
+            for key in (self.stream_key + msg.priority, self.task_key + msg.task_id)
+        ]
         ids = [msg.message_id for msg in messages]
         with self.redis.decoding(False):  # a forged body may be anything
             async with asyncio.timeout(OPERATION_SECONDS):
@@ -140,9 +144,17 @@ class StoppableWorker(streaq.Worker[None]):
         keys = [
             key
             for priority, _, task_id, _ in messages
-            for key in (self.stream_key + priority, self.queue_key + priority, self.task_key + task_id)
+            for key in (
+                self.stream_key + priority,
+                self.queue_key + priority,
+                self.task_key + task_id,
+            )
         ]
-        arguments = [value for _, message_id, task_id, due in messages for value in (message_id, task_id, due)]
+        arguments = [
+            value
+            for _, message_id, task_id, due in messages
+            for value in (message_id, task_id, due)
+        ]
         async with asyncio.timeout(OPERATION_SECONDS):
             await self.redis.eval(_END, keys, [REDIS_GROUP, now_ms(), *arguments])
         return [None] * len(messages)
@@ -157,7 +169,9 @@ class StoppableWorker(streaq.Worker[None]):
             ids = {str(entry.identifier) for entry in cast("tuple[StreamPendingExt, ...]", taken)}
             for message_id in ids - self._running_tasks[priority]:
                 for entry in await self.redis.xrange(stream, start=message_id, end=message_id):
-                    await self._end((priority, message_id, str(entry.field_values["task_id"]), AGAIN))
+                    await self._end(
+                        (priority, message_id, str(entry.field_values["task_id"]), ADD_ANEW)
+                    )
 
     def limit_running_jobs(self) -> None:
         """Cancel the jobs that have not ended after the grace period; they go back into the queue."""
@@ -186,7 +200,10 @@ def build_worker(
         grace_period=round(grace_period),
         idle_timeout=IDLE_TIMEOUT_SECONDS,
         # Longer than a read of the streams blocks.
-        redis_kwargs={"stream_timeout": IDLE_TIMEOUT_SECONDS + 5, "connect_timeout": OPERATION_SECONDS},
+        redis_kwargs={
+            "stream_timeout": IDLE_TIMEOUT_SECONDS + 5,
+            "connect_timeout": OPERATION_SECONDS,
+        },
     )
     if handler:
         worker.handler = handler
