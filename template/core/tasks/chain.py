@@ -79,12 +79,21 @@ class ChainJob(Generic[R]):
             TimeoutError: The chain has not ended in time. It goes on.
         """
         last = self.stages[-1]
-        await last.wait(timeout)
-        for stage in self.stages:
-            if await stage.status() is JobStatus.FAILED:
-                await stage.result()  # raises the failed stage's error
+        record = await last.wait(timeout)
+        if record.status is not JobStatus.COMPLETED:
+            await self._raise_cause()
         value: R = await last.result()
         return value
+
+    async def _raise_cause(self) -> None:
+        """Raise the error of the stage that stopped the chain.
+
+        The later stages are marked as aborted first, so that stage may still be running.
+        """
+        for stage in self.stages:
+            status = await stage.status()
+            if status not in (JobStatus.COMPLETED, JobStatus.UNKNOWN):
+                await stage.result()
 
     async def abort(self, timeout: float = 5) -> bool:
         """Abort the stages that have not ended.
