@@ -166,7 +166,11 @@ class Chain(Generic[P, R]):
             chain_id: The run's id.
         """
         stages = [
-            Job(stage_id(chain_id, number), task.queue, task.arguments.load_result)
+            Job(
+                stage_id(chain_id, number),
+                task.queue,
+                task.arguments.load_result,
+            )
             for number, task in enumerate(self._tasks)
         ]
         return ChainJob(chain_id, stages)
@@ -178,7 +182,10 @@ def stage_id(chain: str, stage: int) -> str:
 
 
 async def enqueue_next(
-    queue: Queue, tasks: Mapping[str, Stage[..., Any]], message: Message, value: Any
+    queue: Queue,
+    tasks: Mapping[str, Stage[..., Any]],
+    message: Message,
+    value: Any,
 ) -> None:
     """Enqueue the stage after a completed one.
 
@@ -218,7 +225,11 @@ async def abort_rest(queue: Queue, message: Message, why: str, ttl: float) -> No
         ttl: Seconds for which the records are kept.
     """
     text = f"stage {message.stage} ({message.task}) {why}"
-    error: ErrorFields = {"type": "ChainStopped", "message": text, "traceback": ""}
+    error: ErrorFields = {
+        "type": "ChainStopped",
+        "message": text,
+        "traceback": "",
+    }
     fields: RecordFields = {"state": JobStatus.ABORTED, "error": error}
     for number, _ in enumerate(message.rest, start=message.stage + 1):
         assert message.chain

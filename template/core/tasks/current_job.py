@@ -40,7 +40,11 @@ class CurrentJob:
         if now - self._reported_at < PROGRESS_SECONDS and done < total:
             return
         self._reported_at = now
-        fields: ProgressFields = {"done": done, "total": total, "message": message}
+        fields: ProgressFields = {
+            "done": done,
+            "total": total,
+            "message": message,
+        }
         await self._records.write(self.id, {"progress": fields}, None)
 
 

@@ -21,7 +21,11 @@ class DeadLetterError(UserError):
 
 
 def make_dead_letter(
-    job_id: str, message: Message | None, body: bytes, attempts: int, error: ErrorFields
+    job_id: str,
+    message: Message | None,
+    body: bytes,
+    attempts: int,
+    error: ErrorFields,
 ) -> dict[str, Any]:
     """Return a dead letter as plain JSON data, which the queue stashes until MongoDB has it.
 
@@ -86,7 +90,14 @@ class DeadLetters:
             state: Only those in this state; all if None.
             limit: The largest number of dead letters to return.
         """
-        query = make_query("died_at", since, until, task=task, error_type=error, state=state)
+        query = make_query(
+            "died_at",
+            since,
+            until,
+            task=task,
+            error_type=error,
+            state=state,
+        )
         return await DeadLetterModel.find(query).sort("-died_at").limit(limit).to_list()
 
     async def count(self) -> int:
@@ -131,7 +142,10 @@ class DeadLetters:
         # The new id is stored before the job is sent. So another replay completes one that was
         # cut off, and two replays at once make one job.
         collection = DeadLetterModel.get_pymongo_collection()
-        change = {"state": DeadLetterState.REPLAYED, "replayed_as": uuid4().hex}
+        change = {
+            "state": DeadLetterState.REPLAYED,
+            "replayed_as": uuid4().hex,
+        }
         undecided = {"_id": letter_id, "state": DeadLetterState.DEAD}
         await collection.update_one(undecided, {"$set": change})
         message = _make_message(await self.get(letter_id))

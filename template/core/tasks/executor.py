@@ -56,7 +56,11 @@ class Executor:
     """
 
     def __init__(
-        self, queue: Queue, tasks: Mapping[str, Task[..., Any]], policy: Policy, history: History
+        self,
+        queue: Queue,
+        tasks: Mapping[str, Task[..., Any]],
+        policy: Policy,
+        history: History,
     ) -> None:
         self.taken_at = time.monotonic()
         self._queue = queue
@@ -85,7 +89,11 @@ class Executor:
         try:
             return await self._admit(job_id, body)
         except QueueUnavailable as error:
-            logger.warning("queue is down, the job will run again", job_id=job_id, error=str(error))
+            logger.warning(
+                "queue is down, the job will run again",
+                job_id=job_id,
+                error=str(error),
+            )
         except Exception:
             # The fault is in this code and not in the job, so the job is kept.
             logger.exception("job could not be run, it will run again", job_id=job_id)
@@ -143,7 +151,11 @@ class Executor:
         run = Run(message, body, record, self._tasks.get(message.task))
         job = CurrentJob(job_id, record.attempt, message.correlation_id, self._records)
         token = running_job.set(job)
-        log_fields = {"job_id": job_id, "task": message.task, "attempt": record.attempt}
+        log_fields = {
+            "job_id": job_id,
+            "task": message.task,
+            "attempt": record.attempt,
+        }
         try:
             with (
                 TaskContext.use(message.correlation_id, message.owner),

@@ -5,7 +5,11 @@ import threading
 from collections.abc import Iterable
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import (
+    WSGIRequestHandler,
+    WSGIServer,
+    make_server,
+)
 
 from prometheus_client import make_wsgi_app
 

@@ -74,7 +74,10 @@ class History:
         schedules = ScheduleModel.get_pymongo_collection()
         for run in runs:
             if run["schedule"] and run["ended_as"] != "retried":
-                ended = {"last_ended_job": run["job_id"], "last_status": run["ended_as"]}
+                ended = {
+                    "last_ended_job": run["job_id"],
+                    "last_status": run["ended_as"],
+                }
                 await schedules.update_one({"_id": run["schedule"]}, {"$set": ended})
         written = {run["_id"] for run in runs}
         while self._buffer and self._buffer[0]["_id"] in written:
@@ -101,6 +104,11 @@ class History:
             limit: The largest number of runs to return.
         """
         query = make_query(
-            "started_at", since, until, task=task, schedule=schedule, ended_as=ended_as
+            "started_at",
+            since,
+            until,
+            task=task,
+            schedule=schedule,
+            ended_as=ended_as,
         )
         return await RunModel.find(query).sort("-started_at").limit(limit).to_list()

@@ -190,7 +190,11 @@ class Records(Protocol):
         ...
 
     async def stash(
-        self, job_id: str, fields: RecordFields, ttl: float, dead_letter: dict[str, Any]
+        self,
+        job_id: str,
+        fields: RecordFields,
+        ttl: float,
+        dead_letter: dict[str, Any],
     ) -> None:
         """Set fields of a record and stash a dead letter in the queue's server, in one step.
 

@@ -10,7 +10,16 @@ from contextvars import copy_context
 from datetime import datetime, timedelta
 from functools import cached_property, partial, update_wrapper
 from hashlib import sha256
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+)
 from uuid import uuid4
 
 from pydantic_core import to_json
@@ -89,7 +98,11 @@ class Task(Bindable[P, R]):
     """
 
     def __init__(
-        self, name: str, function: Callable[P, Any], options: TaskOptions, owner: TaskOwner
+        self,
+        name: str,
+        function: Callable[P, Any],
+        options: TaskOptions,
+        owner: TaskOwner,
     ) -> None:
         check_priority(name, options.priority)
         self.name = name
@@ -214,7 +227,10 @@ class Task(Bindable[P, R]):
         return [Job(job_id, queue, self.arguments.load_result) for job_id in ids]
 
     async def _claim_unique(
-        self, chosen: list[str | None], arguments: list[dict[str, Any]], at: float | None
+        self,
+        chosen: list[str | None],
+        arguments: list[dict[str, Any]],
+        at: float | None,
     ) -> list[str]:
         """Return the ids of the jobs that hold the keys of these arguments."""
         keys = [_hash(self.name, to_json(dumped)) for dumped in arguments]
@@ -225,7 +241,12 @@ class Task(Bindable[P, R]):
         return [holders[key] for key in keys]
 
     def message(
-        self, job_id: str, arguments: dict[str, Any], *, at: float | None = None, **origin: Any
+        self,
+        job_id: str,
+        arguments: dict[str, Any],
+        *,
+        at: float | None = None,
+        **origin: Any,
     ) -> Message:
         """Make the message of one job. It carries the ids of the code that is running.
 

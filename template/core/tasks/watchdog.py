@@ -34,7 +34,11 @@ class Watchdog:
     """
 
     def __init__(
-        self, engine: Engine, executor: Executor, concurrency: int, limit: float | None
+        self,
+        engine: Engine,
+        executor: Executor,
+        concurrency: int,
+        limit: float | None,
     ) -> None:
         self._engine = engine
         self._executor = executor
@@ -78,7 +82,11 @@ class Watchdog:
         self._stalled_since = since or time.monotonic()
         if since is None:
             oldest = round(stats.oldest, 1)
-            logger.error("worker takes no jobs", pending=stats.pending, oldest_seconds=oldest)
+            logger.error(
+                "worker takes no jobs",
+                pending=stats.pending,
+                oldest_seconds=oldest,
+            )
 
     @property
     def problem(self) -> str | None:
@@ -103,15 +111,29 @@ class Watchdog:
             now, problem = time.monotonic(), self.problem
             if problem is None:
                 if stuck_since is not None:
-                    _log("warning", "worker works again", after_seconds=round(now - stuck_since, 1))
+                    _log(
+                        "warning",
+                        "worker works again",
+                        after_seconds=round(now - stuck_since, 1),
+                    )
                 stuck_since = None
                 continue
             if stuck_since is None:
                 stuck_since = now
-                _log("error", "worker is stuck", problem=problem, stack=_stack(loop_thread))
+                _log(
+                    "error",
+                    "worker is stuck",
+                    problem=problem,
+                    stack=_stack(loop_thread),
+                )
             if self._limit is not None and now - stuck_since > self._limit:
                 stack = _stack(loop_thread)
-                _log("critical", "worker ends to be restarted", problem=problem, stack=stack)
+                _log(
+                    "critical",
+                    "worker ends to be restarted",
+                    problem=problem,
+                    stack=stack,
+                )
                 os._exit(os.EX_SOFTWARE)
 
 

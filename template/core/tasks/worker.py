@@ -2,7 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -139,7 +144,12 @@ class Worker(Registry):
         async with AsyncExitStack() as stack:
             context = await self._open_context(stack)
             secrets = settings.secret_keys
-            queue = Queue(engine, Signer(secrets), Cipher(secrets), settings.task_record_ttl)
+            queue = Queue(
+                engine,
+                Signer(secrets),
+                Cipher(secrets),
+                settings.task_record_ttl,
+            )
             await engine.start()
             stack.push_async_callback(engine.stop)
             stack.push_async_callback(queue.close)
@@ -205,11 +215,22 @@ class Worker(Registry):
         works = [
             upkeep.repeat("aborts", executor.cancel_aborted, upkeep.ABORT_SECONDS),
             upkeep.repeat(
-                "dead letters", opened.dead_letters.move, upkeep.MOVE_SECONDS, executor.stashed
+                "dead letters",
+                opened.dead_letters.move,
+                upkeep.MOVE_SECONDS,
+                executor.stashed,
             ),
             upkeep.repeat("schedules", opened.schedules.tick, upkeep.TICK_SECONDS),
-            upkeep.repeat("jobs in the outbox", opened.queue.relay, upkeep.RELAY_SECONDS),
-            upkeep.repeat("runs of history", opened.history.write, upkeep.WRITE_SECONDS),
+            upkeep.repeat(
+                "jobs in the outbox",
+                opened.queue.relay,
+                upkeep.RELAY_SECONDS,
+            ),
+            upkeep.repeat(
+                "runs of history",
+                opened.history.write,
+                upkeep.WRITE_SECONDS,
+            ),
             upkeep.repeat("checks", opened.watchdog.check_taking, upkeep.CHECK_SECONDS),
             opened.watchdog.keep_watching(stop),
         ]
