@@ -104,7 +104,7 @@ class ChainJob(Generic[R]):
         Returns:
             Whether a stage was aborted.
         """
-        # From the end, so no stage starts another one meanwhile.
+        # From the end, so no stage can start the next one before that one is aborted.
         aborted = [await stage.abort(timeout) for stage in reversed(self.stages)]
         return any(aborted)
 

@@ -53,7 +53,7 @@ class Cipher:
         """Return the data that `encrypt` was given.
 
         Args:
-            encrypted: What `encrypt` returned.
+            encrypted: The text that `encrypt` returned.
 
         Raises:
             PermanentError: The data was encrypted with another key.

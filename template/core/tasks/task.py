@@ -136,7 +136,7 @@ class Task(Bindable[P, R]):
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function directly. A plain function runs in a thread.
 
-        A thread cannot be cancelled: after a timeout it goes on unnoticed.
+        A thread cannot be cancelled: after a timeout it keeps running.
         """
         if inspect.iscoroutinefunction(self.function):
             return cast(R, await self.function(*args, **kwargs))

@@ -1,4 +1,4 @@
-"""The worker: the registry of tasks, and what a process does with it."""
+"""The worker: the registry of tasks, and the code that opens and runs it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
