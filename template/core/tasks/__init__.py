@@ -4,7 +4,7 @@
 """
 
 from core.tasks.chain import Chain, ChainJob
-from core.tasks.current_job import CurrentJob, current_job, report_progress
+from core.tasks.current import CurrentJob, current_job, report_progress
 from core.tasks.dead_letters import DeadLetterError, DeadLetters
 from core.tasks.errors import (
     InvalidArguments,

@@ -13,7 +13,7 @@ from core.context import TaskContext
 from core.logging import get_logger, mask_texts, masking
 from core.tasks import metrics
 from core.tasks.chain import enqueue_next
-from core.tasks.current_job import CurrentJob, running_job
+from core.tasks.current import CurrentJob, running_job
 from core.tasks.errors import (
     BadMessage,
     JobExpired,

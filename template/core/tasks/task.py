@@ -181,9 +181,7 @@ class Task(Bindable[P, R]):
             InvalidArguments: An argument of one job does not fit. No job was enqueued.
             QueueUnavailable: The queue's server cannot be reached. Some jobs may be enqueued.
         """
-        sets: list[CallArguments] = []
-        for call in calls:
-            sets.append(((), call) if isinstance(call, Mapping) else (tuple(call), {}))
+        sets = [_split(call) for call in calls]
         return await self.submit(Call(self.name), sets)
 
     def __or__(self, other: "Task[Concatenate[R, ...], R2]") -> Chain[P, R2]:
@@ -311,6 +309,12 @@ class BoundTask(Bindable[P, R]):
 
     def _binding(self) -> "BoundTask[P, R]":
         return self
+
+
+def _split(call: Sequence[Any] | Mapping[str, Any]) -> CallArguments:
+    if isinstance(call, Mapping):
+        return (), call
+    return tuple(call), {}
 
 
 def _hash(task: str, value: bytes) -> str:
