@@ -1,6 +1,7 @@
 """The task system. Import from here; the modules behind it may change.
 
-`from core.tasks.worker import worker` is the registry to which tasks belong.
+`worker` is the registry to which tasks belong. `from core.tasks import worker` and
+`from core.tasks.worker import worker` import the same object.
 """
 
 from core.tasks.chain import Chain, ChainJob
@@ -19,7 +20,7 @@ from core.tasks.records import JobStatus, status_of
 from core.tasks.schedules import ScheduleView
 from core.tasks.sensitive import Sensitive
 from core.tasks.task import Task
-from core.tasks.worker import Worker, WorkerContext
+from core.tasks.worker import Worker, WorkerContext, worker
 
 __all__ = [
     "Chain",
@@ -45,4 +46,5 @@ __all__ = [
     "current_job",
     "report_progress",
     "status_of",
+    "worker",
 ]

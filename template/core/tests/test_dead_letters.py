@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 
 import pytest
 
@@ -108,13 +109,12 @@ async def test_they_wait_while_mongodb_is_down(worker, run, monkeypatch):
     from pymongo.errors import AutoReconnect
 
     from core.tasks import dead_letters
-    from core.tasks import worker as module
 
     @worker.task(max_retries=0)
     async def broken() -> None:
         raise ValueError
 
-    monkeypatch.setattr(module, "MOVE_SECONDS", 0.05)
+    monkeypatch.setattr(import_module("core.tasks.worker"), "MOVE_SECONDS", 0.05)
     store, down = dead_letters._store, True
 
     async def store_when_up(letter) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 
 import pytest
 from pymongo.errors import AutoReconnect
@@ -10,14 +11,13 @@ from pymongo.errors import AutoReconnect
 from core import commands
 from core.models import RunModel
 from core.tasks import JobFailed, JobStatus, Worker
-from core.tasks import worker as module
 
 WAIT = 10
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch) -> None:
-    monkeypatch.setattr(module, "WRITE_SECONDS", 0.05)
+    monkeypatch.setattr(import_module("core.tasks.worker"), "WRITE_SECONDS", 0.05)
 
 
 async def runs(worker: Worker, count: int, **filters) -> list[RunModel]:

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
+from importlib import import_module
 
-from core.tasks import worker as module
 from core.tasks.engine import Stats
 
 WAIT = 10
@@ -28,7 +28,7 @@ async def test_a_blocked_event_loop_is_told_with_the_call_that_blocks_it(worker,
 
 
 async def test_a_worker_that_takes_no_jobs_although_it_could_is_told(worker, run, monkeypatch):
-    monkeypatch.setattr(module, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(import_module("core.tasks.worker"), "CHECK_SECONDS", 0.05)
     monkeypatch.setattr("core.tasks.watchdog.STALLED_SECONDS", 0.3)
 
     @worker.task
