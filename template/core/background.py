@@ -11,6 +11,8 @@ from typing import Any, TypeVar, overload
 from core.context import TaskContext
 from core.logging import get_logger
 
+__all__ = ["create_background_task", "run_background_task"]
+
 R = TypeVar("R")
 AsyncFunction = Callable[..., Coroutine[Any, Any, R]]
 

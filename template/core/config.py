@@ -9,6 +9,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.errors import UserError
 
+__all__ = ["Settings", "SettingsError", "get_settings"]
+
 DEVELOPMENT_MARK = "development-only"
 """Part of the secret in `.env.example`."""
 

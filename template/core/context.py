@@ -7,6 +7,8 @@ from uuid import uuid4
 
 from asgi_correlation_id import correlation_id as _correlation_id
 
+__all__ = ["TaskContext"]
+
 _actor: ContextVar[str | None] = ContextVar("actor", default=None)
 
 

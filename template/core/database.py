@@ -16,6 +16,8 @@ from core.errors import UserError
 from core.logging import get_logger
 from core.models import OutboxModel
 
+__all__ = ["DatabaseUnavailable", "TransactionsUnsupported", "current_session", "with_transaction"]
+
 R = TypeVar("R")
 
 logger = get_logger(__name__)

@@ -14,6 +14,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from core.config import Settings
 from core.context import TaskContext
 
+__all__ = ["get_logger"]
+
 MASK = "***"
 """What is shown in place of something sensitive."""
 

@@ -17,6 +17,8 @@ from core.database import Database, open_database
 from core.models import DOCUMENTS
 from core.tasks import Worker
 
+__all__ = ["Service", "open_service"]
+
 
 @dataclass(frozen=True)
 class Service:

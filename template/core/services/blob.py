@@ -20,6 +20,8 @@ from core.context import TaskContext
 from core.database import current_session
 from core.models import BlobModel
 
+__all__ = ["BlobNotFound", "BlobService", "LinkExpired", "blob_service"]
+
 LINK_SECONDS = 3600.0
 BATCH = 1000
 UPLOAD_AGE = timedelta(days=1)

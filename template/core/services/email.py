@@ -13,6 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from core.config import get_settings
 from core.context import TaskContext
 
+__all__ = ["Rendered", "render_email", "send_email"]
+
 TEMPLATES = "app/templates/emails"
 TIMEOUT_SECONDS = 30
 

@@ -14,6 +14,8 @@ from pymongo import MongoClient
 from core.config import get_settings
 from core.errors import UserError
 
+__all__ = ["SIGN_UP", "Limits", "TooManyRequests", "check_limits"]
+
 SELECTION_MILLISECONDS = 2000
 TRIES = 5
 

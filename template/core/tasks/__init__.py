@@ -15,19 +15,23 @@ from core.tasks.errors import (
     QueueUnavailable,
     TransientError,
 )
+from core.tasks.history import History
 from core.tasks.job import CurrentJob, Job, Progress, current_job, report_progress
-from core.tasks.records import JobStatus, status_of
-from core.tasks.schedules import ScheduleView
+from core.tasks.records import JobStatus
+from core.tasks.records import status_of as status_of  # core.web; not public
+from core.tasks.schedules import ScheduleError, Schedules, ScheduleView
 from core.tasks.sensitive import Sensitive
-from core.tasks.task import Task
+from core.tasks.task import BoundTask, Task, TaskOptions
 from core.tasks.worker import Worker, WorkerContext, worker
 
 __all__ = [
+    "BoundTask",
     "Chain",
     "ChainJob",
     "CurrentJob",
     "DeadLetterError",
     "DeadLetters",
+    "History",
     "InvalidArguments",
     "InvalidTask",
     "Job",
@@ -37,14 +41,16 @@ __all__ = [
     "PermanentError",
     "Progress",
     "QueueUnavailable",
+    "ScheduleError",
     "ScheduleView",
+    "Schedules",
     "Sensitive",
     "Task",
+    "TaskOptions",
     "TransientError",
     "Worker",
     "WorkerContext",
     "current_job",
     "report_progress",
-    "status_of",
     "worker",
 ]

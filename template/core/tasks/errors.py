@@ -49,7 +49,10 @@ class JobFailed(Exception):
 
     def __init__(self, job_id: str, type: str, message: str, traceback: str = "") -> None:
         super().__init__(f"job {job_id} failed: {type}: {message}")
-        self.job_id, self.type, self.message, self.traceback = job_id, type, message, traceback
+        self.job_id = job_id
+        self.type = type
+        self.message = message
+        self.traceback = traceback
 
 
 def describe_error(error: BaseException) -> dict[str, str]:

@@ -26,6 +26,8 @@ from core.tasks.sensitive import Cipher
 from core.tasks.upkeep import OUTAGE, keep_doing
 from core.tasks.watchdog import Watchdog
 
+__all__ = ["Worker", "WorkerContext", "worker"]
+
 JOB_THREADS = "job"
 """How the names of the threads begin in which plain functions run."""
 
