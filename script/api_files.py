@@ -1,6 +1,5 @@
 """The files that `script/api` writes, made of the public names."""
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -29,9 +28,6 @@ LINT_HEAD = """\
 """
 LINT_MESSAGE = "it is not public and may change in any update; see core/API.md"
 
-NO_RELEASE = "no release yet"
-RELEASED_HEAD = "# The public names, written by `script/api --release`. Version: "
-
 
 def make_page(surface: Surface) -> str:
     """Return `core/API.md`.
@@ -57,27 +53,6 @@ def make_lint_list(surface: Surface) -> str:
     """
     lines = [f'"{path}".msg = "{LINT_MESSAGE}"\n' for path in surface.not_public()]
     return LINT_HEAD + "".join(lines)
-
-
-def make_released(surface: Surface, version: str) -> str:
-    """Return `tests/released_api.txt`: a line for each signature.
-
-    Args:
-        surface: The public names.
-        version: The version that is released.
-    """
-    lines = [f"{path}: {each}" for path, all_ in surface.signatures().items() for each in all_]
-    return "\n".join([RELEASED_HEAD + version, *sorted(lines)]) + "\n"
-
-
-def find_newest_release(changelog: str) -> str:
-    """Return the newest version that a changelog names, or `NO_RELEASE`.
-
-    Args:
-        changelog: The text of `CHANGELOG.md`.
-    """
-    found = re.search(r"^## \[(\d+\.\d+\.\d+)\]", changelog, re.MULTILINE)
-    return found[1] if found else NO_RELEASE
 
 
 def _describe_name(name: Name) -> str:
