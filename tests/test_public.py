@@ -125,12 +125,89 @@ def test_code_of_users_takes_public_names_only(surface: Surface, tmp_path: Path)
             assert path in public, f"{file}: {path} is not public"  # as tests patch
 
 
+def test_public_docstrings_are_complete(surface: Surface) -> None:
+    gaps = [f"{name.path}: {gap}" for name in surface for gap in find_gaps(name)]
+    assert gaps == [], "\n".join(gaps)
+
+
+def find_gaps(name: Name) -> Iterator[str]:
+    """What a docstring must say and does not."""
+    found = name.object
+    if name.same_as or _is_field(found):
+        return
+    if found.docstring is None:
+        yield "no docstring"
+        return
+    documented = _documented(found)
+    if isinstance(found, griffe.Function) and not _is_fixture(found):
+        expected = {"parameters": _parameters(found), "raises": _raised(found.source)}
+    elif isinstance(found, griffe.Class):
+        fields = {member.path.rpartition(".")[2] for member in name.members}
+        yield from (f"{each} is no attribute" for each in documented["attributes"] - fields)
+        init = found.members.get("__init__")
+        has_arguments = bool(documented["parameters"])
+        expected = {"parameters": _parameters(init) if init and has_arguments else set()}
+    else:
+        return
+    yield from (f"{each} is not in Args" for each in expected["parameters"] - documented["parameters"] - TRIVIAL)
+    yield from (f"{each} is no parameter" for each in documented["parameters"] - expected["parameters"])
+    yield from (f"{each} is not in Raises" for each in expected.get("raises", set()) - documented["raises"])
+
+
+def _is_field(found: griffe.Object) -> bool:
+    is_member = isinstance(found.parent, griffe.Class)
+    return is_member and found.is_attribute and "property" not in found.labels
+
+
+def _is_fixture(function: griffe.Function) -> bool:
+    return any(decorator.callable_path == "pytest.fixture" for decorator in function.decorators)
+
+
+def _documented(found: griffe.Object) -> dict[str, set[str]]:
+    names: dict[str, set[str]] = {"parameters": set(), "raises": set(), "attributes": set()}
+    assert found.docstring
+    for section in found.docstring.parsed:
+        kind = section.kind.value
+        if kind == "raises":
+            names[kind] = {str(item.annotation).rpartition(".")[2] for item in section.value}
+        elif kind in names:
+            names[kind] = {item.name for item in section.value}
+    return names
+
+
+def _parameters(function: griffe.Function) -> set[str]:
+    stars = {"variadic positional": "*", "variadic keyword": "**"}
+    parameters = [each for each in function.parameters if each.name not in ("self", "cls")]
+    return {stars.get(each.kind.value, "") + each.name for each in parameters}
+
+
+def _raised(source: str) -> set[str]:
+    """The exceptions that are raised by name."""
+    nodes = ast.walk(ast.parse(source))
+    raised = [node.exc for node in nodes if isinstance(node, ast.Raise) and node.exc]
+    called = [each.func if isinstance(each, ast.Call) else each for each in raised]
+    names = {ast.unparse(each).rpartition(".")[2] for each in called}
+    return {name for name in names if name[0].isupper()}
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new", "gap"),
+    [
+        ("errors.py", '"""Its', '"""""Its', "core.errors.UserError: no docstring"),
+    ],
+)
+def test_a_gap_is_found(core: Path, module: str, old: str, new: str, gap: str) -> None:
+    replace(core / module, old, new)
+    gaps = [f"{name.path}: {gap}" for name in Surface(core.parent) for gap in find_gaps(name)]
+    assert gap in gaps
+
+
 PROBE = """\
 import core.tasks.queue
 from core.tasks import Job, queue
 from core.tasks.queue import Queue
 
-print(core.tasks.queue, queue, Job, Queue)
+USED = (core.tasks.queue, queue, Job, Queue)
 """
 REPORTED_LINES = (1, 2, 3, 5)
 

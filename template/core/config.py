@@ -99,11 +99,16 @@ class Settings(BaseSettings):
         return [key.get_secret_value() for key in (self.secret_key, self.secret_key_previous) if key]
 
     def link_to(self, path: str) -> str:
-        """The whole address of a page of this service, for browsers."""
+        """Return the whole address of a page of this service, for browsers.
+
+        Args:
+            path: The page's path, without the slash at its beginning.
+        """
         return f"{str(self.public_url).rstrip('/')}/{path}"
 
     @property
     def is_production(self) -> bool:
+        """Whether `ENVIRONMENT` is `production`."""
         return self.environment == "production"
 
     @model_validator(mode="after")

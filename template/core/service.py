@@ -65,7 +65,15 @@ def load_service(settings: Settings) -> Service:
 
 @asynccontextmanager
 async def open_service(service: Service, settings: Settings) -> AsyncIterator[Database]:
-    """Open database and queue for the length of a block: in web, worker and tests alike."""
+    """Open database and queue for the length of a block: in web, worker, tests and scripts alike.
+
+    Args:
+        service: The service, as `app.main` declares it.
+        settings: The settings, from `core.config.get_settings`.
+
+    Yields:
+        The connection to the database.
+    """
     async with open_database(settings, service.all_documents()) as database, service.worker.open(settings):
         try:
             yield database

@@ -81,12 +81,20 @@ def _verify(password: str, password_hash: str | None) -> tuple[bool, str | None]
 
 
 def hash_password(password: str) -> str:
-    """The Argon2 hash. It takes a tenth of a second, so that it belongs into a thread."""
+    """Return the Argon2 hash of a password. It takes a tenth of a second: call it in a thread.
+
+    Args:
+        password: The password in plain text.
+    """
     return _hasher().hash(password)
 
 
 def normalize_email(email: str) -> str:
-    """How an address is stored and looked for: upper and lower case are the same, and so are two ways to write ä."""
+    """Return an address as it is stored and looked for, in lower case and in one form of Unicode.
+
+    Args:
+        email: The address as somebody wrote it.
+    """
     return unicodedata.normalize("NFC", email.lower())
 
 

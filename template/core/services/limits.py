@@ -41,6 +41,7 @@ class Limits(NamedTuple):
 
 LOG_IN = Limits("10 per 5 minutes", "100 per 5 minutes")
 SIGN_UP = Limits("5 per hour", "100 per hour")
+"""How often somebody may sign up."""
 RESET = Limits("5 per hour", "100 per hour")
 
 
