@@ -96,7 +96,11 @@ class Chain(Generic[P, R]):
         self._tasks = tasks
 
     def __or__(self, other: Stage[Concatenate[R, ...], R2]) -> "Chain[P, R2]":
-        """The chain with one more stage."""
+        """Return the chain with one more stage.
+
+        Args:
+            other: The task of the last stage. Its first argument is the result of the stage before.
+        """
         return Chain((*self._tasks, other))
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> ChainJob[R]:
@@ -120,7 +124,11 @@ class Chain(Generic[P, R]):
         return self.job(chain)
 
     def job(self, chain_id: str) -> ChainJob[R]:
-        """A handle on one run of this chain, from its id alone."""
+        """A handle on one run of this chain, from its id alone.
+
+        Args:
+            chain_id: The run's id, `ChainJob.id`.
+        """
         queue = self._tasks[0].queue
         stages = [Job(stage_id(chain_id, at), queue, task.arguments.load_result) for at, task in enumerate(self._tasks)]
         return ChainJob(chain_id, stages)

@@ -104,6 +104,9 @@ class DeadLetters:
     async def replay(self, letter_id: str) -> str:
         """Enqueue its job again, under a new id; a letter is replayed once. A chain goes on after that stage.
 
+        Args:
+            letter_id: The dead letter's id.
+
         Returns:
             The id of the new job.
 
@@ -141,6 +144,9 @@ class DeadLetters:
     async def discard(self, letter_id: str) -> None:
         """Mark it as done with; it stays to be looked at.
 
+        Args:
+            letter_id: The dead letter's id.
+
         Raises:
             DeadLetterError: There is no such letter, or it was replayed.
         """
@@ -151,6 +157,9 @@ class DeadLetters:
 
     async def get(self, letter_id: str) -> DeadLetterModel:
         """One dead letter.
+
+        Args:
+            letter_id: The dead letter's id.
 
         Raises:
             DeadLetterError: There is none with this id.

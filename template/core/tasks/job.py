@@ -139,7 +139,13 @@ class CurrentJob:
 
 
 async def report_progress(done: float, total: float, message: str = "") -> None:
-    """As `current_job().progress`, and nothing where the task was called directly."""
+    """As `current_job().progress`, and nothing where the task was called directly.
+
+    Args:
+        done: How much is done.
+        total: How much there is.
+        message: For people.
+    """
     if job := _current.get():
         await job.progress(done, total, message)
 

@@ -22,6 +22,7 @@ class JobStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
+        """Whether a job with this status has ended."""
         return self in _FINAL
 
 

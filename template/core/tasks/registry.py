@@ -75,7 +75,7 @@ class Registry(ABC):
         Args:
             function: A coroutine function, or a plain one, which runs in a thread.
             name: What its jobs are called in the queue; the function's name where None.
-            **options: See `core.tasks.task.TaskOptions`.
+            **options: The fields of `core.tasks.TaskOptions`.
 
         Raises:
             InvalidTask: Another function has this name.
@@ -98,19 +98,35 @@ class Registry(ABC):
         Args:
             expression: Minute, hour, day, month and weekday (0 and 7 are Sunday).
             timezone: Such as `Europe/Berlin`; the setting `SCHEDULE_TIMEZONE` where None.
-            **options: `id`, `enabled`, `misfire_grace`: see `core.tasks.schedules.Schedule`.
+            **options: `id`, the schedule's id, by default the task's name; `enabled=False`, if it should
+                not fire before somebody enables it; `misfire_grace`, the seconds by which it may fire
+                late, by default 3600.
         """
         return self._scheduled(lambda zone: crontab_trigger(expression, timezone or zone), options)
 
     def every(
         self, *, weeks: int = 0, days: int = 0, hours: int = 0, minutes: int = 0, seconds: int = 0, **options: Any
     ) -> Callable[[T], T]:
-        """Run a task at an interval: `@worker.every(hours=1)`; the options are those of `cron`."""
+        """Run a task at an interval, the sum of its arguments: `@worker.every(hours=1)`.
+
+        Args:
+            weeks: Weeks between two runs.
+            days: Days between two runs.
+            hours: Hours between two runs.
+            minutes: Minutes between two runs.
+            seconds: Seconds between two runs.
+            **options: As for `cron`.
+        """
         interval = {"weeks": weeks, "days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
         return self._scheduled(lambda zone: make_trigger("interval", zone, **interval), options)
 
     def at(self, run_date: str | datetime, **options: Any) -> Callable[[T], T]:
-        """Run a task once: `@worker.at("2027-01-01T00:00:00Z")`; the options are those of `cron`."""
+        """Run a task once: `@worker.at("2027-01-01T00:00:00Z")`.
+
+        Args:
+            run_date: When, as a time or in ISO 8601. Without a zone it is one of `SCHEDULE_TIMEZONE`.
+            **options: As for `cron`.
+        """
         return self._scheduled(lambda zone: make_trigger("date", zone, run_date=run_date), options)
 
     def schedule(

@@ -144,6 +144,9 @@ class Schedules:
     async def enable(self, schedule_id: str) -> None:
         """Let it fire again, from now on.
 
+        Args:
+            schedule_id: The schedule's id.
+
         Raises:
             ScheduleError: There is no such schedule.
         """
@@ -153,6 +156,9 @@ class Schedules:
     async def disable(self, schedule_id: str) -> None:
         """Do not let it fire any more, until it is enabled.
 
+        Args:
+            schedule_id: The schedule's id.
+
         Raises:
             ScheduleError: There is no such schedule.
         """
@@ -161,6 +167,9 @@ class Schedules:
 
     async def run_now(self, schedule_id: str) -> str:
         """Enqueue its job now, whether it is enabled or not; its times stay as they are.
+
+        Args:
+            schedule_id: The schedule's id.
 
         Returns:
             The id of the job.

@@ -177,7 +177,11 @@ class Task(Generic[P, R]):
         return await self.publish(Call(), each)
 
     def __or__(self, other: "Task[Concatenate[R, ...], R2]") -> Chain[P, R2]:
-        """A chain: `(validate | process | notify).enqueue(file_id)` passes each result on as the first argument."""
+        """Return a chain: `(validate | process | notify).enqueue(file_id)` passes each result on.
+
+        Args:
+            other: The task of the next stage. Its first argument is the result of this one.
+        """
         return Chain((self, other))
 
     async def publish(self, call: Call, each: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[Job[R]]:
@@ -245,7 +249,12 @@ class BoundTask(Generic[P, R]):
         self._call = call
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
-        """As `Task.enqueue`."""
+        """As `Task.enqueue`.
+
+        Raises:
+            InvalidArguments: An argument does not fit; the message names the parameter.
+            QueueUnavailable: The queue's server cannot be reached, or did not answer.
+        """
         (job,) = await self._task.publish(self._call, [(args, kwargs)])
         return job
 
@@ -257,7 +266,18 @@ class BoundTask(Generic[P, R]):
         priority: str | None = None,
         job_id: str | None = None,
     ) -> "BoundTask[P, R]":
-        """As `Task.using`; what is given here is added to what was given before."""
+        """As `Task.using`; what is given here is added to what was given before.
+
+        Args:
+            run_at: When to run the job. A time without a zone is local.
+            delay: How long to wait before the job runs, in seconds if it is a number.
+            priority: `low`, `normal` or `high`, instead of the task's own.
+            job_id: An id of your choice: a job of this id runs once, for as long as its record lives.
+
+        Raises:
+            InvalidArguments: Both `run_at` and `delay`, an unknown priority, or a `job_id` with other
+                characters than letters, digits and `_.:@-`.
+        """
         name = self._task.name
         if run_at is not None and delay is not None:
             raise InvalidArguments(f"task {name}: give run_at or delay, not both")

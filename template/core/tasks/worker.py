@@ -115,12 +115,21 @@ class Worker(Registry):
         return self._open.watchdog.problem if self._open else None
 
     def lifespan(self, open_resources: Lifespan) -> Lifespan:
-        """Register an async context manager that takes the context and sets what tasks shall find there."""
+        """Register an async context manager that opens what tasks share.
+
+        Args:
+            open_resources: Takes the context and sets attributes of it. It is entered when the service
+                opens, and left when the service closes.
+        """
         self._lifespans.append(open_resources)
         return open_resources
 
     def job(self, job_id: str) -> Job[Any]:
-        """A handle from an id alone; the result is plain JSON data."""
+        """A handle from an id alone; the result is plain JSON data.
+
+        Args:
+            job_id: The job's id.
+        """
         return Job(job_id, self.queue, lambda value: value)
 
     @asynccontextmanager
