@@ -4,7 +4,7 @@ A name is public if it is in the `__all__` of a module of `PUBLIC_MODULES`.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,12 +108,19 @@ class Surface:
 
     Args:
         folder: The folder.
+        public_modules: The modules whose `__all__` is public.
+        internal_members: The members of public classes that are not public.
 
     Raises:
-        SurfaceError: `PUBLIC_MODULES` or `INTERNAL_MEMBERS` name something that does not exist.
+        SurfaceError: One of the modules or members does not exist, or a module has no `__all__`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        public_modules: Sequence[str] = PUBLIC_MODULES,
+        internal_members: Set[str] = INTERNAL_MEMBERS,
+    ) -> None:
         loader = griffe.GriffeLoader(
             search_paths=[folder],
             allow_inspection=False,
@@ -123,10 +130,12 @@ class Surface:
         self._core = loader.load("core")
         self._modules = loader.modules_collection
         self._described: dict[str, str] = {}
-        self._unused = set(INTERNAL_MEMBERS)
-        self.modules = {path: self._read_module(path) for path in PUBLIC_MODULES}
-        if self._unused:
-            raise SurfaceError(f"INTERNAL_MEMBERS names {sorted(self._unused)}, which do not exist")
+        self._internal = internal_members
+        self._internal_found: set[str] = set()
+        self.modules = {path: self._read_module(path) for path in public_modules}
+        missing = sorted(internal_members - self._internal_found)
+        if missing:
+            raise SurfaceError(f"INTERNAL_MEMBERS names {', '.join(missing)}, which do not exist")
 
     def __iter__(self) -> Iterator[Name]:
         """Every public name, each class followed by its members."""
@@ -150,10 +159,13 @@ class Surface:
         """Return the signatures of every public name."""
         return {name.path: name.signatures for name in self}
 
+    def paths(self) -> set[str]:
+        """Return every public module and name."""
+        return {*self.modules, *(name.path for name in self)}
+
     def not_public(self) -> list[str]:
         """Return every module of core that is not public, and the other names of those that are."""
-        public = {*PUBLIC_MODULES, *(name.path for name in self)}
-        return sorted(_find_others(self._core, public))
+        return sorted(_find_others(self._core, self.paths()))
 
     def _read_module(self, path: str) -> list[Name]:
         try:
@@ -177,8 +189,8 @@ class Surface:
     def _read_members(self, class_path: str, found: griffe.Object) -> Iterator[Name]:
         for name, member in found.all_members.items():
             path = f"{class_path}.{name}"
-            if path in INTERNAL_MEMBERS:
-                self._unused.discard(path)
+            if path in self._internal:
+                self._internal_found.add(path)
             elif _is_public_member(name, _resolve(member)):
                 yield Name(path, _resolve(member))
 
