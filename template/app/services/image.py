@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from core.tasks.worker import JOB_THREADS  # noqa: TID251
+from core.tasks.worker import JOB_THREADS
 
 R = TypeVar("R")
 
