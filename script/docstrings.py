@@ -29,16 +29,15 @@ def _find_gaps(name: Name) -> Iterator[str]:
     if found.docstring is None:
         yield "no docstring"
     elif isinstance(found, griffe.Class):
-        yield from _find_class_gaps(name, found)
+        yield from _find_class_gaps(found)
     elif isinstance(found, griffe.Function) and not _is_fixture(found):
         yield from _find_parameter_gaps(found, found)
         missing = _find_raised(found) - _read_section(found, "raises")
         yield from (f"{each} is not in Raises" for each in missing)
 
 
-def _find_class_gaps(name: Name, found: griffe.Class) -> Iterator[str]:
-    members = {member.path.rpartition(".")[2] for member in name.members}
-    unknown = _read_section(found, "attributes") - members
+def _find_class_gaps(found: griffe.Class) -> Iterator[str]:
+    unknown = _read_section(found, "attributes") - found.all_members.keys()
     yield from (f"{each} is no attribute" for each in unknown)
     init = found.members.get("__init__")
     if _read_section(found, "parameters") and isinstance(init, griffe.Function):
