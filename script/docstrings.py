@@ -46,11 +46,8 @@ def _find_class_gaps(found: griffe.Class) -> Iterator[str]:
 
 def _find_parameter_gaps(described: griffe.Object, function: griffe.Function) -> Iterator[str]:
     named = _read_section(described, "parameters")
-    parameters = {
-        STARS.get(each.kind, "") + each.name
-        for each in function.parameters
-        if each.name not in ("self", "cls")
-    }
+    parameters = {STARS.get(each.kind, "") + each.name for each in function.parameters}
+    parameters -= {"self", "cls"}
     yield from (f"{each} is not in Args" for each in parameters - named - TRIVIAL_PARAMETERS)
     yield from (f"{each} is no parameter" for each in named - parameters)
 
