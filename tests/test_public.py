@@ -133,7 +133,7 @@ class Engine(Part):
 
         Args:
             after: Seconds until it stops.
-            **options: For its maker.
+            **options: Any.
 
         Raises:
             ValueError: `after` is negative.
@@ -232,7 +232,7 @@ def test_a_wrong_list_is_told(tmp_path: Path, old: str, new: str, error: str) ->
         ("weight: In kg", "mass: In kg", "core.cars.Part: mass is no attribute"),
         ("after: Seconds", "at: Seconds", "core.cars.Engine.stop: after is not in Args"),
         ("after: Seconds", "at: Seconds", "core.cars.Engine.stop: at is no parameter"),
-        ("            **options: For its maker.\n", "", "core.cars.Engine.stop: **options is not in Args"),
+        ("            **options: Any.\n", "", "core.cars.Engine.stop: **options is not in Args"),
         ("ValueError: `after`", "KeyError:", "core.cars.Engine.stop: ValueError is not in Raises"),
         ("engine: Which one.", "", "core.cars.start: engine is not in Args"),
     ],
