@@ -58,7 +58,8 @@ def make_lint_list(surface: Surface) -> str:
 def _describe_name(name: Name) -> str:
     _, _, short = name.path.rpartition(".")
     if name.same_as:
-        return f"\n### `{short}`\n\nThe same as `{name.same_as}`."
+        module, _, same = name.same_as.rpartition(".")
+        return f"\n### `{short}`\n\nThe same as `{same}` of `{module}`."
     text = f"\n### `{short}`\n\n{_describe(name)}"
     fields = [member for member in name.members if member.object.is_attribute]
     methods = [member for member in name.members if not member.object.is_attribute]
