@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from core.dev.servers import free_port
+from core.dev.servers import free_port  # noqa: TID251
 from core.models import UserModel
-from core.services.sessions import start_session
+from core.services.sessions import start_session  # noqa: TID251
 from core.testing import eventually
-from core.web.auth import COOKIE
+from core.web.auth import COOKIE  # noqa: TID251
 
 EXAMPLES = 60
 """Requests of each operation in each phase."""
@@ -43,7 +43,12 @@ async def test_no_request_ends_in_a_server_error(web, user, running_worker, tmp_
     if as_admin:
         await user.set({UserModel.is_admin: True})
         # Logging out would end the session that the others need.
-        options = ["--header", f"Cookie: {COOKIE}={await start_session(user)}", "--exclude-path", "/logout"]
+        options = [
+            "--header",
+            f"Cookie: {COOKIE}={await start_session(user)}",
+            "--exclude-path",
+            "/logout",
+        ]
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{web}/openapi.json"),

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_core import to_json
 
-from core.tasks.errors import BadMessage
-from core.tasks.message import Message, Signer
+from core.tasks.errors import BadMessage  # noqa: TID251
+from core.tasks.message import Message, Signer  # noqa: TID251
 
 CASES = 3_500  # of each of three kinds
 SIGNER = Signer(["s" * 32])
@@ -18,10 +18,14 @@ KEY = hmac.digest(b"s" * 32, b"groundwork.message", sha256)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=8,
 )
-names = st.sampled_from(["v", "id", "task", "arguments", "correlation_id", "owner", "enqueued_at", "rest", "x"])
+names = st.sampled_from(
+    ["v", "id", "task", "arguments", "correlation_id", "owner", "enqueued_at", "rest", "x"]
+)
 
 
 def sign(payload: bytes) -> bytes:

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from core.config import Settings
-from core.dev.servers import free_port
+from core.dev.servers import free_port  # noqa: TID251
 from core.tasks import Worker
-from core.tasks.engines import DEFAULT
+from core.tasks.engines import DEFAULT  # noqa: TID251
 
 SERVICE = """
 import time
@@ -47,7 +47,9 @@ async def test_a_worker_whose_event_loop_is_blocked(settings: Settings, tmp_path
         "WORKER_PORT": str(port),
     }
     with (tmp_path / "log").open("w+") as log:
-        process = subprocess.Popen([sys.executable, "-m", "core", "worker"], env=environment, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "core", "worker"], env=environment, stderr=log
+        )
         try:
             assert _wait_for(port, 200).json() == {"status": "ok"}
             assert "jobs_running" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
@@ -61,7 +63,9 @@ async def test_a_worker_whose_event_loop_is_blocked(settings: Settings, tmp_path
                 job = await rude.enqueue()
                 assert "event loop has been blocked" in _wait_for(port, 503).json()["problem"]
                 assert process.wait(15) == os.EX_SOFTWARE
-                assert (await job.record()).deliveries == 1  # it is not lost, and its worker's end was counted
+                assert (
+                    await job.record()
+                ).deliveries == 1  # it is not lost, and its worker's end was counted
         finally:
             process.kill()
         log.seek(0)
@@ -72,7 +76,9 @@ def _wait_for(port: int, status: int) -> httpx.Response:
     deadline = time.monotonic() + 15
     while True:
         try:
-            if (response := httpx.get(f"http://127.0.0.1:{port}/health/live")).status_code == status:
+            if (
+                response := httpx.get(f"http://127.0.0.1:{port}/health/live")
+            ).status_code == status:
                 return response
         except httpx.TransportError:
             pass  # it has not started yet
