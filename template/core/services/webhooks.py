@@ -5,7 +5,7 @@ import base64
 import secrets
 from datetime import UTC, datetime
 
-import httpx
+import httpx2
 from standardwebhooks import Webhook
 
 from core.context import TaskContext
@@ -19,7 +19,7 @@ def new_webhook_secret() -> str:
     return f"whsec_{base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()}"
 
 
-async def post_webhook(client: httpx.AsyncClient, url: str, body: str, secret: str, message_id: str) -> int:
+async def post_webhook(client: httpx2.AsyncClient, url: str, body: str, secret: str, message_id: str) -> int:
     """Send a signed message. What the receiver answers beside its status is not read.
 
     Args:
@@ -34,7 +34,7 @@ async def post_webhook(client: httpx.AsyncClient, url: str, body: str, secret: s
 
     Raises:
         TargetRefused: The address is not on the public internet.
-        httpx.HTTPError: It cannot be reached.
+        httpx2.HTTPError: It cannot be reached.
         TimeoutError: It took longer than `TIMEOUT_SECONDS`.
     """
     now = datetime.now(UTC)

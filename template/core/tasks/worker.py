@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
+import httpx2
 
 from core.config import Settings
 from core.context import TaskContext
@@ -45,8 +45,8 @@ class WorkerContext(SimpleNamespace):
         public_client: For addresses that users name; outside of development it reaches the public internet only.
     """
 
-    http_client: httpx.AsyncClient
-    public_client: httpx.AsyncClient
+    http_client: httpx2.AsyncClient
+    public_client: httpx2.AsyncClient
 
 
 Lifespan = Callable[[WorkerContext], AbstractAsyncContextManager[None]]
@@ -132,7 +132,7 @@ class Worker(Registry):
         keys, engine = settings.secret_keys, build_engine(settings)
         queue = Queue(engine, Signer(*keys), Cipher(*keys), settings.task_record_ttl)
         async with AsyncExitStack() as stack:
-            client = httpx.AsyncClient(verify=ssl_context(), event_hooks={"request": [_send_correlation_id]})
+            client = httpx2.AsyncClient(verify=ssl_context(), event_hooks={"request": [_send_correlation_id]})
             context = WorkerContext(
                 http_client=await stack.enter_async_context(client),
                 public_client=await stack.enter_async_context(open_public_client()),
@@ -204,7 +204,7 @@ class Worker(Registry):
             await consumer
 
 
-async def _send_correlation_id(request: httpx.Request) -> None:
+async def _send_correlation_id(request: httpx2.Request) -> None:
     if correlation_id := TaskContext.get_correlation_id():
         request.headers.setdefault("X-Request-ID", correlation_id)
 
