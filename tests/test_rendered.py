@@ -144,8 +144,8 @@ def test_a_security_fix_is_taken_as_contributing_tells(queue_service: Path, tmp_
     (table,) = re.findall(r"^```toml\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     ((package, bound),) = re.findall(r'"([a-z]+)(>=.+)"', table)
     (command,) = re.findall(r"^uv (lock .+)$", section, re.MULTILINE)
-    outside, tested = "0.164.0", read_locked(target, package)
-    assert tested != outside
+    outside = "0.164.0"
+    assert read_locked(target, package) != outside
 
     pyproject = target / "pyproject.toml"
     original = pyproject.read_text()
@@ -158,7 +158,7 @@ def test_a_security_fix_is_taken_as_contributing_tells(queue_service: Path, tmp_
 
     pyproject.write_text(original)
     run(UV, "lock", cwd=target)
-    assert read_locked(target, package) == tested
+    assert read_locked(target, package) != outside
 
 
 def test_snippets_of_the_documents_run_as_they_are(service: Path, tmp_path: Path) -> None:
