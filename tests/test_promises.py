@@ -91,7 +91,7 @@ def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> No
     assert second == f"cd my-service && {dev}" == f"cd my-service && {FOREVER}"
     with in_background(second, tmp_path, shell, tmp_path / "dev.log") as base:
         assert httpx2.get(f"{base}/docs").status_code == 200
-        assert execute(drain, service, shell) == "0 ready, 0 running, 0 wait for their time\n"
+        assert execute(drain, service, shell) == "0 pending, 0 running, 0 scheduled\n"
         assert "send_daily_digest  enabled" in execute("uv run just schedules", service, shell)
 
     execute(variant, tmp_path, shell)

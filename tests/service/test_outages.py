@@ -12,7 +12,7 @@ import pytest
 
 from core.config import Settings
 from core.dev.servers import MONGODB, VALKEY, Server, free_port, start_server
-from core.service import load_service
+from core.entry import load_service
 from core.tasks import QueueUnavailable, Worker
 from core.tasks.engines import DEFAULT
 from core.web import create_app

