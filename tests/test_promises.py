@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from conftest import ROOT, UV, clean_environment, commit_all, copy, git, run
 
@@ -76,8 +76,8 @@ def in_background(command: str, cwd: Path, shell: dict[str, str], log: Path) -> 
 
 def is_ready(base: str) -> bool:
     try:
-        return httpx.get(f"{base}/health/ready").status_code == 200
-    except httpx.TransportError:
+        return httpx2.get(f"{base}/health/ready").status_code == 200
+    except httpx2.TransportError:
         return False
 
 
@@ -90,7 +90,7 @@ def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> No
     service = tmp_path / "my-service"
     assert second == f"cd my-service && {dev}" == f"cd my-service && {FOREVER}"
     with in_background(second, tmp_path, shell, tmp_path / "dev.log") as base:
-        assert httpx.get(f"{base}/docs").status_code == 200
+        assert httpx2.get(f"{base}/docs").status_code == 200
         assert execute(drain, service, shell) == "0 pending, 0 running, 0 scheduled\n"
         assert "send_daily_digest  enabled" in execute("uv run just schedules", service, shell)
 
@@ -138,7 +138,7 @@ def test_a_service_in_use_changes_its_mind(template: Path, tmp_path: Path, shell
     dev_log = tmp_path / "dev.log"
 
     def take_note(base: str, text: str, delay: float = 0) -> None:
-        httpx.post(f"{base}/notes/{text}", params={"delay": delay}).raise_for_status()
+        httpx2.post(f"{base}/notes/{text}", params={"delay": delay}).raise_for_status()
 
     def notes() -> list[str]:
         return sorted((service / ".dev" / "notes.txt").read_text().split())

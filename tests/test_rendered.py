@@ -130,6 +130,37 @@ def test_the_lock_is_used_as_it_is(service: Path) -> None:
     run(UV, "lock", "--check", cwd=service)
 
 
+def read_locked(service: Path, package: str) -> str:
+    lock = (service / "uv.lock").read_text()
+    (version,) = re.findall(rf'^name = "{package}"\nversion = "(.+)"$', lock, re.MULTILINE)
+    return str(version)
+
+
+def test_a_security_fix_is_taken_as_contributing_tells(queue_service: Path, tmp_path: Path) -> None:
+    """An older version outside of core's bound stands for a newer one, which may not exist yet."""
+    target = tmp_path / "service"
+    shutil.copytree(queue_service, target, ignore=shutil.ignore_patterns(".venv"))
+    section = (target / "CONTRIBUTING.md").read_text().split("## Take a security fix\n")[1]
+    (table,) = re.findall(r"^```toml\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    ((package, bound),) = re.findall(r'"([a-z]+)(>=.+)"', table)
+    (command,) = re.findall(r"^uv (lock .+)$", section, re.MULTILINE)
+    outside = "0.164.0"
+    assert read_locked(target, package) != outside
+
+    pyproject = target / "pyproject.toml"
+    original = pyproject.read_text()
+    first_lines = table[: table.index("override-dependencies")]
+    assert original.count(first_lines) == 1
+    override = table.replace(bound, f"=={outside}")
+    pyproject.write_text(original.replace(first_lines, override))
+    run(UV, *command.replace("NAME", package).split(), cwd=target)
+    assert read_locked(target, package) == outside
+
+    pyproject.write_text(original)
+    run(UV, "lock", cwd=target)
+    assert read_locked(target, package) != outside
+
+
 def test_snippets_of_the_documents_run_as_they_are(service: Path, tmp_path: Path) -> None:
     target = tmp_path / "service"
     shutil.copytree(service, target, ignore=shutil.ignore_patterns(".venv"))

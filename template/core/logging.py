@@ -116,7 +116,7 @@ def configure_logging(settings: Settings, process: str) -> None:
             # Quiet where they only repeat what this service logs itself, once a request or a message.
             "loggers": {
                 "coredis": {"level": "CRITICAL"},
-                "httpx": {"level": "WARNING"},
+                "httpx2": {"level": "WARNING"},
                 "uvicorn": {"level": "WARNING"},
                 "pymongo": {"level": "WARNING"},
                 "streaq": {"level": "WARNING"},

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-import httpx
+import httpx2
 import pytest
 
 from core.dev.servers import free_port  # noqa: TID251
@@ -30,9 +30,9 @@ def web(settings) -> Iterator[str]:
 
 async def is_ready(base: str) -> bool:
     try:
-        async with httpx.AsyncClient(base_url=base) as client:
+        async with httpx2.AsyncClient(base_url=base) as client:
             return (await client.get("/health/ready")).status_code == 200
-    except httpx.TransportError:
+    except httpx2.TransportError:
         return False
 
 

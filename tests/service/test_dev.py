@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from core.dev.servers import free_port, is_listening  # noqa: TID251
@@ -90,8 +90,8 @@ def process_listening_on(port: int) -> int:
 
 def ready(dev: Dev) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{dev.port}/health/ready").status_code == 200
-    except httpx.TransportError:
+        return httpx2.get(f"http://127.0.0.1:{dev.port}/health/ready").status_code == 200
+    except httpx2.TransportError:
         return False
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from core.config import Settings
@@ -57,7 +57,7 @@ def valkey(tmp_path) -> Iterator[Stoppable]:
 
 async def eventually(
     check: Callable[[], object], status: int, seconds: float = 15
-) -> httpx.Response:
+) -> httpx2.Response:
     """Repeat a request until it answers with this status."""
     deadline = time.monotonic() + seconds
     while (response := await check()).status_code != status:
@@ -66,14 +66,14 @@ async def eventually(
     return response
 
 
-async def log_in(client: httpx.AsyncClient, email: str) -> None:
+async def log_in(client: httpx2.AsyncClient, email: str) -> None:
     response = await client.post("/login", json={"email": email, "password": FORM["password"]})
     assert response.status_code == 204
 
 
-def client_of(app) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://test"
+def client_of(app) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app, raise_app_exceptions=False), base_url="http://test"
     )
 
 

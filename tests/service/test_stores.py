@@ -3,7 +3,7 @@
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import obstore
 import pytest
 from moto.server import ThreadedMotoServer
@@ -29,7 +29,7 @@ def s3(settings, monkeypatch):
     }
     for name, value in variables.items():
         monkeypatch.setenv(f"AWS_{name}", value)
-    httpx.put(f"http://{host}:{port}/bucket").raise_for_status()
+    httpx2.put(f"http://{host}:{port}/bucket").raise_for_status()
     monkeypatch.setattr(get_settings(), "blob_url", "s3://bucket/blobs")
     yield
     server.stop()
@@ -48,7 +48,7 @@ async def test_blobs_in_s3(s3, client):
     # The link leads to ours, and that one to a link of the store, which is valid for a minute.
     redirected = await client.get(urlsplit(blob_service.link(str(blob.id))).path)
     assert redirected.status_code == 307
-    downloaded = httpx.get(redirected.headers["location"])
+    downloaded = httpx2.get(redirected.headers["location"])
     assert downloaded.content == CONTENT
     assert "X-Amz-Expires=60" in redirected.headers["location"]
 

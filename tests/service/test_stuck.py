@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from core.config import Settings
@@ -52,7 +52,7 @@ async def test_a_worker_whose_event_loop_is_blocked(settings: Settings, tmp_path
         )
         try:
             assert _wait_for(port, 200).json() == {"status": "ok"}
-            assert "jobs_running" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
+            assert "jobs_running" in httpx2.get(f"http://127.0.0.1:{port}/metrics").text
 
             worker = Worker()
 
@@ -72,15 +72,15 @@ async def test_a_worker_whose_event_loop_is_blocked(settings: Settings, tmp_path
         assert "time.sleep(60)" in log.read()
 
 
-def _wait_for(port: int, status: int) -> httpx.Response:
+def _wait_for(port: int, status: int) -> httpx2.Response:
     deadline = time.monotonic() + 15
     while True:
         try:
             if (
-                response := httpx.get(f"http://127.0.0.1:{port}/health/live")
+                response := httpx2.get(f"http://127.0.0.1:{port}/health/live")
             ).status_code == status:
                 return response
-        except httpx.TransportError:
+        except httpx2.TransportError:
             pass  # it has not started yet
         assert time.monotonic() < deadline
         time.sleep(0.1)
