@@ -79,7 +79,7 @@ def test_an_example_is_taken_out(copied: Path, example: Example) -> None:
 
 
 def test_a_single_task_is_taken_out(copied: Path) -> None:
-    (sentence,) = re.findall(r"of the daily digest, (.*?), and their test in `(\S+)`", CONTRIBUTING)
+    (sentence,) = re.findall(r"remove the daily digest, delete (.*?), and their tests in `(\S+)`", CONTRIBUTING)
     *functions, module, templates = re.findall(r"`([^`]+)`", sentence[0])
     delete(copied, [templates])
     for path in (copied / module, copied / sentence[1]):
