@@ -236,4 +236,4 @@ def test_the_demo_fails_when_a_promise_is_not_kept(template: Path, tmp_path: Pat
     commit_all(clone, "break the mail")
     done = run(str(clone / "script" / "demo"), cwd=clone, check=False)
     assert done.returncode == 1
-    assert "FAILED: one mail to ada@example.com should have been caught" in done.stdout
+    assert "FAILED: one email to ada@example.com should have been caught" in done.stdout
