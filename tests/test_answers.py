@@ -1,4 +1,4 @@
-"""Whatever is answered: it is refused with one line that names the question, or a service comes of it that parses."""
+"""Any answer is refused with one line that names the question, or renders files that parse."""
 
 import re
 import tomllib
@@ -27,7 +27,7 @@ SLUGS = st.one_of(ANYTHING, st.from_regex(r"\A[a-z](-?[a-z0-9]){0,30}\Z"))
 
 @pytest.fixture(scope="module")
 def plain_template(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The template without its repository, which spares Copier a clone for each example."""
+    """The template without its .git folder, so Copier need not clone it for each example."""
     folder = tmp_path_factory.mktemp("plain")
     run("git", "clone", "--quiet", str(template), str(folder / "clone"), cwd=folder)
     run("rm", "-rf", ".git", cwd=folder / "clone")
@@ -35,7 +35,7 @@ def plain_template(template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def check_parses(project: Path, answers: dict[str, object]) -> None:
-    """All that is rendered from answers is well-formed, and says what was answered."""
+    """Check that the rendered files are well-formed and contain the answers."""
     pyproject = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lock = tomllib.loads((project / "uv.lock").read_text(encoding="utf-8"))
     tomllib.loads((project / "core" / "pyproject.toml").read_text(encoding="utf-8"))
@@ -116,4 +116,4 @@ def test_taken_names_are_those_of_the_locks() -> None:
     for lock in (ROOT / "template").glob("*uv.lock*"):
         locked = set(re.findall(r'^\[\[package\]\]\nname = "([^"]+)"$', lock.read_text(), re.MULTILINE))
         assert locked
-        assert locked <= taken, "run script/lock"
+        assert locked <= taken, "includes/taken-names.txt is out of date: run script/lock"

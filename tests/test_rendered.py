@@ -1,4 +1,4 @@
-"""Each variant passes its own checks, on a real MongoDB and a real queue, and does what its README says."""
+"""Each variant passes its own checks on real servers, and does what its README says."""
 
 import re
 import shutil
@@ -10,7 +10,7 @@ from conftest import ROOT, UV, git, run
 
 SERVICE_TESTS = ROOT / "tests" / "service"
 TOOLS = ["hypothesis>=6.170,<7", "moto[server,s3]>=5.2,<6", "schemathesis>=4.32,<5"]
-"""What these tests need beside the service's own packages."""
+"""The packages that these tests need in addition to those of the service."""
 
 
 def is_queue_on(service: Path) -> bool:
@@ -18,7 +18,7 @@ def is_queue_on(service: Path) -> bool:
 
 
 def find_python(version: str, folder: Path) -> str | None:
-    """An interpreter of this version that is installed, as uv or pyenv know it."""
+    """Return the path of an installed interpreter of this version, found by uv or pyenv."""
     found = run(UV, "python", "find", "--no-python-downloads", version, cwd=folder, check=False)
     if found.returncode == 0:
         return found.stdout.strip()
@@ -32,11 +32,11 @@ def test_its_own_ci_passes(service: Path) -> None:
     done = run(UV, "run", "just", "ci", cwd=service)
     assert "Success: no issues found" in done.stdout
     assert " passed" in done.stdout
-    assert git(service, "status", "--porcelain") == ""  # checks change nothing, and leave nothing behind
+    assert git(service, "status", "--porcelain") == ""  # the checks change no file
 
 
 def test_the_machinery_survives_what_happens_to_it(service: Path) -> None:
-    """Outages, `just dev`, forged messages, fuzzed requests: what a user need not test again."""
+    """Outages, `just dev`, forged messages, fuzzed requests: a user need not test these again."""
     done = run(
         UV,
         "run",
@@ -53,7 +53,7 @@ def test_the_machinery_survives_what_happens_to_it(service: Path) -> None:
 
 
 def write_snippets(readme: str, target: Path) -> None:
-    """Write each Python block that begins with the name of a file there, below what that one has already."""
+    """Append each Python block to the file that its first line names, with the imports on top."""
     for name, block in re.findall(r"^```python\n# (\S+)\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL):
         path = target / name
         text = f"{path.read_text() if path.exists() else ''}\n{block}"
@@ -62,11 +62,12 @@ def write_snippets(readme: str, target: Path) -> None:
 
 
 def test_the_readme_of_the_tasks(service: Path, tmp_path: Path) -> None:
-    """All that it shows: modules as one would write them, then what is done with them, on a real worker."""
+    """Its modules pass the checks, and its snippets and commands work with a real worker."""
     target = tmp_path / "service"
     shutil.copytree(service, target, ignore=shutil.ignore_patterns(".venv"))
     readme = (target / "app" / "tasks" / "README.md").read_text()
-    write_snippets(readme.replace("https://", "http://"), target)  # the test's own server answers for them
+    # A server of the test answers the requests.
+    write_snippets(readme.replace("https://", "http://"), target)
     (line,) = re.findall(r"`(from \. import texts)`", readme)
     worker, main = target / "app" / "tasks" / "worker.py", target / "app" / "main.py"
     worker.write_text(f"{worker.read_text()}{line}\n")
@@ -82,7 +83,7 @@ def test_the_readme_of_the_tasks(service: Path, tmp_path: Path) -> None:
 
 
 def test_compose_files(service: Path) -> None:
-    """No Docker engine runs here, so that they are read only: what the root includes, and what core holds."""
+    """Check the files without starting them, because there is no Docker engine."""
     root = yaml.safe_load((service / "compose.yaml").read_text())
     (included,) = root["include"]
     assert included["project_directory"] == "."
@@ -116,7 +117,7 @@ def test_nothing_else_is_rendered(service: Path) -> None:
 
 
 def test_the_changelog_comes_along(service: Path) -> None:
-    """As it is: `just update` compares two of them."""
+    """It is a copy of the template's changelog. `just update` compares two versions of it."""
     assert (service / "core" / "CHANGELOG.md").read_text() == (ROOT / "CHANGELOG.md").read_text()
 
 
@@ -147,7 +148,7 @@ def test_recipes_of_the_readme_exist(service: Path) -> None:
 
 
 def test_another_python(service: Path, tmp_path: Path) -> None:
-    """Each variant on one more version, so that all the supported ones are seen."""
+    """Each variant passes its tests on one more version, so all versions are tested."""
     python = "3.13" if is_queue_on(service) else "3.12"
     if (interpreter := find_python(python, tmp_path)) is None:
         pytest.skip(f"Python {python} is not installed")
