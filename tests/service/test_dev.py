@@ -97,7 +97,7 @@ def test_it_starts_reloads_and_stops_cleanly(dev, folder):
     dev.wait_for("web started")
     assert ready(dev)
     ports = dev.server_ports()
-    assert len(ports) == (3 if DEFAULT == "local" else 4)  # each process is printed with its address
+    assert len(ports) == (3 if DEFAULT == "local" else 4)  # one for each process
 
     main = folder / "app" / "main.py"
     main.write_text(main.read_text() + "\nthis is no Python\n")

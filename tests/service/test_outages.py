@@ -207,7 +207,7 @@ async def test_a_signup_while_the_queue_is_down_loses_no_mail(settings: Settings
         assert signed_up.status_code == 202
 
         stop = asyncio.Event()
-        consumer = asyncio.create_task(service.worker.run(stop))  # the worker waits for its server too
+        consumer = asyncio.create_task(service.worker.run(stop))  # the worker waits too
         valkey.start()
         job = f"/jobs/{signed_up.json()['job_id']}"
         await log_in(client, FORM["email"])
