@@ -10,7 +10,7 @@ from conftest import ROOT, UV, git, run
 
 SERVICE_TESTS = ROOT / "tests" / "service"
 TOOLS = ["hypothesis>=6.170,<7", "moto[server,s3]>=5.2,<6", "schemathesis>=4.32,<5"]
-"""The packages that these tests need in addition to those of the service."""
+"""The packages that these tests need in addition to the service's own."""
 
 
 def is_queue_on(service: Path) -> bool:
@@ -117,7 +117,7 @@ def test_nothing_else_is_rendered(service: Path) -> None:
 
 
 def test_the_changelog_comes_along(service: Path) -> None:
-    """It is a copy of the template's changelog. `just update` compares two versions of it."""
+    """The service has a copy of the template's changelog. `just update` compares two versions of it."""
     assert (service / "core" / "CHANGELOG.md").read_text() == (ROOT / "CHANGELOG.md").read_text()
 
 
