@@ -15,7 +15,7 @@ from app.main import service
 from app.tasks.chaos import Effect, effect, killer
 from core.config import get_settings
 from core.dev.servers import MONGODB, VALKEY, Server, free_port, start_server
-from core.service import open_service
+from core.entry import open_service
 
 KILL_SECONDS = 2.0
 RESTART_AT, MONGODB_DOWN_AT, MONGODB_SECONDS = 6.0, 12.0, 10.0

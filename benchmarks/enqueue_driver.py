@@ -15,7 +15,7 @@ from app.tasks.enqueue import note
 from core.config import get_settings
 from core.context import TaskContext
 from core.dev.servers import MONGODB, VALKEY, free_port, start_server
-from core.service import open_service
+from core.entry import open_service
 
 
 async def measure(calls: int) -> None:

@@ -22,7 +22,7 @@ import asyncio, sys
 from app.main import service
 from app.tasks.overhead import job
 from core.config import get_settings
-from core.service import open_service
+from core.entry import open_service
 
 async def main():
     async with open_service(service, get_settings()):

@@ -36,7 +36,7 @@ def run_driver(name: str, tasks: str, *arguments: str, documents: str = "") -> i
             main = service / "app" / "main.py"
             main.write_text(
                 main.read_text()
-                .replace("from core.service", f"from app.tasks.{name} import {documents}\nfrom core.service")
+                .replace("from core.entry", f"from app.tasks.{name} import {documents}\nfrom core.entry")
                 .replace("documents=DOCUMENTS", f"documents=[*DOCUMENTS, {documents}]")
             )
         shutil.copy(HERE / f"{name}_driver.py", service)

@@ -16,7 +16,7 @@ from app.models.order import Order
 from app.tasks.reports import generate_sales_report
 from core.config import get_settings
 from core.dev.servers import MONGODB, free_port, start_server
-from core.service import open_service
+from core.entry import open_service
 
 FEW, MANY = 1_000, 100_000
 DAYS = 60

@@ -21,21 +21,42 @@ AWKWARD = {
 
 def clean_environment() -> dict[str, str]:
     """Return the environment without this repository's virtual environment and settings."""
-    unwanted = ("VIRTUAL_ENV", "PYTHONPATH", "MONGODB_URL", "REDIS_URL", "SMTP_URL", "SECRET_KEY", "PORT")
+    unwanted = (
+        "VIRTUAL_ENV",
+        "PYTHONPATH",
+        "MONGODB_URL",
+        "REDIS_URL",
+        "SMTP_URL",
+        "SECRET_KEY",
+        "PORT",
+    )
     return {name: value for name, value in os.environ.items() if name not in unwanted}
 
 
-def run(*command: str, cwd: Path, check: bool = True, timeout: float = 900) -> "subprocess.CompletedProcess[str]":
+def run(
+    *command: str, cwd: Path, check: bool = True, timeout: float = 900
+) -> "subprocess.CompletedProcess[str]":
     """Run a command as a user would. If it fails, the error shows its output."""
-    done = subprocess.run(command, cwd=cwd, env=clean_environment(), capture_output=True, text=True, timeout=timeout)
+    done = subprocess.run(
+        command, cwd=cwd, env=clean_environment(), capture_output=True, text=True, timeout=timeout
+    )
     if check and done.returncode:
-        raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        raise AssertionError(
+            f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        )
     return done
 
 
 def git(folder: Path, *arguments: str) -> str:
     """Run a git command in a folder, with a fixed author, and return its output."""
-    author = ["-c", "user.name=Test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"]
+    author = [
+        "-c",
+        "user.name=Test",
+        "-c",
+        "user.email=test@example.com",
+        "-c",
+        "commit.gpgsign=false",
+    ]
     return run("git", *author, *arguments, cwd=folder).stdout
 
 
@@ -60,7 +81,17 @@ def snapshot(target: Path, version: str = "v0.1.0") -> Path:
 def copy(template: Path, target: Path, *options: str, **answers: object) -> Path:
     """Run `copier copy --defaults` without --trust, and make the first commit."""
     data = [part for name, value in answers.items() for part in ("--data", f"{name}={value}")]
-    run(COPIER, "copy", "--quiet", "--defaults", *data, *options, str(template), str(target), cwd=target.parent)
+    run(
+        COPIER,
+        "copy",
+        "--quiet",
+        "--defaults",
+        *data,
+        *options,
+        str(template),
+        str(target),
+        cwd=target.parent,
+    )
     git(target, "init", "--quiet", "--initial-branch=main")
     commit_all(target, "rendered")
     return target
@@ -80,13 +111,22 @@ def install(service: Path) -> Path:
 @pytest.fixture(scope="session")
 def queue_service(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered service with the job queue, installed from its lock. Tests must not change it."""
-    return install(copy(template, tmp_path_factory.mktemp("queue") / "service", enable_job_queue=True))
+    return install(
+        copy(template, tmp_path_factory.mktemp("queue") / "service", enable_job_queue=True)
+    )
 
 
 @pytest.fixture(scope="session")
 def no_queue_service(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered service without the queue, with awkward answers. Tests must not change it."""
-    return install(copy(template, tmp_path_factory.mktemp("no-queue") / "service", enable_job_queue=False, **AWKWARD))
+    return install(
+        copy(
+            template,
+            tmp_path_factory.mktemp("no-queue") / "service",
+            enable_job_queue=False,
+            **AWKWARD,
+        )
+    )
 
 
 @pytest.fixture(scope="session", params=["queue_service", "no_queue_service"])

@@ -43,7 +43,9 @@ def free_port() -> int:
 
 
 def execute(command: str, cwd: Path, shell: dict[str, str]) -> str:
-    done = subprocess.run(["bash", "-c", command], cwd=cwd, env=shell, capture_output=True, text=True, timeout=SECONDS)
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=cwd, env=shell, capture_output=True, text=True, timeout=SECONDS
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -83,7 +85,9 @@ def is_ready(base: str) -> bool:
 
 def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> None:
     run("git", "clone", "--quiet", str(template), "groundwork", cwd=tmp_path)
-    first, second, demo, variant, just, dev, test, ci, check, update, drain, off, on = commands(ROOT / "README.md")
+    first, second, demo, variant, just, dev, test, ci, check, update, drain, off, on = commands(
+        ROOT / "README.md"
+    )
     # test_the_demo and test_rendered.py run these.
     assert (demo, test, ci) == ("script/demo", "uv run just test", "uv run just ci")
 
@@ -92,7 +96,7 @@ def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> No
     assert second == f"cd my-service && {dev}" == f"cd my-service && {FOREVER}"
     with in_background(second, tmp_path, shell, tmp_path / "dev.log") as base:
         assert httpx.get(f"{base}/docs").status_code == 200
-        assert execute(drain, service, shell) == "0 ready, 0 running, 0 wait for their time\n"
+        assert execute(drain, service, shell) == "0 pending, 0 running, 0 scheduled\n"
         assert "send_daily_digest  enabled" in execute("uv run just schedules", service, shell)
 
     execute(variant, tmp_path, shell)
@@ -108,12 +112,16 @@ def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> No
         execute(switch, service, shell)
         assert (service / "core" / "tasks" / "engines" / "streaq").exists() is is_on
         changed = git(service, "status", "--porcelain").splitlines()
-        assert all(line[3:].startswith(("core/", ".copier-answers.yml", "uv.lock")) for line in changed), changed
+        assert all(
+            line[3:].startswith(("core/", ".copier-answers.yml", "uv.lock")) for line in changed
+        ), changed
         commit_all(service, switch)
         assert " passed" in execute("uv sync --quiet && uv run just test -q tests", service, shell)
 
 
-def test_a_service_in_use_switches_the_queue(template: Path, tmp_path: Path, shell: dict[str, str]) -> None:
+def test_a_service_in_use_switches_the_queue(
+    template: Path, tmp_path: Path, shell: dict[str, str]
+) -> None:
     """Disable the queue and enable it again. No job is lost, drained or left in the queue."""
     service = copy(template, tmp_path / "service")
     for name, old, new in (
@@ -130,7 +138,8 @@ def test_a_service_in_use_switches_the_queue(template: Path, tmp_path: Path, she
         '    with Path(".dev/notes.txt").open("a") as file:\n        file.write(text + "\\n")\n'
     )
     (service / "app" / "routes" / "notes.py").write_text(
-        "from fastapi import APIRouter\n\nfrom app.tasks.notes import take_note\n\nrouter = APIRouter()\n\n\n"
+        "from fastapi import APIRouter\n\nfrom app.tasks.notes import take_note\n\n"
+        "router = APIRouter()\n\n\n"
         '@router.post("/notes/{text}")\nasync def post_note(text: str, delay: float = 0) -> None:\n'
         "    await take_note.using(delay=delay).enqueue(text)\n"
     )
@@ -175,7 +184,9 @@ def test_the_readme_of_a_service(template: Path, tmp_path: Path, shell: dict[str
     dev, sign_up, log_in, look = commands(service / "README.md")
     assert dev == FOREVER
     with in_background(dev, service, shell, tmp_path / "dev.log") as base:
-        answer = execute(f"{sign_up.replace('http://127.0.0.1:8000', base)} --silent", service, shell)
+        answer = execute(
+            f"{sign_up.replace('http://127.0.0.1:8000', base)} --silent", service, shell
+        )
         execute(log_in.replace("http://127.0.0.1:8000", base), service, shell)
         job_id = re.findall(r'"job_id":"([^"]+)"', answer)[0]
         look = look.replace("http://127.0.0.1:8000", base).replace("JOB_ID", job_id)
@@ -190,7 +201,9 @@ def test_contributing() -> None:
     for command in commands(ROOT / "CONTRIBUTING.md"):
         program, *arguments = shlex.split(command)
         assert os.access(ROOT / program, os.X_OK), command
-        assert all((ROOT / argument).exists() for argument in arguments if not argument.startswith("-")), command
+        assert all(
+            (ROOT / argument).exists() for argument in arguments if not argument.startswith("-")
+        ), command
 
 
 def test_the_locks_are_what_script_lock_writes(template: Path, tmp_path: Path) -> None:
@@ -223,7 +236,9 @@ def test_uv_is_installed_if_it_is_missing(template: Path, tmp_path: Path) -> Non
     environment = {**clean_environment(), "PATH": str(bare)}
     command = [str(clone / "script" / "uv"), "--version"]
     for is_missing in (True, False):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=SECONDS
+        )
         assert done.stdout.startswith("uv 0.")
         assert ("uv is missing: installing it into .cache/uv" in done.stderr) is is_missing
     assert git(clone, "status", "--porcelain") == ""

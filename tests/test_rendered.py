@@ -54,7 +54,9 @@ def test_the_machinery_survives_what_happens_to_it(service: Path) -> None:
 
 def write_snippets(readme: str, target: Path) -> None:
     """Append each Python block to the file that its first line names, with the imports on top."""
-    for name, block in re.findall(r"^```python\n# (\S+)\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL):
+    for name, block in re.findall(
+        r"^```python\n# (\S+)\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL
+    ):
         path = target / name
         text = f"{path.read_text() if path.exists() else ''}\n{block}"
         is_import = re.compile(r"^(?:from|import) .*\n", re.MULTILINE)
@@ -72,13 +74,17 @@ def test_the_readme_of_the_tasks(service: Path, tmp_path: Path) -> None:
     worker, main = target / "app" / "tasks" / "worker.py", target / "app" / "main.py"
     worker.write_text(f"{worker.read_text()}{line}\n")
     main.write_text(
-        main.read_text().replace("routes import ", "routes import texts, ").replace("[", "[texts.router, ", 1)
+        main.read_text()
+        .replace("routes import ", "routes import texts, ")
+        .replace("[", "[texts.router, ", 1)
     )
     for recipe in ("format", "lint", "typecheck"):
         run(UV, "run", "--quiet", "just", recipe, cwd=target)
 
     shutil.copy(ROOT / "tests" / "snippets" / "test_tasks_readme.py", target / "tests")
-    done = run(UV, "run", "just", "test", "tests/test_texts.py", "tests/test_tasks_readme.py", cwd=target)
+    done = run(
+        UV, "run", "just", "test", "tests/test_texts.py", "tests/test_tasks_readme.py", cwd=target
+    )
     assert "4 passed" in done.stdout
 
 
@@ -117,12 +123,14 @@ def test_nothing_else_is_rendered(service: Path) -> None:
 
 
 def test_the_changelog_comes_along(service: Path) -> None:
-    """The service has a copy of the template's changelog. `just update` compares two versions of it."""
+    """The service has a copy of the changelog. `just update` compares two versions of it."""
     assert (service / "core" / "CHANGELOG.md").read_text() == (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_only_the_chosen_engine_is_rendered(service: Path) -> None:
-    texts = [path.read_text() for path in (service / "core").rglob("*.py")] + [(service / "uv.lock").read_text()]
+    texts = [path.read_text() for path in (service / "core").rglob("*.py")] + [
+        (service / "uv.lock").read_text()
+    ]
     has_streaq = any("import streaq" in text or 'name = "streaq"' in text for text in texts)
     assert has_streaq is is_queue_on(service)
 
@@ -141,8 +149,16 @@ def test_snippets_of_the_documents_run_as_they_are(service: Path, tmp_path: Path
 
 def test_recipes_of_the_readme_exist(service: Path) -> None:
     listed = run(UV, "run", "just", "--list", cwd=service).stdout
-    table = [line for line in (service / "README.md").read_text().splitlines() if line.startswith("| `just ")]
-    recipes = {word.split("`")[0].split()[0] for line in table for word in line.split("| ")[1].split("`just ")[1:]}
+    table = [
+        line
+        for line in (service / "README.md").read_text().splitlines()
+        if line.startswith("| `just ")
+    ]
+    recipes = {
+        word.split("`")[0].split()[0]
+        for line in table
+        for word in line.split("| ")[1].split("`just ")[1:]
+    }
     assert len(recipes) >= 10
     assert not [recipe for recipe in recipes if f"    {recipe} " not in listed]
 
@@ -154,5 +170,7 @@ def test_another_python(service: Path, tmp_path: Path) -> None:
         pytest.skip(f"Python {python} is not installed")
     target = tmp_path / "service"
     shutil.copytree(service, target, ignore=shutil.ignore_patterns(".venv"))
-    done = run(UV, "run", "--quiet", "--locked", "--python", interpreter, "just", "test", "-q", cwd=target)
+    done = run(
+        UV, "run", "--quiet", "--locked", "--python", interpreter, "just", "test", "-q", cwd=target
+    )
     assert " passed" in done.stdout

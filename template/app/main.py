@@ -3,7 +3,7 @@
 from app.models import DOCUMENTS
 from app.routes import accounts, reports, uploads, webhooks
 from app.tasks.worker import worker
-from core.service import Service
+from core.entry import Service
 
 service = Service(
     documents=DOCUMENTS,

@@ -53,7 +53,9 @@ async def run_background_task(
                 return await function(*args, **kwargs)
             return await asyncio.to_thread(function, *args, **kwargs)
         except Exception:
-            logger.exception("background task failed", function=getattr(function, "__qualname__", repr(function)))
+            logger.exception(
+                "background task failed", function=getattr(function, "__qualname__", repr(function))
+            )
             raise
 
 

@@ -10,12 +10,12 @@ from getpass import getpass
 from pydantic import EmailStr, TypeAdapter, ValidationError
 
 from core.config import Settings
+from core.entry import load_service, open_service
 from core.errors import UserError
 from core.logging import MASK
 from core.models import DeadLetterModel, DeadLetterState
-from core.service import load_service, open_service
 from core.services.accounts import MAX_PASSWORD, MIN_PASSWORD, make_admin
-from core.tasks import DeadLetters, ScheduleView, Worker, status_of
+from core.tasks import DeadLetters, ScheduleView, Worker
 
 AT_ONCE = 1000
 DRAIN_SECONDS = 0.5
@@ -71,7 +71,9 @@ async def _schedules(worker: Worker, chosen: argparse.Namespace) -> None:
         if chosen.action == "run":
             await _told(worker, f"{schedule_id} runs as", await schedules.run_now(schedule_id))
         else:
-            await (schedules.enable if chosen.action == "enable" else schedules.disable)(schedule_id)
+            await (schedules.enable if chosen.action == "enable" else schedules.disable)(
+                schedule_id
+            )
             print(f"{schedule_id} {chosen.action}d")
 
 
@@ -79,14 +81,16 @@ async def _history(worker: Worker, chosen: argparse.Namespace) -> None:
     runs = await worker.history.list(
         task=chosen.task,
         schedule=chosen.schedule,
-        outcome=chosen.outcome,
+        ended_as=chosen.ended_as,
         since=chosen.since,
         until=chosen.until,
         limit=chosen.limit,
     )
     for run in runs:
         error = f"  {_first_line(run.error)}" if run.error else ""
-        print(f"{_moment(run.started_at)}  {run.task}  {run.outcome}  {run.seconds} s  job {run.job_id}{error}")
+        print(
+            f"{_moment(run.started_at)}  {run.task}  {run.ended_as}  {run.seconds} s  job {run.job_id}{error}"
+        )
 
 
 async def _drain(worker: Worker, _: argparse.Namespace) -> None:
@@ -95,11 +99,11 @@ async def _drain(worker: Worker, _: argparse.Namespace) -> None:
         raise UserError("the job queue is off, so that there is nothing to drain")
     while True:
         stats = await engine.stats()
-        left = f"{stats.waiting} ready, {stats.running} running, {stats.delayed} wait for their time"
+        left = f"{stats.pending} pending, {stats.running} running, {stats.scheduled} scheduled"
         if left != shown:
             print(left, flush=True)
             shown = left
-        if not stats.waiting + stats.running + stats.delayed:
+        if not stats.pending + stats.running + stats.scheduled:
             return
         await asyncio.sleep(DRAIN_SECONDS)
 
@@ -110,7 +114,9 @@ async def _admin(_: Worker, chosen: argparse.Namespace) -> None:
     except ValidationError:
         raise UserError(f"{chosen.email!r} is no e-mail address") from None
     user = await make_admin(email, _new_password())
-    print(f"{user.email} is an administrator, with this password; sessions that there were have ended")
+    print(
+        f"{user.email} is an administrator, with this password; sessions that there were have ended"
+    )
 
 
 def _new_password() -> str:
@@ -120,7 +126,9 @@ def _new_password() -> str:
     elif (password := getpass("Password: ")) != getpass("Once more: "):
         raise UserError("these were two passwords; nothing was changed")
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
-        raise UserError(f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters; nothing was changed")
+        raise UserError(
+            f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters; nothing was changed"
+        )
     return password
 
 
@@ -138,7 +146,7 @@ async def _told(worker: Worker, what: str, job_id: str) -> None:
     print(f"{what} job {job_id}")
     if worker.queue.engine.in_process:
         # It runs here, and would be lost if this process ended before it.
-        print(f"job {job_id} {status_of(await worker.job(job_id).wait())}")
+        print(f"job {job_id} {(await worker.job(job_id).wait()).status}")
 
 
 def _moment(time: datetime | None) -> str:
@@ -148,7 +156,9 @@ def _moment(time: datetime | None) -> str:
 async def _decide(worker: Worker, chosen: argparse.Namespace) -> None:
     letters = worker.dead_letters
     if not chosen.ids and not chosen.all:
-        raise UserError(f"name the dead letters to {chosen.action}, or choose with --task, --error, ... and --all")
+        raise UserError(
+            f"name the dead letters to {chosen.action}, or choose with --task, --error, ... and --all"
+        )
     ids = chosen.ids or [letter.id for letter in await _find(letters, chosen)]
     for letter_id in ids:
         if chosen.action == "replay":
@@ -176,6 +186,8 @@ def _line(letter: DeadLetterModel) -> str:
 
 def _whole(letter: DeadLetterModel) -> str:
     fields = letter.model_dump(mode="json", exclude={"traceback", "sensitive"})
-    fields["arguments"] = json.dumps(json.loads(letter.arguments) | dict.fromkeys(letter.sensitive, MASK))
+    fields["arguments"] = json.dumps(
+        json.loads(letter.arguments) | dict.fromkeys(letter.sensitive, MASK)
+    )
     lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
     return "\n".join([*lines, letter.traceback])

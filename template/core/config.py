@@ -1,6 +1,7 @@
 """Settings: read once from the environment and `.env`, checked before anything starts."""
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, HttpUrl, SecretStr, UrlConstraints, ValidationError, model_validator
@@ -9,10 +10,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.errors import UserError
 
+ROOT = Path(__file__).absolute().parent.parent
+"""The service's folder, which holds `app/`, `core/` and `.env`."""
+
 DEVELOPMENT_MARK = "development-only"
 """Part of the secret in `.env.example`."""
 
-MongoUrl = Annotated[MultiHostUrl, UrlConstraints(allowed_schemes=["mongodb", "mongodb+srv"], host_required=True)]
+MongoUrl = Annotated[
+    MultiHostUrl, UrlConstraints(allowed_schemes=["mongodb", "mongodb+srv"], host_required=True)
+]
 RedisUrl = Annotated[Url, UrlConstraints(allowed_schemes=["redis", "rediss"], host_required=True)]
 SmtpUrl = Annotated[Url, UrlConstraints(allowed_schemes=["smtp", "smtps"], host_required=True)]
 
@@ -24,7 +30,9 @@ class SettingsError(UserError):
 class Settings(BaseSettings):
     """What the environment decides. Each field is read from the variable of the same name in capitals."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_file=ROOT / ".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+    )
 
     environment: Literal["development", "test", "production"] = "development"
     service: str = Field("app.main:service", pattern=r"^[\w.]+:\w+$")
@@ -85,7 +93,9 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
-    public_url: HttpUrl = Field(default_factory=lambda data: HttpUrl(f"http://127.0.0.1:{data.get('port', 8000)}"))
+    public_url: HttpUrl = Field(
+        default_factory=lambda data: HttpUrl(f"http://127.0.0.1:{data.get('port', 8000)}")
+    )
     """Where browsers find this service; links in mails begin with it."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] | None = None
@@ -94,7 +104,9 @@ class Settings(BaseSettings):
     @property
     def secret_keys(self) -> list[str]:
         """The secrets in force: the first one signs and encrypts, all of them are accepted."""
-        return [key.get_secret_value() for key in (self.secret_key, self.secret_key_previous) if key]
+        return [
+            key.get_secret_value() for key in (self.secret_key, self.secret_key_previous) if key
+        ]
 
     def link_to(self, path: str) -> str:
         """The whole address of a page of this service, for browsers."""
@@ -133,7 +145,11 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        found = [each for each in error.errors(include_url=False) if each["type"] != "default_factory_not_called"]
+        found = [
+            each
+            for each in error.errors(include_url=False)
+            if each["type"] != "default_factory_not_called"
+        ]
         problems = "; ".join(_describe(detail) for detail in found)
         hint = "set it in the environment or in .env, which `just setup` writes; see .env.example"
         raise SettingsError(f"settings: {problems} ({hint})") from None
@@ -143,7 +159,9 @@ def _describe(detail: ErrorDetails) -> str:
     name = str(detail["loc"][0]).upper() if detail["loc"] else ""
     if detail["type"] == "missing":
         return f"{name} is missing"
-    message = detail["msg"].removeprefix("Value error, ").replace("items after validation", "characters")
+    message = (
+        detail["msg"].removeprefix("Value error, ").replace("items after validation", "characters")
+    )
     return f"{name}: {message}" if name else message
 
 

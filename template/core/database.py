@@ -4,17 +4,22 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from datetime import datetime
 from typing import Any, TypeVar
 
 from beanie import Document, init_beanie
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError, ServerSelectionTimeoutError
+from pymongo.errors import (
+    ConnectionFailure,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
 
 from core.config import Settings
 from core.errors import UserError
 from core.logging import get_logger
-from core.models import OutboxModel
 
 R = TypeVar("R")
 
@@ -84,6 +89,10 @@ class Database:
                 await asyncio.sleep(RETRY_SECONDS)
 
 
+_database: Database | None = None
+"""The database that is open in this process."""
+
+
 class Transaction:
     """A transaction that runs.
 
@@ -137,8 +146,7 @@ async def with_transaction(function: Callable[[AsyncClientSession], Coroutine[An
     """
     if outer := current_transaction():
         return await function(outer.session)
-    client = OutboxModel.get_pymongo_collection().database.client
-    async with client.start_session() as session:
+    async with _open_client().start_session() as session:
         transaction = Transaction(session)
 
         async def attempt(session: AsyncClientSession) -> R:
@@ -164,10 +172,22 @@ async def with_transaction(function: Callable[[AsyncClientSession], Coroutine[An
     return value
 
 
+def _open_client() -> AsyncMongoClient[dict[str, object]]:
+    if _database is None:
+        raise RuntimeError(
+            "no database is open; run this inside the service (tests: use the fixture `db`)"
+        )
+    return _database.client
+
+
 @asynccontextmanager
-async def open_database(settings: Settings, documents: Sequence[type[Document]]) -> AsyncIterator[Database]:
+async def open_database(
+    settings: Settings, documents: Sequence[type[Document]]
+) -> AsyncIterator[Database]:
     """Open the database for the length of a block; a server that is down is awaited in the background."""
+    global _database
     database = Database(settings, documents)
+    _database, outer = database, _database
     connecting = asyncio.create_task(database.keep_connecting())
     try:
         await asyncio.wait({connecting}, timeout=2 * SELECTION_MILLISECONDS / 1000)
@@ -176,4 +196,24 @@ async def open_database(settings: Settings, documents: Sequence[type[Document]])
         yield database
     finally:
         connecting.cancel()
+        _database = outer
         await database.client.close()
+
+
+def make_query(
+    time_field: str, since: datetime | None, until: datetime | None, **values: Any
+) -> dict[str, Any]:
+    """Make a MongoDB query.
+
+    Args:
+        time_field: The field that `since` and `until` limit.
+        since: The earliest time, included; no limit if None.
+        until: The latest time, not included; no limit if None.
+        **values: The values that other fields must have; a field whose value is None is not queried.
+    """
+    query = {name: value for name, value in values.items() if value is not None}
+    limits = {"$gte": since, "$lt": until}
+    period = {operator: limit for operator, limit in limits.items() if limit is not None}
+    if period:
+        query[time_field] = period
+    return query

@@ -24,7 +24,9 @@ get_logger = structlog.stdlib.get_logger
 
 def console_renderer(colors: bool) -> Processor:
     """Lines for people. Tracebacks without the values of variables, which may be secret."""
-    return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+    return structlog.dev.ConsoleRenderer(
+        colors=colors, exception_formatter=structlog.dev.plain_traceback
+    )
 
 
 def add_correlation_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -98,7 +100,11 @@ def configure_logging(settings: Settings, process: str) -> None:
                 "structured": {
                     "()": structlog.stdlib.ProcessorFormatter,
                     "foreign_pre_chain": shared,
-                    "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering, _mask_line],
+                    "processors": [
+                        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                        *rendering,
+                        _mask_line,
+                    ],
                 }
             },
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},

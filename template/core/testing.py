@@ -35,9 +35,9 @@ from pymongo.asynchronous.database import AsyncDatabase
 from core.config import Settings, get_settings
 from core.database import Database
 from core.dev.servers import MAIL, MAILDIR, MONGODB, free_port, needed_servers, start_server
+from core.entry import load_service
 from core.logging import add_correlation_id, console_renderer
 from core.models import UserModel
-from core.service import load_service
 from core.services.accounts import hash_password
 from core.services.sessions import start_session
 from core.tasks.engines import DEFAULT
@@ -54,7 +54,11 @@ PASSWORD = "correct horse battery staple"
 def pytest_configure() -> None:
     """Send log lines to the standard library's loggers, where pytest and its `caplog` find them."""
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, add_correlation_id, console_renderer(colors=False)],
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            add_correlation_id,
+            console_renderer(colors=False),
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
@@ -127,7 +131,9 @@ def servers() -> Iterator[Servers]:
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         for server in needed_servers():
-            if server is not MAIL and (url := os.environ.get(server.setting)):  # tests send mail to nobody
+            if server is not MAIL and (
+                url := os.environ.get(server.setting)
+            ):  # tests send mail to nobody
                 environment[server.setting] = url
                 if server is MONGODB:
                     stack.callback(_drop, url, environment["MONGODB_DATABASE"])
@@ -154,7 +160,10 @@ async def empty(database: Database) -> None:
 
 @pytest.fixture
 def settings(
-    request: pytest.FixtureRequest, servers: Servers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    request: pytest.FixtureRequest,
+    servers: Servers,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> Iterator[Settings]:
     """The settings of this test, which its worker process gets too: an empty database and a queue of its own."""
     name = f"test-{secrets.token_hex(6)}"
@@ -199,7 +208,9 @@ def _password_hash() -> str:
 @pytest.fixture
 async def user(db: AsyncDatabase[dict[str, Any]]) -> UserModel:
     """A saved user, whose password is `core.testing.PASSWORD`."""
-    user = UserModel(email="ada@example.com", display_name="Ada Lovelace", password_hash=_password_hash())
+    user = UserModel(
+        email="ada@example.com", display_name="Ada Lovelace", password_hash=_password_hash()
+    )
     return await user.insert()
 
 
@@ -225,7 +236,9 @@ async def signed_in(client: httpx.AsyncClient, user: UserModel) -> httpx.AsyncCl
 @pytest.fixture
 async def stranger(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     """A client with a session of somebody else, who may see nothing of `user`."""
-    somebody = UserModel(email="eve@example.com", display_name="Eve", password_hash=_password_hash())
+    somebody = UserModel(
+        email="eve@example.com", display_name="Eve", password_hash=_password_hash()
+    )
     async with _client_of(app) as client:
         client.cookies.set(COOKIE, await start_session(await somebody.insert()))
         yield client
@@ -248,7 +261,9 @@ async def running_worker(app: FastAPI) -> AsyncIterator["subprocess.Popen[bytes]
     process = subprocess.Popen([sys.executable, "-m", "core", "worker"])
     try:
         yield process
-        assert process.poll() is None, f"the worker ended by itself with status {process.returncode}"
+        assert process.poll() is None, (
+            f"the worker ended by itself with status {process.returncode}"
+        )
     finally:
         process.terminate()
         try:

@@ -11,10 +11,14 @@ from core.services.blob import blob_service
 
 async def test_only_sessions_that_expired_long_ago_are_removed(db, user, monkeypatch):
     monkeypatch.setattr("app.tasks.cleanup.BATCH", 2)
-    await Session.get_pymongo_collection().drop_indexes()  # MongoDB's own removal must not come before
+    await (
+        Session.get_pymongo_collection().drop_indexes()
+    )  # MongoDB's own removal must not come before
     now = datetime.now(UTC)
     for number, days in enumerate([-31, -31, -31, -29, 1]):
-        await Session(token_hash=str(number), user_id=user.id, expires_at=now + timedelta(days=days)).insert()
+        await Session(
+            token_hash=str(number), user_id=user.id, expires_at=now + timedelta(days=days)
+        ).insert()
 
     assert await cleanup_expired_sessions() == {"status": "completed", "deleted_count": 3}
     assert {session.token_hash for session in await Session.find_all().to_list()} == {"3", "4"}
@@ -38,11 +42,13 @@ async def test_only_history_that_nobody_needs_is_removed(db):
     now = datetime.now(UTC)
     for days in (-1, 1):
         run = RunModel(
-            job_id="1", task="t", attempt=1, outcome="failed", started_at=now, seconds=1, correlation_id="c",
+            job_id="1", task="t", attempt=1, ended_as="failed", started_at=now, seconds=1, correlation_id="c",
             expires_at=now + timedelta(days=days),
         )  # fmt: skip
         await run.insert()
-    for number, (state, days) in enumerate([("dead", 400), ("replayed", 91), ("discarded", 91), ("replayed", 89)]):
+    for number, (state, days) in enumerate(
+        [("dead", 400), ("replayed", 91), ("discarded", 91), ("replayed", 89)]
+    ):
         letter = DeadLetterModel(
             id=str(number), job_id="1", error_type="E", error="", attempts=1, died_at=now - timedelta(days=days),
             state=DeadLetterState(state),

@@ -44,7 +44,12 @@ async def test_names_are_escaped_in_html_only(db, user, mailbox):
     ("task", "more", "subject", "line"),
     [
         (send_already_signed_up, [], "You already have an account", "ask for a new password"),
-        (send_password_reset, ["t-1"], "Reset your password", "http://127.0.0.1:8000/reset?token=t-1"),
+        (
+            send_password_reset,
+            ["t-1"],
+            "Reset your password",
+            "http://127.0.0.1:8000/reset?token=t-1",
+        ),
     ],
 )
 async def test_other_mails(db, user, mailbox, task, more, subject, line):
@@ -88,23 +93,33 @@ async def test_no_log_line_holds_the_token_of_a_reset(db, user, mailbox, caplog)
 async def test_a_digest_tells_of_one_day(db, user, mailbox):
     for days, name in ((0, "of today.pdf"), (1, "a <file>.pdf"), (2, "older.pdf")):
         time = datetime.now(UTC) - timedelta(days=days)
-        await BlobModel(name=name, content_type="", size=0, owner=str(user.id), created_at=time).insert()
+        await BlobModel(
+            name=name, content_type="", size=0, owner=str(user.id), created_at=time
+        ).insert()
 
     nobodys = await send_digest("000000000000000000000000", YESTERDAY)
     assert nobodys == {"status": "skipped", "reason": "user_not_found"}
     assert (await send_digest(str(user.id), YESTERDAY))["status"] == "sent"
     (mail,) = mailbox.messages
     assert mail["Subject"] == f"Your files from {YESTERDAY}"
-    assert re.findall(r"<li>(.*)</li>", mail.get_body(("html",)).get_content()) == ["a &lt;file&gt;.pdf"]
-    assert re.findall(r"^- (.*)", mail.get_body(("plain",)).get_content(), re.MULTILINE) == ["a <file>.pdf"]
+    assert re.findall(r"<li>(.*)</li>", mail.get_body(("html",)).get_content()) == [
+        "a &lt;file&gt;.pdf"
+    ]
+    assert re.findall(r"^- (.*)", mail.get_body(("plain",)).get_content(), re.MULTILINE) == [
+        "a <file>.pdf"
+    ]
 
 
 async def test_the_digest_is_a_job_for_each_user(db, user, mailbox, running_worker, monkeypatch):
     monkeypatch.setattr("app.tasks.emails.BATCH", 2)
-    others = [await register(f"{name}@example.com", PASSWORD, name) for name in ("bob", "eve", "joe")]
+    others = [
+        await register(f"{name}@example.com", PASSWORD, name) for name in ("bob", "eve", "joe")
+    ]
     yesterday = datetime.now(UTC) - timedelta(days=1)
     for owner in (user, others[0]):
-        await BlobModel(name="a.pdf", content_type="", size=0, owner=str(owner.id), created_at=yesterday).insert()
+        await BlobModel(
+            name="a.pdf", content_type="", size=0, owner=str(owner.id), created_at=yesterday
+        ).insert()
     broken = {"$set": {"email": "no address"}}
     await UserModel.get_pymongo_collection().update_one({"_id": others[0].id}, broken)
 

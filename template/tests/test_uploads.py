@@ -36,11 +36,16 @@ def bomb(side: int) -> bytes:
     """A small PNG file that says it is a huge image."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+        + chunk(b"IEND", b"")
     )
 
 
@@ -69,7 +74,9 @@ async def ended(client, upload_id: str) -> dict[str, Any]:
     return pipeline
 
 
-async def test_an_image_is_processed_and_its_owner_told(client, signed_in, user, mailbox, running_worker):
+async def test_an_image_is_processed_and_its_owner_told(
+    client, signed_in, user, mailbox, running_worker
+):
     pipeline = await ended(client, await upload(client, photo()))
 
     assert {stage["task"]: stage["status"] for stage in pipeline["stages"]} == {
@@ -91,7 +98,8 @@ async def test_an_image_is_processed_and_its_owner_told(client, signed_in, user,
 
 
 @pytest.mark.parametrize(
-    ("kind", "mode"), [("PNG", "RGBA"), ("GIF", "P"), ("WEBP", "RGB"), ("JPEG", "CMYK"), ("PNG", "I;16")]
+    ("kind", "mode"),
+    [("PNG", "RGBA"), ("GIF", "P"), ("WEBP", "RGB"), ("JPEG", "CMYK"), ("PNG", "I;16")],
 )
 async def test_kinds_of_images(client, signed_in, kind, mode):
     upload_id = await upload(client, photo(kind, mode))
@@ -127,7 +135,9 @@ async def test_what_cannot_be_used_is_told(client, signed_in, content, stage, er
 async def test_process_uploaded_image_on_a_real_worker(db, user, running_worker):
     blob = await blob_service.upload(photo(), "photo.jpg")
     image = await ImageModel(name="photo.jpg", owner=str(user.id), blob_id=str(blob.id)).insert()
-    assert (await (await process_uploaded_image.enqueue(str(image.id))).result(timeout=20))["status"] == "completed"
+    assert (await (await process_uploaded_image.enqueue(str(image.id))).result(timeout=20))[
+        "status"
+    ] == "completed"
 
     broken = await blob_service.upload(b"nothing", "photo.jpg")
     image = await ImageModel(name="photo.jpg", owner=str(user.id), blob_id=str(broken.id)).insert()
@@ -154,7 +164,9 @@ async def test_each_stage(db, user, mailbox):
 
 async def test_16_bits_of_grey_are_no_white(db):
     file = BytesIO()
-    Image.linear_gradient("L").convert("I").point(lambda value: value * 257).convert("I;16").save(file, "PNG")
+    Image.linear_gradient("L").convert("I").point(lambda value: value * 257).convert("I;16").save(
+        file, "PNG"
+    )
     small = Image.open(BytesIO(await image_service.create_thumbnail(file.getvalue()))).convert("L")
     assert [small.getpixel((128, y)) for y in (0, 128, 255)] == pytest.approx([0, 128, 255], abs=6)
 

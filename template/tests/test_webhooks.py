@@ -39,7 +39,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         time.sleep(self.server.delay)
         body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.received.append(({name.lower(): value for name, value in self.headers.items()}, body))
+        self.server.received.append(
+            ({name.lower(): value for name, value in self.headers.items()}, body)
+        )
         self.send_response(self.server.statuses.pop(0) if self.server.statuses else 204)
         self.send_header("location", "http://127.0.0.1:1/elsewhere")
         self.end_headers()
@@ -74,11 +76,17 @@ async def subscribe(user: UserModel, url: str) -> None:
     await Subscription(owner=str(user.id), url=url, events=[], secret=new_webhook_secret()).insert()
 
 
-async def test_events_reach_whoever_has_subscribed(development, client, signed_in, receiver, running_worker):
+async def test_events_reach_whoever_has_subscribed(
+    development, client, signed_in, receiver, running_worker
+):
     receiver.statuses = [500]
-    subscribed = (await client.post("/webhooks", json={"url": receiver.url, "events": ["order.paid"]})).json()
+    subscribed = (
+        await client.post("/webhooks", json={"url": receiver.url, "events": ["order.paid"]})
+    ).json()
     listed = (await client.get("/webhooks")).json()
-    assert listed == [{"id": subscribed["id"], "url": receiver.url, "events": ["order.paid"]}]  # without its secret
+    assert listed == [
+        {"id": subscribed["id"], "url": receiver.url, "events": ["order.paid"]}
+    ]  # without its secret
 
     ignored = await client.post("/events", json={"type": "order.sent"})
     assert ignored.json()["job_ids"] == []
@@ -102,7 +110,13 @@ async def test_events_reach_whoever_has_subscribed(development, client, signed_i
 
 @pytest.mark.parametrize(
     ("status", "raised"),
-    [(400, PermanentError), (404, PermanentError), (302, PermanentError), (429, TransientError), (503, TransientError)],
+    [
+        (400, PermanentError),
+        (404, PermanentError),
+        (302, PermanentError),
+        (429, TransientError),
+        (503, TransientError),
+    ],
 )
 async def test_what_is_tried_again(development, user, as_user, receiver, status, raised):
     receiver.statuses = [status]
@@ -117,12 +131,14 @@ async def test_a_receiver_that_is_away_is_tried_again(development, user, as_user
     job = await deliver_webhook.enqueue("http://127.0.0.1:1/hook", PAYLOAD)
 
     async def second_attempt() -> bool:
-        return (await job.record()).get("attempt", 1) > 1
+        return (await job.record()).attempt > 1
 
     await eventually(second_attempt)
 
 
-async def test_a_receiver_that_does_not_answer_is_not_waited_for(development, user, as_user, receiver, monkeypatch):
+async def test_a_receiver_that_does_not_answer_is_not_waited_for(
+    development, user, as_user, receiver, monkeypatch
+):
     monkeypatch.setattr("core.services.webhooks.TIMEOUT_SECONDS", 0.2)
     receiver.delay = 2
     await subscribe(user, receiver.url)
@@ -131,13 +147,19 @@ async def test_a_receiver_that_does_not_answer_is_not_waited_for(development, us
 
 
 async def test_who_has_not_subscribed_gets_nothing(development, db, user, receiver):
-    await subscribe(user, receiver.url)  # but on somebody else's behalf there is no such subscription
-    assert await deliver_webhook(receiver.url, PAYLOAD) == {"status": "skipped", "reason": "not_subscribed"}
+    await subscribe(
+        user, receiver.url
+    )  # but on somebody else's behalf there is no such subscription
+    assert await deliver_webhook(receiver.url, PAYLOAD) == {
+        "status": "skipped",
+        "reason": "not_subscribed",
+    }
     assert receiver.received == []
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:8080/", "http://localhost/", "http://169.254.169.254/", "http://[::1]/"]
+    "url",
+    ["http://127.0.0.1:8080/", "http://localhost/", "http://169.254.169.254/", "http://[::1]/"],
 )
 async def test_this_machine_is_no_target(client, signed_in, user, as_user, url):
     response = await client.post("/webhooks", json={"url": url})
@@ -153,12 +175,19 @@ async def test_this_machine_is_no_target(client, signed_in, user, as_user, url):
 async def test_what_cannot_travel_is_refused(client, signed_in, user, data):
     await subscribe(user, "http://8.8.8.8/hook")
     content = b'{"type": "order.paid", "data": {"a": %s}}' % data
-    response = await client.post("/events", content=content, headers={"content-type": "application/json"})
+    response = await client.post(
+        "/events", content=content, headers={"content-type": "application/json"}
+    )
     assert response.status_code == 422
 
 
-async def test_subscriptions_are_their_owners_and_few(client, signed_in, stranger, development, receiver):
-    responses = [await client.post("/webhooks", json={"url": f"{receiver.url}{number}"}) for number in range(21)]
+async def test_subscriptions_are_their_owners_and_few(
+    client, signed_in, stranger, development, receiver
+):
+    responses = [
+        await client.post("/webhooks", json={"url": f"{receiver.url}{number}"})
+        for number in range(21)
+    ]
     assert [response.status_code for response in responses] == [201] * 20 + [409]
     first = f"/webhooks/{responses[0].json()['id']}"
     assert (await stranger.delete(first)).status_code == 404

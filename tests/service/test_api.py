@@ -43,7 +43,12 @@ async def test_no_request_ends_in_a_server_error(web, user, running_worker, tmp_
     if as_admin:
         await user.set({UserModel.is_admin: True})
         # Logging out would end the session that the other requests need.
-        options = ["--header", f"Cookie: {COOKIE}={await start_session(user)}", "--exclude-path", "/logout"]
+        options = [
+            "--header",
+            f"Cookie: {COOKIE}={await start_session(user)}",
+            "--exclude-path",
+            "/logout",
+        ]
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{web}/openapi.json"),

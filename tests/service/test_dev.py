@@ -56,7 +56,9 @@ class Dev:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     for name in ("app", "core"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "tests"))
+        shutil.copytree(
+            ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "tests")
+        )
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / ".env").write_text(f"SECRET_KEY={'x' * 32}\n")
     return tmp_path

@@ -12,7 +12,7 @@ import pytest
 
 from core.config import Settings
 from core.dev.servers import MONGODB, VALKEY, Server, free_port, start_server
-from core.service import load_service
+from core.entry import load_service
 from core.tasks import QueueUnavailable, Worker
 from core.tasks.engines import DEFAULT
 from core.web import create_app
@@ -55,7 +55,9 @@ def valkey(tmp_path) -> Iterator[Stoppable]:
     server.kill()
 
 
-async def eventually(check: Callable[[], object], status: int, seconds: float = 15) -> httpx.Response:
+async def eventually(
+    check: Callable[[], object], status: int, seconds: float = 15
+) -> httpx.Response:
     """Repeat a request until it answers with this status."""
     deadline = time.monotonic() + seconds
     while (response := await check()).status_code != status:
@@ -70,10 +72,14 @@ async def log_in(client: httpx.AsyncClient, email: str) -> None:
 
 
 def client_of(app) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://test")
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://test"
+    )
 
 
-async def test_the_service_starts_before_its_database_and_survives_its_loss(settings: Settings, mongodb, mailbox):
+async def test_the_service_starts_before_its_database_and_survives_its_loss(
+    settings: Settings, mongodb, mailbox
+):
     settings = settings.model_copy(update={"mongodb_url": mongodb.url})
     app = create_app(load_service(settings), settings)
     async with app.router.lifespan_context(app), client_of(app) as client:
@@ -81,7 +87,10 @@ async def test_the_service_starts_before_its_database_and_survives_its_loss(sett
         assert (response.status_code, response.json()["unavailable"]) == (503, "database")
         assert (await client.get("/health/live")).status_code == 200
         ready = await client.get("/health/ready")
-        assert (ready.status_code, ready.json()["checks"]) == (503, {"database": "down", "queue": "ok"})
+        assert (ready.status_code, ready.json()["checks"]) == (
+            503,
+            {"database": "down", "queue": "ok"},
+        )
 
         mongodb.start()
         await eventually(lambda: client.get("/health/ready"), 200)
@@ -94,7 +103,9 @@ async def test_the_service_starts_before_its_database_and_survives_its_loss(sett
         await eventually(lambda: client.post("/signup", json=FORM), 202)
 
 
-needs_queue = pytest.mark.skipif(DEFAULT == "local", reason="the job queue is off, so there is no queue server")
+needs_queue = pytest.mark.skipif(
+    DEFAULT == "local", reason="the job queue is off, so there is no queue server"
+)
 
 
 @needs_queue
@@ -121,7 +132,9 @@ async def test_a_server_that_hangs_is_as_good_as_gone(settings: Settings, valkey
 
 @needs_queue
 async def test_a_long_job_does_not_hold_up_the_others_after_an_outage(settings: Settings, valkey):
-    settings = settings.model_copy(update={"task_engine": DEFAULT, "redis_url": valkey.url, "task_grace_period": 1.0})
+    settings = settings.model_copy(
+        update={"task_engine": DEFAULT, "redis_url": valkey.url, "task_grace_period": 1.0}
+    )
     worker = Worker()
     started = asyncio.Event()
 
@@ -174,7 +187,9 @@ async def test_nothing_that_is_down_delays_the_end(settings: Settings):
 
 @needs_queue
 async def test_a_server_that_hangs_does_not_hold_up_the_end_of_a_worker(settings: Settings, valkey):
-    settings = settings.model_copy(update={"task_engine": DEFAULT, "redis_url": valkey.url, "task_grace_period": 1.0})
+    settings = settings.model_copy(
+        update={"task_engine": DEFAULT, "redis_url": valkey.url, "task_grace_period": 1.0}
+    )
     worker = Worker()
     started = asyncio.Event()
 
@@ -202,7 +217,10 @@ async def test_a_signup_while_the_queue_is_down_loses_no_mail(settings: Settings
     app = create_app(service, settings)
     async with app.router.lifespan_context(app), client_of(app) as client:
         ready = await client.get("/health/ready")
-        assert (ready.status_code, ready.json()["checks"]) == (503, {"database": "ok", "queue": "down"})
+        assert (ready.status_code, ready.json()["checks"]) == (
+            503,
+            {"database": "ok", "queue": "down"},
+        )
         signed_up = await client.post("/signup", json=FORM)
         assert signed_up.status_code == 202
 

@@ -17,7 +17,7 @@ from core.tasks.engines import DEFAULT
 SERVICE = """
 import time
 
-from core.service import Service
+from core.entry import Service
 from core.tasks.worker import worker
 
 
@@ -30,7 +30,9 @@ service = Service([], [], worker)
 """
 
 
-@pytest.mark.skipif(DEFAULT == "local", reason="the job queue is off, so there is no worker process")
+@pytest.mark.skipif(
+    DEFAULT == "local", reason="the job queue is off, so there is no worker process"
+)
 async def test_a_worker_whose_event_loop_is_blocked(settings: Settings, tmp_path):
     (tmp_path / "stuck.py").write_text(SERVICE)
     port = free_port()
@@ -47,7 +49,9 @@ async def test_a_worker_whose_event_loop_is_blocked(settings: Settings, tmp_path
         "WORKER_PORT": str(port),
     }
     with (tmp_path / "log").open("w+") as log:
-        process = subprocess.Popen([sys.executable, "-m", "core", "worker"], env=environment, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "core", "worker"], env=environment, stderr=log
+        )
         try:
             assert _wait_for(port, 200).json() == {"status": "ok"}
             assert "jobs_running" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
@@ -62,7 +66,7 @@ async def test_a_worker_whose_event_loop_is_blocked(settings: Settings, tmp_path
                 assert "event loop has been blocked" in _wait_for(port, 503).json()["problem"]
                 assert process.wait(15) == os.EX_SOFTWARE
                 # The job is not lost, and its delivery was counted.
-                assert (await job.record())["deliveries"] == 1
+                assert (await job.record()).deliveries == 1
         finally:
             process.kill()
         log.seek(0)
@@ -73,7 +77,9 @@ def _wait_for(port: int, status: int) -> httpx.Response:
     deadline = time.monotonic() + 15
     while True:
         try:
-            if (response := httpx.get(f"http://127.0.0.1:{port}/health/live")).status_code == status:
+            if (
+                response := httpx.get(f"http://127.0.0.1:{port}/health/live")
+            ).status_code == status:
                 return response
         except httpx.TransportError:
             pass  # it has not started yet

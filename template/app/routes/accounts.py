@@ -12,6 +12,7 @@ from pydantic import BaseModel, EmailStr, StringConstraints
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.tasks.emails import send_already_signed_up, send_password_reset, send_welcome_email
+from core.config import ROOT
 from core.context import TaskContext
 from core.database import with_transaction
 from core.services import accounts
@@ -21,13 +22,15 @@ from core.tasks import Job
 from core.web import PAGE_HEADERS, ClientAddress, CurrentUser, sign_in, sign_out
 
 router = APIRouter(tags=["accounts"])
-pages = Jinja2Templates("app/templates/pages")
+pages = Jinja2Templates(ROOT / "app" / "templates" / "pages")
 
 
 class SignUp(BaseModel):
     email: EmailStr
     password: Password
-    display_name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+    display_name: Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)
+    ]
 
 
 class SignedUp(BaseModel):
@@ -90,7 +93,12 @@ async def logout(request: Request, response: Response) -> None:
 @router.get("/me", responses={401: {}})
 async def me(user: CurrentUser) -> Me:
     """Who has logged in."""
-    return Me(user_id=str(user.id), email=user.email, display_name=user.display_name, is_admin=user.is_admin)
+    return Me(
+        user_id=str(user.id),
+        email=user.email,
+        display_name=user.display_name,
+        is_admin=user.is_admin,
+    )
 
 
 @router.post("/password-reset", status_code=202, responses={429: {}})
@@ -107,12 +115,16 @@ async def show_reset_form(request: Request, token: str) -> Response:
 
 
 @router.post("/reset", response_class=HTMLResponse, responses={400: {}})
-async def reset(request: Request, token: Annotated[str, Form()], password: Annotated[Password, Form()]) -> Response:
+async def reset(
+    request: Request, token: Annotated[str, Form()], password: Annotated[Password, Form()]
+) -> Response:
     """Choose a new password. Every session of the account ends."""
     try:
         await accounts.reset_password(token, password)
     except InvalidToken:
-        return _page(request, 400, message="This link has expired or was already used. Ask for a new one.")
+        return _page(
+            request, 400, message="This link has expired or was already used. Ask for a new one."
+        )
     return _page(request, message="Your password has been changed. You can now log in.")
 
 

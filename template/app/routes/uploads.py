@@ -39,12 +39,16 @@ class Pipeline(BaseModel):
 @router.post("", status_code=202, responses={401: {}, 413: {}})
 async def upload(file: UploadFile, user: CurrentUser) -> Uploaded:
     """Store an image, and have a thumbnail and a WebP made of it."""
-    name = "".join(letter for letter in file.filename or "" if letter.isprintable())[:200] or "image"
+    name = (
+        "".join(letter for letter in file.filename or "" if letter.isprintable())[:200] or "image"
+    )
 
     async def create(session: AsyncClientSession) -> ImageModel:
         await file.seek(0)  # where the transaction begins anew
         blob = await blob_service.upload(_pieces(file), name)
-        image = await ImageModel(name=name, owner=str(user.id), blob_id=str(blob.id)).insert(session=session)
+        image = await ImageModel(name=name, owner=str(user.id), blob_id=str(blob.id)).insert(
+            session=session
+        )
         image.pipeline_id = (await process_upload.enqueue(str(image.id))).id
         return await image.save(session=session)
 
@@ -58,12 +62,20 @@ async def get_pipeline(upload_id: str, user: CurrentUser) -> Pipeline:
     if not image.pipeline_id:
         raise HTTPException(404, "Nothing was made of it.")
     statuses = await process_upload.job(image.pipeline_id).statuses()
-    stages = [Stage(task=name, status=status) for name, status in zip(process_upload.names, statuses, strict=True)]
-    status = next((status for status in statuses if status is not JobStatus.COMPLETED), JobStatus.COMPLETED)
+    stages = [
+        Stage(task=name, status=status)
+        for name, status in zip(process_upload.names, statuses, strict=True)
+    ]
+    status = next(
+        (status for status in statuses if status is not JobStatus.COMPLETED), JobStatus.COMPLETED
+    )
     if status is JobStatus.UNKNOWN:  # records of jobs are kept for a week
         status = JobStatus.COMPLETED if image.status is ImageStatus.READY else JobStatus.FAILED
     if status is JobStatus.FAILED and image.status is ImageStatus.WAITING:
-        image.status, image.error = ImageStatus.FAILED, "It could not be processed. Upload it again."
+        image.status, image.error = (
+            ImageStatus.FAILED,
+            "It could not be processed. Upload it again.",
+        )
     return Pipeline(
         status=status,
         stages=stages,

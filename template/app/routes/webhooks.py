@@ -66,7 +66,9 @@ async def subscribe(form: NewSubscription, user: CurrentUser, client: ClientAddr
         await new.insert()
     except DuplicateKeyError:
         raise HTTPException(409, "You have subscribed this address already.") from None
-    if await Subscription.find(Subscription.owner == str(user.id)).count() > MOST:  # after it, for those at once
+    if (
+        await Subscription.find(Subscription.owner == str(user.id)).count() > MOST
+    ):  # after it, for those at once
         await new.delete()
         raise HTTPException(409, f"You have {MOST} subscriptions, which is all that there can be.")
     await audit_log("webhook.subscribed", subscription=str(new.id), url=url)
@@ -88,12 +90,19 @@ async def unsubscribe(subscription_id: str, user: CurrentUser) -> None:
     await audit_log("webhook.unsubscribed", subscription=subscription_id, url=subscription.url)
 
 
-@router.post("/events", status_code=202, responses={401: {}, 413: {}, 429: {}}, max_body_size=64 * 1024)
+@router.post(
+    "/events", status_code=202, responses={401: {}, 413: {}, 429: {}}, max_body_size=64 * 1024
+)
 async def publish_event(form: NewEvent, user: CurrentUser, client: ClientAddress) -> Published:
     """Tell your own subscribers of something: a job for each."""
     await check_limits("publish", PUBLISHING, str(user.id), client)
     event_id = uuid4().hex
-    payload = {"id": event_id, "type": form.type, "timestamp": datetime.now(UTC).isoformat(), "data": form.data}
+    payload = {
+        "id": event_id,
+        "type": form.type,
+        "timestamp": datetime.now(UTC).isoformat(),
+        "data": form.data,
+    }
     wanted = {"$or": [{"events": form.type}, {"events": []}]}
     subscribers = await Subscription.find(Subscription.owner == str(user.id), wanted).to_list()
     try:

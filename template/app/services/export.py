@@ -44,7 +44,9 @@ class ExportService:
         else:
             for order in orders:
                 sales.add(order)
-        return await asyncio.to_thread(_draw, sales, title)  # it computes, and would hold up other jobs
+        return await asyncio.to_thread(
+            _draw, sales, title
+        )  # it computes, and would hold up other jobs
 
 
 def _draw(sales: Sales, title: str) -> bytes:
@@ -70,7 +72,11 @@ def _draw(sales: Sales, title: str) -> bytes:
     ) as table:
         table.row(("Day", "Orders", "Pieces", "Revenue"))
         for day in days:
-            figures = (f"{sales.orders[day]:,}", f"{sales.pieces[day]:,}", f"{sales.revenue[day]:,.2f}")
+            figures = (
+                f"{sales.orders[day]:,}",
+                f"{sales.pieces[day]:,}",
+                f"{sales.revenue[day]:,.2f}",
+            )
             table.row((day.isoformat(), *figures))
         totals = (sum(sales.orders.values()), sum(sales.pieces.values()))
         revenue = sum(sales.revenue.values(), Decimal())

@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import TypeVar
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from core.tasks.worker import JOB_THREADS
+from core.threads import ThreadPool
 
 R = TypeVar("R")
 
@@ -21,7 +20,7 @@ THUMBNAIL, LARGEST = (320, 320), (2048, 2048)
 QUALITY = 80
 
 # Not as many as jobs run at once: each one may take some hundred MB.
-_threads = ThreadPoolExecutor(2, thread_name_prefix=JOB_THREADS)
+_threads = ThreadPool(2, thread_name_prefix="image")
 
 
 class UnusableImage(Exception):
@@ -69,13 +68,19 @@ def _shrink(data: bytes, size: tuple[int, int]) -> bytes:
     result = BytesIO()
     try:
         image.draft("RGB", size)  # JPEG: decode no more than is needed
-        if image.mode.startswith("I"):  # 16 bits of grey, of which convert() would cut off the upper ones
+        if image.mode.startswith(
+            "I"
+        ):  # 16 bits of grey, of which convert() would cut off the upper ones
             image = image.point(lambda value: value / 256)
         if image.mode not in ("L", "RGB", "RGBA"):
-            image = image.convert("RGBA" if image.has_transparency_data else "L" if image.mode[0] == "I" else "RGB")
+            image = image.convert(
+                "RGBA" if image.has_transparency_data else "L" if image.mode[0] == "I" else "RGB"
+            )
         image.thumbnail(size)
         image = ImageOps.exif_transpose(image)
-        image.save(result, "WEBP", quality=QUALITY, icc_profile=image.info.get("icc_profile"), exif=b"")
+        image.save(
+            result, "WEBP", quality=QUALITY, icc_profile=image.info.get("icc_profile"), exif=b""
+        )
     except Exception as error:  # truncated and forged files end in many ways
         raise UnusableImage(f"it is broken: {error}") from error
     return result.getvalue()

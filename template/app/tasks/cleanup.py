@@ -6,9 +6,9 @@ from typing import Any
 from beanie import Document
 
 from app.models.session import Session
-from app.tasks.worker import worker
 from core.models import AuditModel, DeadLetterModel, DeadLetterState, RunModel
 from core.services.blob import blob_service
+from core.tasks.worker import worker
 
 BATCH = 1000
 SESSIONS_KEPT = timedelta(days=30)
@@ -46,7 +46,9 @@ async def cleanup_old_history() -> dict[str, str | int]:
 async def _delete(model: type[Document], query: dict[str, Any]) -> int:
     """Delete in batches, each of which is short for the database."""
     collection, deleted = model.get_pymongo_collection(), 0
-    while ids := [found["_id"] async for found in collection.find(query, {"_id": True}).limit(BATCH)]:
+    while ids := [
+        found["_id"] async for found in collection.find(query, {"_id": True}).limit(BATCH)
+    ]:
         await collection.delete_many({"_id": {"$in": ids}})
         deleted += len(ids)
     return deleted

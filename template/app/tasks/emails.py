@@ -2,11 +2,11 @@
 
 from datetime import UTC, date, datetime, time, timedelta
 
-from app.tasks.worker import worker
 from core.config import get_settings
 from core.models import BlobModel, UserModel
 from core.services.email import render_email, send_email
 from core.tasks import Sensitive
+from core.tasks.worker import worker
 
 BATCH = 1000
 SKIPPED = {"status": "skipped", "reason": "user_not_found"}
@@ -23,7 +23,9 @@ async def send_welcome_email(user_id: str) -> dict[str, str]:
 async def send_already_signed_up(user_id: str) -> dict[str, str]:
     """Tell a user that somebody has signed up with their address once more."""
     user = await UserModel.get(user_id)
-    return await _send(user, "You already have an account", "already_signed_up") if user else SKIPPED
+    return (
+        await _send(user, "You already have an account", "already_signed_up") if user else SKIPPED
+    )
 
 
 @worker.task(max_retries=5, retry_delay=30, timeout=60)
@@ -31,7 +33,9 @@ async def send_password_reset(user_id: str, token: Sensitive[str]) -> dict[str, 
     """Send the link by which a password is chosen anew. The token is encrypted in the queue and masked in logs."""
     user = await UserModel.get(user_id)
     link = get_settings().link_to(f"reset?token={token}")
-    return await _send(user, "Reset your password", "password_reset", link=link) if user else SKIPPED
+    return (
+        await _send(user, "Reset your password", "password_reset", link=link) if user else SKIPPED
+    )
 
 
 @worker.cron("0 6 * * *")
@@ -50,7 +54,12 @@ async def send_daily_digest() -> dict[str, str | int]:
 
 
 # The key keeps it at one mail, also where the task above was cut off, and queues its jobs once more.
-@worker.task(max_retries=5, retry_delay=30, timeout=60, idempotency_key=lambda user_id, day: f"{user_id} {day}")
+@worker.task(
+    max_retries=5,
+    retry_delay=30,
+    timeout=60,
+    idempotency_key=lambda user_id, day: f"{user_id} {day}",
+)
 async def send_digest(user_id: str, day: date) -> dict[str, str]:
     """Tell one user which files were made for them on one day, in UTC; nobody is written to about none."""
     user = await UserModel.get(user_id)
@@ -58,11 +67,15 @@ async def send_digest(user_id: str, day: date) -> dict[str, str]:
         return SKIPPED
     start = datetime.combine(day, time(), UTC)
     files = await BlobModel.find(
-        BlobModel.owner == user_id, BlobModel.created_at >= start, BlobModel.created_at < start + timedelta(days=1)
+        BlobModel.owner == user_id,
+        BlobModel.created_at >= start,
+        BlobModel.created_at < start + timedelta(days=1),
     ).to_list()
     if not files:
         return {"status": "skipped", "reason": "nothing_to_tell"}
-    return await _send(user, f"Your files from {day}", "digest", day=day, files=[file.name for file in files])
+    return await _send(
+        user, f"Your files from {day}", "digest", day=day, files=[file.name for file in files]
+    )
 
 
 async def _send(user: UserModel, subject: str, template: str, **values: object) -> dict[str, str]:

@@ -4,12 +4,12 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.models.image import ImageModel, ImageStatus
 from app.services.image import UnusableImage, image_service
-from app.tasks.worker import worker
 from core.database import with_transaction
 from core.models import UserModel
 from core.services.blob import blob_service
 from core.services.email import render_email, send_email
 from core.tasks import PermanentError
+from core.tasks.worker import worker
 
 
 @worker.task(max_retries=3, timeout=120)
@@ -72,7 +72,9 @@ async def notify_user(file_id: str, status: str = "completed") -> dict[str, str]
         return {"status": "skipped", "reason": "nobody_to_tell"}
     link = blob_service.link(image.optimized_id)
     html, text = render_email("upload", name=user.display_name, file=image.name, link=link)
-    await send_email(to_email=user.email, subject=f"{image.name}: {status}", html_content=html, text_content=text)
+    await send_email(
+        to_email=user.email, subject=f"{image.name}: {status}", html_content=html, text_content=text
+    )
     return {"status": "sent", "user_email": user.email}
 
 

@@ -7,13 +7,13 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.models.order import Order
 from app.services.export import export_service
-from app.tasks.worker import worker
 from core.context import TaskContext
 from core.database import with_transaction
 from core.models import UserModel
 from core.services.blob import blob_service
 from core.services.email import render_email, send_email
 from core.tasks import PermanentError, report_progress
+from core.tasks.worker import worker
 
 BATCH = 1000
 
@@ -55,7 +55,9 @@ async def send_report(user_id: str, title: str, blob_id: str) -> dict[str, str]:
     user = await UserModel.get(user_id)
     if not user:
         return {"status": "skipped", "reason": "user_not_found"}
-    html, text = render_email("report", name=user.display_name, title=title, link=blob_service.link(blob_id))
+    html, text = render_email(
+        "report", name=user.display_name, title=title, link=blob_service.link(blob_id)
+    )
     await send_email(to_email=user.email, subject=title, html_content=html, text_content=text)
     return {"status": "sent", "user_email": user.email}
 

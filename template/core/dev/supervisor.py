@@ -49,7 +49,9 @@ def port_of_the_other(name: str) -> int:
         if file.exists() and (port := int(file.read_text() or 0)) and is_listening(port):
             return port
         time.sleep(0.05)
-    raise UserError(f"another `just dev` of this project holds {name}, which does not listen; stop that one first")
+    raise UserError(
+        f"another `just dev` of this project holds {name}, which does not listen; stop that one first"
+    )
 
 
 class OwnServer:
@@ -60,12 +62,16 @@ class OwnServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self._process = start_server(self._server, DATA / self._server.name, self._port, self._guard.watch)
+        self._process = start_server(
+            self._server, DATA / self._server.name, self._port, self._guard.watch
+        )
 
     def keep_running(self) -> None:
         """Start it again where it has ended by itself."""
         if self._process and self._process.poll() is not None:
-            say(f"{self._server.name} ended with status {self._process.returncode}, starting it again")
+            say(
+                f"{self._server.name} ended with status {self._process.returncode}, starting it again"
+            )
             self._guard.forget(self._process)
             self._process = None
             try:
@@ -94,7 +100,10 @@ def plan_servers(servers: list[Server], guard: Guard, stack: ExitStack) -> list[
             port, remark = remembered_port(server.name), ""
             own.append(OwnServer(server, port, guard))
         else:
-            port, remark = port_of_the_other(server.name), " (of another `just dev`, and stops with it)"
+            port, remark = (
+                port_of_the_other(server.name),
+                " (of another `just dev`, and stops with it)",
+            )
         os.environ[server.setting] = server.url(port)
         say(f"{server.name:<8} {server.url(port)}{remark}")
     return own

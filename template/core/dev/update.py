@@ -56,7 +56,9 @@ def git(*arguments: str) -> str:
 
 def last_line(text: str) -> str:
     """The line of an error message that tells most."""
-    told = re.findall(r"(?:fatal|error): .*", text) or [line for line in text.splitlines() if line.strip()]
+    told = re.findall(r"(?:fatal|error): .*", text) or [
+        line for line in text.splitlines() if line.strip()
+    ]
     return told[-1].strip() if told else "failed"
 
 
@@ -70,10 +72,14 @@ def find_answers(named: str | None) -> Path:
         raise UpdateRefused(f"--answers-file {named}: name it as it lies below this folder")
     if named or Path(ANSWERS).exists():
         return Path(named or ANSWERS)
-    found = [path for path in Path().glob("*.y*ml") if "_src_path:" in path.read_text(errors="replace")]
+    found = [
+        path for path in Path().glob("*.y*ml") if "_src_path:" in path.read_text(errors="replace")
+    ]
     if len(found) != 1:
         if found:
-            raise UpdateRefused(f"say with --answers-file which one it is: {', '.join(map(str, found))}")
+            raise UpdateRefused(
+                f"say with --answers-file which one it is: {', '.join(map(str, found))}"
+            )
         how = f"`git log -- {ANSWERS}` finds a commit that has it, for `git restore --source=COMMIT {ANSWERS}`"
         raise UpdateRefused(f"{ANSWERS} is gone; {how}")
     return found[0]
@@ -91,12 +97,20 @@ def read_answers(path: Path) -> dict[str, Any]:
         raise UpdateRefused(f"{path}: there is no such file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise UpdateRefused(f"{path} cannot be read, `git log -p {path}` shows how it was: {reason}") from None
-    if not isinstance(answers, dict) or not all(isinstance(answers.get(key), str) for key in ("_src_path", "_commit")):
-        raise UpdateRefused(f"{path} does not say _src_path and _commit; `git log -p {path}` shows how it was")
+        raise UpdateRefused(
+            f"{path} cannot be read, `git log -p {path}` shows how it was: {reason}"
+        ) from None
+    if not isinstance(answers, dict) or not all(
+        isinstance(answers.get(key), str) for key in ("_src_path", "_commit")
+    ):
+        raise UpdateRefused(
+            f"{path} does not say _src_path and _commit; `git log -p {path}` shows how it was"
+        )
     source = Path(answers["_src_path"]).expanduser()
     if ":" not in answers["_src_path"] and (not source.exists() or source.resolve() == Path.cwd()):
-        raise UpdateRefused(f"there is no template at {source}; change _src_path in {path} to where it is, and commit")
+        raise UpdateRefused(
+            f"there is no template at {source}; change _src_path in {path} to where it is, and commit"
+        )
     return answers
 
 
@@ -112,11 +126,15 @@ def check_project() -> None:
         git("rev-parse", "--verify", "--quiet", "HEAD")
         changed = git("status", "--porcelain", "--untracked-files=normal", "--", ".").splitlines()
     except UpdateRefused:
-        reason = "updates need git, to merge and to be undone: git init && git add --all && git commit"
+        reason = (
+            "updates need git, to merge and to be undone: git init && git add --all && git commit"
+        )
         raise UpdateRefused(reason) from None
     if changed:
         names = ", ".join(line[3:] for line in changed[:5]) + (", ..." if len(changed) > 5 else "")
-        raise UpdateRefused(f"commit your changes first (or `git stash -u`), so that you can undo the update: {names}")
+        raise UpdateRefused(
+            f"commit your changes first (or `git stash -u`), so that you can undo the update: {names}"
+        )
 
 
 def show_news(answers_file: Path) -> int:
@@ -128,7 +146,15 @@ def show_news(answers_file: Path) -> int:
     Raises:
         UpdateRefused: The template cannot be reached.
     """
-    command = [sys.executable, "-m", "copier", "check-update", "--output-format=json", "-a", str(answers_file)]
+    command = [
+        sys.executable,
+        "-m",
+        "copier",
+        "check-update",
+        "--output-format=json",
+        "-a",
+        str(answers_file),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         found = json.loads(done.stdout.splitlines()[-1])
@@ -137,7 +163,9 @@ def show_news(answers_file: Path) -> int:
     if not found["update_available"]:
         print(f"{found['current_version']} is the newest version")
         return 0
-    print(f"{found['latest_version']} is there, this service is from {found['current_version']}: just update")
+    print(
+        f"{found['latest_version']} is there, this service is from {found['current_version']}: just update"
+    )
     return 5
 
 
@@ -202,7 +230,9 @@ def order(described: str) -> tuple[Version, int] | None:
         return None
 
 
-def check_answers(before: Mapping[str, Any], chosen: argparse.Namespace, after: Mapping[str, Any]) -> None:
+def check_answers(
+    before: Mapping[str, Any], chosen: argparse.Namespace, after: Mapping[str, Any]
+) -> None:
     """Refuse where Copier says nothing.
 
     Args:
@@ -218,7 +248,9 @@ def check_answers(before: Mapping[str, Any], chosen: argparse.Namespace, after: 
         raise UpdateRefused(f"--data: the template asks for no {', '.join(sorted(unknown))}")
     for name in before.keys() & after.keys() - data.keys():
         if chosen.defaults and not name.startswith("_") and before[name] != after[name]:
-            raise UpdateRefused(f"the answer {name}: {before[name]!r} is refused; give another: --data {name}=...")
+            raise UpdateRefused(
+                f"the answer {name}: {before[name]!r} is refused; give another: --data {name}=..."
+            )
 
 
 def render_both(
@@ -242,16 +274,22 @@ def render_both(
     text = answers_file.read_text(encoding="utf-8")
     version = VcsRef.CURRENT if chosen.to == "current" else chosen.to
     # Another process renders the old one meanwhile, and leaves Ctrl-C to this one.
-    with ProcessPoolExecutor(1, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
+    with ProcessPoolExecutor(
+        1, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
         old = pool.submit(render, text, answers_file, folder / "old")
-        new = render(text, answers_file, folder / "new", version, dict(chosen.data), chosen.defaults)
+        new = render(
+            text, answers_file, folder / "new", version, dict(chosen.data), chosen.defaults
+        )
         found = read_answers(new / answers_file)
         steps = f"from {answers['_commit']} to {found['_commit']}"
         before, after = order(answers["_commit"]), order(found["_commit"])
         if before and after and after < before:
             if chosen.to:
                 raise UpdateRefused(f"{steps} would be a step back; nothing was changed")
-            raise NothingNew(f"There is nothing new: {answers['_commit']} is newer than {found['_commit']}.")
+            raise NothingNew(
+                f"There is nothing new: {answers['_commit']} is newer than {found['_commit']}."
+            )
         check_answers(answers, chosen, found)
         return old.result(), new, steps
 
@@ -275,7 +313,9 @@ def merge(old: Path, new: Path, answers_file: Path) -> bool:
     try:
         done = subprocess.run(command, check=False)
         if done.returncode not in (0, NEEDS_A_PERSON):
-            raise UpdateRefused("core/dev/merge.py of the new version failed, as told above; nothing was changed")
+            raise UpdateRefused(
+                "core/dev/merge.py of the new version failed, as told above; nothing was changed"
+            )
         shutil.copy(new / answers_file, answers_file)
     except BaseException:
         undo(answers_file)
@@ -287,7 +327,9 @@ def merge(old: Path, new: Path, answers_file: Path) -> bool:
 
 def untracked_files() -> set[str]:
     """Those below `core/` that git neither knows nor ignores."""
-    return {*filter(None, git("ls-files", "-z", "--others", "--exclude-standard", "core").split("\0"))}
+    return {
+        *filter(None, git("ls-files", "-z", "--others", "--exclude-standard", "core").split("\0"))
+    }
 
 
 def undo(answers_file: Path) -> None:
@@ -349,7 +391,10 @@ def relock() -> int:
     except OSError as error:
         failure = str(error)
     if failure:
-        print(f"The update is done, but {LOCK} is as it was ({failure}): run `uv lock`.", file=sys.stderr)
+        print(
+            f"The update is done, but {LOCK} is as it was ({failure}): run `uv lock`.",
+            file=sys.stderr,
+        )
         return 1
     if git("status", "--porcelain", "--", LOCK):
         print(f"{LOCK} follows the dependencies of core/; `uv sync` installs them.")
@@ -358,11 +403,22 @@ def relock() -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Update, and say in one line what went wrong."""
-    parser = argparse.ArgumentParser(prog="just update", description="Take over a newer version of the template.")
-    parser.add_argument("--check", action="store_true", help="only tell whether there is one; ends with 5 then")
-    parser.add_argument("--to", metavar="VERSION", help="a tag of the template, not the newest; `current` for none")
+    parser = argparse.ArgumentParser(
+        prog="just update", description="Take over a newer version of the template."
+    )
     parser.add_argument(
-        "--data", type=parse_answer, action="append", default=[], metavar="NAME=VALUE", help="an answer"
+        "--check", action="store_true", help="only tell whether there is one; ends with 5 then"
+    )
+    parser.add_argument(
+        "--to", metavar="VERSION", help="a tag of the template, not the newest; `current` for none"
+    )
+    parser.add_argument(
+        "--data",
+        type=parse_answer,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an answer",
     )
     parser.add_argument("--defaults", action="store_true", help="ask nothing")
     parser.add_argument("--answers-file", help=f"where it is not {ANSWERS}")

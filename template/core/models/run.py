@@ -11,7 +11,7 @@ class RunModel(Document):
         job_id: Which job.
         schedule: The schedule that it belongs to, if any.
         attempt: 1 at the first.
-        outcome: `completed`, `retried` (failed, and tried again), `failed` or `aborted`.
+        ended_as: `completed`, `retried` (failed, and tried again), `failed` or `aborted`.
         error: The exception's class and text, where it failed.
         seconds: How long it took.
         expires_at: When MongoDB removes this.
@@ -21,7 +21,7 @@ class RunModel(Document):
     task: Annotated[str, Indexed()]
     schedule: Annotated[str | None, Indexed(sparse=True)] = None
     attempt: int
-    outcome: str
+    ended_as: str
     error: str | None = None
     started_at: Annotated[datetime, Indexed()]
     seconds: float

@@ -116,13 +116,17 @@ async def log_in(email: str, password: str, client: str) -> UserModel:
     email = normalize_email(email)
     await check_limits("log in", LOG_IN, email, client)
     user = await UserModel.find_one(UserModel.email == email)
-    valid, updated = await asyncio.to_thread(_verify, password, user.password_hash if user else None)
+    valid, updated = await asyncio.to_thread(
+        _verify, password, user.password_hash if user else None
+    )
     if user is None or not valid:
         await audit_log("login.failed", email=email, client=client)
         raise WrongCredentials
     if updated:  # unless the password was changed meanwhile
         same = {"_id": user.id, "password_hash": user.password_hash}
-        await UserModel.get_pymongo_collection().update_one(same, {"$set": {"password_hash": updated}})
+        await UserModel.get_pymongo_collection().update_one(
+            same, {"$set": {"password_hash": updated}}
+        )
     await audit_log("login.succeeded", user_id=user.id, client=client)
     return user
 
@@ -147,7 +151,9 @@ async def start_password_reset(email: str, client: str) -> tuple[str, str]:
     user = await UserModel.find_one(UserModel.email == email)
     user_id = user.id if user and user.id else PydanticObjectId()
     token, expires_at = new_token(), datetime.now(UTC) + RESET_LIFETIME
-    await ResetTokenModel(token_hash=hash_token(token), user_id=user_id, expires_at=expires_at).insert()
+    await ResetTokenModel(
+        token_hash=hash_token(token), user_id=user_id, expires_at=expires_at
+    ).insert()
     await audit_log("password.reset_requested", email=email, client=client)
     return str(user_id), token
 
@@ -185,8 +191,12 @@ async def _change_password(user: UserModel, password: str, session: AsyncClientS
     user.password_hash = await asyncio.to_thread(hash_password, password)
     user.password_version += 1
     await user.save(session=session)
-    await ResetTokenModel.find(ResetTokenModel.user_id == user.id, session=session).delete(session=session)
-    await SessionModel.find(SessionModel.user_id == user.id, session=session).delete(session=session)
+    await ResetTokenModel.find(ResetTokenModel.user_id == user.id, session=session).delete(
+        session=session
+    )
+    await SessionModel.find(SessionModel.user_id == user.id, session=session).delete(
+        session=session
+    )
 
 
 async def make_admin(email: str, password: str) -> UserModel:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from pathlib import Path
 
 import obstore
 from beanie import PydanticObjectId
@@ -15,9 +14,10 @@ from itsdangerous import BadSignature, URLSafeSerializer
 from obstore.exceptions import NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from core.config import get_settings
+from core.config import ROOT, get_settings
 from core.context import TaskContext
 from core.database import current_session
+from core.keys import derive_keys
 from core.models import BlobModel
 
 LINK_SECONDS = 3600.0
@@ -38,7 +38,7 @@ class LinkExpired(Exception):
 def _open_store(url: str) -> ObjectStore:
     if "://" in url:
         return from_url(url)
-    return LocalStore(Path(url).absolute(), mkdir=True)
+    return LocalStore(ROOT / url, mkdir=True)
 
 
 class BlobService:
@@ -76,7 +76,9 @@ class BlobService:
         else:
             await obstore.put_async(self.store, str(blob_id), counted(data))
         guessed = content_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
-        blob = BlobModel(id=blob_id, name=name, content_type=guessed, size=size, owner=TaskContext.get_actor())
+        blob = BlobModel(
+            id=blob_id, name=name, content_type=guessed, size=size, owner=TaskContext.get_actor()
+        )
         return await blob.insert(session=current_session())
 
     async def get(self, blob_id: str) -> BlobModel:
@@ -121,7 +123,9 @@ class BlobService:
             blob = await self.get(blob_id)
         except BlobNotFound:
             return
-        await blob.delete()  # first, so that what is cut off here leaves a file that `delete_orphans` finds
+        await (
+            blob.delete()
+        )  # first, so that what is cut off here leaves a file that `delete_orphans` finds
         with suppress(NotFoundError, FileNotFoundError):
             await obstore.delete_async(self.store, str(blob.id))
 
@@ -161,9 +165,16 @@ class BlobService:
         """
         limit, deleted = datetime.now(UTC) - older_than, 0
         async for batch in obstore.list(self.store, chunk_size=BATCH):
-            old = [item["path"] for item in batch if item["last_modified"] < limit and ObjectId.is_valid(item["path"])]
+            old = [
+                item["path"]
+                for item in batch
+                if item["last_modified"] < limit and ObjectId.is_valid(item["path"])
+            ]
             query = {"_id": {"$in": [ObjectId(path) for path in old]}}
-            known = {str(blob["_id"]) async for blob in BlobModel.get_pymongo_collection().find(query, {"_id": True})}
+            known = {
+                str(blob["_id"])
+                async for blob in BlobModel.get_pymongo_collection().find(query, {"_id": True})
+            }
             paths = [path for path in old if path not in known]
             await obstore.delete_async(self.store, paths)
             deleted += len(paths)
@@ -171,8 +182,8 @@ class BlobService:
 
 
 def _serializer() -> URLSafeSerializer:
-    # Here the last key signs.
-    return URLSafeSerializer(get_settings().secret_keys[::-1], salt="blob")
+    keys = derive_keys(get_settings().secret_keys, "blob")
+    return URLSafeSerializer(keys[::-1])  # itsdangerous signs with the last key
 
 
 blob_service = BlobService()

@@ -10,10 +10,10 @@ import aiosmtplib
 from email_validator import validate_email
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from core.config import get_settings
+from core.config import ROOT, get_settings
 from core.context import TaskContext
 
-TEMPLATES = "app/templates/emails"
+TEMPLATES = ROOT / "app" / "templates" / "emails"
 TIMEOUT_SECONDS = 30
 
 
@@ -25,13 +25,17 @@ class Rendered(NamedTuple):
 @lru_cache(maxsize=1)
 def _templates() -> Environment:
     return Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=select_autoescape(["html"]), undefined=StrictUndefined
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
     )
 
 
 def render_email(template: str, **values: object) -> Rendered:
     """Render `<template>.html` and `<template>.txt` with these values; those in HTML are escaped."""
-    html, text = (_templates().get_template(f"{template}.{kind}").render(values) for kind in ("html", "txt"))
+    html, text = (
+        _templates().get_template(f"{template}.{kind}").render(values) for kind in ("html", "txt")
+    )
     return Rendered(html, text)
 
 

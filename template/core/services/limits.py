@@ -43,7 +43,9 @@ RESET = Limits("5 per hour", "100 per hour")
 
 
 class _Storage(MongoDBStorageBase):
-    def _init_mongo_client(self, uri: str | None, **options: int | str | bool) -> MongoClient[dict[str, object]]:
+    def _init_mongo_client(
+        self, uri: str | None, **options: int | str | bool
+    ) -> MongoClient[dict[str, object]]:
         return _client(uri)
 
     def __del__(self) -> None:
@@ -53,13 +55,20 @@ class _Storage(MongoDBStorageBase):
 @lru_cache(maxsize=4)
 def _client(uri: str | None) -> MongoClient[dict[str, object]]:
     """A client without asyncio: the one that `limits` has for asyncio is Motor, which is no longer kept."""
-    return MongoClient(uri, serverSelectionTimeoutMS=SELECTION_MILLISECONDS, connectTimeoutMS=SELECTION_MILLISECONDS)
+    return MongoClient(
+        uri,
+        serverSelectionTimeoutMS=SELECTION_MILLISECONDS,
+        connectTimeoutMS=SELECTION_MILLISECONDS,
+    )
 
 
 @lru_cache(maxsize=4)
 def _limiter(uri: str, database: str) -> MovingWindowRateLimiter:
     storage = _Storage(
-        uri, database_name=database, counter_collection_name="limit_counters", window_collection_name="limit_windows"
+        uri,
+        database_name=database,
+        counter_collection_name="limit_counters",
+        window_collection_name="limit_windows",
     )
     return MovingWindowRateLimiter(storage)
 

@@ -18,7 +18,10 @@ async def start_session(user: UserModel) -> str:
     token = new_token()
     expires_at = datetime.now(UTC) + timedelta(seconds=get_settings().session_lifetime)
     session = SessionModel(
-        token_hash=hash_token(token), user_id=user.id, password_version=user.password_version, expires_at=expires_at
+        token_hash=hash_token(token),
+        user_id=user.id,
+        password_version=user.password_version,
+        expires_at=expires_at,
     )
     await session.insert()
     return token

@@ -4,7 +4,6 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from http.cookiejar import DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
@@ -13,6 +12,7 @@ import httpx
 
 from core.config import get_settings
 from core.errors import UserError
+from core.threads import ThreadPool
 
 TIMEOUT_SECONDS = 10.0
 CONNECT_SECONDS = 3.0
@@ -22,7 +22,7 @@ GLOBAL_UNICAST, DOCUMENTATION = IPv6Network("2000::/3"), IPv6Network("3fff::/20"
 """IANA has given out addresses of the internet from the first one only, and none of them from the second one."""
 
 # A name server that does not answer must hold up nobody else: not files, not passwords, not other lookups.
-_resolvers = ThreadPoolExecutor(8, thread_name_prefix="job-resolver")  # a worker that ends leaves `job...` behind
+_resolvers = ThreadPool(8, thread_name_prefix="resolver")
 
 
 @lru_cache(maxsize=1)
@@ -65,7 +65,9 @@ async def check_target(url: str) -> None:
     except httpx.InvalidURL as error:
         raise TargetRefused(f"this is no address: {error}") from None
     if parsed.scheme not in ("http", "https") or not parsed.raw_host or parsed.userinfo:
-        raise TargetRefused("the address has to be like https://example.com/hook, without a password")
+        raise TargetRefused(
+            "the address has to be like https://example.com/hook, without a password"
+        )
     await _resolve(parsed)
 
 
@@ -83,7 +85,9 @@ async def _resolve(url: httpx.URL) -> Sequence[str]:
     except (OSError, UnicodeError):  # TimeoutError is one of the first
         raise TargetRefused(f"the host {host!r} cannot be found") from None
     addresses = list(dict.fromkeys(str(address[4][0]) for address in found))
-    if get_settings().environment != "development" and not all(is_public(address) for address in addresses):
+    if get_settings().environment != "development" and not all(
+        is_public(address) for address in addresses
+    ):
         raise TargetRefused(f"the host {host!r} is not on the public internet")
     return addresses
 
@@ -125,6 +129,10 @@ class _PublicTransport(httpx.AsyncBaseTransport):
 def open_public_client() -> httpx.AsyncClient:
     """A client for addresses that users name. It follows no redirects, keeps no cookies, and raises TargetRefused."""
     timeout = httpx.Timeout(TIMEOUT_SECONDS, connect=CONNECT_SECONDS)
-    client = httpx.AsyncClient(transport=_PublicTransport(), timeout=timeout, follow_redirects=False)
-    client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # what one receiver says is not told others
+    client = httpx.AsyncClient(
+        transport=_PublicTransport(), timeout=timeout, follow_redirects=False
+    )
+    client.cookies.jar.set_policy(
+        DefaultCookiePolicy(allowed_domains=[])
+    )  # what one receiver says is not told others
     return client

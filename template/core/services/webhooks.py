@@ -19,7 +19,9 @@ def new_webhook_secret() -> str:
     return f"whsec_{base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()}"
 
 
-async def post_webhook(client: httpx.AsyncClient, url: str, body: str, secret: str, message_id: str) -> int:
+async def post_webhook(
+    client: httpx.AsyncClient, url: str, body: str, secret: str, message_id: str
+) -> int:
     """Send a signed message. What the receiver answers beside its status is not read.
 
     Args:
@@ -47,5 +49,8 @@ async def post_webhook(client: httpx.AsyncClient, url: str, body: str, secret: s
     if correlation_id := TaskContext.get_correlation_id():
         headers["x-request-id"] = correlation_id
     # The client's own timeout is for each read and write, of which there can be many.
-    async with asyncio.timeout(TIMEOUT_SECONDS), client.stream("POST", url, content=body, headers=headers) as response:
+    async with (
+        asyncio.timeout(TIMEOUT_SECONDS),
+        client.stream("POST", url, content=body, headers=headers) as response,
+    ):
         return response.status_code

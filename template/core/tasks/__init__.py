@@ -4,6 +4,7 @@
 """
 
 from core.tasks.chain import Chain, ChainJob
+from core.tasks.current import CurrentJob, current_job, report_progress
 from core.tasks.dead_letters import DeadLetterError, DeadLetters
 from core.tasks.errors import (
     InvalidArguments,
@@ -14,12 +15,12 @@ from core.tasks.errors import (
     QueueUnavailable,
     TransientError,
 )
-from core.tasks.job import CurrentJob, Job, Progress, current_job, report_progress
-from core.tasks.records import JobStatus, status_of
+from core.tasks.job import Job
+from core.tasks.records import JobRecord, JobStatus, Progress
 from core.tasks.schedules import ScheduleView
 from core.tasks.sensitive import Sensitive
 from core.tasks.task import Task
-from core.tasks.worker import Worker, WorkerContext
+from core.tasks.worker import Worker, WorkerContext, worker
 
 __all__ = [
     "Chain",
@@ -32,6 +33,7 @@ __all__ = [
     "Job",
     "JobExpired",
     "JobFailed",
+    "JobRecord",
     "JobStatus",
     "PermanentError",
     "Progress",
@@ -44,5 +46,5 @@ __all__ = [
     "WorkerContext",
     "current_job",
     "report_progress",
-    "status_of",
+    "worker",
 ]

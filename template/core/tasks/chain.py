@@ -1,4 +1,7 @@
-"""Chains: tasks that run one after the other, each with the result of the one before. No worker waits for another."""
+"""Chains: tasks that run one after the other, each with the result of the one before.
+
+No worker waits for another: a stage enqueues the next one when it is done.
+"""
 
 from collections.abc import Coroutine, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
@@ -10,7 +13,7 @@ from core.tasks.errors import InvalidArguments, PermanentError
 from core.tasks.job import Job
 from core.tasks.message import Message
 from core.tasks.queue import Queue
-from core.tasks.records import Fields, JobStatus
+from core.tasks.records import ErrorFields, JobStatus, RecordFields
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -19,20 +22,28 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Stage(Protocol[P, R_co]):
-    """What a chain needs of a task."""
+    """The parts of a task that a chain uses."""
 
     name: str
 
     @property
-    def priority(self) -> str: ...
+    def priority(self) -> str:
+        """The default priority of the task's jobs."""
+        ...
 
     @property
-    def arguments(self) -> Arguments: ...
+    def arguments(self) -> Arguments:
+        """The function's parameters."""
+        ...
 
     @property
-    def queue(self) -> Queue: ...
+    def queue(self) -> Queue:
+        """The queue of the running service."""
+        ...
 
-    def message(self, job_id: str, arguments: dict[str, Any], **stage: Any) -> Message: ...
+    def message(self, job_id: str, arguments: dict[str, Any], **origin: Any) -> Message:
+        """Make the message of one job."""
+        ...
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]: ...
 
@@ -41,8 +52,8 @@ class ChainJob(Generic[R]):
     """One run of a chain.
 
     Attributes:
-        id: Its id; the stages' jobs have ids of their own.
-        stages: The jobs, in their order.
+        id: The run's id. The stages' jobs have their own ids.
+        stages: The stages' jobs, in order.
     """
 
     def __init__(self, id: str, stages: list[Job[Any]]) -> None:
@@ -50,43 +61,58 @@ class ChainJob(Generic[R]):
         self.stages = stages
 
     async def statuses(self) -> list[JobStatus]:
-        """Where each stage stands. After one that failed or was aborted the rest is `aborted`."""
+        """Return each stage's status. The stages after a failed or aborted one are `aborted`."""
         return [await stage.status() for stage in self.stages]
 
     async def status(self) -> JobStatus:
-        """Where the chain stands: what stopped it, or where its present stage stands."""
-        unfinished = [status for status in await self.statuses() if status is not JobStatus.COMPLETED]
-        return unfinished[0] if unfinished else JobStatus.COMPLETED
+        """Return the status of the first stage that has not completed, or `completed`."""
+        return first_unfinished(await self.statuses())
 
     async def result(self, timeout: float | None = None) -> R:
         """Wait for the result of the last stage.
 
         Args:
-            timeout: Seconds to wait; for ever where None.
+            timeout: Seconds to wait; without a limit if None.
 
         Raises:
-            JobFailed: Of the stage that failed or was aborted.
-            TimeoutError: It has not ended in time; it goes on.
+            JobFailed: A stage failed or was aborted.
+            TimeoutError: The chain has not ended in time. It goes on.
         """
         last = self.stages[-1]
-        await last.wait(timeout)
-        for stage in self.stages:
-            if await stage.status() is JobStatus.FAILED:
-                await stage.result()
+        record = await last.wait(timeout)
+        if record.status is not JobStatus.COMPLETED:
+            await self._raise_cause()
         value: R = await last.result()
         return value
 
+    async def _raise_cause(self) -> None:
+        """Raise the error of the stage that stopped the chain.
+
+        The later stages are marked as aborted first, so that stage may still be running.
+        """
+        for stage in self.stages:
+            status = await stage.status()
+            if status not in (JobStatus.COMPLETED, JobStatus.UNKNOWN):
+                await stage.result()
+
     async def abort(self, timeout: float = 5) -> bool:
-        """Abort what has not ended.
+        """Abort the stages that have not ended.
 
         Args:
-            timeout: Seconds to wait for the stage that runs.
+            timeout: Seconds to wait for the running stage.
 
         Returns:
-            Whether the chain was stopped by this.
+            Whether a stage was aborted.
         """
-        # From the end, so that no stage starts another one meanwhile.
-        return any([await stage.abort(timeout) for stage in reversed(self.stages)])
+        # From the end, so no stage can start the next one before that one is aborted.
+        aborted = [await stage.abort(timeout) for stage in reversed(self.stages)]
+        return any(aborted)
+
+
+def first_unfinished(statuses: list[JobStatus]) -> JobStatus:
+    """Return the first status that is not `completed`, or `completed`."""
+    unfinished = (status for status in statuses if status is not JobStatus.COMPLETED)
+    return next(unfinished, JobStatus.COMPLETED)
 
 
 class Chain(Generic[P, R]):
@@ -96,76 +122,115 @@ class Chain(Generic[P, R]):
         self._tasks = tasks
 
     def __or__(self, other: Stage[Concatenate[R, ...], R2]) -> "Chain[P, R2]":
-        """The chain with one more stage."""
+        """Return the chain with one more stage."""
         return Chain((*self._tasks, other))
 
+    @property
+    def names(self) -> list[str]:
+        """The tasks' names, in order."""
+        return [task.name for task in self._tasks]
+
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> ChainJob[R]:
-        """Queue the first stage with these arguments; the others follow with the results.
+        """Queue the first stage with these arguments. The others follow with the results.
+
+        Args:
+            *args: The first task's positional arguments.
+            **kwargs: The first task's keyword arguments.
 
         Raises:
             InvalidArguments: An argument of the first stage does not fit.
             QueueUnavailable: The queue's server cannot be reached, or did not answer.
         """
-        first, *others = self._tasks
-        queue = first.queue
+        first = self._tasks[0]
+        rest = self.names[1:]
         chain = uuid4().hex
         with TaskContext.use():
-            arguments, rest = first.arguments.dump(args, kwargs), [task.name for task in others]
+            arguments = first.arguments.dump(args, kwargs)
             message = first.message(stage_id(chain, 0), arguments, chain=chain, rest=rest)
-        following: dict[str, Fields] = {
-            stage_id(chain, number): {"state": JobStatus.PENDING, "task": name, "owner": message.owner}
+        following: dict[str, RecordFields] = {
+            stage_id(chain, number): {
+                "state": JobStatus.PENDING,
+                "task": name,
+                "owner": message.owner,
+            }
             for number, name in enumerate(rest, start=1)
         }
-        await queue.publish([queue.delivery(message, None, first.priority, following)], [])
+        envelope = first.queue.seal(message, None, first.priority, following)
+        await first.queue.send([envelope], [])
         return self.job(chain)
 
     def job(self, chain_id: str) -> ChainJob[R]:
-        """A handle on one run of this chain, from its id alone."""
-        queue = self._tasks[0].queue
-        stages = [Job(stage_id(chain_id, at), queue, task.arguments.load_result) for at, task in enumerate(self._tasks)]
-        return ChainJob(chain_id, stages)
+        """Return a handle on one run of this chain.
 
-    @property
-    def names(self) -> list[str]:
-        """The tasks' names, in their order."""
-        return [task.name for task in self._tasks]
+        Args:
+            chain_id: The run's id.
+        """
+        stages = [
+            Job(
+                stage_id(chain_id, number),
+                task.queue,
+                task.arguments.load_result,
+            )
+            for number, task in enumerate(self._tasks)
+        ]
+        return ChainJob(chain_id, stages)
 
 
 def stage_id(chain: str, stage: int) -> str:
-    """The id of a stage's job, by which it is enqueued once."""
+    """Return the id of a stage's job. It is always the same, so a stage is enqueued once."""
     return f"{chain}:{stage}"
 
 
-async def publish_next(queue: Queue, tasks: Mapping[str, Stage[..., Any]], message: Message, value: Any) -> None:
-    """Enqueue the stage that follows, with the result of this one.
+async def enqueue_next(
+    queue: Queue,
+    tasks: Mapping[str, Stage[..., Any]],
+    message: Message,
+    value: Any,
+) -> None:
+    """Enqueue the stage after a completed one.
+
+    Args:
+        queue: The queue.
+        tasks: The tasks of this process, by name.
+        message: The completed stage's message.
+        value: The completed stage's result.
 
     Raises:
-        PermanentError: This process does not know its task, or the result does not fit it.
+        PermanentError: This process does not know the next task, or the result does not fit it.
     """
+    assert message.chain
     name, *rest = message.rest
-    if (task := tasks.get(name)) is None:
-        raise PermanentError(f"no task named {name} is registered, which follows {message.task} in its chain")
+    task = tasks.get(name)
+    if task is None:
+        where = f"which follows {message.task} in its chain"
+        raise PermanentError(f"no task named {name} is registered, {where}")
     try:
         arguments = task.arguments.dump((value,), {})
     except InvalidArguments as error:
-        raise PermanentError(f"the result of {message.task} does not fit the next stage: {error}") from None
-    assert message.chain
+        problem = f"the result of {message.task} does not fit the next stage"
+        raise PermanentError(f"{problem}: {error}") from None
     stage = message.stage + 1
-    following = task.message(stage_id(message.chain, stage), arguments, chain=message.chain, stage=stage, rest=rest)
-    await queue.publish([queue.delivery(following, None, task.priority)], [following.id])
+    job_id = stage_id(message.chain, stage)
+    following = task.message(job_id, arguments, chain=message.chain, stage=stage, rest=rest)
+    await queue.send([queue.seal(following, None, task.priority)], [job_id])
 
 
-async def stop_rest(queue: Queue, message: Message, why: str, ttl: float) -> None:
-    """Mark the stages that will not run, because this one did not complete.
+async def abort_rest(queue: Queue, message: Message, why: str, ttl: float) -> None:
+    """Mark the stages after one that did not complete as aborted.
 
     Args:
-        queue: Where their records are.
-        message: The stage that did not complete.
-        why: What happened to it: `failed` or `was aborted`.
+        queue: The queue.
+        message: The message of the stage that did not complete.
+        why: `failed` or `was aborted`.
         ttl: Seconds for which the records are kept.
     """
-    error = {"type": "ChainStopped", "message": f"stage {message.stage} ({message.task}) {why}"}
+    text = f"stage {message.stage} ({message.task}) {why}"
+    error: ErrorFields = {
+        "type": "ChainStopped",
+        "message": text,
+        "traceback": "",
+    }
+    fields: RecordFields = {"state": JobStatus.ABORTED, "error": error}
     for number, _ in enumerate(message.rest, start=message.stage + 1):
         assert message.chain
-        fields = {"state": JobStatus.ABORTED, "error": error}
         await queue.engine.records.write(stage_id(message.chain, number), fields, ttl)

@@ -1,4 +1,4 @@
-"""What a queue must be able to do to carry this service's jobs. Nothing above this protocol names a queue."""
+"""The protocol of an engine: a queue that carries this service's jobs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -6,35 +6,36 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from core.tasks.outcome import Outcome
-from core.tasks.records import Fields, Records
+from core.tasks.records import RecordFields, Records
 
 Handler = Callable[[str, bytes], Awaitable[Outcome]]
 """Runs one message: `handler(job_id, body)`. It never raises."""
 
+PRIORITIES = ("low", "normal", "high")
+FOLLOWING_SECONDS = 7 * 86400
+"""How long the records of a chain's later stages are kept while they are pending."""
+
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """A message on its way into the queue, together with its job's record.
+class Envelope:
+    """A signed message on its way into the queue, together with its job's record.
 
     Attributes:
-        id: The job's id. While a job with this id is in the queue, a second one is not added.
+        id: The job's id. The engine adds no second message while a job of this id is in the queue.
         body: The signed message.
-        record: A record that exists already is kept as it is.
-        at: When it is due, in seconds since 1970; at once where None.
+        record: The job's first record. The engine keeps a record that exists already.
+        at: When the job is due, in seconds since 1970; at once if None.
         priority: One of `PRIORITIES`.
-        following: The records of jobs that will follow this one, by their ids; kept for `FOLLOWING_SECONDS`.
+        following: The records of the chain's later stages, by job id. They expire after
+            `FOLLOWING_SECONDS`.
     """
 
     id: str
     body: bytes
-    record: Fields
+    record: RecordFields
     at: float | None = None
     priority: str = "normal"
-    following: Mapping[str, Fields] = field(default_factory=dict)
-
-
-PRIORITIES = ("low", "normal", "high")
-FOLLOWING_SECONDS = 7 * 86400
+    following: Mapping[str, RecordFields] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +43,15 @@ class Stats:
     """How full a queue is.
 
     Attributes:
-        waiting: Jobs whose time has come, and that no worker has taken yet.
+        pending: Jobs that are due and that no worker has taken.
         running: Jobs that a worker has taken.
-        delayed: Jobs that wait for their time.
-        oldest: Seconds for which the oldest of the waiting ones has waited; 0 where there is none.
+        scheduled: Jobs that are not due yet.
+        oldest: Seconds for which the oldest pending job has been due; 0 if no job is pending.
     """
 
-    waiting: int
+    pending: int
     running: int
-    delayed: int
+    scheduled: int
     oldest: float = 0.0
 
 
@@ -58,9 +59,9 @@ class Engine(Protocol):
     """An existing queue, adapted.
 
     Attributes:
-        durable: Whether jobs outlive this process.
-        in_process: Whether jobs run in the process that enqueued them, without a worker of its own.
-        records: Where the jobs' records are.
+        durable: Whether jobs survive the end of this process.
+        in_process: Whether jobs run in the process that enqueued them, without a worker.
+        records: The jobs' records.
     """
 
     durable: ClassVar[bool]
@@ -68,15 +69,18 @@ class Engine(Protocol):
     records: Records
 
     async def start(self) -> None:
-        """Make `publish` and `records` usable; a server that is down is awaited in the background."""
+        """Open the connection. If the server is down, go on trying in the background."""
         ...
 
     async def stop(self) -> None:
-        """Close what `start` opened."""
+        """Close the connection."""
         ...
 
-    async def publish(self, deliveries: Sequence[Delivery]) -> None:
-        """Put messages into the queue, each together with its job's records, all or nothing.
+    async def publish(self, envelopes: Sequence[Envelope]) -> None:
+        """Put messages and records into the queue. Message and record are written in one step.
+
+        Args:
+            envelopes: The messages with their records.
 
         Raises:
             QueueUnavailable: The server cannot be reached.
@@ -84,14 +88,18 @@ class Engine(Protocol):
         ...
 
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
-        """Receive and run messages until `stop` is set, and then until the running ones have ended.
+        """Receive and run messages until `stop` is set, then wait for the running ones.
 
-        It outlives restarts of the server.
+        It survives restarts of the server.
+
+        Args:
+            handler: Runs one message.
+            stop: Ends the consumption.
         """
         ...
 
     async def stats(self) -> Stats:
-        """How full the queue is.
+        """Return how full the queue is.
 
         Raises:
             QueueUnavailable: The server cannot be reached.

@@ -1,28 +1,29 @@
-"""What can go wrong with a job, in words for the person who reads it."""
+"""The errors of jobs, with messages for the person who reads them."""
 
 import traceback
 
 from core.errors import UserError
 from core.logging import mask
+from core.tasks.records import ErrorFields
 
 MESSAGE_LENGTH = 10_000
 TRACEBACK_LENGTH = 100_000
 
 
 class TransientError(Exception):
-    """Raise it in a task when trying again may help; so does any exception that is not a `PermanentError`."""
+    """An error that may pass: the job is retried, as after any exception but `PermanentError`."""
 
 
 class PermanentError(Exception):
-    """Raise it in a task when trying again cannot help: the job fails at once."""
+    """An error that will not pass: the job fails without another attempt."""
 
 
 class JobExpired(PermanentError):
-    """The job was not started in the time that its task's `expires` gives."""
+    """A job did not start within the seconds of its task's `expires`."""
 
 
 class InvalidArguments(UserError, TypeError):
-    """`enqueue` was given arguments that the task does not take."""
+    """`enqueue` got arguments that the task does not take."""
 
 
 class InvalidTask(UserError, TypeError):
@@ -30,7 +31,10 @@ class InvalidTask(UserError, TypeError):
 
 
 class QueueUnavailable(UserError):
-    """The queue's server cannot be reached. Enqueue again; with the same `job_id`, where the job must not run twice."""
+    """The queue's server cannot be reached.
+
+    Enqueue again. Use the same `job_id` if the job must not run twice.
+    """
 
 
 class BadMessage(Exception):
@@ -38,30 +42,37 @@ class BadMessage(Exception):
 
 
 class JobFailed(Exception):
-    """The job ended without a result.
+    """A job ended without a result.
 
     Attributes:
-        job_id: Which job.
+        job_id: The job's id.
         type: The name of the original exception's class.
-        message: Its text.
-        traceback: Its traceback as text.
+        message: The original exception's text.
+        traceback: The original traceback as text.
     """
 
     def __init__(self, job_id: str, type: str, message: str, traceback: str = "") -> None:
         super().__init__(f"job {job_id} failed: {type}: {message}")
-        self.job_id, self.type, self.message, self.traceback = job_id, type, message, traceback
+        self.job_id = job_id
+        self.type = type
+        self.message = message
+        self.traceback = traceback
 
 
-def describe_error(error: BaseException) -> dict[str, str]:
-    """An error as `type`, `message` and `traceback`: text that every store takes, and without what is sensitive."""
+def describe_error(error: BaseException) -> ErrorFields:
+    """Return an error as text that every store accepts, without sensitive values.
+
+    Args:
+        error: The exception.
+    """
     return {
         "type": type(error).__name__,
-        "message": _text(error),
+        "message": _message_of(error),
         "traceback": _clean("".join(traceback.format_exception(error)), TRACEBACK_LENGTH),
     }
 
 
-def _text(error: BaseException) -> str:
+def _message_of(error: BaseException) -> str:
     try:
         return _clean(str(error), MESSAGE_LENGTH)
     except Exception:
@@ -69,5 +80,6 @@ def _text(error: BaseException) -> str:
 
 
 def _clean(text: str, length: int) -> str:
-    """Without half characters, and not without an end."""
-    return mask(text.encode(errors="backslashreplace").decode())[-length:]
+    """Replace lone surrogates, mask sensitive values, and keep the end."""
+    encodable = text.encode(errors="backslashreplace").decode()
+    return mask(encodable)[-length:]

@@ -1,4 +1,4 @@
-"""History: every failure, and every run of a schedule, in MongoDB for some time."""
+"""History: failed attempts, and all runs of schedules, kept in MongoDB for some time."""
 
 import time
 from collections import deque
@@ -8,15 +8,16 @@ from typing import Any
 from bson import ObjectId
 from pymongo import ReplaceOne
 
+from core.database import make_query
 from core.models import RunModel, ScheduleModel
 from core.tasks.message import Message
 
-MOST = 10_000
-"""Runs that wait for MongoDB; the oldest go first where it stays away. A failed job itself is a dead letter."""
+MAX_BUFFERED = 10_000
+"""Runs that wait for MongoDB. The oldest go first; a failed job still has its dead letter."""
 
 
 class History:
-    """What has happened.
+    """The history of this service's jobs.
 
     Args:
         ttl: Seconds for which a run is kept.
@@ -24,29 +25,36 @@ class History:
 
     def __init__(self, ttl: float) -> None:
         self._ttl = timedelta(seconds=ttl)
-        self._waiting: deque[dict[str, Any]] = deque(maxlen=MOST)
+        self._buffer: deque[dict[str, Any]] = deque(maxlen=MAX_BUFFERED)
 
-    def note(self, message: Message, attempt: int, outcome: str, seconds: float, error: str | None = None) -> None:
-        """Remember a run, where it is one to be kept. It reaches MongoDB with the next `write`.
+    def note(
+        self,
+        message: Message,
+        attempt: int,
+        ended_as: str,
+        seconds: float,
+        error: str | None = None,
+    ) -> None:
+        """Add a run, unless it completed and no schedule enqueued it. `write` stores it.
 
         Args:
-            message: The job's.
-            attempt: 1 at the first.
-            outcome: `completed`, `retried`, `failed` or `aborted`.
-            seconds: How long it took.
-            error: What went wrong, if anything.
+            message: The job's message.
+            attempt: The number of the attempt, from 1.
+            ended_as: `completed`, `retried`, `failed` or `aborted`.
+            seconds: How long the run took.
+            error: The error, or None.
         """
-        if outcome == "completed" and message.schedule is None:
+        if ended_as == "completed" and message.schedule is None:
             return
         started_at = datetime.fromtimestamp(time.time() - seconds, UTC)
-        self._waiting.append(
+        self._buffer.append(
             {
                 "_id": ObjectId(),
                 "job_id": message.id,
                 "task": message.task,
                 "schedule": message.schedule,
                 "attempt": attempt,
-                "outcome": outcome,
+                "ended_as": ended_as,
                 "error": error,
                 "started_at": started_at,
                 "seconds": seconds,
@@ -56,49 +64,51 @@ class History:
         )
 
     async def write(self) -> None:
-        """Store what waits, and tell the schedules how their jobs ended."""
-        runs = list(self._waiting)
+        """Store the new runs, and note in each schedule how its last job ended."""
+        runs = list(self._buffer)
         if not runs:
             return
-        # Written again after an outage in the middle, they are the same.
-        await RunModel.get_pymongo_collection().bulk_write(
-            [ReplaceOne({"_id": run["_id"]}, run, upsert=True) for run in runs]
-        )
+        # Replacing is safe to repeat after an outage.
+        writes = [ReplaceOne({"_id": run["_id"]}, run, upsert=True) for run in runs]
+        await RunModel.get_pymongo_collection().bulk_write(writes)
         schedules = ScheduleModel.get_pymongo_collection()
         for run in runs:
-            if run["schedule"] and run["outcome"] != "retried":
-                ended = {"last_ended_job": run["job_id"], "last_status": run["outcome"]}
+            if run["schedule"] and run["ended_as"] != "retried":
+                ended = {
+                    "last_ended_job": run["job_id"],
+                    "last_status": run["ended_as"],
+                }
                 await schedules.update_one({"_id": run["schedule"]}, {"$set": ended})
         written = {run["_id"] for run in runs}
-        while self._waiting and self._waiting[0]["_id"] in written:
-            self._waiting.popleft()
+        while self._buffer and self._buffer[0]["_id"] in written:
+            self._buffer.popleft()
 
     async def list(
         self,
         *,
         task: str | None = None,
         schedule: str | None = None,
-        outcome: str | None = None,
+        ended_as: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 100,
     ) -> list[RunModel]:
-        """Runs, the newest first.
+        """Return runs, the newest first.
 
         Args:
-            task: Only those of this task.
-            schedule: Only those of this schedule.
-            outcome: Only those that ended so.
-            since: Only those that started then or later.
-            until: Only those that started before.
-            limit: At most so many.
+            task: Return only runs of this task.
+            schedule: Return only runs of this schedule.
+            ended_as: Return only runs that ended in this way.
+            since: Return only runs that started at this time or later.
+            until: Return only runs that started before this time.
+            limit: The largest number of runs to return.
         """
-        query = make_query("started_at", since, until, task=task, schedule=schedule, outcome=outcome)
+        query = make_query(
+            "started_at",
+            since,
+            until,
+            task=task,
+            schedule=schedule,
+            ended_as=ended_as,
+        )
         return await RunModel.find(query).sort("-started_at").limit(limit).to_list()
-
-
-def make_query(time_field: str, since: datetime | None, until: datetime | None, **fields: Any) -> dict[str, Any]:
-    """A query for documents of a span of time with these values; what is None is left open."""
-    span = {operator: value for operator, value in (("$gte", since), ("$lt", until)) if value is not None}
-    query = {name: value for name, value in fields.items() if value is not None}
-    return query | ({time_field: span} if span else {})

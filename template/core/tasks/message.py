@@ -1,6 +1,7 @@
-"""What travels through the queue: JSON, versioned and signed. Never pickle."""
+"""Messages, the form in which jobs travel: JSON, versioned and signed. Never pickle."""
 
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
+from core.keys import derive_keys
 from core.tasks.errors import BadMessage
 
 VERSION = 1
@@ -20,17 +22,18 @@ class Message:
     Attributes:
         id: The job's id.
         task: The task's registered name.
-        arguments: By parameter name, as plain JSON data; those that are sensitive are encrypted texts.
-        sensitive: The names of these.
-        correlation_id: The id that the enqueueing code carried.
-        owner: The id of the user who enqueued it, or None.
+        arguments: The arguments by parameter name, as plain JSON data. Sensitive ones are
+            encrypted texts.
+        sensitive: The names of the sensitive arguments.
+        correlation_id: The correlation id of the code that enqueued the job.
+        owner: The id of the user who enqueued the job, or None.
         enqueued_at: Seconds since 1970.
-        expires_at: Seconds since 1970 after which it must not start any more, or None.
-        schedule: The schedule that it belongs to, or None.
-        chain: The chain that it is a stage of, or None.
-        stage: Its place in the chain, from 0.
+        expires_at: The time after which the job must not start, in seconds since 1970, or None.
+        schedule: The schedule that enqueued the job, or None.
+        chain: The id of the chain that the job is a stage of, or None.
+        stage: The stage's place in the chain, from 0.
         rest: The names of the tasks that follow in the chain.
-        v: The version of this form.
+        v: The version of this format.
     """
 
     id: str
@@ -55,34 +58,40 @@ class Signer:
     """Turns messages into signed bytes and back.
 
     Args:
-        secret: Signs, and is accepted.
-        previous: Accepted as well, while messages signed with it may still be in the queue.
+        secrets: The secrets of `Settings.secret_keys`. The first one signs; all are accepted.
     """
 
-    def __init__(self, secret: str, previous: str | None = None) -> None:
-        # A key of its own purpose, so that no other signature made with the secret is ever a valid message.
-        self._keys = [hmac.digest(key.encode(), b"groundwork.message", sha256) for key in (secret, previous) if key]
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._keys = derive_keys(secrets, "message")
 
     def dump(self, message: Message) -> bytes:
-        """The message as bytes: the signature in hexadecimal, a dot, the JSON."""
+        """Return a message as bytes: the signature in hexadecimal, a dot, the JSON."""
         payload = _MESSAGE.dump_json(message)
-        return hmac.digest(self._keys[0], payload, sha256).hex().encode() + b"." + payload
+        return _sign(self._keys[0], payload) + b"." + payload
 
     def load(self, body: bytes) -> Message:
         """Read a message back.
 
+        Args:
+            body: The bytes that `dump` returned.
+
         Raises:
-            BadMessage: It is not ours, was altered, or has a form that this version does not know.
+            BadMessage: The signature is wrong, or this version cannot read the message.
         """
         signature, _, payload = body.partition(b".")
-        if not any(
-            hmac.compare_digest(hmac.digest(key, payload, sha256).hex().encode(), signature) for key in self._keys
-        ):
-            raise BadMessage("its signature is not ours; was SECRET_KEY changed without SECRET_KEY_PREVIOUS?")
+        if not any(hmac.compare_digest(_sign(key, payload), signature) for key in self._keys):
+            hint = "was SECRET_KEY changed without SECRET_KEY_PREVIOUS?"
+            raise BadMessage(f"the signature is not ours; {hint}")
         try:
             version = from_json(payload)["v"]
             if version != VERSION:
-                raise BadMessage(f"it has version {version}, and this worker reads version {VERSION}")
+                known = f"this worker reads version {VERSION}"
+                raise BadMessage(f"the message has version {version}, and {known}")
             return _MESSAGE.validate_json(payload, strict=True)
         except (ValueError, TypeError, LookupError) as error:
-            raise BadMessage(f"it cannot be read: {str(error).splitlines()[0]}") from None
+            reason = str(error).splitlines()[0]
+            raise BadMessage(f"the message cannot be read: {reason}") from None
+
+
+def _sign(key: bytes, payload: bytes) -> bytes:
+    return hmac.digest(key, payload, sha256).hex().encode()

@@ -2,14 +2,34 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 5, 15, 60, 300, 1800)
+BUCKETS = (0.005, 0.02, 0.1, 0.5, 1, 5, 15, 60, 300, 1800)
+"""Upper limits in seconds."""
 
 ENDED = Counter(
-    "jobs_total", "Runs of jobs by how they ended: completed, retried, failed, aborted", ["task", "outcome"]
+    "jobs_total",
+    "Runs of jobs by how they ended: completed, retried, failed or aborted",
+    ["task", "ended_as"],
 )
-DURATION = Histogram("job_duration_seconds", "How long runs took", ["task"], buckets=SECONDS)
-WAIT = Histogram("job_wait_seconds", "From when a job was due to its first start", ["task"], buckets=SECONDS)
-RUNNING = Gauge("jobs_running", "Jobs that run in this process")
-QUEUE = Gauge("queue_jobs", "Jobs in the queue: `ready`, `running`, or `delayed` until their time", ["state"])
-OLDEST = Gauge("queue_oldest_job_seconds", "Age of the oldest job that waits for a worker")
-DEAD = Gauge("dead_letters", "Dead letters about which nobody has decided")
+DURATION = Histogram(
+    "job_duration_seconds",
+    "How long runs of jobs took",
+    ["task"],
+    buckets=BUCKETS,
+)
+WAIT = Histogram(
+    "job_wait_seconds",
+    "Time from when a job was due to its start",
+    ["task"],
+    buckets=BUCKETS,
+)
+RUNNING = Gauge("jobs_running", "Jobs that are running in this process")
+QUEUE = Gauge(
+    "queue_jobs",
+    "Jobs in the queue by status: pending, running or scheduled",
+    ["state"],
+)
+OLDEST = Gauge(
+    "queue_oldest_job_seconds",
+    "Time for which the oldest pending job has been due",
+)
+DEAD = Gauge("dead_letters", "Dead letters that nobody has replayed or discarded")

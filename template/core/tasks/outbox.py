@@ -1,7 +1,7 @@
-"""The outbox: jobs that are enqueued inside a MongoDB transaction wait in it until the transaction commits.
+"""The outbox: jobs that are enqueued in a MongoDB transaction stay in it until the commit.
 
-They are stored by the transaction itself, so they exist if and only if it commits. Then they are relayed to the
-queue: at once by the process that committed, and by the workers where that one could not.
+The transaction itself stores them, so they exist if and only if it commits. The process that
+committed relays them to the queue at once. If it cannot, the workers do.
 """
 
 import json
@@ -10,40 +10,54 @@ from collections.abc import Awaitable, Callable, Sequence
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from core.models import OutboxModel
-from core.tasks.engine import Delivery
+from core.tasks.engine import Envelope
 
-SOME = 500
+RELAY_BATCH = 500
 
-Send = Callable[[list[Delivery], list[str]], Awaitable[None]]
-"""`send(deliveries, chosen_ids)`: puts them into the queue."""
-
-
-async def store(session: AsyncClientSession, deliveries: Sequence[Delivery]) -> None:
-    """Store messages as part of a transaction."""
-    letters = [
-        OutboxModel(
-            job_id=delivery.id,
-            body=delivery.body,
-            records=json.dumps({delivery.id: delivery.record, **delivery.following}),
-            at=delivery.at,
-            priority=delivery.priority,
-        )
-        for delivery in deliveries
-    ]
-    await OutboxModel.insert_many(letters, session=session)
+Dispatch = Callable[[list[Envelope], list[str]], Awaitable[None]]
+"""`dispatch(envelopes, chosen_ids)`: puts messages into the queue."""
 
 
-async def relay(send: Send) -> None:
-    """Put what is committed into the queue, the oldest first.
+async def store(session: AsyncClientSession, envelopes: Sequence[Envelope]) -> None:
+    """Store messages in a transaction.
 
-    At least once: who ends between the two steps leaves it to another one, and the job's id lets it run once.
+    Args:
+        session: The transaction's session.
+        envelopes: The messages.
     """
-    while waiting := await OutboxModel.find_all().sort("_id").limit(SOME).to_list():
-        await send([_delivery(letter) for letter in waiting], [letter.job_id for letter in waiting])
-        await OutboxModel.find({"_id": {"$in": [letter.id for letter in waiting]}}).delete()
+    rows = [_to_row(envelope) for envelope in envelopes]
+    await OutboxModel.insert_many(rows, session=session)
 
 
-def _delivery(letter: OutboxModel) -> Delivery:
-    following = json.loads(letter.records)
-    record = following.pop(letter.job_id)
-    return Delivery(letter.job_id, letter.body, record, letter.at, letter.priority, following)
+async def relay(dispatch: Dispatch) -> None:
+    """Put committed messages into the queue, the oldest first.
+
+    A process that ends between the two steps leaves its rows to another one, which dispatches
+    them again. The job's id makes the job run once.
+
+    Args:
+        dispatch: Puts messages into the queue.
+    """
+    while rows := await OutboxModel.find_all().sort("_id").limit(RELAY_BATCH).to_list():
+        await dispatch(
+            [_to_envelope(row) for row in rows],
+            [row.job_id for row in rows],
+        )
+        await OutboxModel.find({"_id": {"$in": [row.id for row in rows]}}).delete()
+
+
+def _to_row(envelope: Envelope) -> OutboxModel:
+    records = {envelope.id: envelope.record, **envelope.following}
+    return OutboxModel(
+        job_id=envelope.id,
+        body=envelope.body,
+        records=json.dumps(records),
+        at=envelope.at,
+        priority=envelope.priority,
+    )
+
+
+def _to_envelope(row: OutboxModel) -> Envelope:
+    following = json.loads(row.records)
+    record = following.pop(row.job_id)
+    return Envelope(row.job_id, row.body, record, row.at, row.priority, following)

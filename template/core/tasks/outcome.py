@@ -1,19 +1,19 @@
-"""How one run of a job ended. The engine applies it with the means of its queue."""
+"""The outcome of a job's run, which the engine applies with the means of its queue."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """It is done; its result is in the record."""
+    """The job has ended; its record says how."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """It failed and is to run again.
+    """The job will run again.
 
     Attributes:
-        after: Seconds to wait before it does.
+        after: Seconds to wait.
     """
 
     after: float
@@ -21,10 +21,10 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """It is not to run again; why is in the record.
+    """The job will not run again; its record and its dead letter say why.
 
     Attributes:
-        error: One line.
+        error: The error, in one line.
     """
 
     error: str

@@ -1,4 +1,4 @@
-"""The producer's side: messages are signed and published, and jobs are watched."""
+"""The producer's side: messages go into the queue, and callers wait for jobs."""
 
 import asyncio
 import time
@@ -6,9 +6,9 @@ import time
 from core.database import current_transaction
 from core.logging import get_logger
 from core.tasks import outbox
-from core.tasks.engine import Delivery, Engine
+from core.tasks.engine import Engine, Envelope
 from core.tasks.message import Message, Signer
-from core.tasks.records import Fields, JobStatus, status_of
+from core.tasks.records import JobRecord, JobStatus, RecordFields
 from core.tasks.sensitive import Cipher
 
 logger = get_logger(__name__)
@@ -17,7 +17,7 @@ POLL_SECONDS = 0.03
 
 
 class Queue:
-    """An engine that is running, and the keys for what it carries.
+    """A running engine, with the keys for its messages.
 
     Args:
         engine: Carries the messages.
@@ -26,140 +26,172 @@ class Queue:
         record_ttl: Seconds for which the record of an ended job is kept.
     """
 
-    def __init__(self, engine: Engine, signer: Signer, cipher: Cipher, record_ttl: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        signer: Signer,
+        cipher: Cipher,
+        record_ttl: float,
+    ) -> None:
         self.engine = engine
         self.signer = signer
         self.cipher = cipher
         self._record_ttl = record_ttl
-        self._waiting: dict[str, list[asyncio.Future[Fields]]] = {}
+        self._callers: dict[str, list[asyncio.Future[JobRecord]]] = {}
         self._poller: asyncio.Task[None] | None = None
 
-    async def publish(self, deliveries: list[Delivery], chosen_ids: list[str]) -> None:
-        """As `send`; inside a MongoDB transaction once it has committed, and not at all where it does not."""
-        transaction = current_transaction()
-        if not deliveries:
-            return
-        if transaction is None:
-            await self.send(deliveries, chosen_ids)
-        else:
-            await outbox.store(transaction.session, deliveries)
-            transaction.on_commit(self.relay_now)
-
-    async def relay(self) -> None:
-        """Put what transactions have committed into the queue."""
-        await outbox.relay(self.send)
-
-    async def relay_now(self) -> None:
-        """As `relay`; where that fails, what waits is left to the workers."""
-        try:
-            await self.relay()
-        except Exception as error:  # whatever it is: the transaction has committed, and must not seem to have failed
-            logger.warning("jobs wait in the outbox", error=str(error)[:200])
-
-    async def claim(self, keys: dict[str, str], at: float | None) -> dict[str, str]:
-        """For each key the unfinished job that holds it; the job given with it, where there is none.
+    def seal(
+        self,
+        message: Message,
+        at: float | None,
+        priority: str,
+        following: dict[str, RecordFields] | None = None,
+    ) -> Envelope:
+        """Sign a message and make its job's first record.
 
         Args:
-            keys: For each key the id of a new job.
-            at: When these jobs are due, in seconds since 1970, or None for at once.
-        """
-        return await self.engine.records.claim(keys, self._record_ttl + max(0.0, (at or 0) - time.time()))
-
-    async def send(self, deliveries: list[Delivery], chosen_ids: list[str]) -> None:
-        """Publish messages, except those of jobs that have already ended.
-
-        An unfinished job with the same id makes the engine ignore the message; one whose message never got into the
-        queue, because the process ended in between, is queued now.
-
-        Args:
-            deliveries: What to publish.
-            chosen_ids: Those of their ids that were not made at random, so that a job may have them already.
-        """
-        if chosen_ids:
-            records = await self.engine.records.read(chosen_ids)
-            ended = {job_id for job_id, record in zip(chosen_ids, records, strict=True) if status_of(record).is_final}
-            deliveries = [delivery for delivery in deliveries if delivery.id not in ended]
-        await self.engine.publish(deliveries)
-
-    def delivery(
-        self, message: Message, at: float | None, priority: str, following: dict[str, Fields] | None = None
-    ) -> Delivery:
-        """Sign a message and make its job's record.
-
-        Args:
-            message: What to publish.
-            at: When it is due, in seconds since 1970, or None for at once.
+            message: The message.
+            at: When the job is due, in seconds since 1970; at once if None.
             priority: One of `PRIORITIES`.
-            following: The records of jobs that will follow it.
+            following: The records of the chain's later stages, by job id.
         """
         due = at if at is not None and at > time.time() else None
-        record: Fields = {
+        record: RecordFields = {
             "state": JobStatus.SCHEDULED if due else JobStatus.PENDING,
             "task": message.task,
             "owner": message.owner,
             "correlation_id": message.correlation_id,
             "at": due,
         }
-        return Delivery(message.id, self.signer.dump(message), record, due, priority, following or {})
+        body = self.signer.dump(message)
+        return Envelope(message.id, body, record, due, priority, following or {})
+
+    async def send(self, envelopes: list[Envelope], chosen_ids: list[str]) -> None:
+        """Send messages now. In a MongoDB transaction, send them if and when it commits.
+
+        Args:
+            envelopes: The messages.
+            chosen_ids: The job ids among them that may have been used before.
+        """
+        transaction = current_transaction()
+        if not envelopes:
+            return
+        if transaction is None:
+            await self.dispatch(envelopes, chosen_ids)
+            return
+        await outbox.store(transaction.session, envelopes)
+        transaction.on_commit(self._relay_committed)
+
+    async def dispatch(self, envelopes: list[Envelope], chosen_ids: list[str]) -> None:
+        """Publish messages. A message whose job has ended is dropped.
+
+        The engine ignores the message of an unfinished job that it holds. If a process ended
+        before such a message reached the queue, it is published now.
+
+        Args:
+            envelopes: The messages.
+            chosen_ids: The job ids among them that may have been used before.
+        """
+        if chosen_ids:
+            records = await self.engine.records.read(chosen_ids)
+            pairs = zip(chosen_ids, records, strict=True)
+            ended = {job_id for job_id, record in pairs if record.status.is_final}
+            envelopes = [envelope for envelope in envelopes if envelope.id not in ended]
+        await self.engine.publish(envelopes)
+
+    async def relay(self) -> None:
+        """Dispatch the messages that transactions have committed to the outbox."""
+        await outbox.relay(self.dispatch)
+
+    async def _relay_committed(self) -> None:
+        try:
+            await self.relay()
+        except Exception as error:
+            # The transaction has committed, so it must not seem to have failed.
+            logger.warning(
+                "jobs stay in the outbox for the workers",
+                error=str(error)[:200],
+            )
+
+    async def claim(self, keys: dict[str, str], at: float | None) -> dict[str, str]:
+        """Return, for each key, the unfinished job that holds it, or else the job given for it.
+
+        Args:
+            keys: For each key, the id of a new job.
+            at: When these jobs are due, in seconds since 1970; at once if None.
+        """
+        return await self.engine.records.claim(keys, self._ttl_from(at))
 
     async def abort(self, job_id: str) -> None:
-        """Abort a job that waits, or tell its worker to where it runs."""
-        # Not forgotten before it would have been due, else it would run then after all.
-        due = (await self.read(job_id)).get("at") or 0
-        await self.engine.records.request_abort(job_id, self._record_ttl + max(0.0, due - time.time()))
+        """Abort a pending or scheduled job, or tell the worker of a running one.
 
-    async def read(self, job_id: str) -> Fields:
-        """A job's record, empty where there is none."""
-        return (await self.engine.records.read([job_id]))[0]
+        Args:
+            job_id: The job's id.
+        """
+        record = await self.read(job_id)
+        # An aborted record that expires before the job is due would let the job run.
+        await self.engine.records.request_abort(job_id, self._ttl_from(record.at))
 
-    async def status(self, job_id: str) -> JobStatus:
-        """Where a job stands."""
-        return status_of(await self.read(job_id))
+    def _ttl_from(self, at: float | None) -> float:
+        return self._record_ttl + max(0.0, (at or 0) - time.time())
 
-    async def wait(self, job_id: str) -> Fields:
+    async def read(self, job_id: str) -> JobRecord:
+        """Return a job's record.
+
+        Args:
+            job_id: The job's id.
+        """
+        (record,) = await self.engine.records.read([job_id])
+        return record
+
+    async def wait(self, job_id: str) -> JobRecord:
         """Wait until a job has ended, and return its record.
 
-        All callers of this process share one read of the queue's server at a time, however many jobs they wait for.
+        All callers of this process share one read of the server, however many jobs they wait for.
+
+        Args:
+            job_id: The job's id.
         """
-        future: asyncio.Future[Fields] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(job_id, []).append(future)
+        future: asyncio.Future[JobRecord] = asyncio.get_running_loop().create_future()
+        self._callers.setdefault(job_id, []).append(future)
         if self._poller is None or self._poller.done():
             self._poller = asyncio.create_task(self._poll())
         return await future
 
     async def close(self) -> None:
-        """Give up waiting for jobs."""
+        """End all waiting for jobs, with an error."""
         if self._poller:
             self._poller.cancel()
-        self._settle(list(self._waiting), RuntimeError("the queue was closed while waiting for a job"))
+        error = RuntimeError("the queue was closed while waiting for a job")
+        self._answer(list(self._callers), error)
 
     async def _poll(self) -> None:
         while self._drop_abandoned():
-            ids = list(self._waiting)
+            ids = list(self._callers)
             try:
                 records = await self.engine.records.read(ids)
             except Exception as error:
-                self._settle(ids, error)
+                self._answer(ids, error)
                 return
             for job_id, record in zip(ids, records, strict=True):
-                if status_of(record).is_final:
-                    self._settle([job_id], record)
+                if record.status.is_final:
+                    self._answer([job_id], record)
             await asyncio.sleep(POLL_SECONDS)
 
     def _drop_abandoned(self) -> bool:
-        """Forget callers that timed out; whether any is left."""
-        for job_id, futures in list(self._waiting.items()):
+        """Forget callers that timed out, and return whether any caller is left."""
+        for job_id, futures in list(self._callers.items()):
             futures[:] = [future for future in futures if not future.done()]
             if not futures:
-                del self._waiting[job_id]
-        return bool(self._waiting)
+                del self._callers[job_id]
+        return bool(self._callers)
 
-    def _settle(self, ids: list[str], answer: Fields | Exception) -> None:
-        for job_id in ids:
-            for future in self._waiting.pop(job_id, []):
-                if future.done():
-                    continue
-                if isinstance(answer, Exception):
-                    future.set_exception(answer)
-                else:
-                    future.set_result(answer)
+    def _answer(self, ids: list[str], answer: JobRecord | Exception) -> None:
+        futures = [future for job_id in ids for future in self._callers.pop(job_id, [])]
+        for future in futures:
+            if future.done():
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)

@@ -1,16 +1,14 @@
-"""The record of a job: a small set of text fields beside the queue, from which its status is read."""
+"""Records of jobs: status, attempt, progress and result. The engine keeps them."""
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any, Protocol
-
-Fields = dict[str, Any]
-"""`state`, `task`, `owner`, `correlation_id`, `at`, `attempt`, `deliveries`, `progress`, `abort`, `result`, `error`:
-plain JSON data."""
+from typing import Any, Protocol, TypedDict
 
 
 class JobStatus(StrEnum):
-    """Where a job stands."""
+    """The status of a job."""
 
     PENDING = "pending"
     SCHEDULED = "scheduled"
@@ -22,88 +20,202 @@ class JobStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
+        """Whether a job with this status has ended."""
         return self in _FINAL
 
 
 _FINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.ABORTED})
 
 
-def status_of(record: Fields) -> JobStatus:
-    """The status that a record tells; a scheduled job whose time has come is `pending`."""
-    status = JobStatus(record.get("state", JobStatus.UNKNOWN))
-    if status is JobStatus.SCHEDULED and (record.get("at") or 0) <= time.time():
-        return JobStatus.PENDING
-    return status
+class ErrorFields(TypedDict):
+    """An error as text: the exception's class, its message and its traceback."""
+
+    type: str
+    message: str
+    traceback: str
+
+
+class ProgressFields(TypedDict):
+    """A `Progress` as plain JSON data."""
+
+    done: float
+    total: float
+    message: str
+
+
+class RecordFields(TypedDict, total=False):
+    """Fields of a record to write, as plain JSON data; `JobRecord` describes them."""
+
+    state: JobStatus
+    task: str
+    owner: str | None
+    correlation_id: str
+    at: float | None
+    attempt: int
+    deliveries: int
+    unknown_since: float
+    progress: ProgressFields
+    abort: bool
+    result: Any
+    error: ErrorFields
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The progress of a job.
+
+    Attributes:
+        done: The amount that is done.
+        total: The whole amount.
+        message: A text for people.
+    """
+
+    done: float
+    total: float
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job's record as it was read. A job without a record is `unknown`.
+
+    Attributes:
+        state: The stored status; read `status`, which knows the time.
+        task: The task's name.
+        owner: The id of the user who enqueued the job, or None.
+        correlation_id: The correlation id of the code that enqueued the job.
+        at: When the job is due, in seconds since 1970; None if it was due at once.
+        attempt: The number of the current or last attempt, from 1.
+        deliveries: Consecutive deliveries without an outcome.
+        unknown_since: When a worker first met the job without knowing its task, in seconds since
+            1970.
+        progress: The last reported progress.
+        abort: Whether somebody asked to abort the running job.
+        result: The task's result as plain JSON data.
+        error: Why the job failed or was aborted.
+        suspect: Whether the job is suspected of ending its worker; set by `Records.begin` only.
+    """
+
+    state: JobStatus = JobStatus.UNKNOWN
+    task: str = ""
+    owner: str | None = None
+    correlation_id: str = ""
+    at: float | None = None
+    attempt: int = 1
+    deliveries: int = 0
+    unknown_since: float | None = None
+    progress: Progress | None = None
+    abort: bool = False
+    result: Any = None
+    error: ErrorFields | None = None
+    suspect: bool = False
+
+    @classmethod
+    def from_fields(cls, stored: Mapping[str, Any]) -> "JobRecord":
+        """Make a record from stored fields.
+
+        Args:
+            stored: The fields. Unknown fields of a newer version are ignored.
+        """
+        known = {name: value for name, value in stored.items() if name in _NAMES}
+        known["state"] = JobStatus(known.get("state", JobStatus.UNKNOWN))
+        if progress := known.get("progress"):
+            known["progress"] = Progress(**progress)
+        return cls(**known)
+
+    @property
+    def status(self) -> JobStatus:
+        """The job's status now. A scheduled job that is due is `pending`."""
+        if self.state is JobStatus.SCHEDULED and (self.at or 0) <= time.time():
+            return JobStatus.PENDING
+        return self.state
+
+
+_NAMES = frozenset(field.name for field in fields(JobRecord))
 
 
 class Records(Protocol):
-    """Where an engine keeps the records. A job without a record is `unknown`."""
+    """An engine's store of records."""
 
-    async def read(self, ids: list[str]) -> list[Fields]:
-        """The records of these jobs, in this order; an empty one where there is none."""
-        ...
-
-    async def begin(self, job_id: str, limit: int | None = None) -> Fields:
-        """Mark a job `running`, count the delivery, and return its record as it then is.
-
-        A job that has ended stays as it is: the state that comes back is final, and it must not run again. One that
-        was delivered so often that it is suspected of ending its worker stays as it is, too: the record that comes
-        back has `suspect` set.
+    async def read(self, ids: list[str]) -> list[JobRecord]:
+        """Return the records of these jobs, in this order.
 
         Args:
-            job_id: Which job.
-            limit: Deliveries in a row from which a job is suspected; none is where None.
+            ids: The jobs' ids.
         """
         ...
 
-    async def write(self, job_id: str, fields: Fields, ttl: float | None) -> None:
-        """Set some fields of a record. One whose job has ended stays as it is.
+    async def begin(self, job_id: str, suspect_after: int | None = None) -> JobRecord:
+        """Mark a job as running, count the delivery, and return the job's record.
+
+        A job that has ended stays unchanged: the returned status is final, and the job must not
+        run. A suspect stays unchanged too: the returned record has `suspect` set.
 
         Args:
-            job_id: Which job.
-            fields: What to set.
-            ttl: Seconds until the record goes, or None while the job is not over.
+            job_id: The job's id.
+            suspect_after: Consecutive deliveries after which a job is a suspect; never if None.
         """
         ...
 
-    async def request_abort(self, job_id: str, ttl: float) -> Fields:
-        """Make a job that waits `aborted`, set `abort` on one that runs, and return its record as it then is.
+    async def write(self, job_id: str, fields: RecordFields, ttl: float | None) -> None:
+        """Set fields of a record. The record of a job that has ended stays unchanged.
 
         Args:
-            job_id: Which job.
-            ttl: Seconds until the record of a job that has just become `aborted` goes.
+            job_id: The job's id.
+            fields: The fields to set.
+            ttl: Seconds until the record expires; None while the job has not ended.
+        """
+        ...
+
+    async def request_abort(self, job_id: str, ttl: float) -> JobRecord:
+        """Abort a pending or scheduled job, set `abort` for a running one, and return the record.
+
+        Args:
+            job_id: The job's id.
+            ttl: Seconds until the record expires if the job was aborted here.
         """
         ...
 
     async def claim(self, keys: dict[str, str], ttl: float) -> dict[str, str]:
-        """Let jobs hold keys, each as long as it is not over.
+        """Let jobs hold keys. A job holds a key until the job has ended.
 
         Args:
-            keys: For each key the id of the job that wants to hold it.
-            ttl: Seconds after which a key is free again, even where its job is not over.
+            keys: For each key, the id of the job that asks for it.
+            ttl: Seconds after which a key is free even if its job has not ended.
 
         Returns:
-            For each key the id of the job that holds it: this one, or the unfinished one that was there before.
+            For each key, the id of the job that holds it: the job that asked, or an unfinished
+            job that held the key before.
         """
         ...
 
-    async def bury(self, job_id: str, fields: Fields, ttl: float, letter: Fields) -> None:
-        """As `write`, and keep a dead letter with it, both or neither, until `unbury` takes it away.
+    async def stash(
+        self,
+        job_id: str,
+        fields: RecordFields,
+        ttl: float,
+        dead_letter: dict[str, Any],
+    ) -> None:
+        """Set fields of a record and stash a dead letter in the queue's server, in one step.
 
-        Where the job has ended already, nothing is kept.
+        Nothing happens if the job has ended already.
 
         Args:
-            job_id: Which job.
-            fields: What to set in its record.
-            ttl: Seconds until the record goes.
-            letter: Plain JSON data with an `id` of its own.
+            job_id: The job's id.
+            fields: The fields to set.
+            ttl: Seconds until the record expires.
+            dead_letter: Plain JSON data with an `id`.
         """
         ...
 
-    async def buried(self) -> list[Fields]:
-        """Some of the dead letters that are kept here."""
+    async def stashed(self) -> list[dict[str, Any]]:
+        """Return some of the stashed dead letters."""
         ...
 
-    async def unbury(self, letter_ids: list[str]) -> None:
-        """Take dead letters away, once they are safe elsewhere."""
+    async def unstash(self, letter_ids: list[str]) -> None:
+        """Remove stashed dead letters, after they were stored elsewhere.
+
+        Args:
+            letter_ids: The `id` of each dead letter.
+        """
         ...

@@ -1,6 +1,6 @@
-"""Schedules: declared in code, remembered in MongoDB, fired by whichever worker comes first."""
+"""Schedules: declared in code, stored in MongoDB, fired by whichever worker comes first."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,29 +9,30 @@ from apscheduler.triggers.base import BaseTrigger
 from core.errors import UserError
 from core.logging import get_logger
 from core.models import ScheduleModel
+from core.tasks.options import Call
 from core.tasks.queue import Queue
 from core.tasks.records import JobStatus
-from core.tasks.task import Call, Task
+from core.tasks.task import Task
 from core.tasks.triggers import next_time
 
 logger = get_logger(__name__)
 
 
 class ScheduleError(UserError):
-    """Nothing can be done with a schedule; the message says why."""
+    """A schedule cannot be found; the message names the existing ones."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """One schedule, as the code declares it.
+    """A schedule as the code declares it.
 
     Attributes:
-        id: Its name.
-        task: What it runs, without arguments.
-        trigger: When.
-        enabled: Whether it fires until someone says otherwise.
-        misfire_grace: Seconds by which it may fire late, as when no worker ran; missed times within are made up for
-            by one job, later ones are left out.
+        id: The schedule's name.
+        task: The task to run, without arguments.
+        trigger: When to run it.
+        enabled: Whether the schedule fires before somebody enables or disables it.
+        misfire_grace: Seconds by which the schedule may fire late, for example after no worker
+            ran. Missed times within are made up for by one job; earlier ones are skipped.
     """
 
     id: str
@@ -43,10 +44,17 @@ class Schedule:
 
 @dataclass(frozen=True)
 class ScheduleView:
-    """A schedule as it stands: what the code declares, and what has happened.
+    """A schedule as the code declares it, with its state.
 
     Attributes:
-        status: The status of the last job; None where it never ran.
+        id: The schedule's name.
+        task: The task's name.
+        trigger: When the schedule fires, as text.
+        enabled: Whether the schedule fires.
+        next_run: When the schedule fires next, or None.
+        last_run: The time for which the schedule last fired, or None.
+        last_job: The id of the job that was enqueued then, or None.
+        status: The status of that job, or None.
     """
 
     id: str
@@ -54,13 +62,13 @@ class ScheduleView:
     trigger: str
     enabled: bool
     next_run: datetime | None
-    last_run: datetime | None
-    last_job: str | None
-    status: JobStatus | None = field(default=None)
+    last_run: datetime | None = None
+    last_job: str | None = None
+    status: JobStatus | None = None
 
 
 class Schedules:
-    """The schedules of this service: list, enable, disable, run now."""
+    """The schedules of this service."""
 
     def __init__(self, queue: Queue, declared: dict[str, Schedule]) -> None:
         self._queue = queue
@@ -68,7 +76,7 @@ class Schedules:
         self._registered = False
 
     async def tick(self) -> None:
-        """Fire what is due now. Any number of workers may do so."""
+        """Fire the schedules that are due. Any number of workers may do this at once."""
         if not self._registered:
             await self.register()
             self._registered = True
@@ -76,73 +84,101 @@ class Schedules:
             await self.fire_due(datetime.now(UTC))
 
     async def register(self) -> None:
-        """Remember new schedules, and compute the next run of those whose trigger has changed."""
+        """Store new schedules, and compute the next run of each whose trigger has changed."""
         now = datetime.now(UTC)
         collection = ScheduleModel.get_pymongo_collection()
         for schedule in self._declared.values():
-            trigger, next_run = str(schedule.trigger), next_time(schedule.trigger, None, now)
-            new = {"trigger": trigger, "enabled": schedule.enabled, "next_run": next_run}
+            state = {
+                "trigger": str(schedule.trigger),
+                "next_run": next_time(schedule.trigger, None, now),
+            }
+            new = {"enabled": schedule.enabled, **state}
             await collection.update_one({"_id": schedule.id}, {"$setOnInsert": new}, upsert=True)
-            changed = {"_id": schedule.id, "trigger": {"$ne": trigger}}
-            await collection.update_one(changed, {"$set": {"trigger": trigger, "next_run": next_run}})
+            changed = {
+                "_id": schedule.id,
+                "trigger": {"$ne": state["trigger"]},
+            }
+            await collection.update_one(changed, {"$set": state})
 
     async def fire_due(self, now: datetime) -> None:
-        """Enqueue a job for each schedule whose time has come."""
-        due = {"_id": {"$in": [*self._declared]}, "enabled": True, "next_run": {"$lte": now}}
+        """Enqueue a job for each schedule that is due.
+
+        Args:
+            now: The time.
+        """
+        ids = list(self._declared)
+        due = {
+            "_id": {"$in": ids},
+            "enabled": True,
+            "next_run": {"$lte": now},
+        }
         for state in await ScheduleModel.find(due).to_list():
             await self._fire(self._declared[state.id], state, now)
 
     async def _fire(self, schedule: Schedule, state: ScheduleModel, now: datetime) -> None:
         assert state.next_run
-        latest: datetime = state.next_run
-        following: datetime | None = latest
-        while following and following <= now:  # missed times become one
-            latest = following
-            following = next_time(schedule.trigger, latest, latest + timedelta(microseconds=1))
+        latest, following = _last_missed(schedule.trigger, state.next_run, now)
         change: dict[str, Any] = {"next_run": following}
         if now - latest <= timedelta(seconds=schedule.misfire_grace):
-            # The id is made of the time, so that a second worker enqueues the same job, which is none. Enqueued before
-            # the state moves on, so that a process that dies in between leaves it due.
+            # The id contains the time, so a second worker that enqueues the same run creates no
+            # second job. The state moves on after the job is enqueued, so a process that ends in
+            # between leaves the schedule due.
             job_id = f"schedule:{schedule.id}:{latest.timestamp():.0f}"
-            (job,) = await schedule.task.publish(Call(job_id=job_id, schedule=schedule.id), [((), {})])
+            call = Call(schedule.task.name, job_id=job_id, schedule=schedule.id)
+            (job,) = await schedule.task.submit(call, [((), {})])
             change |= {"last_run": latest, "last_job": job.id}
         else:
-            logger.warning("schedule missed its time", schedule=schedule.id, due=latest.isoformat())
-        collection = ScheduleModel.get_pymongo_collection()
-        await collection.update_one({"_id": schedule.id, "next_run": state.next_run}, {"$set": change})
+            logger.warning(
+                "schedule missed its time",
+                schedule=schedule.id,
+                due=latest.isoformat(),
+            )
+        unmoved = {"_id": schedule.id, "next_run": state.next_run}
+        await ScheduleModel.get_pymongo_collection().update_one(unmoved, {"$set": change})
 
     async def list(self) -> list[ScheduleView]:
-        """All schedules of the code, by name, with their last and next run."""
-        known = await ScheduleModel.find({"_id": {"$in": [*self._declared]}}).to_list()
-        states = {state.id: state for state in known}
-        views = []
-        for schedule in sorted(self._declared.values(), key=lambda schedule: schedule.id):
-            state = states.get(schedule.id)
-            last_job = state.last_job if state else None
-            views.append(
-                ScheduleView(
-                    id=schedule.id,
-                    task=schedule.task.name,
-                    trigger=str(schedule.trigger),
-                    enabled=state.enabled if state else schedule.enabled,
-                    next_run=state.next_run if state else next_time(schedule.trigger, None, datetime.now(UTC)),
-                    last_run=state.last_run if state else None,
-                    last_job=last_job,
-                    status=await self._status(state) if state else None,
-                )
+        """Return all schedules, sorted by id."""
+        stored = await ScheduleModel.find({"_id": {"$in": list(self._declared)}}).to_list()
+        states = {state.id: state for state in stored}
+        return [
+            await self._view(self._declared[schedule_id], states.get(schedule_id))
+            for schedule_id in sorted(self._declared)
+        ]
+
+    async def _view(self, schedule: Schedule, state: ScheduleModel | None) -> ScheduleView:
+        if state is None:
+            return ScheduleView(
+                id=schedule.id,
+                task=schedule.task.name,
+                trigger=str(schedule.trigger),
+                enabled=schedule.enabled,
+                next_run=next_time(schedule.trigger, None, datetime.now(UTC)),
             )
-        return views
+        return ScheduleView(
+            id=schedule.id,
+            task=schedule.task.name,
+            trigger=str(schedule.trigger),
+            enabled=state.enabled,
+            next_run=state.next_run,
+            last_run=state.last_run,
+            last_job=state.last_job,
+            status=await self._status(state),
+        )
 
     async def _status(self, state: ScheduleModel) -> JobStatus | None:
         if state.last_job is None:
             return None
-        status = await self._queue.status(state.last_job)
-        if status is JobStatus.UNKNOWN and state.last_status and state.last_ended_job == state.last_job:
-            return JobStatus(state.last_status)  # the job's record has expired since
+        status = (await self._queue.read(state.last_job)).status
+        has_expired = status is JobStatus.UNKNOWN and state.last_ended_job == state.last_job
+        if has_expired and state.last_status:
+            return JobStatus(state.last_status)
         return status
 
     async def enable(self, schedule_id: str) -> None:
-        """Let it fire again, from now on.
+        """Let a schedule fire from now on.
+
+        Args:
+            schedule_id: The schedule's id.
 
         Raises:
             ScheduleError: There is no such schedule.
@@ -151,7 +187,10 @@ class Schedules:
         await self._set(schedule_id, {"enabled": True, "next_run": next_run})
 
     async def disable(self, schedule_id: str) -> None:
-        """Do not let it fire any more, until it is enabled.
+        """Keep a schedule from firing until it is enabled.
+
+        Args:
+            schedule_id: The schedule's id.
 
         Raises:
             ScheduleError: There is no such schedule.
@@ -160,7 +199,10 @@ class Schedules:
         await self._set(schedule_id, {"enabled": False})
 
     async def run_now(self, schedule_id: str) -> str:
-        """Enqueue its job now, whether it is enabled or not; its times stay as they are.
+        """Enqueue a schedule's job now, even if it is disabled. Its next run stays the same.
+
+        Args:
+            schedule_id: The schedule's id.
 
         Returns:
             The id of the job.
@@ -168,16 +210,31 @@ class Schedules:
         Raises:
             ScheduleError: There is no such schedule.
         """
-        (job,) = await self._get(schedule_id).task.publish(Call(schedule=schedule_id), [((), {})])
+        task = self._get(schedule_id).task
+        (job,) = await task.submit(Call(task.name, schedule=schedule_id), [((), {})])
         await self._set(schedule_id, {"last_run": datetime.now(UTC), "last_job": job.id})
         return job.id
 
     def _get(self, schedule_id: str) -> Schedule:
         if schedule_id not in self._declared:
             known = ", ".join(sorted(self._declared)) or "none"
-            raise ScheduleError(f"there is no schedule {schedule_id}; those of this service: {known}")
+            problem = f"there is no schedule {schedule_id}"
+            raise ScheduleError(f"{problem}; this service has: {known}")
         return self._declared[schedule_id]
 
     async def _set(self, schedule_id: str, change: dict[str, Any]) -> None:
         await self.register()
-        await ScheduleModel.get_pymongo_collection().update_one({"_id": schedule_id}, {"$set": change})
+        collection = ScheduleModel.get_pymongo_collection()
+        await collection.update_one({"_id": schedule_id}, {"$set": change})
+
+
+def _last_missed(
+    trigger: BaseTrigger, first: datetime, now: datetime
+) -> tuple[datetime, datetime | None]:
+    """Return the last time until now at which a trigger was due, and the time after it."""
+    latest = first
+    following: datetime | None = first
+    while following and following <= now:
+        latest = following
+        following = next_time(trigger, latest, latest + timedelta(microseconds=1))
+    return latest, following

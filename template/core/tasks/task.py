@@ -1,17 +1,25 @@
-"""A task: a function that can be called here and now, or enqueued as a job."""
+"""A task: a function that can be called directly, or enqueued as a job."""
 
 import asyncio
 import inspect
-import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextvars import copy_context
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial, update_wrapper
 from hashlib import sha256
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+)
 from uuid import uuid4
 
 from pydantic_core import to_json
@@ -20,75 +28,87 @@ from core.context import TaskContext
 from core.database import current_transaction
 from core.tasks.arguments import Arguments
 from core.tasks.chain import Chain
-from core.tasks.engine import PRIORITIES
-from core.tasks.errors import InvalidArguments
 from core.tasks.job import Job
 from core.tasks.message import Message
+from core.tasks.options import Call, TaskOptions, check_priority
 from core.tasks.queue import Queue
 
 P = ParamSpec("P")
 R = TypeVar("R")
 R2 = TypeVar("R2")
 
-_JOB_ID = re.compile(r"[\w.:@-]{1,200}", re.ASCII)
+CallArguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 
-class QueueHolder(Protocol):
-    """What a task needs of its worker: the queue that is open now, and threads for plain functions."""
-
-    @property
-    def queue(self) -> Queue: ...
+class TaskOwner(Protocol):
+    """The worker that a task belongs to."""
 
     @property
-    def threads(self) -> Executor | None: ...
+    def queue(self) -> Queue:
+        """The open queue."""
+        ...
+
+    @property
+    def threads(self) -> Executor | None:
+        """Threads for plain functions; None while no service is open."""
+        ...
 
 
-@dataclass(frozen=True, slots=True)
-class TaskOptions:
-    """How a task's jobs are run. What is None comes from the settings (`TASK_...`).
+class Bindable(ABC, Generic[P, R]):
+    """The base of `Task` and `BoundTask`."""
+
+    @abstractmethod
+    def _binding(self) -> "BoundTask[P, R]": ...
+
+    def using(
+        self,
+        *,
+        run_at: datetime | None = None,
+        delay: float | timedelta | None = None,
+        priority: str | None = None,
+        job_id: str | None = None,
+    ) -> "BoundTask[P, R]":
+        """Choose how the next job is enqueued. Further calls add to earlier ones.
+
+        Args:
+            run_at: When to run the job. A time without a zone is local.
+            delay: How long to wait before the job runs, in seconds if it is a number.
+            priority: `low`, `normal` or `high`, instead of the task's priority.
+            job_id: An id that you choose. A job of this id runs once, for as long as its record
+                is kept.
+
+        Raises:
+            InvalidArguments: Both `run_at` and `delay` are given, the priority is unknown, or the
+                `job_id` has other characters than letters, digits and `_.:@-`.
+        """
+        bound = self._binding()
+        call = bound.call.with_time(run_at, delay)
+        call = call.with_priority(priority)
+        call = call.with_job_id(job_id)
+        return BoundTask(bound.task, call)
+
+
+class Task(Bindable[P, R]):
+    """A registered function. A call runs it directly; `enqueue` makes a job.
 
     Attributes:
-        max_retries: How often a failed job is tried again.
-        retry_delay: Seconds before the first retry, at most; doubled at each further one.
-        retry_max_delay: Seconds that this doubling does not exceed.
-        timeout: Seconds that one attempt may take.
-        priority: `low`, `normal` or `high`.
-        expires: Seconds after which a job that has not started (counted from when it was due) fails instead.
-        unique: Jobs with the same arguments are one job, until it has ended: to enqueue another one returns it.
-            Not inside a MongoDB transaction, where each is a job of its own.
-        idempotency_key: Makes a key of the arguments; jobs with the same key are one job, while it runs and after,
-            for as long as its record lives.
+        name: The name that jobs carry in the queue.
+        function: The function.
+        options: How the task's jobs run.
     """
 
-    max_retries: int | None = None
-    retry_delay: float = 10
-    retry_max_delay: float = 3600
-    timeout: float | None = None
-    priority: str = "normal"
-    expires: float | None = None
-    unique: bool = False
-    idempotency_key: Callable[..., object] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """How one job is enqueued."""
-
-    at: float | None = None
-    priority: str | None = None
-    job_id: str | None = None
-    schedule: str | None = None
-
-
-class Task(Generic[P, R]):
-    """A registered function. Calling it runs it directly; `enqueue` makes a job of it."""
-
-    def __init__(self, name: str, function: Callable[P, Any], options: TaskOptions, holder: QueueHolder) -> None:
-        _check_priority(name, options.priority)
+    def __init__(
+        self,
+        name: str,
+        function: Callable[P, Any],
+        options: TaskOptions,
+        owner: TaskOwner,
+    ) -> None:
+        check_priority(name, options.priority)
         self.name = name
         self.function = function
         self.options = options
-        self._holder = holder
+        self._owner = owner
         update_wrapper(self, function)
 
     def __repr__(self) -> str:
@@ -96,28 +116,33 @@ class Task(Generic[P, R]):
 
     @cached_property
     def arguments(self) -> Arguments:
-        """The function's parameters; built at first use, when every annotation can be resolved."""
+        """The function's parameters. They are built at first use, when annotations resolve."""
         return Arguments(self.name, self.function)
 
     @property
     def priority(self) -> str:
-        """The priority of its jobs where none is said."""
+        """The default priority of the task's jobs."""
         return self.options.priority
 
     @property
     def queue(self) -> Queue:
-        """The queue that its jobs go to; open inside a running service only."""
-        return self._holder.queue
+        """The queue of the running service.
+
+        Raises:
+            RuntimeError: No service is running in this process.
+        """
+        return self._owner.queue
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the function here and now.
+        """Run the function directly. A plain function runs in a thread.
 
-        A plain function runs in a thread. A thread cannot be cancelled: after a timeout it goes on unseen.
+        A thread cannot be cancelled: after a timeout it keeps running.
         """
         if inspect.iscoroutinefunction(self.function):
             return cast(R, await self.function(*args, **kwargs))
         call = partial(copy_context().run, self.function, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._holder.threads, call)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._owner.threads, call)
 
     @overload
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
@@ -129,159 +154,169 @@ class Task(Generic[P, R]):
         """Queue a job that calls the function with these arguments.
 
         Args:
-            *args: Checked against the function's annotations, as are the keyword arguments.
-            **kwargs: Keyword arguments; `scheduled_at` is no argument, but short for `using(run_at=...)`.
+            *args: The function's positional arguments, checked against its annotations.
+            **kwargs: The function's keyword arguments, checked in the same way. `scheduled_at`
+                is short for `using(run_at=...)`.
 
         Raises:
             InvalidArguments: An argument does not fit; the message names the parameter.
             QueueUnavailable: The queue's server cannot be reached, or did not answer.
         """
         if "scheduled_at" in kwargs:
-            return await self.using(run_at=kwargs.pop("scheduled_at")).enqueue(*args, **kwargs)
-        (job,) = await self.publish(Call(), [(args, kwargs)])
+            run_at = kwargs.pop("scheduled_at")
+            return await self.using(run_at=run_at).enqueue(*args, **kwargs)
+        (job,) = await self.submit(Call(self.name), [(args, kwargs)])
         return job
 
-    def using(
-        self,
-        *,
-        run_at: datetime | None = None,
-        delay: float | timedelta | None = None,
-        priority: str | None = None,
-        job_id: str | None = None,
-    ) -> "BoundTask[P, R]":
-        """Say how the next job is to be enqueued.
+    async def enqueue_many(
+        self, calls: Iterable[Sequence[Any] | Mapping[str, Any]]
+    ) -> list[Job[R]]:
+        """Queue a job for each set of arguments, with few round trips to the server.
 
         Args:
-            run_at: When to run it; a naive time is local, as Python takes it.
-            delay: How long to wait before it runs, in seconds where it is a number.
-            priority: `low`, `normal` or `high`, instead of the task's own.
-            job_id: A name of your own: a job of this id runs once, for as long as its record lives.
+            calls: For each job, the positional arguments as a sequence, or all arguments by name
+                as a mapping.
 
         Raises:
-            InvalidArguments: Both `run_at` and `delay`, an unknown priority, or a `job_id` with other characters
-                than letters, digits and `_.:@-`.
+            InvalidArguments: An argument of one job does not fit. No job was enqueued.
+            QueueUnavailable: The queue's server cannot be reached. Some jobs may be enqueued.
         """
-        return BoundTask(self, Call()).using(run_at=run_at, delay=delay, priority=priority, job_id=job_id)
-
-    async def enqueue_many(self, calls: Iterable[Sequence[Any] | Mapping[str, Any]]) -> list[Job[R]]:
-        """Queue a job for each set of arguments, with few round trips.
-
-        Args:
-            calls: For each job its positional arguments as a sequence, or all of them by name as a mapping.
-
-        Raises:
-            InvalidArguments: An argument of one of them does not fit; then none was enqueued.
-            QueueUnavailable: The queue's server cannot be reached; some may have been enqueued.
-        """
-        each = [((), call) if isinstance(call, Mapping) else (tuple(call), {}) for call in calls]
-        return await self.publish(Call(), each)
+        sets = [_split(call) for call in calls]
+        return await self.submit(Call(self.name), sets)
 
     def __or__(self, other: "Task[Concatenate[R, ...], R2]") -> Chain[P, R2]:
-        """A chain: `(validate | process | notify).enqueue(file_id)` passes each result on as the first argument."""
+        """Return a chain: `(validate | process | notify).enqueue(file_id)`.
+
+        Each task gets the result of the one before as its first argument.
+        """
         return Chain((self, other))
 
-    async def publish(self, call: Call, each: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[Job[R]]:
-        """What `enqueue` and `enqueue_many` do in the end.
+    async def submit(self, call: Call, sets: Sequence[CallArguments]) -> list[Job[R]]:
+        """Make messages and send them to the queue.
 
         Args:
             call: How the jobs are enqueued.
-            each: For each job its positional arguments and those by name.
+            sets: For each job, its positional and its keyword arguments.
+
+        Raises:
+            InvalidArguments: An argument does not fit.
+            QueueUnavailable: The queue's server cannot be reached, or did not answer.
         """
         queue = self.queue
-        chosen: list[str | None] = [call.job_id or self._idempotent_id(args, kwargs) for args, kwargs in each]
-        ids = [job_id or uuid4().hex for job_id in chosen]
-        all_arguments = [self.arguments.dump(args, kwargs) for args, kwargs in each]
-        # Inside a transaction it joins no other job: that one might have run before the transaction commits.
+        chosen = [call.job_id or self._idempotent_id(args, kwargs) for args, kwargs in sets]
+        arguments = [self.arguments.dump(args, kwargs) for args, kwargs in sets]
+        # In a transaction a job joins no other: that one could run before the commit.
         if self.options.unique and current_transaction() is None:
-            keys = [_key(self.name, to_json(arguments)) for arguments in all_arguments]
-            # Of several with the same arguments the first one holds the key.
-            holders = await queue.claim(dict(reversed([*zip(keys, ids, strict=True)])), call.at)
-            ids = [holders[key] for key in keys]
-            chosen = [*ids]
-        priority = call.priority or self.options.priority
+            ids = await self._claim_unique(chosen, arguments, call.at)
+            chosen_ids = ids
+        else:
+            ids = [job_id or uuid4().hex for job_id in chosen]
+            chosen_ids = [job_id for job_id in chosen if job_id]
+        # Jobs of the same id are one job.
+        by_id = dict(zip(ids, arguments, strict=True))
         with TaskContext.use():
-            messages = {
-                job_id: self.message(job_id, arguments, at=call.at, schedule=call.schedule)
-                for job_id, arguments in zip(ids, all_arguments, strict=True)
-            }
-        deliveries = [queue.delivery(message, call.at, priority) for message in messages.values()]
-        await queue.publish(deliveries, [job_id for job_id in chosen if job_id])
+            messages = [
+                self.message(job_id, dumped, at=call.at, schedule=call.schedule)
+                for job_id, dumped in by_id.items()
+            ]
+        priority = call.priority or self.options.priority
+        envelopes = [queue.seal(message, call.at, priority) for message in messages]
+        await queue.send(envelopes, chosen_ids)
         return [Job(job_id, queue, self.arguments.load_result) for job_id in ids]
 
-    def message(self, job_id: str, arguments: dict[str, Any], *, at: float | None = None, **origin: Any) -> Message:
-        """The message of one job, which carries the ids of the code that runs.
+    async def _claim_unique(
+        self,
+        chosen: list[str | None],
+        arguments: list[dict[str, Any]],
+        at: float | None,
+    ) -> list[str]:
+        """Return the ids of the jobs that hold the keys of these arguments."""
+        keys = [_hash(self.name, to_json(dumped)) for dumped in arguments]
+        wanted: dict[str, str] = {}
+        for key, job_id in zip(keys, chosen, strict=True):
+            wanted.setdefault(key, job_id or uuid4().hex)
+        holders = await self.queue.claim(wanted, at)
+        return [holders[key] for key in keys]
+
+    def message(
+        self,
+        job_id: str,
+        arguments: dict[str, Any],
+        *,
+        at: float | None = None,
+        **origin: Any,
+    ) -> Message:
+        """Make the message of one job. It carries the ids of the code that is running.
 
         Args:
-            job_id: Its id.
-            arguments: What `Arguments.dump` made.
-            at: When it is due, in seconds since 1970, or None for at once.
-            **origin: `schedule`, or `chain`, `stage` and `rest`, where it comes from one.
+            job_id: The job's id.
+            arguments: The arguments, as `Arguments.dump` returned them.
+            at: When the job is due, in seconds since 1970; at once if None.
+            **origin: `schedule`, or `chain`, `stage` and `rest`.
         """
         now = time.time()
-        sealed = {name: self.queue.cipher.seal(arguments[name]) for name in self.arguments.sensitive}
+        sensitive = self.arguments.sensitive
+        cipher = self.queue.cipher
+        encrypted = {name: cipher.encrypt(arguments[name]) for name in sensitive}
+        expires = self.options.expires
         return Message(
             id=job_id,
             task=self.name,
-            arguments=arguments | sealed,
-            sensitive=self.arguments.sensitive,
+            arguments=arguments | encrypted,
+            sensitive=sensitive,
             correlation_id=TaskContext.get_correlation_id() or job_id,
             owner=TaskContext.get_actor(),
             enqueued_at=now,
-            expires_at=max(at or now, now) + self.options.expires if self.options.expires else None,
+            expires_at=max(at or now, now) + expires if expires else None,
             **origin,
         )
 
+    def _binding(self) -> "BoundTask[P, R]":
+        return BoundTask(self, Call(self.name))
+
     def _idempotent_id(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
-        if self.options.idempotency_key is None:
+        make_key = self.options.idempotency_key
+        if make_key is None:
             return None
-        return _key(self.name, str(self.options.idempotency_key(*args, **kwargs)).encode())
+        return _hash(self.name, str(make_key(*args, **kwargs)).encode())
 
 
-class BoundTask(Generic[P, R]):
-    """A task together with how its next job is enqueued; made by `Task.using`."""
+class BoundTask(Bindable[P, R]):
+    """A task, and how its next job is enqueued. `Task.using` returns one.
+
+    Attributes:
+        task: The task.
+        call: How the next job is enqueued.
+    """
 
     def __init__(self, task: Task[P, R], call: Call) -> None:
-        self._task = task
-        self._call = call
+        self.task = task
+        self.call = call
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
-        """As `Task.enqueue`."""
-        (job,) = await self._task.publish(self._call, [(args, kwargs)])
+        """Queue a job, as `Task.enqueue` does.
+
+        Args:
+            *args: The function's positional arguments.
+            **kwargs: The function's keyword arguments.
+
+        Raises:
+            InvalidArguments: An argument does not fit; the message names the parameter.
+            QueueUnavailable: The queue's server cannot be reached, or did not answer.
+        """
+        (job,) = await self.task.submit(self.call, [(args, kwargs)])
         return job
 
-    def using(
-        self,
-        *,
-        run_at: datetime | None = None,
-        delay: float | timedelta | None = None,
-        priority: str | None = None,
-        job_id: str | None = None,
-    ) -> "BoundTask[P, R]":
-        """As `Task.using`; what is given here is added to what was given before."""
-        name = self._task.name
-        if run_at is not None and delay is not None:
-            raise InvalidArguments(f"task {name}: give run_at or delay, not both")
-        if job_id is not None and not _JOB_ID.fullmatch(job_id):
-            raise InvalidArguments(f"task {name}: job_id takes up to 200 letters, digits and _.:@-, not {job_id!r}")
-        if priority is not None:
-            _check_priority(name, priority)
-        if run_at is not None and not isinstance(run_at, datetime):
-            raise InvalidArguments(f"task {name}: run_at and scheduled_at take a datetime, not {run_at!r}")
-        at = self._call.at
-        if run_at is not None:
-            at = run_at.timestamp()
-        elif delay is not None:
-            seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-            at = time.time() + seconds
-        call = replace(self._call, at=at, priority=priority or self._call.priority, job_id=job_id or self._call.job_id)
-        return BoundTask(self._task, call)
+    def _binding(self) -> "BoundTask[P, R]":
+        return self
 
 
-def _key(task: str, value: bytes) -> str:
-    # Hashed, since it may hold any characters and be of any length.
+def _split(call: Sequence[Any] | Mapping[str, Any]) -> CallArguments:
+    if isinstance(call, Mapping):
+        return (), call
+    return tuple(call), {}
+
+
+def _hash(task: str, value: bytes) -> str:
+    # A key or an id must be short, and a value may be of any length.
     return f"{task}:{sha256(value).hexdigest()[:32]}"
-
-
-def _check_priority(task: str, priority: str) -> None:
-    if priority not in PRIORITIES:
-        raise InvalidArguments(f"task {task}: priority is one of {', '.join(PRIORITIES)}, not {priority!r}")

@@ -1,4 +1,4 @@
-"""When a schedule fires: APScheduler's triggers do the arithmetic, time zones and daylight saving time included."""
+"""When a schedule fires. APScheduler's triggers compute the times, zones and DST included."""
 
 import re
 from datetime import datetime
@@ -11,18 +11,23 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from core.tasks.errors import InvalidTask
 
-_KINDS = {"cron": CronTrigger, "interval": IntervalTrigger, "date": DateTrigger}
+_KINDS = {
+    "cron": CronTrigger,
+    "interval": IntervalTrigger,
+    "date": DateTrigger,
+}
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY_NUMBERS = re.compile(r"(\d)(?:-(\d))?(?:/(\d+))?")
 
 
 def make_trigger(kind: str, timezone: str, /, **arguments: Any) -> BaseTrigger:
-    """A trigger of APScheduler.
+    """Make a trigger of APScheduler.
 
     Args:
         kind: `cron`, `interval` or `date`.
-        timezone: In which its times are, such as `Europe/Berlin`.
-        **arguments: Those of the trigger: `hour=9, minute=0`, `hours=1`, `run_date="2027-01-01"`.
+        timezone: The time zone of the trigger's times, such as `Europe/Berlin`.
+        **arguments: The trigger's arguments: `hour=9, minute=0`, `hours=1`,
+            `run_date="2027-01-01"`.
 
     Raises:
         InvalidTask: An argument does not fit; the message says which.
@@ -31,37 +36,65 @@ def make_trigger(kind: str, timezone: str, /, **arguments: Any) -> BaseTrigger:
         return _KINDS[kind](timezone=timezone, **arguments)
     except KeyError as error:
         kinds = ", ".join(_KINDS)
-        raise InvalidTask(f"a trigger is one of {kinds}, and time zones are known by name: {error}") from None
+        rule = f"a trigger is one of {kinds}, and time zones are known by name"
+        raise InvalidTask(f"{rule}: {error}") from None
     except (ValueError, TypeError) as error:
         raise InvalidTask(f"{kind} trigger: {error}") from None
 
 
 def crontab_trigger(expression: str, timezone: str) -> BaseTrigger:
-    """The trigger of a crontab line of five fields.
+    """Make the trigger of a crontab line.
+
+    Args:
+        expression: Minute, hour, day, month and weekday.
+        timezone: The time zone, such as `Europe/Berlin`.
 
     Raises:
-        InvalidTask: It is no such line.
+        InvalidTask: The line does not have five valid fields.
     """
     fields = expression.split()
     if len(fields) != 5:
-        raise InvalidTask(f"a crontab has five fields (minute hour day month weekday), not {expression!r}")
+        rule = "a crontab has five fields (minute hour day month weekday)"
+        raise InvalidTask(f"{rule}, not {expression!r}")
     minute, hour, day, month, weekday = fields
-    names = ",".join(_weekdays(part) for part in weekday.split(","))
-    return make_trigger("cron", timezone, minute=minute, hour=hour, day=day, month=month, day_of_week=names)
+    return make_trigger(
+        "cron",
+        timezone,
+        minute=minute,
+        hour=hour,
+        day=day,
+        month=month,
+        day_of_week=",".join(_name_weekdays(part) for part in weekday.split(",")),
+    )
 
 
 def next_time(trigger: BaseTrigger, previous: datetime | None, now: datetime) -> datetime | None:
-    """When a trigger fires next, or None where it does not any more."""
+    """Return when a trigger fires next, or None if it never fires again.
+
+    Args:
+        trigger: The trigger.
+        previous: When it fired last, or None.
+        now: The earliest time to return.
+    """
     found: datetime | None = trigger.get_next_fire_time(previous, now)
     return found
 
 
-def _weekdays(part: str) -> str:
-    """Days by name: in a crontab 0 and 7 are Sunday (crontab(5)), to APScheduler 0 is Monday."""
-    if not (match := _DAY_NUMBERS.fullmatch(part)):
+def _name_weekdays(part: str) -> str:
+    """Return weekdays by name.
+
+    In crontab(5) both 0 and 7 are Sunday. For APScheduler 0 is Monday.
+    """
+    match = _DAY_NUMBERS.fullmatch(part)
+    if not match:
         return part
     first = int(match[1])
-    last = int(match[2]) if match[2] else (6 if match[3] else first)
+    step = int(match[3] or 1)
+    last = first
+    if match[2]:
+        last = int(match[2])
+    elif match[3]:
+        last = 6
     if max(first, last) > 7 or last < first:
         raise InvalidTask(f"a weekday is 0 to 7 or a name, not {part!r}")
-    return ",".join(_DAYS[number] for number in range(first, last + 1, int(match[3] or 1)))
+    return ",".join(_DAYS[number] for number in range(first, last + 1, step))

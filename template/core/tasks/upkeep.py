@@ -1,4 +1,4 @@
-"""What a worker does beside running jobs, again and again."""
+"""The work that a worker repeats while it runs jobs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,35 +12,46 @@ from core.tasks.errors import QueueUnavailable
 
 logger = get_logger(__name__)
 
+# The pauses between two times.
+ABORT_SECONDS = 0.5
+MOVE_SECONDS = 5.0
+TICK_SECONDS = 0.5
+RELAY_SECONDS = 1.0
+WRITE_SECONDS = 1.0
+CHECK_SECONDS = 5.0
+
 OUTAGE = (PyMongoError, CollectionWasNotInitialized, QueueUnavailable)
-"""What is raised while MongoDB or the queue's server is down."""
+"""The errors that are raised while MongoDB or the queue's server is down."""
 
 
-async def keep_doing(
-    what: str, work: Callable[[], Awaitable[None]], every: float, wake: asyncio.Event | None = None
+async def repeat(
+    name: str,
+    work: Callable[[], Awaitable[None]],
+    seconds: float,
+    wake: asyncio.Event | None = None,
 ) -> None:
-    """Do something for as long as this process runs. Neither an outage nor an error ends it.
+    """Repeat some work until cancelled. Neither an outage nor an error ends it.
 
     Args:
-        what: For the log, such as `dead letters`.
-        work: Is awaited again and again.
-        every: Seconds between two times.
-        wake: Set it to have it done at once.
+        name: A name for the log, such as `dead letters`.
+        work: The work.
+        seconds: The pause between two times.
+        wake: Ends the pause when it is set.
     """
     wake = wake or asyncio.Event()
-    told = False
+    is_logged = False
     while True:
         wake.clear()
         try:
             await work()
-            told = False
+            is_logged = False
         except OUTAGE as error:
-            if not told:  # once an outage
-                logger.warning(f"{what} wait for a server", error=str(error)[:200])
-            told = True
+            if not is_logged:  # once for each outage
+                logger.warning(f"{name} wait for a server", error=str(error)[:200])
+            is_logged = True
         except Exception:
-            logger.exception(f"{what} could not be seen to, trying again")
-        # Not by `wait_for`, which in Python 3.11 may lose the cancellation that is to end this loop.
+            logger.exception(f"{name} failed, trying again")
+        # Not `wait_for`: in Python 3.11 it may lose the cancellation that ends this loop.
         with suppress(TimeoutError):
-            async with asyncio.timeout(every):
+            async with asyncio.timeout(seconds):
                 await wake.wait()

@@ -1,9 +1,13 @@
-"""The registry of tasks, and what a process does with it: enqueue jobs, or run them."""
+"""The worker: the registry of tasks, and the code that opens and runs it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +17,11 @@ import httpx
 from core.config import Settings
 from core.context import TaskContext
 from core.services.targets import open_public_client, ssl_context
+from core.tasks import upkeep
 from core.tasks.dead_letters import DeadLetters
+from core.tasks.engine import Engine
 from core.tasks.engines import build_engine
-from core.tasks.execute import Executor, Policy
+from core.tasks.executor import Executor
 from core.tasks.history import History
 from core.tasks.job import Job
 from core.tasks.message import Signer
@@ -23,26 +29,18 @@ from core.tasks.queue import Queue
 from core.tasks.registry import Registry
 from core.tasks.schedules import Schedules
 from core.tasks.sensitive import Cipher
-from core.tasks.upkeep import OUTAGE, keep_doing
+from core.tasks.settle import Policy
 from core.tasks.watchdog import Watchdog
-
-JOB_THREADS = "job"
-"""How the names of the threads begin in which plain functions run."""
-
-ABORT_SECONDS = 0.5
-MOVE_SECONDS = 5.0
-TICK_SECONDS = 0.5
-RELAY_SECONDS = 1.0
-WRITE_SECONDS = 1.0
-CHECK_SECONDS = 5.0
+from core.threads import ThreadPool
 
 
 class WorkerContext(SimpleNamespace):
-    """What the worker opened for its tasks.
+    """The resources that a worker opens for its tasks.
 
     Attributes:
-        http_client: For addresses that you chose.
-        public_client: For addresses that users name; outside of development it reaches the public internet only.
+        http_client: An HTTP client for addresses that you choose.
+        public_client: An HTTP client for addresses that users name. Outside development it reaches
+            the public internet only.
     """
 
     http_client: httpx.AsyncClient
@@ -54,7 +52,7 @@ Lifespan = Callable[[WorkerContext], AbstractAsyncContextManager[None]]
 
 @dataclass
 class _Opened:
-    """What there is while a service runs."""
+    """The parts of a worker that exist while the service runs."""
 
     queue: Queue
     context: WorkerContext
@@ -66,9 +64,9 @@ class _Opened:
 
 
 class Worker(Registry):
-    """A registry of tasks. `app/tasks/worker.py` imports the modules that register theirs here.
+    """A registry of tasks. Task modules register their tasks when they are imported.
 
-    Its properties raise RuntimeError where no service runs in this process.
+    Its properties raise RuntimeError if no service is running in this process.
     """
 
     def __init__(self) -> None:
@@ -79,7 +77,8 @@ class Worker(Registry):
     @property
     def _opened(self) -> _Opened:
         if self._open is None:
-            raise RuntimeError("no queue is open: do this inside a running service (tests: use the fixture `db`)")
+            hint = "do this inside a running service (tests: use the fixture `db`)"
+            raise RuntimeError(f"no queue is open: {hint}")
         return self._open
 
     @property
@@ -89,75 +88,75 @@ class Worker(Registry):
 
     @property
     def context(self) -> WorkerContext:
-        """What tasks share: `worker.context.http_client`, and what the lifespans opened."""
+        """The resources that tasks share: `worker.context.http_client`, and what lifespans add."""
         return self._opened.context
 
     @property
     def dead_letters(self) -> DeadLetters:
-        """The jobs that are not run any more: list, replay and discard them."""
+        """The jobs that failed for good: list, replay and discard them."""
         return self._opened.dead_letters
 
     @property
     def schedules(self) -> Schedules:
-        """The schedules: list, enable, disable and run now."""
+        """The schedules: list, enable, disable and run them."""
         return self._opened.schedules
 
     @property
     def history(self) -> History:
-        """Failures, and runs of schedules, of the last time."""
+        """Failed attempts, and runs of schedules."""
         return self._opened.history
 
     @property
     def problem(self) -> str | None:
-        """What keeps this process from running jobs, in one line; None where it does, or need not."""
+        """Why this process does not run jobs, in one line; None if it does, or need not."""
         return self._open.watchdog.problem if self._open else None
 
     def lifespan(self, open_resources: Lifespan) -> Lifespan:
-        """Register an async context manager that takes the context and sets what tasks shall find there."""
+        """Register an async context manager that opens resources for tasks.
+
+        Args:
+            open_resources: Takes the context, and sets attributes that tasks find there.
+        """
         self._lifespans.append(open_resources)
         return open_resources
 
     def job(self, job_id: str) -> Job[Any]:
-        """A handle from an id alone; the result is plain JSON data."""
+        """Return a handle on a job. Its result is plain JSON data.
+
+        Args:
+            job_id: The job's id.
+        """
         return Job(job_id, self.queue, lambda value: value)
 
     @asynccontextmanager
     async def open(self, settings: Settings) -> AsyncIterator[None]:
-        """Make `enqueue` and `context` usable for the length of a block.
+        """Open the queue and the context for a block. An engine in this process also runs jobs.
 
-        An engine that lives in this process runs its jobs here too.
+        Args:
+            settings: The service's settings.
+
+        Raises:
+            InvalidTask: A task has an annotation that cannot be used for a job.
         """
         for task in self.tasks.values():
-            task.arguments  # noqa: B018  # an annotation that cannot travel is reported at the start
-        keys, engine = settings.secret_keys, build_engine(settings)
-        queue = Queue(engine, Signer(*keys), Cipher(*keys), settings.task_record_ttl)
+            task.arguments  # noqa: B018  # reports a wrong annotation at the start
+        engine = build_engine(settings)
         async with AsyncExitStack() as stack:
-            client = httpx.AsyncClient(verify=ssl_context(), event_hooks={"request": [_send_correlation_id]})
-            context = WorkerContext(
-                http_client=await stack.enter_async_context(client),
-                public_client=await stack.enter_async_context(open_public_client()),
+            context = await self._open_context(stack)
+            secrets = settings.secret_keys
+            queue = Queue(
+                engine,
+                Signer(secrets),
+                Cipher(secrets),
+                settings.task_record_ttl,
             )
-            for open_resources in self._lifespans:
-                await stack.enter_async_context(open_resources(context))
             await engine.start()
             stack.push_async_callback(engine.stop)
             stack.push_async_callback(queue.close)
-            # As many as jobs can run at once, so that none waits for a thread while its timeout runs.
-            self.threads = threads = ThreadPoolExecutor(settings.task_concurrency, thread_name_prefix=JOB_THREADS)
-            history = History(settings.task_history_ttl)
-            executor = Executor(queue, self.tasks, Policy.of(settings), history)
-            # In the web process jobs are not all that there is, and in development a debugger stops the loop.
-            ends = settings.is_production and not engine.in_process
-            limit = settings.task_stuck_limit if ends else None
-            self._open = _Opened(
-                queue=queue,
-                context=context,
-                executor=executor,
-                watchdog=Watchdog(engine, executor, settings.task_concurrency, limit),
-                dead_letters=DeadLetters(queue),
-                schedules=Schedules(queue, self.make_schedules(settings.schedule_timezone)),
-                history=history,
-            )
+            # One thread for each job, so a job never waits for a thread while its timeout runs.
+            threads = ThreadPool(settings.task_concurrency, thread_name_prefix="job")
+            self.threads = threads
+            self._open = self._make_parts(settings, queue, context)
             try:
                 if engine.in_process:
                     await stack.enter_async_context(self._consuming())
@@ -167,31 +166,75 @@ class Worker(Registry):
                 threads.shutdown(wait=False, cancel_futures=True)
                 self._open = self.threads = None
 
+    async def _open_context(self, stack: AsyncExitStack) -> WorkerContext:
+        hooks = {"request": [_send_correlation_id]}
+        client = httpx.AsyncClient(verify=ssl_context(), event_hooks=hooks)
+        context = WorkerContext(
+            http_client=await stack.enter_async_context(client),
+            public_client=await stack.enter_async_context(open_public_client()),
+        )
+        for open_resources in self._lifespans:
+            await stack.enter_async_context(open_resources(context))
+        return context
+
+    def _make_parts(self, settings: Settings, queue: Queue, context: WorkerContext) -> _Opened:
+        history = History(settings.task_history_ttl)
+        executor = Executor(queue, self.tasks, Policy.from_settings(settings), history)
+        limit = _stuck_limit(settings, queue.engine)
+        declared = self.make_schedules(settings.schedule_timezone)
+        return _Opened(
+            queue=queue,
+            context=context,
+            executor=executor,
+            watchdog=Watchdog(queue.engine, executor, settings.task_concurrency, limit),
+            dead_letters=DeadLetters(queue),
+            schedules=Schedules(queue, declared),
+            history=history,
+        )
+
     async def run(self, stop: asyncio.Event) -> None:
-        """Run jobs until `stop` is set; inside `open`."""
+        """Run jobs until `stop` is set; call it inside `open`.
+
+        Args:
+            stop: Ends the work. Running jobs get their grace period.
+        """
         opened = self._opened
-        executor, queue, watchdog = opened.executor, opened.queue, opened.watchdog
-        helpers = [
-            asyncio.create_task(keep_doing(*what))
-            for what in (
-                ("aborts", executor.cancel_aborted, ABORT_SECONDS),
-                ("dead letters", opened.dead_letters.move, MOVE_SECONDS, executor.buried),
-                ("schedules", opened.schedules.tick, TICK_SECONDS),
-                ("jobs in the outbox", queue.relay, RELAY_SECONDS),
-                ("runs of history", opened.history.write, WRITE_SECONDS),
-                ("checks", watchdog.check_taking, CHECK_SECONDS),
-            )
-        ]
-        helpers.append(asyncio.create_task(watchdog.keep_watching(stop)))
+        helpers = self._start_helpers(opened, stop)
         try:
-            await queue.engine.consume(executor.execute, stop)
+            await opened.queue.engine.consume(opened.executor.execute, stop)
         finally:
             for helper in helpers:
                 helper.cancel()
             await asyncio.wait(helpers)
-            with suppress(*OUTAGE):  # they wait in the queue then
+            with suppress(*upkeep.OUTAGE):  # stashed dead letters are kept in the queue then
                 await opened.dead_letters.move()
                 await opened.history.write()
+
+    def _start_helpers(self, opened: _Opened, stop: asyncio.Event) -> list[asyncio.Task[None]]:
+        executor = opened.executor
+        works = [
+            upkeep.repeat("aborts", executor.cancel_aborted, upkeep.ABORT_SECONDS),
+            upkeep.repeat(
+                "dead letters",
+                opened.dead_letters.move,
+                upkeep.MOVE_SECONDS,
+                executor.stashed,
+            ),
+            upkeep.repeat("schedules", opened.schedules.tick, upkeep.TICK_SECONDS),
+            upkeep.repeat(
+                "jobs in the outbox",
+                opened.queue.relay,
+                upkeep.RELAY_SECONDS,
+            ),
+            upkeep.repeat(
+                "runs of history",
+                opened.history.write,
+                upkeep.WRITE_SECONDS,
+            ),
+            upkeep.repeat("checks", opened.watchdog.check_taking, upkeep.CHECK_SECONDS),
+            opened.watchdog.keep_watching(stop),
+        ]
+        return [asyncio.create_task(work) for work in works]
 
     @asynccontextmanager
     async def _consuming(self) -> AsyncIterator[None]:
@@ -204,10 +247,20 @@ class Worker(Registry):
             await consumer
 
 
+def _stuck_limit(settings: Settings, engine: Engine) -> float | None:
+    """Return the seconds after which a stuck worker ends its process, or None.
+
+    The web process has other work than jobs, and in development a debugger stops the loop.
+    """
+    if settings.is_production and not engine.in_process:
+        return settings.task_stuck_limit
+    return None
+
+
 async def _send_correlation_id(request: httpx.Request) -> None:
     if correlation_id := TaskContext.get_correlation_id():
         request.headers.setdefault("X-Request-ID", correlation_id)
 
 
 worker = Worker()
-"""The registry of this service."""
+"""The worker of this service."""

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from core.config import Settings
-from core.service import Service, open_service
+from core.entry import Service, open_service
 from core.tasks import Worker
 from core.testing import empty
 

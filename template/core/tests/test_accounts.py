@@ -54,7 +54,11 @@ async def test_a_token_works_once_also_for_two_at_once(user):
     tries = await asyncio.gather(
         *(reset_password(token, f"{NEW} {number}") for number in range(3)), return_exceptions=True
     )
-    assert sorted(type(each).__name__ for each in tries) == ["InvalidToken", "InvalidToken", "UserModel"]
+    assert sorted(type(each).__name__ for each in tries) == [
+        "InvalidToken",
+        "InvalidToken",
+        "UserModel",
+    ]
     assert await find_user(session) is None
     winner = next(number for number, each in enumerate(tries) if isinstance(each, UserModel))
     assert (await log_in(user.email, f"{NEW} {winner}", "127.0.0.1")).id == user.id
@@ -75,7 +79,10 @@ async def test_an_expired_token_is_none(user, monkeypatch):
 
 
 async def test_an_unknown_address_gets_what_a_known_one_gets(user):
-    answers = [await start_password_reset(email, "127.0.0.1") for email in (user.email, "nobody@example.com")]
+    answers = [
+        await start_password_reset(email, "127.0.0.1")
+        for email in (user.email, "nobody@example.com")
+    ]
     assert [(len(user_id), len(token)) for user_id, token in answers] == [(24, 43)] * 2
     assert await ResetTokenModel.count() == 2
     with pytest.raises(InvalidToken):
@@ -136,12 +143,16 @@ async def test_limits_count_by_address_and_by_client(db):
 async def test_many_at_once_do_not_get_past_a_limit(db):
     limits = Limits("5 per minute", "1000 per minute")
     tries = [check_limits("test", limits, "a@example.com", "192.0.2.1") for _ in range(40)]
-    passed = [error for error in await asyncio.gather(*tries, return_exceptions=True) if error is None]
+    passed = [
+        error for error in await asyncio.gather(*tries, return_exceptions=True) if error is None
+    ]
     assert len(passed) == 5
 
 
 def test_a_network_of_ipv6_is_one_client():
-    assert network_of("2001:db8:1:2:3::4") == network_of("2001:db8:1:2:ffff::1") == "2001:db8:1:2::/64"
+    assert (
+        network_of("2001:db8:1:2:3::4") == network_of("2001:db8:1:2:ffff::1") == "2001:db8:1:2::/64"
+    )
     assert network_of("192.0.2.1") == network_of("::ffff:192.0.2.1") == "192.0.2.1"
     assert network_of("testclient") == "testclient"
 
@@ -162,7 +173,10 @@ async def test_an_administrator_is_made_from_the_command_line(client, signed_in,
     with pytest.raises(WrongCredentials):
         await log_in(user.email, PASSWORD, "127.0.0.1")
     assert await AuditModel.find(AuditModel.action == "admin.made").count() == 2
-    for arguments, problem in ((["nobody"], "'nobody' is no e-mail address"), (["new@example.com"], "8 to 200 char")):
+    for arguments, problem in (
+        (["nobody"], "'nobody' is no e-mail address"),
+        (["new@example.com"], "8 to 200 char"),
+    ):
         done = await asyncio.to_thread(admin, *arguments)
         assert done.returncode == 2
         assert problem in done.stderr
@@ -186,7 +200,9 @@ async def test_the_audit_log_tells_who_did_what(client, signed_in, user):
     assert (await client.get("/audit-log", params={"since": newest["at"]})).json() == [newest]
     await audit_log("odd", thing=ObjectId(), when=timedelta(seconds=1))
     assert (await client.get("/audit-log", params={"action": "odd"})).status_code == 200
-    only = (await client.get("/audit-log", params={"actor": str(user.id), "action": "login.failed"})).json()
+    only = (
+        await client.get("/audit-log", params={"actor": str(user.id), "action": "login.failed"})
+    ).json()
     assert only == []
     assert (await client.get("/audit-log", params={"limit": 1001})).status_code == 422
     client.cookies.clear()
@@ -199,11 +215,15 @@ async def test_cookies_are_what_they_should_be(app, settings, user, monkeypatch)
     from core.web import sign_in
 
     for is_production in (False, True):
-        monkeypatch.setattr(get_settings(), "environment", "production" if is_production else "development")
+        monkeypatch.setattr(
+            get_settings(), "environment", "production" if is_production else "development"
+        )
         response = Response()
         await sign_in(response, user)
         cookie = response.headers["set-cookie"]
-        assert all(flag in cookie for flag in ("HttpOnly", "SameSite=lax", "Path=/", "Max-Age=1209600"))
+        assert all(
+            flag in cookie for flag in ("HttpOnly", "SameSite=lax", "Path=/", "Max-Age=1209600")
+        )
         assert ("Secure" in cookie) is is_production
         assert "Domain" not in cookie
     assert await SessionModel.count() == 2
@@ -233,12 +253,17 @@ async def test_log_ins_at_the_same_moment_are_not_too_many(user):
 
 
 @pytest.mark.parametrize(
-    "body", [b'{"email": "\\ud800"}', b'{"email": "a@example.com", "password": ["\\ud800"]}', b"[[["]
+    "body",
+    [b'{"email": "\\ud800"}', b'{"email": "a@example.com", "password": ["\\ud800"]}', b"[[["],
 )
 async def test_a_wrong_form_is_not_sent_back(app, client, body):
     @app.post("/test-form")
-    async def form(email: Annotated[EmailStr, Body()], password: Annotated[str, Body()]) -> None: ...
+    async def form(
+        email: Annotated[EmailStr, Body()], password: Annotated[str, Body()]
+    ) -> None: ...
 
-    response = await client.post("/test-form", content=body, headers={"content-type": "application/json"})
+    response = await client.post(
+        "/test-form", content=body, headers={"content-type": "application/json"}
+    )
     assert response.status_code == 422
     assert "input" not in response.text

@@ -69,7 +69,9 @@ async def test_a_link_opens_a_file_for_some_time(client):
     assert response.headers["content-disposition"] == (
         "attachment; filename*=UTF-8''a%20%22report%22%20f%C3%BCr%202027.pdf"
     )
-    assert (await client.get(path_of(blob_service.link(str(blob.id), seconds=-1)))).status_code == 410
+    assert (
+        await client.get(path_of(blob_service.link(str(blob.id), seconds=-1)))
+    ).status_code == 410
     assert (await client.get(path_of(link)[:-1])).status_code == 404
     assert (await client.get(f"/blobs/{blob.id}")).status_code == 404
 

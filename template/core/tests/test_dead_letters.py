@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from core.entry import load_service
 from core.models import DeadLetterModel, DeadLetterState
-from core.service import load_service
-from core.tasks import DeadLetterError, JobFailed, PermanentError, Worker
-from core.tasks.engine import Delivery
+from core.tasks import DeadLetterError, JobFailed, JobStatus, PermanentError, Worker
+from core.tasks.engine import Envelope
 
 WAIT = 10
 
@@ -41,7 +41,7 @@ async def test_a_failed_job_can_be_seen_and_replayed(worker, run):
         assert (letter.error_type, letter.error) == ("ValueError", "no order o-1")
         assert letter.arguments == '{"order": "o-1", "amount": 3}'
         assert "raise ValueError" in letter.traceback
-        assert letter.correlation_id == (await job.record())["correlation_id"]
+        assert letter.correlation_id == (await job.record()).correlation_id
 
         broken = False
         ids = await asyncio.gather(*(worker.dead_letters.replay(letter.id) for _ in range(3)))
@@ -70,7 +70,9 @@ async def test_they_are_found_by_task_error_and_time(worker, run):
         await letters(worker, 2)
         now = datetime.now(UTC)
         assert [letter.task for letter in await worker.dead_letters.list(task="one")] == ["one"]
-        assert [letter.task for letter in await worker.dead_letters.list(error="PermanentError")] == ["two"]
+        assert [
+            letter.task for letter in await worker.dead_letters.list(error="PermanentError")
+        ] == ["two"]
         assert await worker.dead_letters.list(since=now + timedelta(seconds=1)) == []
         assert len(await worker.dead_letters.list(until=now + timedelta(seconds=1))) == 2
 
@@ -85,10 +87,12 @@ async def test_they_are_found_by_task_error_and_time(worker, run):
 
 async def test_what_cannot_be_read_is_kept_as_it_is(worker, run):
     async with run():
-        await worker.queue.engine.publish([Delivery("forged", b"00.{}", {"state": "pending"})])
+        await worker.queue.engine.publish(
+            [Envelope("forged", b"00.{}", {"state": JobStatus.PENDING})]
+        )
         (letter,) = await letters(worker, 1)
         assert (letter.job_id, letter.raw, letter.error_type) == ("forged", "00.{}", "BadMessage")
-        with pytest.raises(DeadLetterError, match="could not be read"):
+        with pytest.raises(DeadLetterError, match="cannot be read"):
             await worker.dead_letters.replay(letter.id)
 
 
@@ -108,13 +112,13 @@ async def test_they_wait_while_mongodb_is_down(worker, run, monkeypatch):
     from pymongo.errors import AutoReconnect
 
     from core.tasks import dead_letters
-    from core.tasks import worker as module
+    from core.tasks import upkeep
 
     @worker.task(max_retries=0)
     async def broken() -> None:
         raise ValueError
 
-    monkeypatch.setattr(module, "MOVE_SECONDS", 0.05)
+    monkeypatch.setattr(upkeep, "MOVE_SECONDS", 0.05)
     store, down = dead_letters._store, True
 
     async def store_when_up(letter) -> None:
@@ -130,11 +134,11 @@ async def test_they_wait_while_mongodb_is_down(worker, run, monkeypatch):
             await job.result(WAIT)
         await asyncio.sleep(0.2)
         assert await worker.dead_letters.list() == []
-        assert len(await worker.queue.engine.records.buried()) == 1
+        assert len(await worker.queue.engine.records.stashed()) == 1
         down = False
         await letters(worker, 1)
         async with asyncio.timeout(WAIT):
-            while await worker.queue.engine.records.buried():  # taken away after it was stored
+            while await worker.queue.engine.records.stashed():  # taken away after it was stored
                 await asyncio.sleep(0.01)
 
 
@@ -149,7 +153,9 @@ async def test_a_job_that_ends_its_worker_again_and_again_dies(worker, run):
         job = await killer.using(delay=0.3).enqueue()
         # As its record is after it has ended ten worker processes.
         await worker.queue.engine.records.write(job.id, {"deliveries": 10}, None)
-        with pytest.raises(JobFailed, match="it has ended its worker process 10 times in a row"):
+        with pytest.raises(
+            JobFailed, match="the job has ended its worker process 10 times in a row"
+        ):
             await job.result(WAIT)
         await letters(worker, 1, task="killer")
     assert ran == []
@@ -214,6 +220,10 @@ async def test_the_command_line(app, settings, user):
     status, output, _ = await command("replay", first.id)
     assert (status, output.splitlines()[0][:-32]) == (0, f"{first.id} replayed as job ")
     assert output.endswith("completed\n")
-    assert await command("discard", "--error", "ValueError", "--all") == (0, f"{second.id} discarded\n", "")
+    assert await command("discard", "--error", "ValueError", "--all") == (
+        0,
+        f"{second.id} discarded\n",
+        "",
+    )
     status, _, errors = await command("replay", second.id)
     assert (status, errors) == (2, f"error: dead letter {second.id} was discarded")

@@ -10,14 +10,14 @@ from pymongo.errors import AutoReconnect
 from core import commands
 from core.models import RunModel
 from core.tasks import JobFailed, JobStatus, Worker
-from core.tasks import worker as module
+from core.tasks import upkeep
 
 WAIT = 10
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch) -> None:
-    monkeypatch.setattr(module, "WRITE_SECONDS", 0.05)
+    monkeypatch.setattr(upkeep, "WRITE_SECONDS", 0.05)
 
 
 async def runs(worker: Worker, count: int, **filters) -> list[RunModel]:
@@ -43,28 +43,46 @@ async def test_failures_are_kept_and_found(worker, run, capsys):
             await job.result(WAIT)
         await (await fine.enqueue()).result(WAIT)
         last, first = await runs(worker, 2)
-        assert (first.outcome, first.attempt, last.outcome, last.attempt) == ("retried", 1, "failed", 2)
+        assert (first.ended_as, first.attempt, last.ended_as, last.attempt) == (
+            "retried",
+            1,
+            "failed",
+            2,
+        )
         assert {first.job_id, last.job_id} == {job.id}
-        assert (last.task, last.error, last.schedule) == ("broken", "ValueError: first line\nsecond line", None)
-        assert last.correlation_id == (await job.record())["correlation_id"]
+        assert (last.task, last.error, last.schedule) == (
+            "broken",
+            "ValueError: first line\nsecond line",
+            None,
+        )
+        assert last.correlation_id == (await job.record()).correlation_id
         assert started < first.started_at < last.started_at
         assert last.expires_at - last.started_at == timedelta(days=30)
 
-        assert len(await worker.history.list(outcome="failed", since=started)) == 1
+        assert len(await worker.history.list(ended_as="failed", since=started)) == 1
         assert await worker.history.list(task="fine") == []
         assert await worker.history.list(until=started) == []
         indexes = (await RunModel.get_pymongo_collection().index_information()).values()
         (index,) = [index for index in indexes if "expireAfterSeconds" in index]
         assert (index["key"], index["expireAfterSeconds"]) == ([("expires_at", 1)], 0)
 
-        chosen = {"task": "broken", "schedule": None, "outcome": "failed", "since": None, "until": None, "limit": 5}
+        chosen = {
+            "task": "broken",
+            "schedule": None,
+            "ended_as": "failed",
+            "since": None,
+            "until": None,
+            "limit": 5,
+        }
         await commands._history(worker, argparse.Namespace(**chosen))
         (line,) = capsys.readouterr().out.splitlines()
         assert line.endswith(f"job {job.id}  ValueError: first line")
         assert "  broken  failed  " in line
 
 
-async def test_runs_of_schedules_are_kept_and_their_status_outlives_the_job(worker, run, engine_settings):
+async def test_runs_of_schedules_are_kept_and_their_status_outlives_the_job(
+    worker, run, engine_settings
+):
     engine_settings.task_record_ttl = 0.5
 
     @worker.every(hours=1)
@@ -74,7 +92,7 @@ async def test_runs_of_schedules_are_kept_and_their_status_outlives_the_job(work
     async with run():
         job_id = await worker.schedules.run_now("tidy")
         (kept,) = await runs(worker, 1, schedule="tidy")
-        assert (kept.job_id, kept.outcome, kept.task) == (job_id, "completed", "tidy")
+        assert (kept.job_id, kept.ended_as, kept.task) == (job_id, "completed", "tidy")
         await asyncio.sleep(0.6)
         assert await worker.job(job_id).status() is JobStatus.UNKNOWN
         (view,) = await worker.schedules.list()

@@ -98,8 +98,12 @@ async def test_a_conflict_runs_it_again_and_the_job_once(worker, run):
     assert sorted(ran) == [2, 10]
 
 
-@pytest.mark.parametrize("error", [QueueUnavailable("no server"), RuntimeError("OOM command not allowed")])
-async def test_workers_relay_what_the_process_that_committed_could_not(worker, run, monkeypatch, error):
+@pytest.mark.parametrize(
+    "error", [QueueUnavailable("no server"), RuntimeError("OOM command not allowed")]
+)
+async def test_workers_relay_what_the_process_that_committed_could_not(
+    worker, run, monkeypatch, error
+):
     """A transaction that has committed does not fail, whatever the queue says."""
 
     @worker.task
@@ -113,17 +117,23 @@ async def test_workers_relay_what_the_process_that_committed_could_not(worker, r
     async with run():
         publish, down = worker.queue.engine.publish, True
 
-        async def refuse(deliveries):
+        async def refuse(envelopes):
             if down:
                 raise error
-            await publish(deliveries)
+            await publish(envelopes)
 
         monkeypatch.setattr(worker.queue.engine, "publish", refuse)
 
         async def create(_session):
-            return await late.enqueue(), await (late | then).enqueue(), await late.using(delay=1.5).enqueue()
+            return (
+                await late.enqueue(),
+                await (late | then).enqueue(),
+                await late.using(delay=1.5).enqueue(),
+            )
 
-        job, chain, delayed = await with_transaction(create)  # the queue is down, and nobody is told
+        job, chain, delayed = await with_transaction(
+            create
+        )  # the queue is down, and nobody is told
         assert await job.status() is JobStatus.UNKNOWN
         down = False
         assert await job.result(WAIT) == "done"

@@ -11,9 +11,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from core.entry import load_service
 from core.errors import UserError
 from core.models import ScheduleModel
-from core.service import load_service
 from core.tasks import InvalidTask, JobStatus
 from core.tasks.schedules import ScheduleError, Schedules
 from core.tasks.triggers import crontab_trigger, make_trigger, next_time
@@ -35,7 +35,12 @@ async def test_it_fires_again_and_again(worker, run):
             while len(times) < 2:
                 await asyncio.sleep(0.05)
         (view,) = await worker.schedules.list()
-    assert (view.id, view.task, view.enabled, view.trigger) == ("tick", "tick", True, "interval[0:00:01]")
+    assert (view.id, view.task, view.enabled, view.trigger) == (
+        "tick",
+        "tick",
+        True,
+        "interval[0:00:01]",
+    )
     assert view.last_run
     assert view.next_run
     assert view.next_run > view.last_run
@@ -53,7 +58,9 @@ async def test_each_time_makes_one_job_with_any_number_of_workers(worker, run):
         schedules = worker.schedules
         await schedules.register()
         due = datetime.now(UTC) - timedelta(seconds=2)
-        await ScheduleModel.get_pymongo_collection().update_one({"_id": "yearly"}, {"$set": {"next_run": due}})
+        await ScheduleModel.get_pymongo_collection().update_one(
+            {"_id": "yearly"}, {"$set": {"next_run": due}}
+        )
         others = [Schedules(worker.queue, schedules._declared) for _ in range(5)]
         await asyncio.gather(*(other.fire_due(datetime.now(UTC)) for other in others))
         (view,) = await schedules.list()
@@ -79,7 +86,9 @@ async def test_missed_times_become_one_job_or_none(worker, settings, late, jobs)
         schedules = worker.schedules
         await schedules.register()
         next_run = now - late
-        await ScheduleModel.get_pymongo_collection().update_one({"_id": "hourly"}, {"$set": {"next_run": next_run}})
+        await ScheduleModel.get_pymongo_collection().update_one(
+            {"_id": "hourly"}, {"$set": {"next_run": next_run}}
+        )
         await schedules.fire_due(now)
         state = await ScheduleModel.get("hourly")
         assert state
@@ -108,7 +117,9 @@ async def test_enable_disable_and_run_now(worker, run):
         await worker.schedules.disable("quick")
         (view,) = await worker.schedules.list()
         assert not view.enabled
-        with pytest.raises(ScheduleError, match="there is no schedule slow; those of this service: quick"):
+        with pytest.raises(
+            ScheduleError, match="there is no schedule slow; this service has: quick"
+        ):
             await worker.schedules.enable("slow")
 
 
@@ -116,7 +127,9 @@ async def test_what_is_no_longer_in_the_code_stops(worker, settings):
     worker.at("2020-01-01T00:00:00Z", id="past")(worker.task(name="past")(nothing))
     async with running(worker, settings):
         await worker.schedules.register()
-        removed = ScheduleModel(id="removed", trigger="x", enabled=True, next_run=datetime(2020, 1, 1, tzinfo=UTC))
+        removed = ScheduleModel(
+            id="removed", trigger="x", enabled=True, next_run=datetime(2020, 1, 1, tzinfo=UTC)
+        )
         await removed.insert()
         await worker.schedules.fire_due(datetime.now(UTC))
         assert [view.id for view in await worker.schedules.list()] == ["past"]
@@ -146,8 +159,12 @@ async def test_a_schedule_that_cannot_be_is_told_and_stops_no_other(worker, sett
 async def test_schedules_are_registered_by_hand(worker, settings):
     async def clean_up() -> None: ...
 
-    worker.schedule(clean_up, trigger="cron", id="clean", hour=0, minute=0, max_retries=3, timeout=300)
-    worker.schedule(worker.tasks["clean_up"], trigger="interval", id="often", hours=1, enabled=False)
+    worker.schedule(
+        clean_up, trigger="cron", id="clean", hour=0, minute=0, max_retries=3, timeout=300
+    )
+    worker.schedule(
+        worker.tasks["clean_up"], trigger="interval", id="often", hours=1, enabled=False
+    )
     async with running(worker, settings):
         views = await worker.schedules.list()
     assert [(view.id, view.enabled) for view in views] == [("clean", True), ("often", False)]
@@ -160,7 +177,9 @@ async def test_the_command_line(app, settings):
     def command(*arguments: str) -> tuple[int, str]:
         words = [sys.executable, "-m", "core", "schedules", *arguments]
         done = subprocess.run(words, capture_output=True, text=True)
-        return done.returncode, done.stdout + "".join(line for line in done.stderr.splitlines() if "error: " in line)
+        return done.returncode, done.stdout + "".join(
+            line for line in done.stderr.splitlines() if "error: " in line
+        )
 
     status, output = await asyncio.to_thread(command, "run", "nothing")
     assert status == 2
@@ -180,7 +199,9 @@ async def test_commands(app, settings, capsys):
         disabled, ran, _, listed = capsys.readouterr().out.splitlines()
         assert disabled == "hourly disabled"
         assert ran.startswith("hourly runs as job ")
-        assert re.match(r"hourly  disabled  next 20\S+  last 20\S+ completed  interval\[1:00:00\]$", listed)
+        assert re.match(
+            r"hourly  disabled  next 20\S+  last 20\S+ completed  interval\[1:00:00\]$", listed
+        )
         with pytest.raises(UserError, match="name the schedules to enable"):
             await commands._schedules(worker, argparse.Namespace(action="enable", ids=[]))
     finally:
@@ -191,7 +212,9 @@ async def test_commands(app, settings, capsys):
 def test_time_zones_and_daylight_saving_time():
     berlin = ZoneInfo("Europe/Berlin")
     trigger = crontab_trigger("30 9 * * *", "Europe/Berlin")
-    before = datetime(2027, 3, 27, 9, 30, tzinfo=berlin)  # the clocks go forward in the night that follows
+    before = datetime(
+        2027, 3, 27, 9, 30, tzinfo=berlin
+    )  # the clocks go forward in the night that follows
     after = next_time(trigger, before, before)
     assert after == datetime(2027, 3, 28, 9, 30, tzinfo=berlin)
     assert after.astimezone(UTC) - before.astimezone(UTC) == timedelta(hours=23)

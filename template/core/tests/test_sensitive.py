@@ -85,7 +85,9 @@ async def test_no_form_of_them_is_shown(worker, run):
     secrets = ('p\u00e4ssw"ort\\x', "1234", "12345678", b"top-secret")
 
     @worker.task(max_retries=0)
-    async def leak(text: Sensitive[str], short: Sensitive[str], long: Sensitive[str], data: Sensitive[bytes]) -> None:
+    async def leak(
+        text: Sensitive[str], short: Sensitive[str], long: Sensitive[str], data: Sensitive[bytes]
+    ) -> None:
         raise ValueError(f"{text} {text!r} {json.dumps(text)} {short} {long} {data!r}")
 
     async with run():
@@ -113,15 +115,17 @@ async def test_another_key_is_told(worker, engine_settings):
     async def reset(token: Sensitive[str]) -> None: ...
 
     async with running(worker, engine_settings):
-        sealed = worker.queue.cipher.seal(TOKEN)
-        assert worker.queue.cipher.open(sealed) == TOKEN
-    other = engine_settings.model_copy(update={"secret_key": type(engine_settings.secret_key)("x" * 32)})
+        sealed = worker.queue.cipher.encrypt(TOKEN)
+        assert worker.queue.cipher.decrypt(sealed) == TOKEN
+    other = engine_settings.model_copy(
+        update={"secret_key": type(engine_settings.secret_key)("x" * 32)}
+    )
     async with worker.open(other):
         with pytest.raises(PermanentError, match="SECRET_KEY_PREVIOUS"):
-            worker.queue.cipher.open(sealed)
+            worker.queue.cipher.decrypt(sealed)
     both = other.model_copy(update={"secret_key_previous": engine_settings.secret_key})
     async with worker.open(both):
-        assert worker.queue.cipher.open(sealed) == TOKEN
+        assert worker.queue.cipher.decrypt(sealed) == TOKEN
 
 
 async def test_a_result_cannot_be_sensitive(worker, engine_settings):
@@ -129,6 +133,6 @@ async def test_a_result_cannot_be_sensitive(worker, engine_settings):
     async def make() -> Sensitive[str]:
         return TOKEN
 
-    with pytest.raises(InvalidTask, match="a result is kept in clear"):
+    with pytest.raises(InvalidTask, match="a result is stored in plain text"):
         async with worker.open(engine_settings):
             pass

@@ -19,7 +19,9 @@ GOOD = {
 }
 
 
-def run(folder: Path, *arguments: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, *arguments: str, **environment: str | None
+) -> subprocess.CompletedProcess[str]:
     """`python -m core ...` in a folder without a .env, with these settings only."""
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     settings = {name: value for name, value in {**GOOD, **environment}.items() if value is not None}
@@ -36,7 +38,10 @@ def run(folder: Path, *arguments: str, **environment: str | None) -> subprocess.
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
-        ({"SECRET_KEY": None, "MONGODB_URL": None}, "SECRET_KEY is missing; MONGODB_URL is missing"),
+        (
+            {"SECRET_KEY": None, "MONGODB_URL": None},
+            "SECRET_KEY is missing; MONGODB_URL is missing",
+        ),
         ({"MONGODB_URL": "localhost"}, "MONGODB_URL: "),
         ({"SECRET_KEY": "short"}, "SECRET_KEY: Value should have at least 32 characters"),
         ({"PORT": "many"}, "PORT: "),
@@ -44,7 +49,10 @@ def run(folder: Path, *arguments: str, **environment: str | None) -> subprocess.
             {"ENVIRONMENT": "production", "SECRET_KEY": "development-only-secret-key-change-me"},
             "SECRET_KEY is a development secret; production needs one of its own; SMTP_URL is missing",
         ),
-        ({"ENVIRONMENT": "production", "SMTP_URL": "smtp://127.0.0.1:1"}, "MAIL_FROM is missing, which production"),
+        (
+            {"ENVIRONMENT": "production", "SMTP_URL": "smtp://127.0.0.1:1"},
+            "MAIL_FROM is missing, which production",
+        ),
         ({"ENVIRONMENT": "production"}, "PUBLIC_URL is missing, which production needs"),
     ],
 )
@@ -65,8 +73,16 @@ def test_the_setting_is_named(tmp_path, monkeypatch, environment, said):
     ("command", "environment", "said"),
     [
         ("worker", {"MONGODB_URL": None}, "MONGODB_URL is missing"),
-        ("web", {"TASK_ENGINE": "rabbit"}, f"TASK_ENGINE is one of {'local' if DEFAULT == 'local' else 'local, '}"),
-        ("web", {"SERVICE": "app.nowhere:service"}, "SERVICE=app.nowhere:service cannot be loaded: "),
+        (
+            "web",
+            {"TASK_ENGINE": "rabbit"},
+            f"TASK_ENGINE is one of {'local' if DEFAULT == 'local' else 'local, '}",
+        ),
+        (
+            "web",
+            {"SERVICE": "app.nowhere:service"},
+            "SERVICE=app.nowhere:service cannot be loaded: ",
+        ),
         pytest.param(
             "worker",
             {"REDIS_URL": None},

@@ -13,7 +13,7 @@ from streaq.types import StreamMessage
 
 from core.config import Settings
 from core.tasks import JobStatus, Sensitive, Worker
-from core.tasks.engine import Delivery
+from core.tasks.engine import Envelope
 from core.tasks.engines.streaq import worker as adapter
 from core.tests.running import running
 
@@ -30,13 +30,26 @@ def test_the_internals_it_relies_on_are_there():
     assert "self.signal_handler, tg.cancel_scope" in inspect.getsource(streaq.Worker.run_async)
     assert "_cancel_scopes" in vars(adapter.build_worker("redis://localhost", "x", 1, 1, None))
     assert list(inspect.signature(streaq.Worker.run_task).parameters) == ["self", "msg"]
-    assert StreamMessage.__annotations__.keys() == {"message_id", "task_id", "priority", "enqueue_time"}
+    assert StreamMessage.__annotations__.keys() == {
+        "message_id",
+        "task_id",
+        "priority",
+        "enqueue_time",
+    }
     # What `_PUBLISH` and `_END` leave on the server is what streaq's own functions would.
     library = (Path(streaq.__file__).parent / "lua" / "streaq.lua").read_text()
-    assert "redis.call('xadd', stream_key, '*', 'task_id', task_id, 'enqueue_time', current_time)" in library
+    assert (
+        "redis.call('xadd', stream_key, '*', 'task_id', task_id, 'enqueue_time', current_time)"
+        in library
+    )
     assert "redis.call('zadd', queue_key, score, task_id)" in library
-    assert "redis.call('xadd', stream_key, '*', 'task_id', tids[j], 'enqueue_time', tids[j + 1])" in library
-    running = inspect.getsource(streaq.Worker.consumer) + inspect.getsource(streaq.Worker.renew_idle_timeouts)
+    assert (
+        "redis.call('xadd', stream_key, '*', 'task_id', tids[j], 'enqueue_time', tids[j + 1])"
+        in library
+    )
+    running = inspect.getsource(streaq.Worker.consumer) + inspect.getsource(
+        streaq.Worker.renew_idle_timeouts
+    )
     assert "await self.run_task(msg)" in running
     assert "self._running_tasks.items()" in running
 
@@ -53,7 +66,7 @@ async def test_a_server_that_lost_its_functions_gets_them_again(worker, streaq_s
             await redis.function_delete("streaq")
         job = await fine.enqueue()
         assert await job.status() is JobStatus.PENDING
-        assert (await worker.queue.engine.stats()).waiting == 1
+        assert (await worker.queue.engine.stats()).pending == 1
         stop = asyncio.Event()
         consumer = asyncio.create_task(worker.run(stop))
         assert await job.result(WAIT) == "done"
@@ -91,9 +104,11 @@ async def test_a_body_of_any_bytes_becomes_a_dead_letter(worker, streaq_settings
         return "done"
 
     async with running(worker, streaq_settings):
-        await worker.queue.engine.publish([Delivery("forged", b"00.\xff\xfe{}", {"state": "pending"})])
+        await worker.queue.engine.publish(
+            [Envelope("forged", b"00.\xff\xfe{}", {"state": JobStatus.PENDING})]
+        )
         assert await (await fine.enqueue()).result(WAIT) == "done"
-        assert (await worker.job("forged").wait(WAIT))["state"] == "failed"
+        assert (await worker.job("forged").wait(WAIT)).state is JobStatus.FAILED
         await worker.dead_letters.move()
         (letter,) = await worker.dead_letters.list()
         assert letter.raw == "00.\\xff\\xfe{}"
@@ -121,7 +136,7 @@ async def test_what_a_stopped_worker_leaves_goes_to_another_one_at_once(worker, 
         consumer = asyncio.create_task(worker.run(first))
         jobs = await long.enqueue_many([[], []])
         await asyncio.wait_for(started.wait(), WAIT)
-        while (await worker.queue.engine.stats()).waiting:  # until it has taken both
+        while (await worker.queue.engine.stats()).pending:  # until it has taken both
             await asyncio.sleep(0.02)
         assert attempts == [1]
         running_too = asyncio.create_task(other.run(second))
@@ -131,7 +146,7 @@ async def test_what_a_stopped_worker_leaves_goes_to_another_one_at_once(worker, 
         await consumer
         for job in jobs:
             assert await job.result(WAIT) == "done"  # half the idle timeout
-            assert (await job.record()).get("attempt", 1) == 1  # a shutdown uses up no attempt
+            assert (await job.record()).attempt == 1  # a shutdown uses up no attempt
         second.set()
         await running_too
 
@@ -144,11 +159,16 @@ async def test_drain_waits_until_nothing_is_left(streaq_settings, worker, monkey
     async with running(worker, streaq_settings):
         job = await later.using(delay=5).enqueue()
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "core", "drain", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+            sys.executable,
+            "-m",
+            "core",
+            "drain",
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
         )
         output, errors = await asyncio.wait_for(process.communicate(), 30)
         assert process.returncode == 0, errors.decode()
         first, *_, last = output.decode().splitlines()
-        assert first == "0 ready, 0 running, 1 wait for their time"
-        assert last == "0 ready, 0 running, 0 wait for their time"
+        assert first == "0 pending, 0 running, 1 scheduled"
+        assert last == "0 pending, 0 running, 0 scheduled"
         assert await job.status() is JobStatus.COMPLETED

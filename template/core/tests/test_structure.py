@@ -5,17 +5,16 @@ from pathlib import Path
 
 # Each part may import those before it.
 ORDER = [
-    {"errors", "context"},
+    {"errors", "context", "keys"},
     {"config"},
     {"logging"},
-    {"background"},
-    {"models"},
-    {"database"},
+    {"background", "threads"},
+    {"models", "database"},
     {"services"},
     {"tasks"},
-    {"service"},
+    {"entry"},
     {"web"},
-    {"process", "dev", "commands"},
+    {"process", "dev", "commands", "update"},
     {"testing", "cli"},
     {"__main__", "__init__"},
 ]
@@ -29,7 +28,9 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0 or path.is_relative_to("app"), f"{path}: core imports by full names"
+            assert node.level == 0 or path.is_relative_to("app"), (
+                f"{path}: core imports by full names"
+            )
             names.add(node.module or "")
     return names
 

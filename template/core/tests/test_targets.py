@@ -74,7 +74,16 @@ async def test_what_is_no_target(settings, url):
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "127.1", "[::ffff:127.0.0.1]", "nowhere.invalid"]
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        "2130706433",
+        "0x7f.1",
+        "127.1",
+        "[::ffff:127.0.0.1]",
+        "nowhere.invalid",
+    ],
 )
 async def test_this_machine_under_its_many_names(settings, host):
     with pytest.raises(TargetRefused):
@@ -122,7 +131,9 @@ def certificate(name: str, file: Path) -> None:
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     day = datetime.timedelta(days=1)
     made = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), now - day, now + day)
+        x509.CertificateBuilder(
+            subject, subject, key.public_key(), x509.random_serial_number(), now - day, now + day
+        )
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         .sign(key, hashes.SHA256())
     )

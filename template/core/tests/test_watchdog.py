@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from core.tasks import worker as module
+from core.tasks import upkeep
 from core.tasks.engine import Stats
 
 WAIT = 10
@@ -28,7 +28,7 @@ async def test_a_blocked_event_loop_is_told_with_the_call_that_blocks_it(worker,
 
 
 async def test_a_worker_that_takes_no_jobs_although_it_could_is_told(worker, run, monkeypatch):
-    monkeypatch.setattr(module, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(upkeep, "CHECK_SECONDS", 0.05)
     monkeypatch.setattr("core.tasks.watchdog.STALLED_SECONDS", 0.3)
 
     @worker.task
@@ -36,7 +36,7 @@ async def test_a_worker_that_takes_no_jobs_although_it_could_is_told(worker, run
         return "done"
 
     async def full() -> Stats:
-        return Stats(waiting=3, running=0, delayed=0, oldest=20.0)
+        return Stats(pending=3, running=0, scheduled=0, oldest=20.0)
 
     async with run(), asyncio.timeout(WAIT):
         await (await simple.enqueue()).result()
@@ -46,7 +46,7 @@ async def test_a_worker_that_takes_no_jobs_although_it_could_is_told(worker, run
         monkeypatch.setattr(worker.queue.engine, "stats", full)
         while worker.problem is None:
             await asyncio.sleep(0.05)
-        assert "none was taken although there are free slots" in worker.problem
+        assert "took no job for" in worker.problem
         await (await simple.enqueue()).result()  # it takes one
         while worker.problem is not None:
             await asyncio.sleep(0.05)

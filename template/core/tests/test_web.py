@@ -19,7 +19,7 @@ from core.web.auth import COOKIE
 @pytest.fixture
 async def worker(app):
     from core.config import get_settings
-    from core.service import load_service
+    from core.entry import load_service
 
     worker: Worker = load_service(get_settings()).worker
 
@@ -92,7 +92,11 @@ async def test_a_job_is_followed_as_events(client, user, worker):
     finally:
         del worker.tasks["test-step"]
     assert response.headers["content-type"].startswith("text/event-stream")
-    events = [json.loads(line.removeprefix("data: ")) for line in response.text.splitlines() if line[:5] == "data:"]
+    events = [
+        json.loads(line.removeprefix("data: "))
+        for line in response.text.splitlines()
+        if line[:5] == "data:"
+    ]
     told = [event["progress"]["message"] for event in events if event["progress"]]
     assert told == ["step 1", "step 2", "step 2"]
     assert [event["status"] for event in events][-2:] == ["running", "completed"]
@@ -108,17 +112,25 @@ async def test_metrics_and_backlog(client, user, worker, settings, monkeypatch):
     text = (await client.get("/metrics")).text
     families = {family.name: family for family in text_string_to_metric_families(text)}
     ended = {
-        sample.labels["outcome"]: sample.value
+        sample.labels["ended_as"]: sample.value
         for sample in families["jobs"].samples
         if sample.name == "jobs_total" and sample.labels["task"] == "test-answer"
     }
     assert ended["completed"] >= 2
     assert ended["failed"] >= 1
     assert families["dead_letters"].samples[0].value == 1
-    assert {sample.labels["state"] for sample in families["queue_jobs"].samples} == {"ready", "running", "delayed"}
+    assert {sample.labels["state"] for sample in families["queue_jobs"].samples} == {
+        "pending",
+        "running",
+        "scheduled",
+    }
     assert families["job_wait_seconds"].samples
 
-    assert (await client.get("/health/backlog")).json() == {"status": "ok", "ready": 0, "oldest_seconds": 0.0}
+    assert (await client.get("/health/backlog")).json() == {
+        "status": "ok",
+        "pending": 0,
+        "oldest_seconds": 0.0,
+    }
 
     async def wait() -> None:
         await asyncio.sleep(60)
@@ -129,7 +141,7 @@ async def test_metrics_and_backlog(client, user, worker, settings, monkeypatch):
         running = settings.task_concurrency
         jobs = await waiting.enqueue_many([[]] * (running + 2))
         async with asyncio.timeout(10):
-            while (response := await client.get("/health/backlog")).json()["ready"] != 2:
+            while (response := await client.get("/health/backlog")).json()["pending"] != 2:
                 await asyncio.sleep(0.02)
         assert response.status_code == 503
         assert all(await asyncio.gather(*(job.abort() for job in jobs)))
@@ -165,7 +177,8 @@ async def test_a_session_ends(user, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("sent", "kept"), [("abc-1", True), ("a" * 129, False), ("a b", False), ("a%0a", False), (None, False)]
+    ("sent", "kept"),
+    [("abc-1", True), ("a" * 129, False), ("a b", False), ("a%0a", False), (None, False)],
 )
 async def test_correlation_ids(client, sent, kept):
     response = await client.get("/health/live", headers={"X-Request-ID": sent} if sent else {})

@@ -8,11 +8,13 @@ from bson import ObjectId
 from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel
 
+from core.database import make_query
 from core.models import AuditModel
-from core.tasks.history import make_query
 from core.web.auth import ensure_admin
 
-Moment = Annotated[AwareDatetime, Query(ge=datetime(1970, 1, 1, tzinfo=UTC), le=datetime(9999, 1, 1, tzinfo=UTC))]
+Moment = Annotated[
+    AwareDatetime, Query(ge=datetime(1970, 1, 1, tzinfo=UTC), le=datetime(9999, 1, 1, tzinfo=UTC))
+]
 
 
 class AuditEntry(BaseModel):
@@ -44,6 +46,8 @@ def audit_router(current_user: Callable[..., Any]) -> APIRouter:
         query = make_query("at", since, until, action=action, actor=actor)
         query |= {"_id": {"$lt": ObjectId(before)}} if before else {}
         entries = await AuditModel.find(query).sort("-_id").limit(limit).to_list()
-        return [AuditEntry(**entry.model_dump(exclude={"id"}), id=str(entry.id)) for entry in entries]
+        return [
+            AuditEntry(**entry.model_dump(exclude={"id"}), id=str(entry.id)) for entry in entries
+        ]
 
     return router

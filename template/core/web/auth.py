@@ -71,7 +71,11 @@ async def find_own(model: type[D], document_id: str, user: UserModel) -> D:
     Raises:
         HTTPException: 404 for those of others, as for those that do not exist.
     """
-    query = {"_id": ObjectId(document_id), "owner": str(user.id)} if ObjectId.is_valid(document_id) else None
+    query = (
+        {"_id": ObjectId(document_id), "owner": str(user.id)}
+        if ObjectId.is_valid(document_id)
+        else None
+    )
     if query is None or (found := await model.find_one(query)) is None:
         raise HTTPException(404, "There is no such thing.")
     return found
@@ -103,4 +107,6 @@ async def sign_out(request: Request, response: Response) -> None:
     """End the session of this request, in the database and in the browser."""
     if token := request.cookies.get(COOKIE):
         await end_session(token)
-    response.delete_cookie(COOKIE, httponly=True, secure=get_settings().is_production, samesite="lax")
+    response.delete_cookie(
+        COOKIE, httponly=True, secure=get_settings().is_production, samesite="lax"
+    )

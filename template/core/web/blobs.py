@@ -18,7 +18,10 @@ blobs_router = APIRouter(prefix="/blobs", tags=["blobs"])
 
 
 @blobs_router.get(
-    "/{token}", responses={404: {}, 410: {}}, response_class=StreamingResponse, summary="Download a file by its link"
+    "/{token}",
+    responses={404: {}, 410: {}},
+    response_class=StreamingResponse,
+    summary="Download a file by its link",
 )
 async def download(token: str) -> Response:
     """The file itself, or a redirection to the store that has it, where that one can sign links too."""
@@ -26,7 +29,9 @@ async def download(token: str) -> Response:
         blob = await blob_service.open_link(token)
         if isinstance(blob_service.store, S3Store | GCSStore | AzureStore):
             path, lifetime = str(blob.id), timedelta(seconds=REDIRECT_SECONDS)
-            return RedirectResponse(await obstore.sign_async(blob_service.store, "GET", path, lifetime))
+            return RedirectResponse(
+                await obstore.sign_async(blob_service.store, "GET", path, lifetime)
+            )
         pieces = blob_service.stream(str(blob.id))
         first = await anext(pieces, b"")  # what is gone is told by the status
     except BlobNotFound:

@@ -31,7 +31,10 @@ def add_error_handlers(app: FastAPI) -> None:
 def _unavailable(what: str):  # type: ignore[no-untyped-def]  # Starlette's own type for handlers fits no function
     async def handle(_: Request, error: Exception) -> JSONResponse:
         logger.warning("request refused", unavailable=what, error=str(error)[:200])
-        body = {"detail": f"The {what} is not available; try again in a moment.", "unavailable": what}
+        body = {
+            "detail": f"The {what} is not available; try again in a moment.",
+            "unavailable": what,
+        }
         return JSONResponse(body, 503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
     return handle
@@ -46,10 +49,15 @@ async def _invalid(_: Request, error: Exception) -> Response:
 
 async def _too_many(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, TooManyRequests)
-    return JSONResponse({"detail": str(error)}, 429, headers={"Retry-After": str(math.ceil(error.retry_after))})
+    return JSONResponse(
+        {"detail": str(error)}, 429, headers={"Retry-After": str(math.ceil(error.retry_after))}
+    )
 
 
 async def _internal_error(_: Request, error: Exception) -> JSONResponse:
     correlation_id = TaskContext.get_correlation_id() or ""
-    body = {"detail": "Internal error; the log tells more under this id.", "correlation_id": correlation_id}
+    body = {
+        "detail": "Internal error; the log tells more under this id.",
+        "correlation_id": correlation_id,
+    }
     return JSONResponse(body, 500, headers={"X-Request-ID": correlation_id})

@@ -4,15 +4,14 @@ import re
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import Depends, FastAPI, Request
 
-from core.config import Settings
+from core.config import ROOT, Settings
+from core.entry import Service, open_service
 from core.logging import get_logger
-from core.service import Service, open_service
-from core.web.access import AccessLogMiddleware
+from core.web.access_log import AccessLogMiddleware
 from core.web.audit import audit_router
 from core.web.auth import current_user
 from core.web.blobs import blobs_router
@@ -41,7 +40,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
             yield
         logger.info("web stopped")
 
-    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     app = FastAPI(
         title=project["name"],
         description=project.get("description", ""),
@@ -52,7 +51,12 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
     add_error_handlers(app)
     app.include_router(health_router(service.worker, settings))
     user = service.current_user or current_user
-    own = (metrics_router(service.worker), jobs_router(service.worker, user), audit_router(user), blobs_router)
+    own = (
+        metrics_router(service.worker),
+        jobs_router(service.worker, user),
+        audit_router(user),
+        blobs_router,
+    )
     for router in (*own, *service.routers):
         app.include_router(router, dependencies=[Depends(_require_database)])
     # The last one added is the outermost: the access log needs the correlation id.

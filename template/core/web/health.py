@@ -42,10 +42,21 @@ def health_router(worker: Worker, settings: Settings) -> APIRouter:
     async def backlog() -> JSONResponse:
         """Whether workers keep up; 503 where too many jobs are ready, or the oldest one has waited for too long."""
         stats = await worker.queue.engine.stats()
-        keeps_up = stats.waiting < settings.task_backlog_limit and stats.oldest < settings.task_backlog_seconds
-        body = {"status": "ok" if keeps_up else "backlog", "ready": stats.waiting, "oldest_seconds": stats.oldest}
+        keeps_up = (
+            stats.pending < settings.task_backlog_limit
+            and stats.oldest < settings.task_backlog_seconds
+        )
+        body = {
+            "status": "ok" if keeps_up else "backlog",
+            "pending": stats.pending,
+            "oldest_seconds": stats.oldest,
+        }
         if not keeps_up:
-            logger.warning("backlog: workers do not keep up", ready=stats.waiting, oldest_seconds=stats.oldest)
+            logger.warning(
+                "backlog: workers do not keep up",
+                pending=stats.pending,
+                oldest_seconds=stats.oldest,
+            )
         return JSONResponse(body, 200 if keeps_up else 503)
 
     return router
@@ -59,9 +70,9 @@ def metrics_router(worker: Worker) -> APIRouter:
     async def show_metrics() -> Response:
         """Keep it from the public where the names of tasks are nobody's business."""
         stats = await worker.queue.engine.stats()
-        metrics.QUEUE.labels("ready").set(stats.waiting)
+        metrics.QUEUE.labels("pending").set(stats.pending)
         metrics.QUEUE.labels("running").set(stats.running)
-        metrics.QUEUE.labels("delayed").set(stats.delayed)
+        metrics.QUEUE.labels("scheduled").set(stats.scheduled)
         metrics.OLDEST.set(stats.oldest)
         metrics.DEAD.set(await worker.dead_letters.count())
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, HTTPException
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 
-from core.tasks import JobStatus, Progress, Worker, status_of
+from core.tasks import JobRecord, JobStatus, Progress, Worker
 
 EVENT_SECONDS = 0.2
 
@@ -43,7 +43,7 @@ class Owned:
     """A job of the user who asks, and its record."""
 
     id: str
-    record: dict[str, Any]
+    record: JobRecord
 
 
 async def view_job(worker: Worker, job_id: str, user_id: str, task: str | None = None) -> JobView:
@@ -64,22 +64,22 @@ async def view_job(worker: Worker, job_id: str, user_id: str, task: str | None =
     return view
 
 
-async def _own_record(worker: Worker, job_id: str, user_id: str) -> dict[str, Any]:
+async def _own_record(worker: Worker, job_id: str, user_id: str) -> JobRecord:
     record = await worker.job(job_id).record()
-    if not record or record.get("owner") != user_id:
+    if record.state is JobStatus.UNKNOWN or record.owner != user_id:
         raise HTTPException(404, "There is no such job.")
     return record
 
 
-def _view(job_id: str, record: dict[str, Any]) -> JobView:
+def _view(job_id: str, record: JobRecord) -> JobView:
     return JobView(
         id=job_id,
-        task=record["task"],
-        status=status_of(record),  # of the same read as the result
-        attempt=record.get("attempt", 1),
-        progress=record.get("progress"),
-        result=record.get("result"),
-        error=record.get("error"),
+        task=record.task,
+        status=record.status,  # of the same read as the result
+        attempt=record.attempt,
+        progress=record.progress,
+        result=record.result,
+        error=JobError(**record.error) if record.error else None,
     )
 
 
@@ -97,12 +97,14 @@ def jobs_router(worker: Worker, current_user: Callable[..., Any]) -> APIRouter:
         """A job's status and progress, and its result or error."""
         return _view(job.id, job.record)
 
-    @router.get("/{job_id}/events", response_class=EventSourceResponse, responses={401: {}, 404: {}})
+    @router.get(
+        "/{job_id}/events", response_class=EventSourceResponse, responses={401: {}, 404: {}}
+    )
     async def follow_job(job: OwnJob) -> AsyncIterator[ServerSentEvent]:
         """The job's status and progress as server-sent events, one at each change, until it has ended."""
         last = None
         while True:
-            event = JobEvent(status=status_of(job.record), progress=job.record.get("progress"))
+            event = JobEvent(status=job.record.status, progress=job.record.progress)
             if event != last:
                 yield ServerSentEvent(event="job", data=event)
                 last = event

@@ -92,7 +92,7 @@ async def test_context_retries_and_errors(db, httpserver_url):
     busy = await external.risky_operation.enqueue("busy")
     with pytest.raises(JobFailed, match="TransientError: busy"):
         await busy.result(timeout=10)
-    assert (await busy.record())["attempt"] == 4
+    assert (await busy.record()).attempt == 4
 
 
 @pytest.fixture

@@ -8,18 +8,26 @@ from core.config import Settings, SettingsError
 from core.tasks.engine import Engine
 
 AVAILABLE = sorted(module.name for module in iter_modules(__path__))
-"""The names that `TASK_ENGINE` takes: the modules of this package."""
+"""The values of `TASK_ENGINE`: the modules of this package."""
 
 DEFAULT = next((name for name in AVAILABLE if name != "local"), "local")
+"""The engine that is used if `TASK_ENGINE` is unset."""
 
 
 def build_engine(settings: Settings) -> Engine:
-    """The engine that the settings name.
+    """Build the engine that the settings name.
+
+    Args:
+        settings: The service's settings.
 
     Raises:
-        SettingsError: It is not one of this service's, or lacks a setting.
+        SettingsError: This service has no such engine, or the engine lacks a setting.
     """
     name = settings.task_engine or DEFAULT
     if name not in AVAILABLE:
-        raise SettingsError(f"settings: TASK_ENGINE is one of {', '.join(AVAILABLE)} in this service, not {name!r}")
-    return cast(Engine, import_module(f"{__name__}.{name}").build(settings))
+        known = ", ".join(AVAILABLE)
+        raise SettingsError(
+            f"settings: TASK_ENGINE is one of {known} in this service, not {name!r}"
+        )
+    module = import_module(f"{__name__}.{name}")
+    return cast(Engine, module.build(settings))

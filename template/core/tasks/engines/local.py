@@ -1,19 +1,26 @@
 """The engine `local`: asyncio, in this process, without a server.
 
-It is volatile: jobs that wait when the process ends are lost, which it logs.
+It is volatile. Pending and scheduled jobs are lost when the process ends, and their number is
+logged.
 """
 
 import asyncio
 import time
 from collections.abc import Sequence
 from itertools import count
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from core.config import Settings
 from core.logging import get_logger
-from core.tasks.engine import FOLLOWING_SECONDS, PRIORITIES, Delivery, Handler, Stats
+from core.tasks.engine import (
+    FOLLOWING_SECONDS,
+    PRIORITIES,
+    Envelope,
+    Handler,
+    Stats,
+)
 from core.tasks.outcome import Retry
-from core.tasks.records import Fields, JobStatus, status_of
+from core.tasks.records import JobRecord, JobStatus, RecordFields
 
 logger = get_logger(__name__)
 
@@ -21,68 +28,87 @@ _RANK = {priority: -index for index, priority in enumerate(PRIORITIES)}
 
 
 class MemoryRecords:
-    """Records in a dictionary; ended ones go when their time is over."""
+    """Records in a dictionary; see `core.tasks.records.Records`."""
 
     def __init__(self) -> None:
-        self._records: dict[str, Fields] = {}
-        self._buried: dict[str, Fields] = {}
+        self._records: dict[str, RecordFields] = {}
+        self._stashed: dict[str, dict[str, Any]] = {}
         self._holders: dict[str, str] = {}
 
-    async def read(self, ids: list[str]) -> list[Fields]:
-        return [dict(self._records.get(job_id, {})) for job_id in ids]
+    def add(self, job_id: str, fields: RecordFields, ttl: float | None = None) -> None:
+        """Add a record, unless the job has one.
 
-    async def begin(self, job_id: str, limit: int | None = None) -> Fields:
-        record = self._records.setdefault(job_id, {"state": JobStatus.PENDING})
-        if limit and record.get("deliveries", 0) >= limit:
-            return {**record, "suspect": True}
-        if not status_of(record).is_final:
-            record.update(state=JobStatus.RUNNING, deliveries=record.get("deliveries", 0) + 1)
-        return dict(record)
+        Args:
+            job_id: The job's id.
+            fields: The record's fields.
+            ttl: Seconds until the record expires; never if None.
+        """
+        if job_id not in self._records:
+            self._records[job_id] = fields.copy()
+            self._expire(job_id, ttl)
 
-    async def write(self, job_id: str, fields: Fields, ttl: float | None) -> None:
-        record = self._records.setdefault(job_id, {})
-        if status_of(record).is_final:
+    async def read(self, ids: list[str]) -> list[JobRecord]:
+        return [self._read(job_id) for job_id in ids]
+
+    async def begin(self, job_id: str, suspect_after: int | None = None) -> JobRecord:
+        fields = self._records.setdefault(job_id, {"state": JobStatus.PENDING})
+        deliveries = fields.get("deliveries", 0)
+        if suspect_after and deliveries >= suspect_after:
+            return JobRecord.from_fields({**fields, "suspect": True})
+        if not self._has_ended(job_id):
+            fields["state"] = JobStatus.RUNNING
+            fields["deliveries"] = deliveries + 1
+        return self._read(job_id)
+
+    async def write(self, job_id: str, fields: RecordFields, ttl: float | None) -> None:
+        if self._has_ended(job_id):
             return
-        record.update(fields)
+        self._records.setdefault(job_id, {}).update(fields)
         self._expire(job_id, ttl)
 
-    async def request_abort(self, job_id: str, ttl: float) -> Fields:
-        record = self._records.get(job_id, {})
-        if record.get("state") in (JobStatus.PENDING, JobStatus.SCHEDULED):
+    async def request_abort(self, job_id: str, ttl: float) -> JobRecord:
+        state = self._read(job_id).state
+        if state in (JobStatus.PENDING, JobStatus.SCHEDULED):
             await self.write(job_id, {"state": JobStatus.ABORTED}, ttl)
-        elif record.get("state") == JobStatus.RUNNING:
-            record["abort"] = True
-        return dict(record)
+        elif state is JobStatus.RUNNING:
+            self._records[job_id]["abort"] = True
+        return self._read(job_id)
 
     async def claim(self, keys: dict[str, str], ttl: float) -> dict[str, str]:
         for key, job_id in keys.items():
             holder = self._holders.get(key)
-            if holder is None or status_of(self._records.get(holder, {})).is_final:
+            if holder is None or self._has_ended(holder):
                 self._holders[key] = job_id
                 asyncio.get_running_loop().call_later(ttl, self._release, key, job_id)
         return {key: self._holders[key] for key in keys}
 
-    async def bury(self, job_id: str, fields: Fields, ttl: float, letter: Fields) -> None:
-        if not status_of(self._records.get(job_id, {})).is_final:
+    async def stash(
+        self,
+        job_id: str,
+        fields: RecordFields,
+        ttl: float,
+        dead_letter: dict[str, Any],
+    ) -> None:
+        if not self._has_ended(job_id):
             await self.write(job_id, fields, ttl)
-            self._buried[letter["id"]] = letter
+            self._stashed[dead_letter["id"]] = dead_letter
 
-    async def buried(self) -> list[Fields]:
-        return list(self._buried.values())
+    async def stashed(self) -> list[dict[str, Any]]:
+        return list(self._stashed.values())
 
-    async def unbury(self, letter_ids: list[str]) -> None:
+    async def unstash(self, letter_ids: list[str]) -> None:
         for letter_id in letter_ids:
-            self._buried.pop(letter_id, None)
+            self._stashed.pop(letter_id, None)
+
+    def _read(self, job_id: str) -> JobRecord:
+        return JobRecord.from_fields(self._records.get(job_id, {}))
+
+    def _has_ended(self, job_id: str) -> bool:
+        return self._read(job_id).state.is_final
 
     def _release(self, key: str, job_id: str) -> None:
         if self._holders.get(key) == job_id:
             del self._holders[key]
-
-    def add(self, job_id: str, fields: Fields, ttl: float | None = None) -> None:
-        """Add a record, unless there is one."""
-        if job_id not in self._records:
-            self._records[job_id] = dict(fields)
-            self._expire(job_id, ttl)
 
     def _expire(self, job_id: str, ttl: float | None) -> None:
         if ttl is not None:
@@ -93,7 +119,7 @@ class LocalEngine:
     """See `core.tasks.engine.Engine`.
 
     Args:
-        concurrency: Jobs that run at once.
+        concurrency: The number of jobs that run at once.
         grace_period: Seconds that running jobs get at the end.
     """
 
@@ -104,36 +130,45 @@ class LocalEngine:
         self.records = MemoryRecords()
         self._slots = asyncio.Semaphore(concurrency)
         self._grace_period = grace_period
-        self._ready: asyncio.PriorityQueue[tuple[int, int, Delivery]] = asyncio.PriorityQueue()
-        self._delayed: dict[str, asyncio.TimerHandle] = {}
-        self._ready_since: dict[str, float] = {}
+        self._pending: asyncio.PriorityQueue[tuple[int, int, Envelope]] = asyncio.PriorityQueue()
+        self._pending_since: dict[str, float] = {}
+        self._scheduled: dict[str, asyncio.TimerHandle] = {}
         self._order = count()
         self._known: set[str] = set()
         self._running: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Nothing needs to be opened."""
+        """Do nothing: there is no connection."""
 
     async def stop(self) -> None:
-        """Forget the delayed jobs."""
-        for timer in self._delayed.values():
+        """Forget the scheduled jobs."""
+        for timer in self._scheduled.values():
             timer.cancel()
-        if lost := len(self._delayed) + self._ready.qsize():
-            logger.warning("jobs lost: the local engine keeps them in memory only", count=lost)
+        if lost := len(self._scheduled) + self._pending.qsize():
+            logger.warning(
+                "jobs lost: the local engine keeps them in memory only",
+                count=lost,
+            )
 
-    async def publish(self, deliveries: Sequence[Delivery]) -> None:
-        for delivery in deliveries:
-            if delivery.id not in self._known:
-                self._known.add(delivery.id)
-                self.records.add(delivery.id, delivery.record)
-                for job_id, record in delivery.following.items():
-                    self.records.add(job_id, record, FOLLOWING_SECONDS)
-                self._queue(delivery, max(0.0, (delivery.at or 0) - time.time()))
+    async def publish(self, envelopes: Sequence[Envelope]) -> None:
+        for envelope in envelopes:
+            if envelope.id in self._known:
+                continue
+            self._known.add(envelope.id)
+            self.records.add(envelope.id, envelope.record)
+            for job_id, record in envelope.following.items():
+                self.records.add(job_id, record, FOLLOWING_SECONDS)
+            self._add(envelope, max(0.0, (envelope.at or 0) - time.time()))
 
     async def stats(self) -> Stats:
-        oldest = min(self._ready_since.values(), default=None)
-        age = time.time() - oldest if oldest else 0.0
-        return Stats(self._ready.qsize(), len(self._running), len(self._delayed), age)
+        now = time.time()
+        oldest = min(self._pending_since.values(), default=now)
+        return Stats(
+            pending=self._pending.qsize(),
+            running=len(self._running),
+            scheduled=len(self._scheduled),
+            oldest=now - oldest,
+        )
 
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
         stopped = asyncio.create_task(stop.wait())
@@ -151,37 +186,38 @@ class LocalEngine:
             stopped.cancel()
             await self._finish_running()
 
-    def _queue(self, delivery: Delivery, seconds: float) -> None:
-        def make_ready() -> None:
-            self._delayed.pop(delivery.id, None)
-            self._ready_since[delivery.id] = time.time()
-            self._ready.put_nowait((_RANK[delivery.priority], next(self._order), delivery))
+    def _add(self, envelope: Envelope, seconds: float) -> None:
+        if not seconds:
+            self._add_pending(envelope)
+            return
+        loop = asyncio.get_running_loop()
+        self._scheduled[envelope.id] = loop.call_later(seconds, self._add_pending, envelope)
 
-        if seconds:
-            self._delayed[delivery.id] = asyncio.get_running_loop().call_later(seconds, make_ready)
-        else:
-            make_ready()
+    def _add_pending(self, envelope: Envelope) -> None:
+        self._scheduled.pop(envelope.id, None)
+        self._pending_since[envelope.id] = time.time()
+        self._pending.put_nowait((_RANK[envelope.priority], next(self._order), envelope))
 
-    async def _take(self) -> Delivery:
-        """The next job, once there is a free slot for it."""
+    async def _take(self) -> Envelope:
+        """Wait for a free slot, and return the next message."""
         await self._slots.acquire()
         try:
-            delivery = (await self._ready.get())[2]
-            self._ready_since.pop(delivery.id, None)
-            return delivery
+            _, _, envelope = await self._pending.get()
         except asyncio.CancelledError:
             self._slots.release()
             raise
+        self._pending_since.pop(envelope.id, None)
+        return envelope
 
-    async def _run(self, handler: Handler, delivery: Delivery) -> None:
+    async def _run(self, handler: Handler, envelope: Envelope) -> None:
         try:
-            outcome = await handler(delivery.id, delivery.body)
+            outcome = await handler(envelope.id, envelope.body)
         finally:
             self._slots.release()
         if isinstance(outcome, Retry):
-            self._queue(delivery, outcome.after)
+            self._add(envelope, outcome.after)
         else:
-            self._known.discard(delivery.id)
+            self._known.discard(envelope.id)
 
     async def _finish_running(self) -> None:
         if not self._running:
@@ -190,10 +226,18 @@ class LocalEngine:
         for task in late:
             task.cancel()
         if late:
-            logger.warning("jobs cancelled: they did not end within the grace period", count=len(late))
+            count = len(late)
+            logger.warning(
+                "jobs cancelled: they exceeded the grace period",
+                count=count,
+            )
             await asyncio.wait(late)
 
 
 def build(settings: Settings) -> LocalEngine:
-    """The engine that these settings describe."""
+    """Build the engine that the settings describe.
+
+    Args:
+        settings: The service's settings.
+    """
     return LocalEngine(settings.task_concurrency, settings.task_grace_period)

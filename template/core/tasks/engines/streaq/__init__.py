@@ -1,8 +1,8 @@
-"""The engine `streaq`: Redis or Valkey streams. Jobs survive crashes of workers; any number of machines.
+"""The engine `streaq`, on Redis or Valkey streams. Jobs survive the crash of any worker or machine.
 
-How streaq 7.2 behaves at its edges, and what this adapter does about it, is written where it does so. Beyond its
-documented API it relies on `Worker.signal_handler`, `Worker._cancel_scopes` and `Worker.publish_task`;
-`core/tests/test_streaq.py` fails when these change.
+The adapter works around some behaviour of streaq 7.2; comments say where. It relies on parts of
+streaq that are not documented: `Worker.signal_handler`, `Worker._cancel_scopes` and
+`Worker.run_task`. A test fails if they change.
 """
 
 from core.config import Settings, SettingsError
@@ -16,7 +16,12 @@ def build(settings: Settings) -> StreaqEngine:
         SettingsError: `REDIS_URL` is missing.
     """
     if settings.redis_url is None:
-        raise SettingsError("settings: REDIS_URL is missing: the job queue needs it (or set TASK_ENGINE=local)")
+        raise SettingsError(
+            "settings: REDIS_URL is missing: the job queue needs it (or set TASK_ENGINE=local)"
+        )
     return StreaqEngine(
-        str(settings.redis_url), settings.queue_name, settings.task_concurrency, settings.task_grace_period
+        str(settings.redis_url),
+        settings.queue_name,
+        settings.task_concurrency,
+        settings.task_grace_period,
     )

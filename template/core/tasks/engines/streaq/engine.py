@@ -1,4 +1,4 @@
-"""The engine itself: a client that publishes, and workers that are built anew whenever their server went away."""
+"""The engine: a client that publishes, and workers that are rebuilt after each outage."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from streaq.utils import now_ms
 
 from core.logging import get_logger
-from core.tasks.engine import FOLLOWING_SECONDS, PRIORITIES, Delivery, Handler, Stats
+from core.tasks.engine import FOLLOWING_SECONDS, PRIORITIES, Envelope, Handler, Stats
 from core.tasks.engines.streaq.records import Client, RedisRecords, flatten
 from core.tasks.engines.streaq.worker import DOWN, OPERATION_SECONDS, StoppableWorker, build_worker
 from core.tasks.errors import QueueUnavailable
@@ -18,10 +18,10 @@ logger = get_logger(__name__)
 
 RECONNECT_SECONDS = 0.5
 START_SECONDS = 3.0
-BATCH = 500
+PUBLISH_BATCH = 500
 
-# A record that exists already is kept as it is, and a message is added unless there is one of its job. Not streaq's own
-# function: this one is for many messages, and takes one command where that one takes one for each beside the records.
+# Adds each record and each message that does not exist yet. streaq's own function takes one
+# message at a time, and knows no records.
 _PUBLISH = """
 for i = 1, #KEYS, 4 do
   local record, task, stream, delayed = KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[i + 3]
@@ -40,10 +40,10 @@ for i = 1, #KEYS, 4 do
 end
 """
 
-# Of one priority. What a worker holds, running or about to, waits no more. What is overdue does: it is the workers who
-# move it into the stream.
+# Counts the jobs of one priority. A message that a worker has read is running. A scheduled message
+# that is due is pending, although no worker has moved it into the stream yet.
 _STATS = """
-local now, waiting, running, after = tonumber(ARGV[1]), redis.call('xlen', KEYS[1]), 0, '-'
+local now, pending, running, after = tonumber(ARGV[1]), redis.call('xlen', KEYS[1]), 0, '-'
 local groups = redis.pcall('xinfo', 'groups', KEYS[1])
 if not groups.err and groups[1] then
   local group = {}
@@ -54,8 +54,9 @@ local first = redis.call('xrange', KEYS[1], after, '+', 'COUNT', 1)[1]
 local since = first and tonumber(string.match(first[1], '^%d+')) or now
 local overdue = redis.call('zcount', KEYS[2], '-inf', now)
 local due = redis.call('zrange', KEYS[2], 0, 0, 'WITHSCORES')[2]
-local delayed, oldest = redis.call('zcard', KEYS[2]) - overdue, now - math.min(since, tonumber(due or now), now)
-return {waiting - running + overdue, running, delayed, oldest}
+local scheduled = redis.call('zcard', KEYS[2]) - overdue
+local oldest = now - math.min(since, tonumber(due or now), now)
+return {pending - running + overdue, running, scheduled, oldest}
 """
 
 
@@ -63,9 +64,9 @@ class StreaqEngine:
     """See `core.tasks.engine.Engine`.
 
     Args:
-        url: Of the Redis or Valkey server.
-        queue_name: Keeps services apart that share a server.
-        concurrency: Jobs that one worker runs at once.
+        url: The URL of the Redis or Valkey server.
+        queue_name: The name that separates services on one server.
+        concurrency: The number of jobs that one worker runs at once.
         grace_period: Seconds that running jobs get at the end.
     """
 
@@ -84,7 +85,8 @@ class StreaqEngine:
 
     async def start(self) -> None:
         self._connection = asyncio.create_task(self._hold_connection())
-        with suppress(TimeoutError):  # said already; whoever needs the queue before it is there gets QueueUnavailable
+        # An outage is logged already, and calls raise QueueUnavailable until it is over.
+        with suppress(TimeoutError):
             async with asyncio.timeout(START_SECONDS):
                 await self._connected.wait()
 
@@ -93,26 +95,26 @@ class StreaqEngine:
             self._connection.cancel()
             await asyncio.wait([self._connection])
 
-    async def publish(self, deliveries: Sequence[Delivery]) -> None:
-        for start in range(0, len(deliveries), BATCH):
+    async def publish(self, envelopes: Sequence[Envelope]) -> None:
+        for start in range(0, len(envelopes), PUBLISH_BATCH):
             async with self._redis() as redis:
-                await redis.eval(_PUBLISH, *self._flatten(deliveries[start : start + BATCH]))
+                await redis.eval(_PUBLISH, *self._flatten(envelopes[start : start + PUBLISH_BATCH]))
 
-    def _flatten(self, deliveries: Sequence[Delivery]) -> tuple[list[str], list[str | bytes | int]]:
+    def _flatten(self, envelopes: Sequence[Envelope]) -> tuple[list[str], list[str | bytes | int]]:
         """The keys and arguments of `_PUBLISH`: few, since each one costs."""
         client = self._client
         assert client is not None
         keys: list[str] = []
         words: list[str | bytes | int] = [now_ms()]
-        for delivery in deliveries:
-            # An unknown priority would be accepted by streaq and then never read; it is always one of ours.
-            places = (client.stream_key + delivery.priority, client.queue_key + delivery.priority)
-            keys += [self.records.key(delivery.id), client.task_key + delivery.id, *places]
-            job: dict[str, Any] = {"id": delivery.id, "record": flatten(delivery.record)}
-            if delivery.at is not None:
-                job["due"] = str(round(delivery.at * 1000))
-            words += [to_json(job), delivery.body]
-            for job_id, record in delivery.following.items():
+        for envelope in envelopes:
+            # streaq would accept an unknown priority and never read it; it is always one of ours.
+            places = (client.stream_key + envelope.priority, client.queue_key + envelope.priority)
+            keys += [self.records.key(envelope.id), client.task_key + envelope.id, *places]
+            job: dict[str, Any] = {"id": envelope.id, "record": flatten(envelope.record)}
+            if envelope.at is not None:
+                job["due"] = str(round(envelope.at * 1000))
+            words += [to_json(job), envelope.body]
+            for job_id, record in envelope.following.items():
                 keys += [self.records.key(job_id), client.task_key + job_id, *places]
                 words += [to_json({"record": flatten(record), "ttl": FOLLOWING_SECONDS}), b""]
         return keys, words
@@ -123,16 +125,20 @@ class StreaqEngine:
             assert client is not None
             async with redis.pipeline(transaction=False) as pipe:
                 replies = [
-                    pipe.eval(_STATS, keys=[client.stream_key + priority, client.queue_key + priority], args=[now_ms()])
+                    pipe.eval(
+                        _STATS,
+                        keys=[client.stream_key + priority, client.queue_key + priority],
+                        args=[now_ms()],
+                    )
                     for priority in PRIORITIES
                 ]
             each = [cast("list[int]", await reply) for reply in replies]
-            waiting, running, delayed, oldest = zip(*each, strict=True)
-            return Stats(sum(waiting), sum(running), sum(delayed), max(oldest) / 1000)
+            pending, running, scheduled, oldest = zip(*each, strict=True)
+            return Stats(sum(pending), sum(running), sum(scheduled), max(oldest) / 1000)
 
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
-        # A streaq worker ends when its server restarts, and runs only once, so a new one is built each time. The old
-        # one waits for its running jobs, while the new one takes others.
+        # A streaq worker runs once and ends when its server restarts, so a new one is built each
+        # time. The old one waits for its running jobs while the new one takes others.
         workers: dict[asyncio.Task[None], StoppableWorker] = {}
         while not stop.is_set():
             worker = self._build(handler)
@@ -149,11 +155,13 @@ class StreaqEngine:
             await asyncio.wait(workers)
 
     def _build(self, handler: Handler | None = None) -> StoppableWorker:
-        return build_worker(self._url, self._queue_name, self._concurrency, self._grace_period, handler)
+        return build_worker(
+            self._url, self._queue_name, self._concurrency, self._grace_period, handler
+        )
 
     async def _hold_connection(self) -> None:
-        """Keep a client open. In a task of its own, since it must be left where it was entered."""
-        told = ""
+        """Keep a client open, in one task: a client must be closed in the task that opened it."""
+        logged = ""
         while True:
             client = self._build()
             try:
@@ -162,9 +170,9 @@ class StreaqEngine:
                     self._connected.set()
                     await asyncio.Event().wait()
             except Exception as error:
-                if (cause := _root_cause(error)) != told:
+                if (cause := _root_cause(error)) != logged:
                     logger.warning("queue is down, trying again", error=cause)
-                    told = cause
+                    logged = cause
             finally:
                 self._client = None
                 self._connected.clear()
@@ -172,11 +180,11 @@ class StreaqEngine:
 
     @asynccontextmanager
     async def _redis(self) -> AsyncIterator[Client]:
-        """The open client; what the server's absence raises becomes `QueueUnavailable`."""
+        """Yield the open client. Connection errors become `QueueUnavailable`."""
         if self._client is None:
             raise QueueUnavailable("the queue's server cannot be reached")
         try:
-            async with asyncio.timeout(OPERATION_SECONDS):  # a server that hangs is as good as gone
+            async with asyncio.timeout(OPERATION_SECONDS):  # a server that hangs counts as down
                 yield self._client.redis
         except DOWN as error:
             raise QueueUnavailable(f"the queue's server cannot be reached: {error}") from error
@@ -190,7 +198,7 @@ async def _run_worker(worker: StoppableWorker) -> None:
 
 
 async def _first(*awaitables: Awaitable[object]) -> None:
-    """Wait for the first of these; coroutines among them are cancelled then, tasks go on."""
+    """Wait for the first of these. Then coroutines are cancelled, and tasks continue."""
     tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

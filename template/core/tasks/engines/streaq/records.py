@@ -3,25 +3,25 @@
 import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import cast
+from typing import Any, cast
 
 from coredis import Redis, RedisCluster
 
 from core.tasks.engines.streaq.batch import Batch
-from core.tasks.records import Fields
+from core.tasks.records import JobRecord, RecordFields
 
 Client = Redis[str] | RedisCluster[str]
 
 # Goes before the scripts that call it.
-_ENDED = """
+_HAS_ENDED = """
 local function ended(key)
   local state = redis.call('hget', key, 'state')
   return state == '"completed"' or state == '"failed"' or state == '"aborted"'
 end
 """
 
-# Atomic, and one round trip for many jobs: one that has ended must never be marked as running again.
-_BEGIN = f"""{_ENDED}
+# One atomic round trip for many jobs. A job that has ended must never be marked as running again.
+_BEGIN = f"""{_HAS_ENDED}
 local records = {{}}
 for at, key in ipairs(KEYS) do
   local limit = tonumber(ARGV[at])
@@ -41,8 +41,8 @@ end
 return records
 """
 
-# What has ended stays as it is, also where a worker that was taken for dead comes late.
-_WRITE = f"""{_ENDED}
+# The record of an ended job stays unchanged, even if a worker that seemed dead writes late.
+_WRITE = f"""{_HAS_ENDED}
 local at = 1
 for _, key in ipairs(KEYS) do
   local ttl, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
@@ -54,7 +54,7 @@ for _, key in ipairs(KEYS) do
 end
 """
 
-_BURY = f"""{_ENDED}
+_STASH = f"""{_HAS_ENDED}
 if not ended(KEYS[1]) then
   redis.call('hset', KEYS[1], unpack(ARGV, 4))
   redis.call('pexpire', KEYS[1], ARGV[1])
@@ -62,7 +62,7 @@ if not ended(KEYS[1]) then
 end
 """
 
-# A job that waits is aborted here; one that runs is told, and ends by itself.
+# Aborts a pending or scheduled job, and marks a running one, whose worker then ends it.
 _ABORT = """
 local state = redis.call('hget', KEYS[1], 'state')
 if state == '"pending"' or state == '"scheduled"' then
@@ -74,8 +74,8 @@ end
 return redis.call('hgetall', KEYS[1])
 """
 
-# A holder without a record is one whose message is on its way.
-_CLAIM = f"""{_ENDED}
+# If a holder has no record yet, its message is on its way.
+_CLAIM = f"""{_HAS_ENDED}
 local holders = {{}}
 for at, key in ipairs(KEYS) do
   local holder = redis.call('get', key)
@@ -87,7 +87,7 @@ for at, key in ipairs(KEYS) do
 end
 return holders
 """
-SOME = 100
+READ_BATCH = 100
 
 
 class RedisRecords:
@@ -98,10 +98,12 @@ class RedisRecords:
         prefix: Of every key.
     """
 
-    def __init__(self, redis: Callable[[], AbstractAsyncContextManager[Client]], prefix: str) -> None:
+    def __init__(
+        self, redis: Callable[[], AbstractAsyncContextManager[Client]], prefix: str
+    ) -> None:
         self._redis = redis
         self._prefix = prefix
-        self._buried = prefix + "buried"
+        self._stashed = prefix + "stashed"
         self._begin = Batch(self._begin_all)
         self._write = Batch(self._write_all)
 
@@ -109,19 +111,19 @@ class RedisRecords:
         """The hash of one job."""
         return f"{self._prefix}job:{job_id}"
 
-    async def read(self, ids: list[str]) -> list[Fields]:
+    async def read(self, ids: list[str]) -> list[JobRecord]:
         async with self._redis() as redis:
             async with redis.pipeline(transaction=False) as pipe:
                 replies = [pipe.hgetall(self.key(job_id)) for job_id in ids]
             return [_load(await reply) for reply in replies]
 
-    async def begin(self, job_id: str, limit: int | None = None) -> Fields:
-        return await self._begin((job_id, limit or 0))
+    async def begin(self, job_id: str, suspect_after: int | None = None) -> JobRecord:
+        return await self._begin((job_id, suspect_after or 0))
 
-    async def write(self, job_id: str, fields: Fields, ttl: float | None) -> None:
+    async def write(self, job_id: str, fields: RecordFields, ttl: float | None) -> None:
         await self._write((job_id, flatten(fields), ttl))
 
-    async def request_abort(self, job_id: str, ttl: float) -> Fields:
+    async def request_abort(self, job_id: str, ttl: float) -> JobRecord:
         async with self._redis() as redis:
             reply = await redis.eval(_ABORT, keys=[self.key(job_id)], args=[round(ttl * 1000)])
             return _pairs(cast("list[str]", reply))
@@ -129,27 +131,39 @@ class RedisRecords:
     async def claim(self, keys: dict[str, str], ttl: float) -> dict[str, str]:
         async with self._redis() as redis:
             names = [f"{self._prefix}holder:{key}" for key in keys]
-            holders = await redis.eval(_CLAIM, keys=names, args=[self.key(""), round(ttl * 1000), *keys.values()])
+            holders = await redis.eval(
+                _CLAIM, keys=names, args=[self.key(""), round(ttl * 1000), *keys.values()]
+            )
             return dict(zip(keys, cast("list[str]", holders), strict=True))
 
-    async def bury(self, job_id: str, fields: Fields, ttl: float, letter: Fields) -> None:
+    async def stash(
+        self, job_id: str, fields: RecordFields, ttl: float, dead_letter: dict[str, Any]
+    ) -> None:
         async with self._redis() as redis:
-            words = [round(ttl * 1000), letter["id"], json.dumps(letter), *flatten(fields)]
-            await redis.eval(_BURY, [self.key(job_id), self._buried], words)
+            words = [
+                round(ttl * 1000),
+                dead_letter["id"],
+                json.dumps(dead_letter),
+                *flatten(fields),
+            ]
+            await redis.eval(_STASH, [self.key(job_id), self._stashed], words)
 
-    async def buried(self) -> list[Fields]:
+    async def stashed(self) -> list[dict[str, Any]]:
         async with self._redis() as redis:
-            _, letters = await redis.hscan(self._buried, count=SOME)
+            _, letters = await redis.hscan(self._stashed, count=READ_BATCH)
             return [json.loads(letter) for letter in letters.values()]
 
-    async def unbury(self, letter_ids: list[str]) -> None:
+    async def unstash(self, letter_ids: list[str]) -> None:
         async with self._redis() as redis:
-            await redis.hdel(self._buried, letter_ids)
+            await redis.hdel(self._stashed, letter_ids)
 
-    async def _begin_all(self, items: list[tuple[str, int]]) -> list[Fields]:
+    async def _begin_all(self, items: list[tuple[str, int]]) -> list[JobRecord]:
         async with self._redis() as redis:
             keys, limits = [self.key(job_id) for job_id, _ in items], [limit for _, limit in items]
-            return [_pairs(record) for record in cast("list[list[str]]", await redis.eval(_BEGIN, keys, limits))]
+            return [
+                _pairs(record)
+                for record in cast("list[list[str]]", await redis.eval(_BEGIN, keys, limits))
+            ]
 
     async def _write_all(self, items: list[tuple[str, list[str], float | None]]) -> list[None]:
         words: list[str | int] = []
@@ -160,15 +174,15 @@ class RedisRecords:
         return [None] * len(items)
 
 
-def flatten(fields: Fields) -> list[str]:
+def flatten(fields: RecordFields) -> list[str]:
     """Names and values in turn, as the server keeps them."""
     # Escaped, since text may hold half characters, which nothing else takes.
     return [word for name, value in fields.items() for word in (name, json.dumps(value))]
 
 
-def _load(fields: dict[str, str]) -> Fields:
-    return {name: json.loads(value) for name, value in fields.items()}
+def _load(fields: dict[str, str]) -> JobRecord:
+    return JobRecord.from_fields({name: json.loads(value) for name, value in fields.items()})
 
 
-def _pairs(flat: list[str]) -> Fields:
+def _pairs(flat: list[str]) -> JobRecord:
     return _load(dict(zip(flat[::2], flat[1::2], strict=True)))

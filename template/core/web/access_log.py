@@ -32,4 +32,10 @@ class AccessLogMiddleware:
             await self._app(scope, receive, send_and_note)
         finally:
             seconds = round(time.perf_counter() - started, 4)
-            logger.info("request", method=scope["method"], path=scope["path"], status=status, seconds=seconds)
+            logger.info(
+                "request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                seconds=seconds,
+            )

@@ -5,14 +5,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from beanie import Document
 from fastapi import APIRouter
 
 from core.background import drain_background_tasks
-from core.config import Settings, SettingsError
+from core.config import ROOT, Settings, SettingsError
 from core.database import Database, open_database
 from core.models import DOCUMENTS
 from core.tasks import Worker
@@ -47,24 +46,29 @@ def load_service(settings: Settings) -> Service:
         SettingsError: There is none.
     """
     module_name, _, attribute = settings.service.partition(":")
-    if (root := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, root)
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
     try:
         module = import_module(module_name)
     except ModuleNotFoundError as error:
         if not f"{module_name}.".startswith(f"{error.name}."):
             raise  # it is there, and imports something that is not
-        raise SettingsError(f"settings: SERVICE={settings.service} cannot be loaded: {error}") from error
+        raise SettingsError(
+            f"settings: SERVICE={settings.service} cannot be loaded: {error}"
+        ) from error
     service = getattr(module, attribute, None)
     if not isinstance(service, Service):
-        raise SettingsError(f"settings: SERVICE={settings.service} is not a core.service.Service")
+        raise SettingsError(f"settings: SERVICE={settings.service} is not a core.entry.Service")
     return service
 
 
 @asynccontextmanager
 async def open_service(service: Service, settings: Settings) -> AsyncIterator[Database]:
     """Open database and queue for the length of a block: in web, worker and tests alike."""
-    async with open_database(settings, service.all_documents()) as database, service.worker.open(settings):
+    async with (
+        open_database(settings, service.all_documents()) as database,
+        service.worker.open(settings),
+    ):
         try:
             yield database
         finally:

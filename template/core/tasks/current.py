@@ -1,0 +1,76 @@
+"""The job that is running this code."""
+
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from core.tasks.records import ProgressFields, Records
+
+PROGRESS_SECONDS = 0.1
+
+
+@dataclass(slots=True)
+class CurrentJob:
+    """The job that is running this code.
+
+    Attributes:
+        id: The job's id, the same at every attempt.
+        attempt: The number of the attempt, from 1.
+        correlation_id: The correlation id of the code that enqueued the job.
+    """
+
+    id: str
+    attempt: int
+    correlation_id: str
+    _records: Records
+    _reported_at: float = 0
+
+    async def progress(self, done: float, total: float, message: str = "") -> None:
+        """Report the job's progress.
+
+        `job.progress()` and `GET /jobs/{id}/events` show it. A report within 0.1 seconds of the
+        last one is dropped, unless it says that all is done.
+
+        Args:
+            done: The amount that is done.
+            total: The whole amount.
+            message: A text for people.
+        """
+        now = time.monotonic()
+        if now - self._reported_at < PROGRESS_SECONDS and done < total:
+            return
+        self._reported_at = now
+        fields: ProgressFields = {
+            "done": done,
+            "total": total,
+            "message": message,
+        }
+        await self._records.write(self.id, {"progress": fields}, None)
+
+
+running_job: ContextVar[CurrentJob | None] = ContextVar("running_job", default=None)
+"""Set by the executor while it runs a job."""
+
+
+def current_job() -> CurrentJob:
+    """Return the job that is running this code.
+
+    Raises:
+        RuntimeError: No job is running: the task was called directly.
+    """
+    job = running_job.get()
+    if job is None:
+        raise RuntimeError("no job is running here: the task was called directly, not enqueued")
+    return job
+
+
+async def report_progress(done: float, total: float, message: str = "") -> None:
+    """Report progress as `current_job().progress` does; do nothing if no job is running.
+
+    Args:
+        done: The amount that is done.
+        total: The whole amount.
+        message: A text for people.
+    """
+    if job := running_job.get():
+        await job.progress(done, total, message)

@@ -1,0 +1,247 @@
+"""The one path on which every job runs, whatever queue carried it."""
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from pydantic_core import to_jsonable_python
+
+from core.context import TaskContext
+from core.logging import get_logger, mask_texts, masking
+from core.tasks import metrics
+from core.tasks.chain import enqueue_next
+from core.tasks.current import CurrentJob, running_job
+from core.tasks.errors import (
+    BadMessage,
+    JobExpired,
+    PermanentError,
+    QueueUnavailable,
+    describe_error,
+)
+from core.tasks.history import History
+from core.tasks.message import Message
+from core.tasks.outcome import Outcome, Retry, Success
+from core.tasks.queue import Queue
+from core.tasks.records import JobRecord
+from core.tasks.sensitive import find_texts
+from core.tasks.settle import Policy, Run, Settler
+from core.tasks.task import Task
+
+logger = get_logger(__name__)
+
+REDELIVERY_SECONDS = 1.0
+UNKNOWN_SECONDS = 5.0
+SUSPECT_DELIVERIES = 3
+"""After this many consecutive deliveries without an outcome a job is a suspect."""
+
+
+class Executor:
+    """Runs messages as jobs.
+
+    Each method of the path hands over to the next one: `execute`, `_admit`, `_begin`, `_verify`,
+    `_attempt`, `_call_task`.
+
+    Args:
+        queue: The queue, with the keys for its messages.
+        tasks: The tasks of this process, by name.
+        policy: The rules for tasks that set no options.
+        history: Keeps failed attempts and runs of schedules.
+
+    Attributes:
+        stashed: Set when a dead letter was stashed.
+        taken_at: When the last message was taken, by `time.monotonic`.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        tasks: Mapping[str, Task[..., Any]],
+        policy: Policy,
+        history: History,
+    ) -> None:
+        self.taken_at = time.monotonic()
+        self._queue = queue
+        self._records = queue.engine.records
+        self._tasks = tasks
+        self._policy = policy
+        self._settler = Settler(queue, policy, history)
+        self.stashed = self._settler.stashed
+        self._running: dict[str, asyncio.Timeout | None] = {}
+        self._aborted: set[str] = set()
+        self._suspect = asyncio.Lock()
+
+    @property
+    def running(self) -> int:
+        """The number of jobs that are running."""
+        return len(self._running)
+
+    async def execute(self, job_id: str, body: bytes) -> Outcome:
+        """Run one message. Only a cancellation of the worker is raised.
+
+        Args:
+            job_id: The job's id.
+            body: The message's bytes.
+        """
+        self.taken_at = time.monotonic()
+        try:
+            return await self._admit(job_id, body)
+        except QueueUnavailable as error:
+            logger.warning(
+                "queue is down, the job will run again",
+                job_id=job_id,
+                error=str(error),
+            )
+        except Exception:
+            # The fault is in this code and not in the job, so the job is kept.
+            logger.exception("job could not be run, it will run again", job_id=job_id)
+        return Retry(REDELIVERY_SECONDS)
+
+    async def cancel_aborted(self) -> None:
+        """Cancel the running jobs that somebody aborts."""
+        ids = list(self._running)
+        if not ids:
+            return
+        records = await self._records.read(ids)
+        for job_id, record in zip(ids, records, strict=True):
+            timeout = self._running.get(job_id)
+            if record.abort and timeout and job_id not in self._aborted:
+                self._aborted.add(job_id)
+                timeout.reschedule(0)
+
+    async def _admit(self, job_id: str, body: bytes) -> Outcome:
+        """Keep duplicates out, and run suspects one at a time."""
+        if job_id in self._running:
+            # After an outage the queue may deliver a job that is still running here.
+            return Retry(REDELIVERY_SECONDS)
+        record = await self._records.begin(job_id, SUSPECT_DELIVERIES)
+        if not record.suspect:
+            return await self._begin(job_id, body, record)
+        # The job's worker ended several times while it ran. A suspect that is innocent completes
+        # when no other suspect runs at the same time.
+        if self._suspect.locked():
+            return Retry(random.uniform(1, 3))
+        async with self._suspect:
+            return await self._begin(job_id, body, await self._records.begin(job_id))
+
+    async def _begin(self, job_id: str, body: bytes, record: JobRecord) -> Outcome:
+        """Count the job as running, unless it has ended already."""
+        if record.state.is_final:
+            return Success()
+        self._running[job_id] = None
+        metrics.RUNNING.inc()
+        try:
+            return await self._verify(job_id, body, record)
+        finally:
+            metrics.RUNNING.dec()
+            del self._running[job_id]
+            self._aborted.discard(job_id)
+
+    async def _verify(self, job_id: str, body: bytes, record: JobRecord) -> Outcome:
+        """Check the message's signature, and set the context that the job runs in."""
+        try:
+            message = self._queue.signer.load(body)
+            if message.id != job_id:
+                raise BadMessage(f"the message belongs to job {message.id}")
+        except BadMessage as error:
+            details = describe_error(error)
+            return await self._settler.refuse(job_id, body, record.attempt, details)
+        run = Run(message, body, record, self._tasks.get(message.task))
+        job = CurrentJob(job_id, record.attempt, message.correlation_id, self._records)
+        token = running_job.set(job)
+        log_fields = {
+            "job_id": job_id,
+            "task": message.task,
+            "attempt": record.attempt,
+        }
+        try:
+            with (
+                TaskContext.use(message.correlation_id, message.owner),
+                structlog.contextvars.bound_contextvars(**log_fields),
+                masking(),
+            ):
+                return await self._attempt(run)
+        finally:
+            running_job.reset(token)
+
+    async def _attempt(self, run: Run) -> Outcome:
+        """Make one attempt, and settle how it ended."""
+        if run.task is None:
+            retry = await self._wait_for_newer_worker(run)
+            if retry:
+                return retry
+        if run.record.attempt == 1 and run.record.deliveries == 1:
+            due = run.record.at or run.message.enqueued_at
+            metrics.WAIT.labels(run.message.task).observe(max(0.0, time.time() - due))
+        try:
+            result = await self._call_task(run)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            # A task may raise CancelledError or SystemExit itself, and then fails as usual.
+            if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+                await self._settler.put_back(run.message.id)
+                raise
+            if run.message.id in self._aborted:
+                return await self._settler.abort(run)
+            return await self._settler.fail(run, error)
+        return await self._settler.complete(run, result)
+
+    async def _call_task(self, run: Run) -> Any:
+        """Call the task's function, and return its result as plain JSON data."""
+        message, task = run.message, run.task
+        self._check_limits(run)
+        if task is None:
+            hint = "is its module imported?"
+            raise PermanentError(f"no task named {message.task} is registered; {hint}")
+        call = task.arguments.load(self._decrypt(message))
+        # Once more as Python values: bytes, for one, travel as base64.
+        mask_texts(find_texts([call.arguments[name] for name in message.sensitive]))
+        async with asyncio.timeout(task.options.timeout or self._policy.timeout) as timeout:
+            self._running[message.id] = timeout
+            value = await task(*call.args, **call.kwargs)
+        result = _to_json(message.task, value)
+        if message.rest:
+            # Before this stage is marked as completed, so a crash in between loses no stage. The
+            # next stage's id makes it run once.
+            await enqueue_next(self._queue, self._tasks, message, value)
+        return result
+
+    def _check_limits(self, run: Run) -> None:
+        record, expires_at = run.record, run.message.expires_at
+        if record.attempt == 1 and expires_at and time.time() > expires_at:
+            raise JobExpired("no worker was free for it in time")
+        if record.deliveries > self._policy.max_deliveries:
+            times = record.deliveries - 1
+            raise PermanentError(f"the job has ended its worker process {times} times in a row")
+
+    def _decrypt(self, message: Message) -> dict[str, Any]:
+        """Return the arguments in plain text, and mask the sensitive ones in logs from now on."""
+        cipher = self._queue.cipher
+        opened = {name: cipher.decrypt(message.arguments[name]) for name in message.sensitive}
+        mask_texts(find_texts(list(opened.values())))
+        return message.arguments | opened
+
+    async def _wait_for_newer_worker(self, run: Run) -> Retry | None:
+        """Put a job off whose task only newer workers know, as may happen during a deploy."""
+        since = run.record.unknown_since or time.time()
+        if time.time() - since >= self._policy.unknown_period:
+            return None
+        logger.warning("task is not known here, waiting for a newer worker")
+        return await self._settler.retry(run, UNKNOWN_SECONDS, {"unknown_since": since})
+
+
+def _to_json(task: str, value: Any) -> Any:
+    try:
+        return to_jsonable_python(value)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        problem = f"task {task} returned a value that cannot be kept as JSON"
+        raise PermanentError(f"{problem}: {reason}") from None
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

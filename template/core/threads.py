@@ -1,0 +1,53 @@
+"""Threads for plain functions. A thread cannot be cancelled, so a process leaves busy ones behind."""
+
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, ParamSpec, TypeVar
+
+from core.logging import get_logger
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+logger = get_logger(__name__)
+
+END_SECONDS = 0.5
+_unfinished: set[Future[Any]] = set()
+
+
+class ThreadPool(ThreadPoolExecutor):
+    """A thread pool whose unfinished calls do not keep the process alive at its end.
+
+    It takes the arguments of `concurrent.futures.ThreadPoolExecutor`.
+    """
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Run a function in a thread; see `concurrent.futures.Executor.submit`.
+
+        Args:
+            fn: The function.
+            *args: Its positional arguments.
+            **kwargs: Its keyword arguments.
+        """
+        future = super().submit(fn, *args, **kwargs)
+        _unfinished.add(future)
+        future.add_done_callback(_unfinished.discard)
+        return future
+
+
+def leave_threads(status: int) -> None:
+    """End the process if calls in threads are still running.
+
+    Python itself waits for threads without a limit. Calls that no thread has begun are dropped.
+
+    Args:
+        status: The exit status.
+    """
+    running = [future for future in list(_unfinished) if not future.cancel()]
+    _, left = wait(running, timeout=END_SECONDS)
+    if left:
+        logger.warning("calls in threads were cut off", count=len(left))
+        logging.shutdown()
+        os._exit(status)
