@@ -1,4 +1,4 @@
-"""Whatever is sent to the API, it answers with no server error: schemathesis against a real web process."""
+"""No request to the API ends in a server error: schemathesis against a real web process."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from core.testing import eventually
 from core.web.auth import COOKIE  # noqa: TID251
 
 EXAMPLES = 60
-"""Requests of each operation in each phase."""
+"""The number of requests for each operation in each phase."""
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ async def test_no_request_ends_in_a_server_error(web, user, running_worker, tmp_
     options = []
     if as_admin:
         await user.set({UserModel.is_admin: True})
-        # Logging out would end the session that the others need.
+        # Logging out would end the session that the other requests need.
         options = [
             "--header",
             f"Cookie: {COOKIE}={await start_session(user)}",

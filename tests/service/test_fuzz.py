@@ -1,4 +1,4 @@
-"""The decoder of messages, fed with what nobody would send: it refuses, and never lets a forgery pass."""
+"""The decoder of messages refuses random, altered and forged messages."""
 
 import hmac
 from hashlib import sha256
@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from core.tasks.errors import BadMessage  # noqa: TID251
 from core.tasks.message import Message, Signer  # noqa: TID251
 
-CASES = 3_500  # of each of three kinds
+CASES = 3_500  # for each of the three tests
 SIGNER = Signer(["s" * 32])
 GENUINE = SIGNER.dump(Message("id", "task", {"value": 1}, "correlation", "owner", 1.0))
 KEY = hmac.digest(b"s" * 32, b"groundwork.message", sha256)
@@ -29,7 +29,7 @@ names = st.sampled_from(
 
 
 def sign(payload: bytes) -> bytes:
-    """As somebody would who has the key: a version of this service that is older, newer or broken."""
+    """Sign a payload with the real key, as a service of another version would."""
     return hmac.digest(KEY, payload, sha256).hex().encode() + b"." + payload
 
 

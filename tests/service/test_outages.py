@@ -1,4 +1,4 @@
-"""Database and queue go down and come back, while the service stays up. On servers of this test's own."""
+"""The service stays up while the database and the queue go down and come back."""
 
 import asyncio
 import signal
@@ -21,7 +21,7 @@ FORM = {"email": "grace@example.com", "password": "a long enough password", "dis
 
 
 class Stoppable:
-    """A server that a test stops and starts again, where it was."""
+    """A server that a test stops, and starts again on the same port."""
 
     def __init__(self, server: Server, folder: Path) -> None:
         self._server, self._folder, self.port = server, folder / server.name, free_port()
@@ -104,7 +104,7 @@ async def test_the_service_starts_before_its_database_and_survives_its_loss(
 
 
 needs_queue = pytest.mark.skipif(
-    DEFAULT == "local", reason="without the job queue no queue server could fail"
+    DEFAULT == "local", reason="the job queue is off, so there is no queue server"
 )
 
 
@@ -118,7 +118,7 @@ async def test_a_server_that_hangs_is_as_good_as_gone(settings: Settings, valkey
         async with asyncio.timeout(8):
             response = await client.post("/signup", json=FORM)
         await log_in(client, FORM["email"])
-        assert response.status_code == 202  # the mail waits in the outbox
+        assert response.status_code == 202  # the email is in the outbox
         job = f"/jobs/{response.json()['job_id']}"
         async with asyncio.timeout(8):
             response = await client.get(job)
@@ -127,7 +127,7 @@ async def test_a_server_that_hangs_is_as_good_as_gone(settings: Settings, valkey
         response = await client.post("/signup", json={**FORM, "email": "ada@example.com"})
         await log_in(client, "ada@example.com")
         await eventually(lambda: client.get(f"/jobs/{response.json()['job_id']}"), 200)
-        await eventually(lambda: client.get(job), 404)  # of somebody else
+        await eventually(lambda: client.get(job), 404)  # the job belongs to another user
 
 
 @needs_queue
@@ -169,7 +169,7 @@ async def test_a_long_job_does_not_hold_up_the_others_after_an_outage(settings: 
 
 
 async def test_nothing_that_is_down_delays_the_end(settings: Settings):
-    """Both were never there: the end must not wait for them."""
+    """Neither server was ever up. The end must not wait for them."""
     nowhere = free_port()
     settings = settings.model_copy(
         update={
@@ -225,7 +225,7 @@ async def test_a_signup_while_the_queue_is_down_loses_no_mail(settings: Settings
         assert signed_up.status_code == 202
 
         stop = asyncio.Event()
-        consumer = asyncio.create_task(service.worker.run(stop))  # it too waits for its server
+        consumer = asyncio.create_task(service.worker.run(stop))  # the worker waits too
         valkey.start()
         job = f"/jobs/{signed_up.json()['job_id']}"
         await log_in(client, FORM["email"])

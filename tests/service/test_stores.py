@@ -1,4 +1,4 @@
-"""Blobs in an object store. No S3 can be had on a test machine, so moto's server stands in, over HTTP."""
+"""Blobs in an object store. moto's server stands in for S3, over HTTP."""
 
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ from core.config import get_settings
 from core.models import BlobModel
 from core.services.blob import BlobNotFound, blob_service
 
-CONTENT = bytes(range(256)) * 50_000  # 12.8 MB: more than one part of an upload
+CONTENT = bytes(range(256)) * 50_000  # 12.8 MB, so an upload has more than one part
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ async def test_blobs_in_s3(s3, client):
     assert await blob_service.download(str(blob.id)) == CONTENT
     assert await blob_service.download(str(small.id)) == b"small"
 
-    # The link leads to ours, and that one to a link of the store, which is valid for a minute.
+    # The service redirects its link to a link of the store, which is valid for a minute.
     redirected = await client.get(urlsplit(blob_service.link(str(blob.id))).path)
     assert redirected.status_code == 307
     downloaded = httpx2.get(redirected.headers["location"])

@@ -1,4 +1,4 @@
-"""A worker process that is stuck says so, and ends itself in production."""
+"""A stuck worker process reports it, and ends itself in production."""
 
 import os
 import subprocess
@@ -30,7 +30,9 @@ service = Service([], [], worker)
 """
 
 
-@pytest.mark.skipif(DEFAULT == "local", reason="without the job queue there is no worker process")
+@pytest.mark.skipif(
+    DEFAULT == "local", reason="the job queue is off, so there is no worker process"
+)
 async def test_a_worker_whose_event_loop_is_blocked(settings: Settings, tmp_path):
     (tmp_path / "stuck.py").write_text(SERVICE)
     port = free_port()
@@ -63,9 +65,8 @@ async def test_a_worker_whose_event_loop_is_blocked(settings: Settings, tmp_path
                 job = await rude.enqueue()
                 assert "event loop has been blocked" in _wait_for(port, 503).json()["problem"]
                 assert process.wait(15) == os.EX_SOFTWARE
-                assert (
-                    await job.record()
-                ).deliveries == 1  # it is not lost, and its worker's end was counted
+                # The job is not lost, and its delivery was counted.
+                assert (await job.record()).deliveries == 1
         finally:
             process.kill()
         log.seek(0)
