@@ -44,6 +44,21 @@ from core.tasks.engines import DEFAULT
 from core.web import create_app
 from core.web.auth import COOKIE
 
+__all__ = [
+    "PASSWORD",
+    "Mailbox",
+    "app",
+    "client",
+    "db",
+    "eventually",
+    "mailbox",
+    "running_worker",
+    "settings",
+    "signed_in",
+    "stranger",
+    "user",
+]
+
 T = TypeVar("T")
 
 WORKER_STOP_SECONDS = 30

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from core.dev.servers import free_port
+from core.dev.servers import free_port  # noqa: TID251
 from core.models import UserModel
-from core.services.sessions import start_session
+from core.services.sessions import start_session  # noqa: TID251
 from core.testing import eventually
-from core.web.auth import COOKIE
+from core.web.auth import COOKIE  # noqa: TID251
 
 EXAMPLES = 60
 """The number of requests for each operation in each phase."""

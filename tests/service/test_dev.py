@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from core.dev.servers import free_port, is_listening
-from core.tasks.engines import DEFAULT
+from core.dev.servers import free_port, is_listening  # noqa: TID251
+from core.tasks.engines import DEFAULT  # noqa: TID251
 
 ROOT = Path.cwd()
 SECONDS = 30

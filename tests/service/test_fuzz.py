@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_core import to_json
 
-from core.tasks.errors import BadMessage
-from core.tasks.message import Message, Signer
+from core.tasks.errors import BadMessage  # noqa: TID251
+from core.tasks.message import Message, Signer  # noqa: TID251
 
 CASES = 3_500  # for each of the three tests
 SIGNER = Signer(["s" * 32])

@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from core.config import Settings
-from core.dev.servers import MONGODB, VALKEY, Server, free_port, start_server
-from core.entry import load_service
+from core.dev.servers import MONGODB, VALKEY, Server, free_port, start_server  # noqa: TID251
+from core.entry import load_service  # noqa: TID251
 from core.tasks import QueueUnavailable, Worker
-from core.tasks.engines import DEFAULT
+from core.tasks.engines import DEFAULT  # noqa: TID251
 from core.web import create_app
 
 FORM = {"email": "grace@example.com", "password": "a long enough password", "display_name": "Grace"}

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from core.config import Settings
-from core.dev.servers import free_port
+from core.dev.servers import free_port  # noqa: TID251
 from core.tasks import Worker
-from core.tasks.engines import DEFAULT
+from core.tasks.engines import DEFAULT  # noqa: TID251
 
 SERVICE = """
 import time

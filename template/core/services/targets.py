@@ -14,6 +14,8 @@ from core.config import get_settings
 from core.errors import UserError
 from core.threads import ThreadPool
 
+__all__ = ["TargetRefused", "check_target", "open_public_client"]
+
 TIMEOUT_SECONDS = 10.0
 CONNECT_SECONDS = 3.0
 RESOLVE_SECONDS = 5.0

@@ -11,6 +11,8 @@ from standardwebhooks import Webhook
 from core.context import TaskContext
 from core.services.targets import TIMEOUT_SECONDS
 
+__all__ = ["new_webhook_secret", "post_webhook"]
+
 SECRET_BYTES = 32
 
 

@@ -122,7 +122,11 @@ class Chain(Generic[P, R]):
         self._tasks = tasks
 
     def __or__(self, other: Stage[Concatenate[R, ...], R2]) -> "Chain[P, R2]":
-        """Return the chain with one more stage."""
+        """Return the chain with one more stage.
+
+        Args:
+            other: The task to add. Its first argument is the result of the last stage.
+        """
         return Chain((*self._tasks, other))
 
     @property

@@ -188,6 +188,9 @@ class Task(Bindable[P, R]):
         """Return a chain: `(validate | process | notify).enqueue(file_id)`.
 
         Each task gets the result of the one before as its first argument.
+
+        Args:
+            other: The task to run after this one.
         """
         return Chain((self, other))
 

@@ -34,6 +34,9 @@ from core.tasks.watchdog import Watchdog
 from core.threads import ThreadPool
 
 
+__all__ = ["Worker", "WorkerContext", "worker"]
+
+
 class WorkerContext(SimpleNamespace):
     """The resources that a worker opens for its tasks.
 
