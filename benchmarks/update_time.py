@@ -54,16 +54,8 @@ def main() -> None:
         copies, updates = [], []
         for number in range(RUNS):
             service = f"{folder}/service-{number}"
-            copying = [
-                COPIER,
-                "copy",
-                "--quiet",
-                "--defaults",
-                "--vcs-ref=v1000.0.0",
-                template,
-                service,
-            ]
-            copies.append(timed(*copying, cwd=folder))
+            options = ["--quiet", "--defaults", "--vcs-ref=v1000.0.0"]
+            copies.append(timed(COPIER, "copy", *options, template, service, cwd=folder))
             git(service, "init", "--quiet")
             Path(service, "uv.lock").unlink()  # updating the lock would measure the network
             commit(service, "rendered")

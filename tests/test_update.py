@@ -25,19 +25,16 @@ def newer(template: Path, tmp_path: Path) -> Path:
     run("git", "clone", "--quiet", str(template), str(clone), cwd=tmp_path)
     rendered = clone / "template"
     for path in [*rendered.glob("app/**/*.py"), rendered / "Justfile", rendered / "compose.yaml"]:
-        path.write_text(path.read_text() + "\n# of v0.2.0\n")
+        append(path, "\n# of v0.2.0\n")
     for path in (rendered / "core").rglob("*.py"):
-        path.write_text(path.read_text() + "\n# of v0.2.0\n")
+        append(path, "\n# of v0.2.0\n")
     (rendered / "app" / "new.py").write_text("")
     (rendered / "core" / "new.py").write_text('"""New."""\n')
     (rendered / "README.md.jinja").unlink()
-    config = rendered / "core" / "config.py"
-    config.write_text(
-        config.read_text().replace("    host: str", "    brand_new: int = 1\n    host: str")
-    )
-    changelog = clone / "CHANGELOG.md"
+    setting = "    brand_new: int = 1\n"
+    replace(rendered / "core" / "config.py", "    host: str", f"{setting}    host: str")
     section = "## [0.2.0] - 2027-01-01\n\n### By hand\n\n- Feed the cat."
-    changelog.write_text(changelog.read_text().replace("## ", f"{section}\n\n## ", 1))
+    replace(clone / "CHANGELOG.md", "## ", f"{section}\n\n## ")
     commit_all(clone, "v0.2.0")
     git(clone, "tag", "v0.2.0")
     return clone
@@ -52,6 +49,27 @@ def hashes(folder: Path) -> dict[str, str]:
     }
 
 
+def differences(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    """Return the names of the files that differ, from two results of `hashes`."""
+    names = before.keys() | after.keys()
+    return {name for name in names if before.get(name) != after.get(name)}
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    """Replace the first occurrence of a text in a file."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def prepend(path: Path, text: str) -> None:
+    path.write_text(text + path.read_text())
+
+
+def append(path: Path, text: str) -> None:
+    path.write_text(path.read_text() + text)
+
+
 def belongs_to_template(name: str) -> bool:
     return name.startswith("core/") or name == ".copier-answers.yml"
 
@@ -64,9 +82,7 @@ def edit_as_user(project: Path) -> None:
     (project / "app" / "core").mkdir()
     (project / "app" / "core" / "__init__.py").write_text("# named like the template's folder\n")
     (project / "README.md").write_text("mine\n")
-    (project / "Justfile").write_text(
-        (project / "Justfile").read_text() + "\nlint:\n    echo my own lint\n"
-    )
+    append(project / "Justfile", "\nlint:\n    echo my own lint\n")
     commit_all(project, "mine")
     (project / ".env").write_text("SECRET_KEY=mine\n")
 
@@ -102,8 +118,7 @@ def test_an_update_changes_core_only(newer: Path, tmp_path: Path) -> None:
 
     update(project)
 
-    after = hashes(project)
-    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    changed = differences(before, hashes(project))
     assert all(belongs_to_template(name) for name in changed), changed
     assert {"core/new.py", "core/tasks/worker.py", ".copier-answers.yml"} <= changed
 
@@ -111,7 +126,7 @@ def test_an_update_changes_core_only(newer: Path, tmp_path: Path) -> None:
 def test_edits_in_core_are_merged(newer: Path, tmp_path: Path) -> None:
     project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
     config = project / "core" / "config.py"
-    config.write_text("# mine\n" + config.read_text())
+    prepend(config, "# mine\n")
     commit_all(project, "mine")
 
     update(project)
@@ -123,7 +138,7 @@ def test_edits_in_core_are_merged(newer: Path, tmp_path: Path) -> None:
 def test_an_update_with_a_conflict_fails(newer: Path, tmp_path: Path) -> None:
     project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
     config = project / "core" / "config.py"
-    config.write_text(config.read_text() + "\n# mine\n")
+    append(config, "\n# mine\n")
     commit_all(project, "mine")
 
     output = update(project, check=False)
@@ -150,7 +165,7 @@ def test_edits_in_renamed_and_deleted_files_are_kept(
     project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
     core = project / "core"
     for name in ("upkeep.py", "metrics.py"):
-        (core / "tasks" / name).write_text("# mine\n" + (core / "tasks" / name).read_text())
+        prepend(core / "tasks" / name, "# mine\n")
     (core / "tasks" / "watchdog.py").unlink()
     (core / "logo.bin").write_bytes(b"\0mine")
     (core / "run.sh").symlink_to("nowhere")
@@ -162,10 +177,8 @@ def test_edits_in_renamed_and_deleted_files_are_kept(
     assert not (core / "tasks" / "upkeep.py").exists()
     assert "core/tasks/metrics.py: you edited it and the update deleted it" in output
     assert (core / "tasks" / "metrics.py").read_text().startswith("# mine\n")
-    assert (
-        "core/tasks/watchdog.py: you deleted it and the update changed it. It stays deleted."
-        in output
-    )
+    note = "core/tasks/watchdog.py: you deleted it and the update changed it. It stays deleted."
+    assert note in output
     assert not (core / "tasks" / "watchdog.py").exists()
     assert (core / "logo.bin").read_bytes() == b"\0mine"
     assert (core / "run.sh").readlink() == Path("nowhere")
@@ -194,9 +207,8 @@ def test_ignored_files_in_core_stay(newer: Path, tmp_path: Path) -> None:
     assert "core/new.py: core/new.py has content that is not in git, so it stays" in output
     assert "core/cache/file.py: core/cache has content that is not in git, so it stays" in output
     assert "core/logs: core/logs has content that is not in git, so it stays" in output
-    assert {
-        path.read_text() for path in (core / "new.py", core / "cache", core / "logs" / "a.log")
-    } == {"mine\n"}
+    for name in ("new.py", "cache", "logs/a.log"):
+        assert (core / name).read_text() == "mine\n"
     check_commit_is_refused(project)
     assert git(project, "show", ":3:./core/cache/file.py") == '"""New."""\n'
     undo = re.findall("^To undo the update, run in this folder: (.*)$", output, re.MULTILINE)[0]
@@ -207,10 +219,8 @@ def test_ignored_files_in_core_stay(newer: Path, tmp_path: Path) -> None:
 
 def test_an_update_prints_what_is_new(newer: Path, tmp_path: Path) -> None:
     project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
-    output = just_update(project, "--check", status=5)
-    assert output == (
-        "0.2.0 is available. This service is at 0.1.0. To update, run `just update`.\n"
-    )
+    expected = "0.2.0 is available. This service is at 0.1.0. To update, run `just update`.\n"
+    assert just_update(project, "--check", status=5) == expected
     lock = (project / "uv.lock").read_text()
 
     output = just_update(project)
@@ -227,9 +237,7 @@ def test_an_update_prints_what_is_new(newer: Path, tmp_path: Path) -> None:
 
 def test_the_lock_is_updated(newer: Path, tmp_path: Path) -> None:
     pyproject = newer / "template" / "core" / "pyproject.toml.jinja"
-    pyproject.write_text(
-        pyproject.read_text().replace("dependencies = [", 'dependencies = [\n    "iniconfig",', 1)
-    )
+    replace(pyproject, "dependencies = [", 'dependencies = [\n    "iniconfig",')
     commit_all(newer, "v0.3.0")
     git(newer, "tag", "v0.3.0")
     project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
@@ -240,23 +248,21 @@ def test_the_lock_is_updated(newer: Path, tmp_path: Path) -> None:
 def test_an_update_over_several_versions(newer: Path, tmp_path: Path) -> None:
     """One update and several steps have the same result, in a file that each version changes."""
     for path in (newer / "template" / "core").rglob("*.py"):
-        path.write_text("# of v0.3.0\n" + path.read_text())
+        prepend(path, "# of v0.3.0\n")
     commit_all(newer, "v0.3.0")
     git(newer, "tag", "v0.3.0")
     found = []
     for name, steps in (("steps", ["v0.2.0", "v0.3.0"]), ("once", ["v0.3.0"])):
         project = copy(newer, tmp_path / name, "--vcs-ref=v0.1.0")
         config = project / "core" / "config.py"
-        config.write_text(config.read_text().replace("MongoUrl =", "# mine\nMongoUrl =", 1))
+        replace(config, "MongoUrl =", "# mine\nMongoUrl =")
         edit_as_user(project)
         for version in steps:
             just_update(project, "--to", version)
             commit_all(project, version)
         assert "# mine\nMongoUrl" in config.read_text()
-        found.append(
-            {name: each for name, each in hashes(project).items() if not name.startswith(".")}
-        )
-    assert found[0] == found[1]
+        found.append(hashes(project))
+    assert {name for name in differences(*found) if not name.startswith(".")} == set()
 
 
 @pytest.mark.skipif(not RELEASES, reason="no version is released yet")
@@ -268,26 +274,23 @@ def test_an_update_from_every_release(tmp_path: Path, release: str) -> None:
     git(template, "rm", "--quiet", "-r", ".")
     snapshot(template, "v1000.0.0")
     project = copy(template, tmp_path / "service", f"--vcs-ref={release}")
-    (project / "core" / "process.py").write_text(
-        "# mine\n" + (project / "core" / "process.py").read_text()
-    )
+    prepend(project / "core" / "process.py", "# mine\n")
     (project / "tests" / "test_mine.py").write_text("def test_mine() -> None: ...\n")
     commit_all(project, "mine")
 
     just_update(project)
 
-    assert (
-        git(project, "diff", "--name-only", "HEAD", "--", ".", ":!core", ":!uv.lock")
-        == ".copier-answers.yml\n"
-    )
+    changed = git(project, "diff", "--name-only", "HEAD", "--", ".", ":!core", ":!uv.lock")
+    assert changed == ".copier-answers.yml\n"
     assert (project / "core" / "process.py").read_text().startswith("# mine\n")
     run(UV, "sync", "--quiet", "--locked", cwd=project)
     assert " passed" in run(UV, "run", "just", "test", "-q", "tests", cwd=project).stdout
 
 
-@pytest.mark.parametrize(
-    "place", ["alone", "in a folder", "another answers file", "into a repository"]
-)
+PLACES = ["alone", "in a folder", "another answers file", "into a repository"]
+
+
+@pytest.mark.parametrize("place", PLACES)
 def test_an_update_in_any_folder(newer: Path, tmp_path: Path, place: str) -> None:
     """The service may be part of a repository, or have another answers file."""
     top = tmp_path / "service"
@@ -309,11 +312,7 @@ def test_an_update_in_any_folder(newer: Path, tmp_path: Path, place: str) -> Non
 
     after = hashes(top)
     own = f"{project.relative_to(top)}/".removeprefix("./")
-    changed = {
-        name.removeprefix(own)
-        for name in before.keys() | after.keys()
-        if before.get(name) != after.get(name)
-    }
+    changed = {name.removeprefix(own) for name in differences(before, after)}
     answers = ".groundwork.yml" if options else ".copier-answers.yml"
     assert {name for name in changed if not name.startswith("core/")} == {answers}
     assert "core/new.py" in changed
@@ -335,8 +334,7 @@ def spoil_answers(text: str, keep_source: bool = False) -> Callable[[Path], None
 def move_template(place: str) -> Callable[[Path], None]:
     def move(project: Path) -> None:
         answers = project / ".copier-answers.yml"
-        text = re.sub("_src_path: .*", f"_src_path: {place}", answers.read_text())
-        answers.write_text(text)
+        answers.write_text(re.sub("_src_path: .*", f"_src_path: {place}", answers.read_text()))
         commit_all(project, "moved")
 
     return move
@@ -405,9 +403,8 @@ def test_invalid_options_are_refused(
 def test_the_weekly_workflow(newer: Path, tmp_path: Path) -> None:
     """Run the workflow's script in a clone. A stand-in records the calls of GitHub's command."""
     project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
-    steps = yaml.safe_load((project / ".github" / "workflows" / "update.yml").read_text())["jobs"][
-        "update"
-    ]["steps"]
+    workflow = yaml.safe_load((project / ".github" / "workflows" / "update.yml").read_text())
+    steps = workflow["jobs"]["update"]["steps"]
     remote, clone, bin_folder = tmp_path / "remote.git", tmp_path / "clone", tmp_path / "bin"
     run("git", "clone", "--quiet", "--bare", str(project), str(remote), cwd=tmp_path)
     run("git", "clone", "--quiet", str(remote), str(clone), cwd=tmp_path)
@@ -428,9 +425,7 @@ def test_the_weekly_workflow(newer: Path, tmp_path: Path) -> None:
             (tmp_path / "gh.txt").unlink()
             git(clone, "switch", "--quiet", "main")
     assert not (tmp_path / "gh.txt").exists()  # the second run finds the branch
-    (branch,) = [
-        line for line in git(remote, "branch", "--list", "update-*").split() if line != "*"
-    ]
+    branch = git(remote, "branch", "--list", "--format=%(refname:short)", "update-*").strip()
     assert "core/new.py" in git(remote, "ls-tree", "-r", "--name-only", branch)
 
 
@@ -442,8 +437,7 @@ def test_another_answer_changes_core_only(template: Path, tmp_path: Path, answer
 
     update(project, "--data", f"enable_job_queue={answer}")
 
-    after = hashes(project)
-    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    changed = differences(before, hashes(project))
     assert all(belongs_to_template(name) for name in changed), changed
     assert (project / "core" / "tasks" / "engines" / "streaq").exists() is answer
 
@@ -459,42 +453,28 @@ def test_copying_again_keeps_the_users_files(
     source = [str(template), "."] if command == ["copy"] else []
     run(COPIER, *command, "--quiet", "--defaults", "--overwrite", *source, cwd=project)
 
-    after = hashes(project)
-    lost = {
-        name for name in before if not belongs_to_template(name) and before[name] != after.get(name)
-    }
-    assert lost == set()
+    lost = differences(before, hashes(project)) & before.keys()
+    assert all(belongs_to_template(name) for name in lost), lost
 
 
 def test_both_variants_have_the_same_app(template: Path, tmp_path: Path) -> None:
     with_queue = hashes(copy(template, tmp_path / "with"))
     without = hashes(copy(template, tmp_path / "without", enable_job_queue=False))
     # The lock has the dependencies of core/, and the README lists the processes.
-    differ = {
-        name
-        for name in with_queue.keys() | without.keys()
-        if with_queue.get(name) != without.get(name)
-    }
-    outside = {name for name in differ if not belongs_to_template(name)}
+    changed = differences(with_queue, without)
+    outside = {name for name in changed if not belongs_to_template(name)}
     assert outside == {"uv.lock", "README.md"}
 
 
 def test_the_user_may_use_the_names_of_core(template: Path, newer: Path, tmp_path: Path) -> None:
     """The names are a recipe, a variable, a Compose service and a dependency."""
     project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
-    justfile = (project / "Justfile").read_text()
-    (project / "Justfile").write_text(
-        justfile + '\nuv := "mine"\n\n# my own\nlint:\n    @echo my own {{ uv }}\n'
-    )
-    (project / "core" / "justfile").write_text(
-        'uv := "core"\n' + (project / "core" / "justfile").read_text()
-    )
-    pyproject = (project / "pyproject.toml").read_text()
-    (project / "pyproject.toml").write_text(
-        pyproject.replace('["core"]', '["core", "fastapi>=0.160", "structlog"]')
-    )
-    compose = (project / "compose.yaml").read_text()
-    (project / "compose.yaml").write_text(compose + "\nservices:\n  mine:\n    image: busybox\n")
+    recipe = "# my own\nlint:\n    @echo my own {{ uv }}\n"
+    append(project / "Justfile", f'\nuv := "mine"\n\n{recipe}')
+    prepend(project / "core" / "justfile", 'uv := "core"\n')
+    dependencies = '["core", "fastapi>=0.160", "structlog"]'
+    replace(project / "pyproject.toml", '["core"]', dependencies)
+    append(project / "compose.yaml", "\nservices:\n  mine:\n    image: busybox\n")
     commit_all(project, "mine")
 
     update(project)

@@ -30,6 +30,8 @@ PROCESSES = 2
 ANSWERS = ".copier-answers.yml"
 LINES = 12
 UPDATER_FOLDERS = ("dev", "update")
+CHANGES = ["edit"] * 3 + ["delete", "rename", "add", "chmod", "binary", "link", "rewrite"]
+"""Kinds of changes. Most of them are edits."""
 
 Files = dict[str, tuple[str, bytes, bool]]
 """The kind and the content of each file, and whether it is executable."""
@@ -65,9 +67,8 @@ def make_template(folder: Path) -> None:
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     rendered = folder / "template"
     for name in TEXTS:
-        write(
-            rendered / name, "".join(f"{name} line {number}\n" for number in range(LINES)).encode()
-        )
+        lines = [f"{name} line {number}\n" for number in range(LINES)]
+        write(rendered / name, "".join(lines).encode())
     for number, name in enumerate(BINARIES):
         write(rendered / name, bytes([0, number, *range(256)]))
     (rendered / "core" / "link").symlink_to("one.py")
@@ -113,15 +114,14 @@ class Sequence:
         self.number = 0
 
     def files(self, root: Path, only_core: bool = False) -> list[Path]:
-        listed = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split(
-            "\0"
-        )
-        paths = [root / name for name in listed if name and name[0] not in ".{"]
+        options = ("--cached", "--others", "--exclude-standard")
+        names = git(root, "ls-files", "-z", *options).split("\0")
+        names = [name for name in names if name and name[0] not in ".{"]
+        if only_core:
+            names = [name for name in names if name.startswith("core/")]
+        paths = [root / name for name in names]
         paths = [path for path in paths if path.is_symlink() or path.is_file()]
-        paths = [path for path in paths if path.parent.name not in UPDATER_FOLDERS]
-        return [
-            path for path in paths if not only_core or path.relative_to(root).parts[0] == "core"
-        ]
+        return [path for path in paths if path.parent.name not in UPDATER_FOLDERS]
 
     def some_name(self) -> str:
         self.number += 1
@@ -131,26 +131,11 @@ class Sequence:
     def change(self, root: Path, who: str) -> None:
         """Make a random change to the files in a folder."""
         files = self.files(root, only_core=self.random.random() < 0.8)
-        kind = self.random.choice(
-            [
-                "edit",
-                "edit",
-                "edit",
-                "delete",
-                "rename",
-                "add",
-                "chmod",
-                "binary",
-                "link",
-                "rewrite",
-            ]
-        )
+        kind = self.random.choice(CHANGES)
         if kind == "add" or not files:
-            name = (
-                f"core/both{self.random.randrange(2)}.txt"
-                if self.random.random() < 0.3
-                else self.some_name()
-            )
+            is_shared = self.random.random() < 0.3
+            shared_name = f"core/both{self.random.randrange(2)}.txt"
+            name = shared_name if is_shared else self.some_name()
             write(root / name, self.line(who, name))
             return
         path = self.random.choice(files)
@@ -212,35 +197,31 @@ class Sequence:
         before = look(self.project)
         git_before = git(self.project, "status", "--porcelain")
         assert git_before == ""
-        with output_of(self.folder / "output") as output, contextlib.chdir(self.project):
-            failed = self.copier_update() if self.random.random() < 0.2 else self.just_update()
-        text = output.read_text(errors="surrogateescape")
-        self.check(before, look(self.project), text, failed)
+        run = self.copier_update if self.random.random() < 0.2 else self.just_update
+        with output_of(self.folder / "output") as file, contextlib.chdir(self.project):
+            status = run()
+        output = file.read_text(errors="surrogateescape")
+        assert status in (0, EXIT_CONFLICTS), output
+        self.check(before, look(self.project), output, failed=status == EXIT_CONFLICTS)
 
-    def just_update(self) -> bool:
-        """Run `just update`, and return whether there are conflicts."""
-        status = command.main(["--defaults", "--data", f"enable_job_queue={self.queue}"])
-        assert status in (0, EXIT_CONFLICTS)
-        return status == EXIT_CONFLICTS
+    def just_update(self) -> int:
+        """Run `just update`, and return its status."""
+        return command.main(["--defaults", "--data", f"enable_job_queue={self.queue}"])
 
-    def copier_update(self) -> bool:
-        """Do the same by plain Copier, which takes four times as long."""
+    def copier_update(self) -> int:
+        """Run plain Copier, which takes four times as long, and return the status of its hook."""
         data = {"enable_job_queue": self.queue}
         try:
             run_update(data=data, defaults=True, quiet=True, unsafe=True, overwrite=True)
         except TaskError as error:
-            if error.returncode != EXIT_CONFLICTS:
-                raise
-            return True
-        return False
+            return error.returncode or 0
+        return 0
 
     def check(self, before: Files, after: Files, output: str, failed: bool) -> None:
         """Check the files and the output against the promises of an update."""
         for name in before.keys() | after.keys():
             if not name.startswith("core/") and name != ANSWERS:
-                assert before.get(name) == after.get(name), (
-                    f"{name} lies outside of core/ and was changed"
-                )
+                assert before.get(name) == after.get(name), f"{name} was changed outside core/"
         assert after["core/own.log"] == before["core/own.log"]
         assert failed is ("except for these files" in output)
         everything = b"\n".join(content for _, content, _ in after.values())
@@ -260,9 +241,8 @@ class Sequence:
                 assert mine in after.values(), f"{name} no longer links to {mine[1]!r}"
             elif left and mine[0] == base[0] == left[0] and mine[2] != base[2]:
                 assert left[2] is mine[2], f"{name} has lost its mode"
-        marked = marked_files(after) - marked_files(
-            before
-        )  # the user may have committed old markers
+        # The user may have committed markers of an earlier update.
+        marked = marked_files(after) - marked_files(before)
         assert all(f"{name}: " in output for name in marked), f"{marked} not reported:\n{output}"
         assert not [name for name in after if name.endswith(".rej")]
         if not failed:
@@ -308,9 +288,9 @@ def test_no_line_is_lost_silently(tmp_path: Path) -> None:
         answers = {"enable_job_queue": queue}
         run_copy(str(template), project, data=answers, defaults=True, quiet=True, vcs_ref="v0.1.0")
         git(project, "init", "--quiet", "--initial-branch=main")
+    seeds = range(FIRST, FIRST + SEQUENCES)
     with ProcessPoolExecutor(PROCESSES) as pool:
-        failures = list(
-            filter(None, pool.map(partial(run_sequence, tmp_path), range(FIRST, FIRST + SEQUENCES)))
-        )
+        results = list(pool.map(partial(run_sequence, tmp_path), seeds))
+    failures = [result for result in results if result]
     if failures:
         pytest.fail("\n".join([*failures, f"{len(failures)} of {SEQUENCES}"]), pytrace=False)

@@ -57,9 +57,10 @@ class MergeRepository(Repository):
         Raises:
             UpdateError: A git command failed.
         """
-        base = self._commit(self._rendered_tree(old))
-        self.git("branch", SERVICE_BRANCH, self._commit(self._service_tree(), "-p", base))
-        self.git("branch", UPDATE_BRANCH, self._commit(self._rendered_tree(new), "-p", base))
+        base = self._commit("base", self._rendered_tree(old))
+        trees = {SERVICE_BRANCH: self._service_tree(), UPDATE_BRANCH: self._rendered_tree(new)}
+        for branch, tree in trees.items():
+            self.git("branch", branch, self._commit(branch, tree, "-p", base))
         self.git("checkout", "--quiet", "--force", SERVICE_BRANCH)
         self.git("merge", "--quiet", "--no-commit", UPDATE_BRANCH, check=False)
         self.git("rev-parse", "--verify", "MERGE_HEAD")  # exists after a merge, even with conflicts
@@ -69,8 +70,9 @@ class MergeRepository(Repository):
             self.git("rm", "--quiet", "--force", "--", path)
         return deleted
 
-    def _commit(self, tree: str, *options: str) -> str:
-        return self.text("commit-tree", *options, "-m", "update", tree)
+    def _commit(self, message: str, tree: str, *options: str) -> str:
+        # Different messages keep commits apart that have the same tree.
+        return self.text("commit-tree", *options, "-m", message, tree)
 
     def _service_tree(self) -> str:
         prefix = self.service.text("rev-parse", "--show-prefix")
