@@ -60,6 +60,10 @@ class RecordFields(TypedDict, total=False):
     error: ErrorFields
 
 
+StashedLetter = dict[str, Any]
+"""A dead letter that the queue's server keeps: plain JSON data with an `id`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """The progress of a job.
@@ -194,7 +198,7 @@ class Records(Protocol):
         job_id: str,
         fields: RecordFields,
         ttl: float,
-        dead_letter: dict[str, Any],
+        dead_letter: StashedLetter,
     ) -> None:
         """Set fields of a record and stash a dead letter in the queue's server, in one step.
 
@@ -204,11 +208,11 @@ class Records(Protocol):
             job_id: The job's id.
             fields: The fields to set.
             ttl: Seconds until the record expires.
-            dead_letter: Plain JSON data with an `id`.
+            dead_letter: The dead letter.
         """
         ...
 
-    async def stashed(self) -> list[dict[str, Any]]:
+    async def stashed(self) -> list[StashedLetter]:
         """Return some of the stashed dead letters."""
         ...
 
