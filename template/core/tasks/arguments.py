@@ -24,6 +24,9 @@ _CONFIG = ConfigDict(
     val_json_bytes="base64",
     ser_json_inf_nan="strings",
 )
+_Hints = dict[str, Any]
+"""The annotations of the parameters by name, and of the result as `return`."""
+
 _VARIABLE = {
     inspect.Parameter.VAR_POSITIONAL,
     inspect.Parameter.VAR_KEYWORD,
@@ -68,7 +71,7 @@ class Arguments:
             problem = "an annotation cannot be used for a job"
             raise InvalidTask(f"task {task}: {problem}: {reason}") from error
 
-    def _make_model(self, hints: dict[str, Any]) -> type[BaseModel]:
+    def _make_model(self, hints: _Hints) -> type[BaseModel]:
         fields: dict[str, Any] = {}
         for name, field in self._fields.items():
             annotation = hints.get(name, Any)
@@ -79,7 +82,7 @@ class Arguments:
             raise ValueError("a SecretStr or SecretBytes would arrive as asterisks; use Sensitive")
         return model
 
-    def _make_result(self, hints: dict[str, Any]) -> TypeAdapter[Any]:
+    def _make_result(self, hints: _Hints) -> TypeAdapter[Any]:
         annotation = hints.get("return", Any)
         adapter: TypeAdapter[Any] = TypeAdapter(annotation)
         if is_sensitive(annotation):
@@ -109,7 +112,9 @@ class Arguments:
         values: dict[str, Any] = {}
         for name, field in self._fields.items():
             value = bound.arguments[name]
-            values[field] = str(value) if isinstance(value, ObjectId) else value
+            if isinstance(value, ObjectId):
+                value = str(value)
+            values[field] = value
         with self._readable_errors():
             model = self._model.model_validate(values)
             dumped = model.model_dump_json()

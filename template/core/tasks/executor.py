@@ -91,7 +91,11 @@ class Executor:
             return await self._admit(job_id, body)
         except QueueUnavailable as error:
             reason = str(error)
-            logger.warning("queue is down, the job will run again", job_id=job_id, error=reason)
+            logger.warning(
+                "queue is down, the job will run again",
+                job_id=job_id,
+                error=reason,
+            )
         except Exception:
             # The fault is not in the job but in this code, so the job is kept.
             logger.exception("job could not be run, it will run again", job_id=job_id)
@@ -149,7 +153,12 @@ class Executor:
             return await self._settler.refuse(job_id, body, record.attempt, details)
         task = self._tasks.get(message.task)
         run = Run(message, body, record, task)
-        job = CurrentJob(job_id, record.attempt, message.correlation_id, self._records)
+        job = CurrentJob(
+            job_id,
+            record.attempt,
+            message.correlation_id,
+            self._records,
+        )
         token = running_job.set(job)
         log_fields = {
             "job_id": job_id,
@@ -173,8 +182,9 @@ class Executor:
             if retry:
                 return retry
         if run.record.attempt == 1 and run.record.deliveries == 1:
-            waited = time.time() - (run.record.at or run.message.enqueued_at)
-            metrics.WAIT.labels(run.message.task).observe(max(0.0, waited))
+            due_at = run.record.at or run.message.enqueued_at
+            waited = max(0.0, time.time() - due_at)
+            metrics.WAIT.labels(run.message.task).observe(waited)
         try:
             result = await self._call_task(run)
         except (KeyboardInterrupt, GeneratorExit):

@@ -15,6 +15,9 @@ logger = get_logger(__name__)
 
 POLL_SECONDS = 0.03
 
+Answer = asyncio.Future[JobRecord]
+"""The answer that one caller of `Queue.wait` is waiting for."""
+
 
 class Queue:
     """A running engine, with the keys for its messages.
@@ -37,7 +40,8 @@ class Queue:
         self.signer = signer
         self.cipher = cipher
         self.record_ttl = record_ttl
-        self._callers: dict[str, list[asyncio.Future[JobRecord]]] = {}
+        self._records = engine.records
+        self._callers: dict[str, list[Answer]] = {}
         self._poller: asyncio.Task[None] | None = None
 
     def seal(
@@ -55,16 +59,25 @@ class Queue:
             priority: One of `PRIORITIES`.
             following: The records of the chain's later stages, by job id.
         """
-        due = at if at is not None and at > time.time() else None
+        state = JobStatus.SCHEDULED
+        if at is None or at <= time.time():
+            at = None
+            state = JobStatus.PENDING
         record: RecordFields = {
-            "state": JobStatus.SCHEDULED if due else JobStatus.PENDING,
+            "state": state,
             "task": message.task,
             "owner": message.owner,
             "correlation_id": message.correlation_id,
-            "at": due,
+            "at": at,
         }
-        body = self.signer.dump(message)
-        return Envelope(message.id, body, record, due, priority, following or {})
+        return Envelope(
+            id=message.id,
+            body=self.signer.dump(message),
+            record=record,
+            at=at,
+            priority=priority,
+            following=following or {},
+        )
 
     async def send(self, envelopes: list[Envelope], chosen_ids: list[str]) -> None:
         """Send messages at once, or, in a MongoDB transaction, after its commit.
@@ -94,7 +107,7 @@ class Queue:
         """
         ended: set[str] = set()
         if chosen_ids:
-            records = await self.engine.records.read(chosen_ids)
+            records = await self._records.read(chosen_ids)
             for job_id, record in zip(chosen_ids, records, strict=True):
                 if record.status.is_final:
                     ended.add(job_id)
@@ -123,7 +136,8 @@ class Queue:
         Returns:
             For each key, the id of the job that holds it now.
         """
-        return await self.engine.records.claim(keys, self._ttl_from(at))
+        ttl = self._ttl_from(at)
+        return await self._records.claim(keys, ttl)
 
     async def abort(self, job_id: str) -> None:
         """Abort a pending or scheduled job, or ask the worker of a running one to cancel it.
@@ -133,7 +147,8 @@ class Queue:
         """
         record = await self.read(job_id)
         # An aborted record that expires before the job is due would let the job run.
-        await self.engine.records.request_abort(job_id, self._ttl_from(record.at))
+        ttl = self._ttl_from(record.at)
+        await self._records.request_abort(job_id, ttl)
 
     def _ttl_from(self, at: float | None) -> float:
         """Return the seconds until a record expires whose job is due at this time."""
@@ -146,7 +161,7 @@ class Queue:
         Args:
             job_id: The job's id.
         """
-        (record,) = await self.engine.records.read([job_id])
+        (record,) = await self._records.read([job_id])
         return record
 
     async def wait(self, job_id: str) -> JobRecord:
@@ -158,7 +173,7 @@ class Queue:
             job_id: The job's id.
         """
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[JobRecord] = loop.create_future()
+        future: Answer = loop.create_future()
         self._callers.setdefault(job_id, []).append(future)
         if self._poller is None or self._poller.done():
             self._poller = asyncio.create_task(self._poll())
@@ -175,7 +190,7 @@ class Queue:
         while self._drop_abandoned():
             ids = list(self._callers)
             try:
-                records = await self.engine.records.read(ids)
+                records = await self._records.read(ids)
             except Exception as error:
                 self._answer(ids, error)
                 return

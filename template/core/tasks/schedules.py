@@ -95,7 +95,10 @@ class Schedules:
             new = {"enabled": schedule.enabled, **state}
             same_id = {"_id": schedule.id}
             await collection.update_one(same_id, {"$setOnInsert": new}, upsert=True)
-            changed = {"_id": schedule.id, "trigger": {"$ne": state["trigger"]}}
+            changed = {
+                "_id": schedule.id,
+                "trigger": {"$ne": state["trigger"]},
+            }
             await collection.update_one(changed, {"$set": state})
 
     async def fire_due(self, now: datetime) -> None:
@@ -111,7 +114,8 @@ class Schedules:
             "next_run": {"$lte": now},
         }
         for state in await ScheduleModel.find(due).to_list():
-            await self._fire(self._declared[state.id], state, now)
+            schedule = self._declared[state.id]
+            await self._fire(schedule, state, now)
 
     async def _fire(self, schedule: Schedule, state: ScheduleModel, now: datetime) -> None:
         assert state.next_run
@@ -122,12 +126,17 @@ class Schedules:
             # second job. The next run is stored after the job is enqueued. If the process ends in
             # between, the schedule is still due.
             job_id = f"schedule:{schedule.id}:{latest.timestamp():.0f}"
-            call = Call(schedule.task.name, job_id=job_id, schedule=schedule.id)
-            job = await schedule.task.submit(call)
+            task = schedule.task
+            call = Call(task.name, job_id=job_id, schedule=schedule.id)
+            job = await task.submit(call)
             change |= {"last_run": latest, "last_job": job.id}
         else:
             due = latest.isoformat()
-            logger.warning("schedule missed its time", schedule=schedule.id, due=due)
+            logger.warning(
+                "schedule missed its time",
+                schedule=schedule.id,
+                due=due,
+            )
         unchanged = {"_id": schedule.id, "next_run": state.next_run}
         collection = ScheduleModel.get_pymongo_collection()
         await collection.update_one(unchanged, {"$set": change})

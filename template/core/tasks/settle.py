@@ -101,10 +101,11 @@ class Settler:
             error: The error that the run raised.
         """
         details = describe_error(error)
-        attempt = run.record.attempt
-        if run.task is None or not self._may_retry(run.task.options, attempt, error):
+        options = self._retry_options(run, error)
+        if options is None:
             return await self._fail_for_good(run, details)
-        delay = _backoff(run.task.options, attempt)
+        attempt = run.record.attempt
+        delay = _backoff(options, attempt)
         summary = _summarize(details)
         seconds = self._note(run, "retried", summary)
         logger.warning(
@@ -154,12 +155,15 @@ class Settler:
         with anyio.CancelScope(shield=True), suppress(QueueUnavailable):
             await self._records.write(job_id, fields, None)
 
-    def _may_retry(self, options: TaskOptions, attempt: int, error: BaseException) -> bool:
-        if isinstance(error, PermanentError | InvalidArguments):
-            return False
-        if options.max_retries is None:
-            return attempt <= self._max_retries
-        return attempt <= options.max_retries
+    def _retry_options(self, run: Run, error: BaseException) -> TaskOptions | None:
+        """Return the task's options, or None if the job must not be retried."""
+        if run.task is None or isinstance(error, PermanentError | InvalidArguments):
+            return None
+        options = run.task.options
+        retries = options.max_retries
+        if retries is None:
+            retries = self._max_retries
+        return options if run.record.attempt <= retries else None
 
     async def _fail_for_good(self, run: Run, details: ErrorFields) -> Dead:
         summary = _summarize(details)
@@ -172,9 +176,14 @@ class Settler:
             exception=details["traceback"],
         )
         message = run.message
-        attempt = run.record.attempt
         await abort_rest(self._queue, message, "failed")
-        return await self._stash(message.id, message, run.body, attempt, details)
+        return await self._stash(
+            message.id,
+            message,
+            run.body,
+            run.record.attempt,
+            details,
+        )
 
     async def _stash(
         self,
@@ -186,12 +195,14 @@ class Settler:
     ) -> Dead:
         dead_letter = make_dead_letter(job_id, message, body, attempt, error)
         fields: RecordFields = {"state": JobStatus.FAILED, "error": error}
-        await self._records.stash(job_id, fields, self._queue.record_ttl, dead_letter)
+        ttl = self._queue.record_ttl
+        await self._records.stash(job_id, fields, ttl, dead_letter)
         self.stashed.set()
         return Dead(_summarize(error))
 
     async def _end(self, run: Run, fields: RecordFields) -> None:
-        await self._records.write(run.message.id, fields, self._queue.record_ttl)
+        ttl = self._queue.record_ttl
+        await self._records.write(run.message.id, fields, ttl)
 
     def _note(self, run: Run, ended_as: str, error: str | None = None) -> float:
         """Count a run, add it to the history, and return its seconds."""

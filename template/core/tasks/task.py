@@ -140,7 +140,8 @@ class Task(Bindable[P, R]):
         """
         if inspect.iscoroutinefunction(self.function):
             return cast(R, await self.function(*args, **kwargs))
-        call = partial(copy_context().run, self.function, *args, **kwargs)
+        context = copy_context()
+        call = partial(context.run, self.function, *args, **kwargs)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._owner.threads, call)
 
@@ -163,9 +164,10 @@ class Task(Bindable[P, R]):
             QueueUnavailable: The queue's server cannot be reached, or did not answer.
         """
         if "scheduled_at" in kwargs:
-            run_at = kwargs.pop("scheduled_at")
-            return await self.using(run_at=run_at).enqueue(*args, **kwargs)
-        return await self.submit(Call(self.name), *args, **kwargs)
+            bound = self.using(run_at=kwargs.pop("scheduled_at"))
+            return await bound.enqueue(*args, **kwargs)
+        call = Call(self.name)
+        return await self.submit(call, *args, **kwargs)
 
     async def enqueue_many(
         self,
@@ -205,7 +207,11 @@ class Task(Bindable[P, R]):
         (job,) = await self.submit_many(call, [(args, kwargs)])
         return job
 
-    async def submit_many(self, call: Call, arguments: Sequence[ArgsAndKwargs]) -> list[Job[R]]:
+    async def submit_many(
+        self,
+        call: Call,
+        arguments: Sequence[ArgsAndKwargs],
+    ) -> list[Job[R]]:
         """Make messages and send them to the queue.
 
         Args:
@@ -220,7 +226,8 @@ class Task(Bindable[P, R]):
         chosen: list[str | None] = []
         plain: list[PlainArguments] = []
         for args, kwargs in arguments:
-            chosen.append(call.job_id or self._idempotent_id(args, kwargs))
+            chosen_id = call.job_id or self._idempotent_id(args, kwargs)
+            chosen.append(chosen_id)
             plain.append(self.arguments.dump(args, kwargs))
         ids = [job_id or uuid4().hex for job_id in chosen]
         chosen_ids = [job_id for job_id in chosen if job_id]
@@ -228,10 +235,16 @@ class Task(Bindable[P, R]):
         if self.options.unique and current_transaction() is None:
             ids = chosen_ids = await self._claim_unique(ids, plain, call.at)
         priority = call.priority or self.options.priority
-        envelopes: dict[str, Envelope] = {}  # by id: two jobs with the same id are one job
+        # By id, because two jobs with the same id are one job.
+        envelopes: dict[str, Envelope] = {}
         with TaskContext.use():
             for job_id, values in zip(ids, plain, strict=True):
-                message = self.message(job_id, values, at=call.at, schedule=call.schedule)
+                message = self.message(
+                    job_id,
+                    values,
+                    at=call.at,
+                    schedule=call.schedule,
+                )
                 envelopes[job_id] = queue.seal(message, call.at, priority)
         await queue.send(list(envelopes.values()), chosen_ids)
         return [Job(job_id, queue, self.arguments.load_result) for job_id in ids]
@@ -271,9 +284,10 @@ class Task(Bindable[P, R]):
         if self.options.expires:
             due_at = max(at or now, now)
             expires_at = due_at + self.options.expires
+        cipher = self.queue.cipher
         encrypted = arguments.copy()
         for name in self.arguments.sensitive:
-            encrypted[name] = self.queue.cipher.encrypt(arguments[name])
+            encrypted[name] = cipher.encrypt(arguments[name])
         return Message(
             id=job_id,
             task=self.name,
@@ -289,7 +303,11 @@ class Task(Bindable[P, R]):
     def _bind(self) -> "BoundTask[P, R]":
         return BoundTask(self, Call(self.name))
 
-    def _idempotent_id(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
+    def _idempotent_id(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> str | None:
         make_key = self.options.idempotency_key
         if make_key is None:
             return None

@@ -58,7 +58,12 @@ class Watchdog:
         self._watching_since = self._beat = time.monotonic()
         stopped = threading.Event()
         arguments = (threading.get_ident(), stopped)
-        threading.Thread(target=self._watch, args=arguments, name="watchdog", daemon=True).start()
+        threading.Thread(
+            target=self._watch,
+            args=arguments,
+            name="watchdog",
+            daemon=True,
+        ).start()
         try:
             while True:
                 self._beat = time.monotonic()
@@ -83,7 +88,11 @@ class Watchdog:
         self._stalled_since = since or time.monotonic()
         if since is None:
             oldest = round(stats.oldest, 1)
-            logger.error("worker takes no jobs", pending=stats.pending, oldest_seconds=oldest)
+            logger.error(
+                "worker takes no jobs",
+                pending=stats.pending,
+                oldest_seconds=oldest,
+            )
 
     @property
     def problem(self) -> str | None:
@@ -110,15 +119,29 @@ class Watchdog:
             if problem is None:
                 if stuck_since is not None:
                     seconds = round(now - stuck_since, 1)
-                    _log("warning", "worker works again", after_seconds=seconds)
+                    _log(
+                        "warning",
+                        "worker works again",
+                        after_seconds=seconds,
+                    )
                 stuck_since = None
                 continue
             stack = _stack(loop_thread)
             if stuck_since is None:
                 stuck_since = now
-                _log("error", "worker is stuck", problem=problem, stack=stack)
+                _log(
+                    "error",
+                    "worker is stuck",
+                    problem=problem,
+                    stack=stack,
+                )
             if self._limit is not None and now - stuck_since > self._limit:
-                _log("critical", "worker ends to be restarted", problem=problem, stack=stack)
+                _log(
+                    "critical",
+                    "worker ends to be restarted",
+                    problem=problem,
+                    stack=stack,
+                )
                 os._exit(os.EX_SOFTWARE)
 
 

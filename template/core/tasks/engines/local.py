@@ -42,7 +42,12 @@ class MemoryRecords:
         self._stashed: dict[str, StashedLetter] = {}
         self._holders: dict[str, str] = {}
 
-    def add(self, job_id: str, fields: RecordFields, ttl: float | None = None) -> None:
+    def add(
+        self,
+        job_id: str,
+        fields: RecordFields,
+        ttl: float | None = None,
+    ) -> None:
         """Add a record, unless the job has one.
 
         Args:
@@ -158,7 +163,10 @@ class LocalEngine:
             timer.cancel()
         lost = len(self._scheduled) + self._pending.qsize()
         if lost:
-            logger.warning("jobs lost: the local engine keeps them in memory only", count=lost)
+            logger.warning(
+                "jobs lost: the local engine keeps them in memory only",
+                count=lost,
+            )
 
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
         for envelope in envelopes:
@@ -188,7 +196,10 @@ class LocalEngine:
         try:
             while not stop.is_set():
                 taking = asyncio.create_task(self._take())
-                await asyncio.wait({taking, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    {taking, stopped},
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
                 if not taking.done():
                     taking.cancel()
                     break
@@ -243,7 +254,10 @@ class LocalEngine:
         for task in late:
             task.cancel()
         if late:
-            logger.warning("jobs cancelled: they exceeded the grace period", count=len(late))
+            logger.warning(
+                "jobs cancelled: they exceeded the grace period",
+                count=len(late),
+            )
             await asyncio.wait(late)
 
 
