@@ -24,7 +24,7 @@ class TaskOptions:
         retry_max_delay: The limit of that doubling, in seconds.
         timeout: The longest time that one attempt may take, in seconds.
         priority: `low`, `normal` or `high`.
-        expires: Seconds within which a job must start once it is due. A later job fails.
+        expires: Seconds within which a job must start once it is due. Otherwise the job fails.
         unique: Whether jobs with the same arguments are one job until that job has ended. A second
             `enqueue` returns the first job. In a MongoDB transaction each job is separate.
         idempotency_key: Makes a key from the arguments. Jobs with the same key are one job for as
@@ -104,7 +104,7 @@ class Call:
 
 
 def check_priority(task: str, priority: str) -> None:
-    """Check a priority.
+    """Raise an error unless the priority is known.
 
     Args:
         task: The task's name, for the message.

@@ -200,7 +200,9 @@ class Schedules:
         await self._set(schedule_id, {"enabled": False})
 
     async def run_now(self, schedule_id: str) -> str:
-        """Enqueue a schedule's job now, even if the schedule is disabled. Its next run stays.
+        """Enqueue a schedule's job now, even if the schedule is disabled.
+
+        The schedule's next run stays the same.
 
         Args:
             schedule_id: The schedule's id.

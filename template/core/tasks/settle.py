@@ -60,7 +60,7 @@ class Settler:
     Args:
         queue: The queue, with the jobs' records.
         max_retries: The largest number of retries, for tasks that do not set it.
-        history: Keeps failed attempts and runs of schedules.
+        history: Takes failed attempts and runs of schedules.
 
     Attributes:
         stashed: Set when a dead letter was stashed.
@@ -122,7 +122,7 @@ class Settler:
         Args:
             run: The run that ended.
             delay: Seconds to wait.
-            fields: Further fields of the job's record.
+            fields: Further fields to set in the job's record.
         """
         scheduled: RecordFields = {
             "state": JobStatus.SCHEDULED,

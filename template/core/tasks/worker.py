@@ -109,7 +109,7 @@ class Worker(Registry):
 
     @property
     def problem(self) -> str | None:
-        """Why the worker in this process is stuck, in one line; None if it is not, or not open."""
+        """Why this process's worker is stuck, in one line; None if no worker is stuck or runs."""
         return self._open.watchdog.problem if self._open else None
 
     def lifespan(self, open_resources: Lifespan) -> Lifespan:
