@@ -173,7 +173,8 @@ class Chain(Generic[P, R]):
         stages: list[Job[Any]] = []
         for number, task in enumerate(self._tasks):
             job_id = stage_id(chain_id, number)
-            stages.append(Job(job_id, task.queue, task.arguments.load_result))
+            job = Job(job_id, task.queue, task.arguments.load_result)
+            stages.append(job)
         return ChainJob(chain_id, stages)
 
 

@@ -101,7 +101,8 @@ class DeadLetters:
             error_type=error,
             state=state,
         )
-        return await DeadLetterModel.find(query).sort("-died_at").limit(limit).to_list()
+        letters = DeadLetterModel.find(query).sort("-died_at")
+        return await letters.limit(limit).to_list()
 
     async def count(self) -> int:
         """Return the number of dead letters that nobody has replayed or discarded."""

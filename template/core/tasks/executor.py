@@ -150,7 +150,12 @@ class Executor:
                 raise BadMessage(f"the message belongs to job {message.id}")
         except BadMessage as error:
             details = describe_error(error)
-            return await self._settler.refuse(job_id, body, record.attempt, details)
+            return await self._settler.refuse(
+                job_id,
+                body,
+                record.attempt,
+                details,
+            )
         task = self._tasks.get(message.task)
         run = Run(message, body, record, task)
         job = CurrentJob(

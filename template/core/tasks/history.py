@@ -83,6 +83,7 @@ class History:
                 }
                 await schedules.update_one({"_id": run["schedule"]}, {"$set": ended})
         written = {run["_id"] for run in runs}
+        # While MongoDB wrote, the buffer may have dropped its oldest runs and taken new ones.
         while self._buffer and self._buffer[0]["_id"] in written:
             self._buffer.popleft()
 
@@ -114,4 +115,5 @@ class History:
             schedule=schedule,
             ended_as=ended_as,
         )
-        return await RunModel.find(query).sort("-started_at").limit(limit).to_list()
+        runs = RunModel.find(query).sort("-started_at")
+        return await runs.limit(limit).to_list()

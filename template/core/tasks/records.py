@@ -122,7 +122,8 @@ class JobRecord:
             stored: The fields. Unknown fields of a newer version are ignored.
         """
         known = {name: value for name, value in stored.items() if name in _NAMES}
-        known["state"] = JobStatus(known.get("state", JobStatus.UNKNOWN))
+        state = known.get("state", JobStatus.UNKNOWN)
+        known["state"] = JobStatus(state)
         if progress := known.get("progress"):
             known["progress"] = Progress(**progress)
         return cls(**known)
@@ -130,7 +131,8 @@ class JobRecord:
     @property
     def status(self) -> JobStatus:
         """The job's status now. A scheduled job that is due is `pending`."""
-        if self.state is JobStatus.SCHEDULED and (self.at or 0) <= time.time():
+        is_due = (self.at or 0) <= time.time()
+        if self.state is JobStatus.SCHEDULED and is_due:
             return JobStatus.PENDING
         return self.state
 

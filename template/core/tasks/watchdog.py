@@ -109,7 +109,8 @@ class Watchdog:
 
     def _idle_seconds(self) -> float:
         """Return for how many seconds the worker has taken no job."""
-        return time.monotonic() - max(self._executor.taken_at, self._watching_since)
+        since = max(self._executor.taken_at, self._watching_since)
+        return time.monotonic() - since
 
     def _watch(self, loop_thread: int, stopped: threading.Event) -> None:
         stuck_since: float | None = None

@@ -145,8 +145,12 @@ class Worker(Registry):
         async with AsyncExitStack() as stack:
             context = await self._open_context(stack)
             secrets = settings.secret_keys
-            ttl = settings.task_record_ttl
-            queue = Queue(engine, Signer(secrets), Cipher(secrets), ttl)
+            queue = Queue(
+                engine=engine,
+                signer=Signer(secrets),
+                cipher=Cipher(secrets),
+                record_ttl=settings.task_record_ttl,
+            )
             await engine.start()
             stack.push_async_callback(engine.stop)
             stack.push_async_callback(queue.close)
