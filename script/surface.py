@@ -55,6 +55,7 @@ INTERNAL_MEMBERS = frozenset(
         "core.tasks.Task.options",
         "core.tasks.Task.priority",
         "core.tasks.Task.submit",
+        "core.tasks.Task.submit_many",
         "core.tasks.Task.queue",
         "core.tasks.Worker.make_schedules",
         "core.tasks.Worker.open",

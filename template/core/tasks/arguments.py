@@ -1,4 +1,4 @@
-"""Arguments: checked against annotations when a job is enqueued, rebuilt from JSON when it runs."""
+"""The arguments of jobs: checked when a job is enqueued, and rebuilt from JSON when it runs."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +16,7 @@ from pydantic import (
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from core.tasks.errors import InvalidArguments, InvalidTask
+from core.tasks.message import PlainArguments
 from core.tasks.sensitive import is_sensitive
 
 _CONFIG = ConfigDict(
@@ -23,6 +24,9 @@ _CONFIG = ConfigDict(
     val_json_bytes="base64",
     ser_json_inf_nan="strings",
 )
+_Hints = dict[str, Any]
+"""The annotations of the parameters by name, and of the result as `return`."""
+
 _VARIABLE = {
     inspect.Parameter.VAR_POSITIONAL,
     inspect.Parameter.VAR_KEYWORD,
@@ -48,31 +52,37 @@ class Arguments:
         self._task = task
         self._signature = inspect.signature(function)
         parameters = self._signature.parameters
-        if any(parameter.kind in _VARIABLE for parameter in parameters.values()):
+        kinds = {parameter.kind for parameter in parameters.values()}
+        if kinds & _VARIABLE:
             rule = "name each parameter; *args and **kwargs cannot be checked"
             raise InvalidTask(f"task {task}: {rule}")
-        # The model uses aliases: a parameter may have the name of an attribute of BaseModel.
-        self._names = {f"p{number}": name for number, name in enumerate(parameters)}
+        # A parameter may have the name of an attribute of BaseModel, so its field has another name.
+        self._fields = {name: f"p{number}" for number, name in enumerate(parameters)}
         try:
             hints = get_type_hints(function, include_extras=True)
             self._model = self._make_model(hints)
             self._result = self._make_result(hints)
-            self.sensitive = [name for name in parameters if is_sensitive(hints.get(name, Any))]
+            self.sensitive = []
+            for name in parameters:
+                if is_sensitive(hints.get(name, Any)):
+                    self.sensitive.append(name)
         except Exception as error:
             reason = str(error).splitlines()[0]
             problem = "an annotation cannot be used for a job"
             raise InvalidTask(f"task {task}: {problem}: {reason}") from error
 
-    def _make_model(self, hints: dict[str, Any]) -> type[BaseModel]:
-        fields: dict[str, Any] = {
-            alias: (hints.get(name, Any), ...) for alias, name in self._names.items()
-        }
+    def _make_model(self, hints: _Hints) -> type[BaseModel]:
+        fields: dict[str, Any] = {}
+        for name, field in self._fields.items():
+            annotation = hints.get(name, Any)
+            fields[field] = (annotation, ...)
         model = create_model(self._task, __config__=_CONFIG, **fields)
-        if b'"writeOnly":true' in to_json(model.model_json_schema()):
+        schema = to_json(model.model_json_schema())
+        if b'"writeOnly":true' in schema:
             raise ValueError("a SecretStr or SecretBytes would arrive as asterisks; use Sensitive")
         return model
 
-    def _make_result(self, hints: dict[str, Any]) -> TypeAdapter[Any]:
+    def _make_result(self, hints: _Hints) -> TypeAdapter[Any]:
         annotation = hints.get("return", Any)
         adapter: TypeAdapter[Any] = TypeAdapter(annotation)
         if is_sensitive(annotation):
@@ -80,8 +90,12 @@ class Arguments:
             raise ValueError(f"{rule}; return an id instead")
         return adapter
 
-    def dump(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Check the arguments of a call, and return them as plain JSON data by parameter name.
+    def dump(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> PlainArguments:
+        """Check the arguments of a call, and return them as plain JSON data.
 
         Args:
             args: The positional arguments.
@@ -95,37 +109,45 @@ class Arguments:
         except TypeError as error:
             raise InvalidArguments(f"task {self._task}: {error}") from None
         bound.apply_defaults()
-        values = {alias: _plain(bound.arguments[name]) for alias, name in self._names.items()}
-        with self._reporting():
-            dumped = self._model.model_validate(values).model_dump_json()
+        values: dict[str, Any] = {}
+        for name, field in self._fields.items():
+            value = bound.arguments[name]
+            if isinstance(value, ObjectId):
+                value = str(value)
+            values[field] = value
+        with self._readable_errors():
+            model = self._model.model_validate(values)
+            dumped = model.model_dump_json()
             # An argument that cannot be rebuilt must not be enqueued.
             self._model.model_validate_json(dumped)
-        return {self._names[alias]: value for alias, value in from_json(dumped).items()}
+        plain = from_json(dumped)
+        return {name: plain[field] for name, field in self._fields.items()}
 
-    def load(self, arguments: dict[str, Any]) -> inspect.BoundArguments:
-        """Rebuild a call from plain JSON data.
+    def load(self, arguments: PlainArguments) -> inspect.BoundArguments:
+        """Rebuild the arguments of a call.
 
         Args:
-            arguments: The data that `dump` returned.
+            arguments: The arguments that `dump` returned.
 
         Raises:
             InvalidArguments: The arguments do not fit the function's present parameters.
         """
-        parameters = self._signature.parameters.keys()
-        if dropped := arguments.keys() - parameters:
+        dropped = arguments.keys() - self._fields.keys()
+        if dropped:
             names = ", ".join(sorted(dropped))
             raise InvalidArguments(f"task {self._task}: it no longer takes {names}")
         bound = self._signature.bind_partial()
         bound.arguments.update(arguments)
         bound.apply_defaults()
-        if missing := parameters - bound.arguments.keys():
+        missing = self._fields.keys() - bound.arguments.keys()
+        if missing:
             names = ", ".join(sorted(missing))
             raise InvalidArguments(f"task {self._task}: it now also needs {names}")
-        values = {alias: bound.arguments[name] for alias, name in self._names.items()}
-        with self._reporting():
+        values = {field: bound.arguments[name] for name, field in self._fields.items()}
+        with self._readable_errors():
             model = self._model.model_validate_json(to_json(values))
-        for alias, name in self._names.items():
-            bound.arguments[name] = getattr(model, alias)
+        for name, field in self._fields.items():
+            bound.arguments[name] = getattr(model, field)
         return bound
 
     def load_result(self, value: Any) -> Any:
@@ -135,7 +157,7 @@ class Arguments:
             value: The result as plain JSON data.
 
         Returns:
-            The result; the data itself if it does not fit the annotation.
+            The result, or the data itself if it does not fit the annotation.
         """
         try:
             return self._result.validate_python(value)
@@ -143,20 +165,17 @@ class Arguments:
             return value
 
     @contextmanager
-    def _reporting(self) -> Iterator[None]:
+    def _readable_errors(self) -> Iterator[None]:
         """Turn an error of Pydantic into one line that names the parameter."""
         try:
             yield
         except ValidationError as error:
             detail = error.errors(include_url=False, include_input=False)[0]
-            alias, *rest = detail["loc"]
-            where = ".".join([self._names[str(alias)], *map(str, rest)])
-            problem = f"parameter {where}: {detail['msg']}"
+            field, *path = map(str, detail["loc"])
+            names = {number: name for name, number in self._fields.items()}
+            place = ".".join([names[field], *path])
+            problem = f"parameter {place}: {detail['msg']}"
             raise InvalidArguments(f"task {self._task}: {problem}") from None
         except (PydanticSerializationError, UnicodeError) as error:
             problem = f"the arguments cannot be kept as JSON: {error}"
             raise InvalidArguments(f"task {self._task}: {problem}") from None
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, ObjectId) else value

@@ -1,6 +1,6 @@
 """Chains: tasks that run one after the other, each with the result of the one before.
 
-No worker waits for another: a stage enqueues the next one when it is done.
+No job waits for another job. Each stage enqueues the next one before it completes.
 """
 
 from collections.abc import Coroutine, Mapping
@@ -11,7 +11,7 @@ from core.context import TaskContext
 from core.tasks.arguments import Arguments
 from core.tasks.errors import InvalidArguments, PermanentError
 from core.tasks.job import Job
-from core.tasks.message import Message
+from core.tasks.message import Message, PlainArguments
 from core.tasks.queue import Queue
 from core.tasks.records import ErrorFields, JobStatus, RecordFields
 
@@ -41,7 +41,7 @@ class Stage(Protocol[P, R_co]):
         """The queue of the running service."""
         ...
 
-    def message(self, job_id: str, arguments: dict[str, Any], **origin: Any) -> Message:
+    def message(self, job_id: str, arguments: PlainArguments, **origin: Any) -> Message:
         """Make the message of one job."""
         ...
 
@@ -88,7 +88,7 @@ class ChainJob(Generic[R]):
     async def _raise_cause(self) -> None:
         """Raise the error of the stage that stopped the chain.
 
-        The later stages are marked as aborted first, so that stage may still be running.
+        That stage may still be running, because the later stages are marked as aborted first.
         """
         for stage in self.stages:
             status = await stage.status()
@@ -99,12 +99,12 @@ class ChainJob(Generic[R]):
         """Abort the stages that have not ended.
 
         Args:
-            timeout: Seconds to wait for the running stage.
+            timeout: Seconds to wait for the end of the running stage.
 
         Returns:
             Whether a stage was aborted.
         """
-        # From the end, so no stage can start the next one before that one is aborted.
+        # Start at the end, so that no stage can start the next one before that one is aborted.
         aborted = [await stage.abort(timeout) for stage in reversed(self.stages)]
         return any(aborted)
 
@@ -150,17 +150,18 @@ class Chain(Generic[P, R]):
         chain = uuid4().hex
         with TaskContext.use():
             arguments = first.arguments.dump(args, kwargs)
-            message = first.message(stage_id(chain, 0), arguments, chain=chain, rest=rest)
-        following: dict[str, RecordFields] = {
-            stage_id(chain, number): {
+            job_id = stage_id(chain, 0)
+            message = first.message(job_id, arguments, chain=chain, rest=rest)
+        following: dict[str, RecordFields] = {}
+        for number, name in enumerate(rest, start=1):
+            following[stage_id(chain, number)] = {
                 "state": JobStatus.PENDING,
                 "task": name,
                 "owner": message.owner,
             }
-            for number, name in enumerate(rest, start=1)
-        }
-        envelope = first.queue.seal(message, None, first.priority, following)
-        await first.queue.send([envelope], [])
+        queue = first.queue
+        envelope = queue.seal(message, None, first.priority, following)
+        await queue.send([envelope], [])
         return self.job(chain)
 
     def job(self, chain_id: str) -> ChainJob[R]:
@@ -169,19 +170,16 @@ class Chain(Generic[P, R]):
         Args:
             chain_id: The run's id.
         """
-        stages = [
-            Job(
-                stage_id(chain_id, number),
-                task.queue,
-                task.arguments.load_result,
-            )
-            for number, task in enumerate(self._tasks)
-        ]
+        stages: list[Job[Any]] = []
+        for number, task in enumerate(self._tasks):
+            job_id = stage_id(chain_id, number)
+            job = Job(job_id, task.queue, task.arguments.load_result)
+            stages.append(job)
         return ChainJob(chain_id, stages)
 
 
 def stage_id(chain: str, stage: int) -> str:
-    """Return the id of a stage's job. It is always the same, so a stage is enqueued once."""
+    """Return the id of a stage's job. The id never changes, so a stage is enqueued once."""
     return f"{chain}:{stage}"
 
 
@@ -215,26 +213,33 @@ async def enqueue_next(
         raise PermanentError(f"{problem}: {error}") from None
     stage = message.stage + 1
     job_id = stage_id(message.chain, stage)
-    following = task.message(job_id, arguments, chain=message.chain, stage=stage, rest=rest)
-    await queue.send([queue.seal(following, None, task.priority)], [job_id])
+    following = task.message(
+        job_id,
+        arguments,
+        chain=message.chain,
+        stage=stage,
+        rest=rest,
+    )
+    envelope = queue.seal(following, None, task.priority)
+    await queue.send([envelope], [job_id])
 
 
-async def abort_rest(queue: Queue, message: Message, why: str, ttl: float) -> None:
+async def abort_rest(queue: Queue, message: Message, why: str) -> None:
     """Mark the stages after one that did not complete as aborted.
 
     Args:
         queue: The queue.
         message: The message of the stage that did not complete.
         why: `failed` or `was aborted`.
-        ttl: Seconds for which the records are kept.
     """
-    text = f"stage {message.stage} ({message.task}) {why}"
     error: ErrorFields = {
         "type": "ChainStopped",
-        "message": text,
+        "message": f"stage {message.stage} ({message.task}) {why}",
         "traceback": "",
     }
     fields: RecordFields = {"state": JobStatus.ABORTED, "error": error}
-    for number, _ in enumerate(message.rest, start=message.stage + 1):
+    records = queue.engine.records
+    for number in range(1, len(message.rest) + 1):
         assert message.chain
-        await queue.engine.records.write(stage_id(message.chain, number), fields, ttl)
+        job_id = stage_id(message.chain, message.stage + number)
+        await records.write(job_id, fields, queue.record_ttl)

@@ -29,7 +29,7 @@ class CurrentJob:
         """Report the job's progress.
 
         `job.progress()` and `GET /jobs/{id}/events` show it. A report within 0.1 seconds of the
-        last one is dropped, unless it says that all is done.
+        last one is dropped, unless `done` has reached `total`.
 
         Args:
             done: The amount that is done.
@@ -49,7 +49,7 @@ class CurrentJob:
 
 
 running_job: ContextVar[CurrentJob | None] = ContextVar("running_job", default=None)
-"""Set by the executor while it runs a job."""
+"""The job that the executor runs in this context."""
 
 
 def current_job() -> CurrentJob:

@@ -1,9 +1,8 @@
-"""Dead letters: jobs that failed for good, kept in MongoDB until somebody decides about them."""
+"""Dead letters: jobs that failed for good. MongoDB keeps them for replay and reference."""
 
 import json
 import time
 from datetime import UTC, datetime
-from typing import Any
 from uuid import uuid4
 
 from core.database import make_query
@@ -11,7 +10,7 @@ from core.errors import UserError
 from core.models import DeadLetterModel, DeadLetterState
 from core.tasks.message import Message
 from core.tasks.queue import Queue
-from core.tasks.records import ErrorFields
+from core.tasks.records import ErrorFields, StashedLetter
 
 DATE_FIELDS = ("enqueued_at", "died_at")
 
@@ -26,8 +25,8 @@ def make_dead_letter(
     body: bytes,
     attempts: int,
     error: ErrorFields,
-) -> dict[str, Any]:
-    """Return a dead letter as plain JSON data, which the queue stashes until MongoDB has it.
+) -> StashedLetter:
+    """Return a dead letter, for the queue to stash until MongoDB has it.
 
     Args:
         job_id: The job's id.
@@ -36,23 +35,27 @@ def make_dead_letter(
         attempts: The number of attempts.
         error: The last attempt's error.
     """
-    return {
+    letter = {
         "id": uuid4().hex,
         "job_id": job_id,
-        "task": message.task if message else None,
-        "arguments": json.dumps(message.arguments if message else {}),
-        "sensitive": message.sensitive if message else [],
-        "rest": message.rest if message else [],
-        "stage": message.stage if message else 0,
-        "raw": None if message else body.decode(errors="backslashreplace"),
         "error_type": error["type"],
         "error": error["message"],
         "traceback": error["traceback"],
         "attempts": attempts,
-        "correlation_id": message.correlation_id if message else None,
-        "owner": message.owner if message else None,
-        "enqueued_at": message.enqueued_at if message else None,
         "died_at": time.time(),
+    }
+    if message is None:
+        return {**letter, "raw": body.decode(errors="backslashreplace")}
+    return {
+        **letter,
+        "task": message.task,
+        "arguments": json.dumps(message.arguments),
+        "sensitive": message.sensitive,
+        "rest": message.rest,
+        "stage": message.stage,
+        "correlation_id": message.correlation_id,
+        "owner": message.owner,
+        "enqueued_at": message.enqueued_at,
     }
 
 
@@ -98,7 +101,8 @@ class DeadLetters:
             error_type=error,
             state=state,
         )
-        return await DeadLetterModel.find(query).sort("-died_at").limit(limit).to_list()
+        letters = DeadLetterModel.find(query).sort("-died_at")
+        return await letters.limit(limit).to_list()
 
     async def count(self) -> int:
         """Return the number of dead letters that nobody has replayed or discarded."""
@@ -139,7 +143,7 @@ class DeadLetters:
             raise DeadLetterError(f"dead letter {letter_id} {problem}")
         if letter.state is DeadLetterState.DISCARDED:
             raise DeadLetterError(f"dead letter {letter_id} was discarded")
-        # The new id is stored before the job is sent. So a second replay completes an interrupted
+        # The new id is stored before the job is sent. A second replay then completes an interrupted
         # one, and two replays at the same time make one job.
         collection = DeadLetterModel.get_pymongo_collection()
         change = {
@@ -149,7 +153,8 @@ class DeadLetters:
         undecided = {"_id": letter_id, "state": DeadLetterState.DEAD}
         await collection.update_one(undecided, {"$set": change})
         message = _make_message(await self.get(letter_id))
-        await self._queue.send([self._queue.seal(message, None, "normal")], [message.id])
+        envelope = self._queue.seal(message, None, "normal")
+        await self._queue.send([envelope], [message.id])
         return message.id
 
     async def discard(self, letter_id: str) -> None:
@@ -185,12 +190,13 @@ def _make_message(letter: DeadLetterModel) -> Message:
     )
 
 
-async def _store(stashed: dict[str, Any]) -> None:
+async def _store(stashed: StashedLetter) -> None:
     """Store a dead letter unless MongoDB has it already."""
-    fields = {name: value for name, value in stashed.items() if name != "id"}
+    fields = {**stashed, "state": DeadLetterState.DEAD}
+    letter_id = fields.pop("id")
     for name in DATE_FIELDS:
-        if fields[name] is not None:
-            fields[name] = datetime.fromtimestamp(fields[name], UTC)
-    fields["state"] = DeadLetterState.DEAD
+        seconds = fields.get(name)
+        if seconds is not None:
+            fields[name] = datetime.fromtimestamp(seconds, UTC)
     collection = DeadLetterModel.get_pymongo_collection()
-    await collection.update_one({"_id": stashed["id"]}, {"$setOnInsert": fields}, upsert=True)
+    await collection.update_one({"_id": letter_id}, {"$setOnInsert": fields}, upsert=True)

@@ -1,4 +1,4 @@
-"""The protocol of an engine: a queue that carries this service's jobs."""
+"""The interface that every engine implements."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -56,7 +56,7 @@ class Stats:
 
 
 class Engine(Protocol):
-    """An existing queue, adapted.
+    """A queue system that carries this service's jobs.
 
     Attributes:
         durable: Whether jobs survive the end of this process.
@@ -69,7 +69,7 @@ class Engine(Protocol):
     records: Records
 
     async def start(self) -> None:
-        """Open the connection. If the server is down, go on trying in the background."""
+        """Open the connection. If the server is down, keep trying in the background."""
         ...
 
     async def stop(self) -> None:
@@ -77,7 +77,7 @@ class Engine(Protocol):
         ...
 
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
-        """Put messages and records into the queue. Message and record are written in one step.
+        """Put messages into the queue. Each message and its record are written in one step.
 
         Args:
             envelopes: The messages with their records.
@@ -90,11 +90,11 @@ class Engine(Protocol):
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
         """Receive and run messages until `stop` is set, then wait for the running ones.
 
-        It survives restarts of the server.
+        A restart of the server does not end the consumption.
 
         Args:
             handler: Runs one message.
-            stop: Ends the consumption.
+            stop: Ends the consumption when it is set.
         """
         ...
 

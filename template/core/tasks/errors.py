@@ -1,4 +1,4 @@
-"""The errors of jobs, with messages for the person who reads them."""
+"""The errors of the task system, and their form as text."""
 
 import traceback
 
@@ -11,15 +11,15 @@ TRACEBACK_LENGTH = 100_000
 
 
 class TransientError(Exception):
-    """An error that may pass: the job is retried, as after any exception but `PermanentError`."""
+    """A temporary error: the job is retried, as after any exception except `PermanentError`."""
 
 
 class PermanentError(Exception):
-    """An error that will not pass: the job fails without another attempt."""
+    """A lasting error: the job fails without another attempt."""
 
 
 class JobExpired(PermanentError):
-    """A job did not start within the seconds of its task's `expires`."""
+    """A job did not start within the time that its task's `expires` allows."""
 
 
 class InvalidArguments(UserError, TypeError):
@@ -65,10 +65,11 @@ def describe_error(error: BaseException) -> ErrorFields:
     Args:
         error: The exception.
     """
+    lines = traceback.format_exception(error)
     return {
         "type": type(error).__name__,
         "message": _message_of(error),
-        "traceback": _clean("".join(traceback.format_exception(error)), TRACEBACK_LENGTH),
+        "traceback": _clean("".join(lines), TRACEBACK_LENGTH),
     }
 
 

@@ -1,4 +1,4 @@
-"""The one path on which every job runs, whatever queue carried it."""
+"""The one path on which every job runs, with any engine."""
 
 import asyncio
 import random
@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from pydantic_core import to_jsonable_python
 
+from core.config import Settings
 from core.context import TaskContext
 from core.logging import get_logger, mask_texts, masking
 from core.tasks import metrics
@@ -22,32 +23,32 @@ from core.tasks.errors import (
     describe_error,
 )
 from core.tasks.history import History
-from core.tasks.message import Message
+from core.tasks.message import Message, PlainArguments
 from core.tasks.outcome import Outcome, Retry, Success
 from core.tasks.queue import Queue
 from core.tasks.records import JobRecord
 from core.tasks.sensitive import find_texts
-from core.tasks.settle import Policy, Run, Settler
-from core.tasks.task import Task
+from core.tasks.settle import Run, Settler
+from core.tasks.task import AnyTask
 
 logger = get_logger(__name__)
 
 REDELIVERY_SECONDS = 1.0
 UNKNOWN_SECONDS = 5.0
 SUSPECT_DELIVERIES = 3
-"""After this many consecutive deliveries without an outcome a job is a suspect."""
+"""After this many consecutive deliveries without an outcome, a job is a suspect."""
 
 
 class Executor:
     """Runs messages as jobs.
 
-    Each method of the path hands over to the next one: `execute`, `_admit`, `_begin`, `_verify`,
-    `_attempt`, `_call_task`.
+    Each of these methods calls the next one: `execute`, `_admit`, `_begin`, `_verify`, `_attempt`,
+    `_call_task`.
 
     Args:
         queue: The queue, with the keys for its messages.
         tasks: The tasks of this process, by name.
-        policy: The rules for tasks that set no options.
+        settings: The service's settings, for tasks that set no options.
         history: Keeps failed attempts and runs of schedules.
 
     Attributes:
@@ -58,16 +59,16 @@ class Executor:
     def __init__(
         self,
         queue: Queue,
-        tasks: Mapping[str, Task[..., Any]],
-        policy: Policy,
+        tasks: Mapping[str, AnyTask],
+        settings: Settings,
         history: History,
     ) -> None:
         self.taken_at = time.monotonic()
         self._queue = queue
         self._records = queue.engine.records
         self._tasks = tasks
-        self._policy = policy
-        self._settler = Settler(queue, policy, history)
+        self._settings = settings
+        self._settler = Settler(queue, settings.task_max_retries, history)
         self.stashed = self._settler.stashed
         self._running: dict[str, asyncio.Timeout | None] = {}
         self._aborted: set[str] = set()
@@ -79,7 +80,7 @@ class Executor:
         return len(self._running)
 
     async def execute(self, job_id: str, body: bytes) -> Outcome:
-        """Run one message. Only a cancellation of the worker is raised.
+        """Run one message. The only exception that it raises is the cancellation of the worker.
 
         Args:
             job_id: The job's id.
@@ -89,18 +90,19 @@ class Executor:
         try:
             return await self._admit(job_id, body)
         except QueueUnavailable as error:
+            reason = str(error)
             logger.warning(
                 "queue is down, the job will run again",
                 job_id=job_id,
-                error=str(error),
+                error=reason,
             )
         except Exception:
-            # The fault is in this code and not in the job, so the job is kept.
+            # The fault is not in the job but in this code, so the job is kept.
             logger.exception("job could not be run, it will run again", job_id=job_id)
         return Retry(REDELIVERY_SECONDS)
 
     async def cancel_aborted(self) -> None:
-        """Cancel the running jobs that somebody aborts."""
+        """Cancel the running jobs whose records say that somebody aborted them."""
         ids = list(self._running)
         if not ids:
             return
@@ -112,19 +114,20 @@ class Executor:
                 timeout.reschedule(0)
 
     async def _admit(self, job_id: str, body: bytes) -> Outcome:
-        """Keep duplicates out, and run suspects one at a time."""
+        """Refuse a second run of a running job, and run suspects one at a time."""
         if job_id in self._running:
             # After an outage the queue may deliver a job that is still running here.
             return Retry(REDELIVERY_SECONDS)
         record = await self._records.begin(job_id, SUSPECT_DELIVERIES)
         if not record.suspect:
             return await self._begin(job_id, body, record)
-        # The job's worker ended several times while it ran. A suspect that is innocent completes
-        # when no other suspect runs at the same time.
+        # The job's worker ended several times while the job ran. An innocent suspect completes when
+        # no other suspect runs at the same time.
         if self._suspect.locked():
             return Retry(random.uniform(1, 3))
         async with self._suspect:
-            return await self._begin(job_id, body, await self._records.begin(job_id))
+            record = await self._records.begin(job_id)
+            return await self._begin(job_id, body, record)
 
     async def _begin(self, job_id: str, body: bytes, record: JobRecord) -> Outcome:
         """Count the job as running, unless it has ended already."""
@@ -147,9 +150,20 @@ class Executor:
                 raise BadMessage(f"the message belongs to job {message.id}")
         except BadMessage as error:
             details = describe_error(error)
-            return await self._settler.refuse(job_id, body, record.attempt, details)
-        run = Run(message, body, record, self._tasks.get(message.task))
-        job = CurrentJob(job_id, record.attempt, message.correlation_id, self._records)
+            return await self._settler.refuse(
+                job_id,
+                body,
+                record.attempt,
+                details,
+            )
+        task = self._tasks.get(message.task)
+        run = Run(message, body, record, task)
+        job = CurrentJob(
+            job_id,
+            record.attempt,
+            message.correlation_id,
+            self._records,
+        )
         token = running_job.set(job)
         log_fields = {
             "job_id": job_id,
@@ -173,8 +187,9 @@ class Executor:
             if retry:
                 return retry
         if run.record.attempt == 1 and run.record.deliveries == 1:
-            due = run.record.at or run.message.enqueued_at
-            metrics.WAIT.labels(run.message.task).observe(max(0.0, time.time() - due))
+            due_at = run.record.at or run.message.enqueued_at
+            waited = max(0.0, time.time() - due_at)
+            metrics.WAIT.labels(run.message.task).observe(waited)
         try:
             result = await self._call_task(run)
         except (KeyboardInterrupt, GeneratorExit):
@@ -191,43 +206,53 @@ class Executor:
 
     async def _call_task(self, run: Run) -> Any:
         """Call the task's function, and return its result as plain JSON data."""
-        message, task = run.message, run.task
+        message = run.message
+        task = run.task
         self._check_limits(run)
         if task is None:
             hint = "is its module imported?"
             raise PermanentError(f"no task named {message.task} is registered; {hint}")
         call = task.arguments.load(self._decrypt(message))
-        # Once more as Python values: bytes, for one, travel as base64.
-        mask_texts(find_texts([call.arguments[name] for name in message.sensitive]))
-        async with asyncio.timeout(task.options.timeout or self._policy.timeout) as timeout:
+        # Mask the Python values too. Bytes, for example, are base64 in JSON.
+        sensitive = [call.arguments[name] for name in message.sensitive]
+        mask_texts(find_texts(sensitive))
+        seconds = task.options.timeout or self._settings.task_timeout
+        async with asyncio.timeout(seconds) as timeout:
             self._running[message.id] = timeout
             value = await task(*call.args, **call.kwargs)
         result = _to_json(message.task, value)
         if message.rest:
-            # Before this stage is marked as completed, so a crash in between loses no stage. The
+            # This happens before the stage is marked as completed, so a crash loses no stage. The
             # next stage's id makes it run once.
             await enqueue_next(self._queue, self._tasks, message, value)
         return result
 
     def _check_limits(self, run: Run) -> None:
-        record, expires_at = run.record, run.message.expires_at
+        record = run.record
+        expires_at = run.message.expires_at
         if record.attempt == 1 and expires_at and time.time() > expires_at:
             raise JobExpired("no worker was free for it in time")
-        if record.deliveries > self._policy.max_deliveries:
+        if record.deliveries > self._settings.task_max_deliveries:
             times = record.deliveries - 1
             raise PermanentError(f"the job has ended its worker process {times} times in a row")
 
-    def _decrypt(self, message: Message) -> dict[str, Any]:
+    def _decrypt(self, message: Message) -> PlainArguments:
         """Return the arguments in plain text, and mask the sensitive ones in logs from now on."""
-        cipher = self._queue.cipher
-        opened = {name: cipher.decrypt(message.arguments[name]) for name in message.sensitive}
-        mask_texts(find_texts(list(opened.values())))
-        return message.arguments | opened
+        decrypted: PlainArguments = {}
+        for name in message.sensitive:
+            encrypted = message.arguments[name]
+            decrypted[name] = self._queue.cipher.decrypt(encrypted)
+        mask_texts(find_texts(list(decrypted.values())))
+        return {**message.arguments, **decrypted}
 
     async def _wait_for_newer_worker(self, run: Run) -> Retry | None:
-        """Put a job off whose task only newer workers know, as may happen during a deploy."""
-        since = run.record.unknown_since or time.time()
-        if time.time() - since >= self._policy.unknown_period:
+        """Postpone a job whose task only a newer worker may know, as during a deployment.
+
+        Return None when the job has waited long enough.
+        """
+        now = time.time()
+        since = run.record.unknown_since or now
+        if now - since >= self._settings.task_unknown_period:
             return None
         logger.warning("task is not known here, waiting for a newer worker")
         return await self._settler.retry(run, UNKNOWN_SECONDS, {"unknown_since": since})

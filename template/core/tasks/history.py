@@ -1,4 +1,4 @@
-"""History: failed attempts, and all runs of schedules, kept in MongoDB for some time."""
+"""History: failed attempts and runs of schedules. MongoDB keeps them for a limited time."""
 
 import time
 from collections import deque
@@ -13,7 +13,10 @@ from core.models import RunModel, ScheduleModel
 from core.tasks.message import Message
 
 MAX_BUFFERED = 10_000
-"""Runs that wait for MongoDB. The oldest go first; a failed job still has its dead letter."""
+"""The limit of runs in memory. While MongoDB is down, the oldest are dropped beyond it.
+
+A failed job still has its dead letter.
+"""
 
 
 class History:
@@ -42,7 +45,7 @@ class History:
             attempt: The number of the attempt, from 1.
             ended_as: `completed`, `retried`, `failed` or `aborted`.
             seconds: How long the run took.
-            error: The error, or None.
+            error: The error in one line, or None.
         """
         if ended_as == "completed" and message.schedule is None:
             return
@@ -80,6 +83,7 @@ class History:
                 }
                 await schedules.update_one({"_id": run["schedule"]}, {"$set": ended})
         written = {run["_id"] for run in runs}
+        # While MongoDB wrote, the buffer may have dropped its oldest runs and taken new ones.
         while self._buffer and self._buffer[0]["_id"] in written:
             self._buffer.popleft()
 
@@ -111,4 +115,5 @@ class History:
             schedule=schedule,
             ended_as=ended_as,
         )
-        return await RunModel.find(query).sort("-started_at").limit(limit).to_list()
+        runs = RunModel.find(query).sort("-started_at")
+        return await runs.limit(limit).to_list()

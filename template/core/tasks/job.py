@@ -54,11 +54,11 @@ class Job(Generic[R]):
                 return await self._queue.wait(self.id)
         except TimeoutError:
             status = await self.status()
-            message = f"job {self.id} is still {status} after {timeout} s; is a worker running?"
-            raise TimeoutError(message) from None
+            problem = f"job {self.id} is still {status} after {timeout} s"
+            raise TimeoutError(f"{problem}; is a worker running?") from None
 
     async def progress(self) -> Progress | None:
-        """Return the progress that the task last reported, or None if it reported none."""
+        """Return the progress that the task last reported, or None if there was no report."""
         return (await self.record()).progress
 
     async def abort(self, timeout: float = 5) -> bool:
@@ -91,5 +91,6 @@ class Job(Generic[R]):
         """
         record = await self.wait(timeout)
         if record.status is not JobStatus.COMPLETED:
-            raise JobFailed(self.id, **(record.error or _ABORTED))
+            error = record.error or _ABORTED
+            raise JobFailed(self.id, **error)
         return self._load_result(record.result)

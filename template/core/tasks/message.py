@@ -14,6 +14,9 @@ from core.tasks.errors import BadMessage
 
 VERSION = 1
 
+PlainArguments = dict[str, Any]
+"""The arguments of a job by parameter name, as plain JSON data."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -22,8 +25,7 @@ class Message:
     Attributes:
         id: The job's id.
         task: The task's registered name.
-        arguments: The arguments by parameter name, as plain JSON data. Sensitive ones are
-            encrypted texts.
+        arguments: The arguments. Sensitive ones are encrypted texts.
         sensitive: The names of the sensitive arguments.
         correlation_id: The correlation id of the code that enqueued the job.
         owner: The id of the user who enqueued the job, or None.
@@ -38,7 +40,7 @@ class Message:
 
     id: str
     task: str
-    arguments: dict[str, Any]
+    arguments: PlainArguments
     correlation_id: str
     owner: str | None
     enqueued_at: float
@@ -65,9 +67,10 @@ class Signer:
         self._keys = derive_keys(secrets, "message")
 
     def dump(self, message: Message) -> bytes:
-        """Return a message as bytes: the signature in hexadecimal, a dot, the JSON."""
+        """Return a message as bytes: the signature in hexadecimal, a dot, and the JSON."""
         payload = _MESSAGE.dump_json(message)
-        return _sign(self._keys[0], payload) + b"." + payload
+        signature = _sign(self._keys[0], payload)
+        return signature + b"." + payload
 
     def load(self, body: bytes) -> Message:
         """Read a message back.
@@ -79,7 +82,8 @@ class Signer:
             BadMessage: The signature is wrong, or this version cannot read the message.
         """
         signature, _, payload = body.partition(b".")
-        if not any(hmac.compare_digest(_sign(key, payload), signature) for key in self._keys):
+        expected = [_sign(key, payload) for key in self._keys]
+        if not any(hmac.compare_digest(each, signature) for each in expected):
             hint = "was SECRET_KEY changed without SECRET_KEY_PREVIOUS?"
             raise BadMessage(f"the signature is not ours; {hint}")
         try:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from core.tasks.engine import PRIORITIES
 from core.tasks.errors import InvalidArguments
@@ -17,16 +18,16 @@ class TaskOptions:
     """How a task's jobs run. An option that is None comes from the settings (`TASK_...`).
 
     Attributes:
-        max_retries: How often a failed job is retried.
+        max_retries: The largest number of retries.
         retry_delay: The longest delay before the first retry, in seconds. It doubles with each
             retry.
         retry_max_delay: The limit of that doubling, in seconds.
         timeout: The longest time that one attempt may take, in seconds.
         priority: `low`, `normal` or `high`.
-        expires: Seconds after a job is due. A job that has not started by then fails.
-        unique: Whether jobs with the same arguments are one job until it has ended. Enqueueing a
-            second one returns the first. In a MongoDB transaction each job is separate.
-        idempotency_key: Makes a key from the arguments. Jobs with the same key are one job, for as
+        expires: Seconds within which a job must start once it is due. Otherwise the job fails.
+        unique: Whether jobs with the same arguments are one job until that job has ended. A second
+            `enqueue` returns the first job. In a MongoDB transaction each job is separate.
+        idempotency_key: Makes a key from the arguments. Jobs with the same key are one job for as
             long as its record is kept.
     """
 
@@ -58,61 +59,52 @@ class Call:
     job_id: str | None = None
     schedule: str | None = None
 
-    def with_time(self, run_at: datetime | None, delay: float | timedelta | None) -> "Call":
-        """Return this call with another time; the same call if neither time is given.
+    def change(
+        self,
+        run_at: datetime | None,
+        delay: float | timedelta | None,
+        priority: str | None,
+        job_id: str | None,
+    ) -> "Call":
+        """Return this call with other values. A value that is None changes nothing.
 
         Args:
             run_at: When the job is due. A time without a zone is local.
-            delay: How long to wait, in seconds if it is a number.
+            delay: How long to wait until the job is due, in seconds if it is a number.
+            priority: One of `PRIORITIES`.
+            job_id: The job's id.
 
         Raises:
-            InvalidArguments: Both are given, or `run_at` is not a datetime.
+            InvalidArguments: Both `run_at` and `delay` are given, or a value is not valid.
         """
-        if run_at is not None and delay is not None:
-            raise InvalidArguments(f"task {self.task}: give run_at or delay, not both")
-        if run_at is not None:
+        changes: dict[str, Any] = {}
+        if run_at is not None or delay is not None:
+            changes["at"] = self._due_at(run_at, delay)
+        if priority is not None:
+            check_priority(self.task, priority)
+            changes["priority"] = priority
+        if job_id is not None:
+            if not _JOB_ID.fullmatch(job_id):
+                problem = f"job_id takes up to 200 letters, digits and _.:@-, not {job_id!r}"
+                raise InvalidArguments(f"task {self.task}: {problem}")
+            changes["job_id"] = job_id
+        return replace(self, **changes)
+
+    def _due_at(self, run_at: datetime | None, delay: float | timedelta | None) -> float:
+        if delay is None:
             if not isinstance(run_at, datetime):
                 problem = f"run_at and scheduled_at take a datetime, not {run_at!r}"
                 raise InvalidArguments(f"task {self.task}: {problem}")
-            return replace(self, at=run_at.timestamp())
-        if delay is not None:
-            seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-            return replace(self, at=time.time() + seconds)
-        return self
-
-    def with_priority(self, priority: str | None) -> "Call":
-        """Return this call with another priority; the same call if it is None.
-
-        Args:
-            priority: One of `PRIORITIES`, or None.
-
-        Raises:
-            InvalidArguments: There is no such priority.
-        """
-        if priority is None:
-            return self
-        check_priority(self.task, priority)
-        return replace(self, priority=priority)
-
-    def with_job_id(self, job_id: str | None) -> "Call":
-        """Return this call with another job id; the same call if it is None.
-
-        Args:
-            job_id: The id, or None.
-
-        Raises:
-            InvalidArguments: The id has other characters than letters, digits and `_.:@-`.
-        """
-        if job_id is None:
-            return self
-        if not _JOB_ID.fullmatch(job_id):
-            problem = f"job_id takes up to 200 letters, digits and _.:@-, not {job_id!r}"
-            raise InvalidArguments(f"task {self.task}: {problem}")
-        return replace(self, job_id=job_id)
+            return run_at.timestamp()
+        if run_at is not None:
+            raise InvalidArguments(f"task {self.task}: give run_at or delay, not both")
+        if isinstance(delay, timedelta):
+            delay = delay.total_seconds()
+        return time.time() + delay
 
 
 def check_priority(task: str, priority: str) -> None:
-    """Check a priority.
+    """Raise an error unless the priority is known.
 
     Args:
         task: The task's name, for the message.

@@ -1,7 +1,7 @@
-"""The outbox: jobs that are enqueued in a MongoDB transaction stay in it until the commit.
+"""The outbox: it keeps the jobs that are enqueued in a MongoDB transaction until the commit.
 
-The transaction itself stores them, so they exist if and only if it commits. The process that
-committed relays them to the queue at once. If it cannot, the workers do.
+The transaction itself stores these jobs, so they exist if and only if it commits. The process that
+committed relays them to the queue at once. If it cannot, a worker relays them.
 """
 
 import json
@@ -15,7 +15,7 @@ from core.tasks.engine import Envelope
 RELAY_BATCH = 500
 
 Dispatch = Callable[[list[Envelope], list[str]], Awaitable[None]]
-"""`dispatch(envelopes, chosen_ids)`: puts messages into the queue."""
+"""Puts messages into the queue: `dispatch(envelopes, chosen_ids)`, as `Queue.dispatch`."""
 
 
 async def store(session: AsyncClientSession, envelopes: Sequence[Envelope]) -> None:
@@ -32,18 +32,18 @@ async def store(session: AsyncClientSession, envelopes: Sequence[Envelope]) -> N
 async def relay(dispatch: Dispatch) -> None:
     """Put committed messages into the queue, the oldest first.
 
-    A process that ends between the two steps leaves its rows to another one, which dispatches
-    them again. The job's id makes the job run once.
+    A process may end after it dispatched messages and before it deleted their rows. Another process
+    then dispatches them again. The job's id makes the job run once.
 
     Args:
         dispatch: Puts messages into the queue.
     """
     while rows := await OutboxModel.find_all().sort("_id").limit(RELAY_BATCH).to_list():
-        await dispatch(
-            [_to_envelope(row) for row in rows],
-            [row.job_id for row in rows],
-        )
-        await OutboxModel.find({"_id": {"$in": [row.id for row in rows]}}).delete()
+        envelopes = [_to_envelope(row) for row in rows]
+        job_ids = [row.job_id for row in rows]
+        await dispatch(envelopes, job_ids)
+        row_ids = [row.id for row in rows]
+        await OutboxModel.find({"_id": {"$in": row_ids}}).delete()
 
 
 def _to_row(envelope: Envelope) -> OutboxModel:
@@ -60,4 +60,11 @@ def _to_row(envelope: Envelope) -> OutboxModel:
 def _to_envelope(row: OutboxModel) -> Envelope:
     following = json.loads(row.records)
     record = following.pop(row.job_id)
-    return Envelope(row.job_id, row.body, record, row.at, row.priority, following)
+    return Envelope(
+        id=row.job_id,
+        body=row.body,
+        record=record,
+        at=row.at,
+        priority=row.priority,
+        following=following,
+    )

@@ -1,4 +1,4 @@
-"""The outcome of a job's run, which the engine applies with the means of its queue."""
+"""The outcome of a job's run. The engine applies it to its queue."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The producer's side: messages go into the queue, and callers wait for jobs."""
+"""The producer's side of the queue: it sends messages, and waits for jobs to end."""
 
 import asyncio
 import time
@@ -15,14 +15,17 @@ logger = get_logger(__name__)
 
 POLL_SECONDS = 0.03
 
+Answer = asyncio.Future[JobRecord]
+"""The answer that one caller of `Queue.wait` is waiting for."""
+
 
 class Queue:
     """A running engine, with the keys for its messages.
 
     Args:
         engine: Carries the messages.
-        signer: Signs them.
-        cipher: Encrypts their sensitive arguments.
+        signer: Signs the messages.
+        cipher: Encrypts the sensitive arguments.
         record_ttl: Seconds for which the record of an ended job is kept.
     """
 
@@ -36,8 +39,9 @@ class Queue:
         self.engine = engine
         self.signer = signer
         self.cipher = cipher
-        self._record_ttl = record_ttl
-        self._callers: dict[str, list[asyncio.Future[JobRecord]]] = {}
+        self.record_ttl = record_ttl
+        self._records = engine.records
+        self._callers: dict[str, list[Answer]] = {}
         self._poller: asyncio.Task[None] | None = None
 
     def seal(
@@ -55,19 +59,28 @@ class Queue:
             priority: One of `PRIORITIES`.
             following: The records of the chain's later stages, by job id.
         """
-        due = at if at is not None and at > time.time() else None
+        state = JobStatus.SCHEDULED
+        if at is None or at <= time.time():
+            at = None
+            state = JobStatus.PENDING
         record: RecordFields = {
-            "state": JobStatus.SCHEDULED if due else JobStatus.PENDING,
+            "state": state,
             "task": message.task,
             "owner": message.owner,
             "correlation_id": message.correlation_id,
-            "at": due,
+            "at": at,
         }
-        body = self.signer.dump(message)
-        return Envelope(message.id, body, record, due, priority, following or {})
+        return Envelope(
+            id=message.id,
+            body=self.signer.dump(message),
+            record=record,
+            at=at,
+            priority=priority,
+            following=following or {},
+        )
 
     async def send(self, envelopes: list[Envelope], chosen_ids: list[str]) -> None:
-        """Send messages now. In a MongoDB transaction, send them if and when it commits.
+        """Send messages at once, or, in a MongoDB transaction, after its commit.
 
         Args:
             envelopes: The messages.
@@ -92,12 +105,14 @@ class Queue:
             envelopes: The messages.
             chosen_ids: The job ids among them that may have been used before.
         """
+        ended: set[str] = set()
         if chosen_ids:
-            records = await self.engine.records.read(chosen_ids)
-            pairs = zip(chosen_ids, records, strict=True)
-            ended = {job_id for job_id, record in pairs if record.status.is_final}
-            envelopes = [envelope for envelope in envelopes if envelope.id not in ended]
-        await self.engine.publish(envelopes)
+            records = await self._records.read(chosen_ids)
+            for job_id, record in zip(chosen_ids, records, strict=True):
+                if record.status.is_final:
+                    ended.add(job_id)
+        unfinished = [envelope for envelope in envelopes if envelope.id not in ended]
+        await self.engine.publish(unfinished)
 
     async def relay(self) -> None:
         """Dispatch the messages that transactions have committed to the outbox."""
@@ -108,32 +123,37 @@ class Queue:
             await self.relay()
         except Exception as error:
             # The transaction has committed, so it must not seem to have failed.
-            logger.warning(
-                "jobs stay in the outbox for the workers",
-                error=str(error)[:200],
-            )
+            reason = str(error)[:200]
+            logger.warning("jobs stay in the outbox for the workers", error=reason)
 
     async def claim(self, keys: dict[str, str], at: float | None) -> dict[str, str]:
-        """Return, for each key, the unfinished job that holds it, or else the job given for it.
+        """Let new jobs claim keys. A key that an unfinished job holds stays with that job.
 
         Args:
             keys: For each key, the id of a new job.
             at: When these jobs are due, in seconds since 1970; at once if None.
+
+        Returns:
+            For each key, the id of the job that holds it now.
         """
-        return await self.engine.records.claim(keys, self._ttl_from(at))
+        ttl = self._ttl_from(at)
+        return await self._records.claim(keys, ttl)
 
     async def abort(self, job_id: str) -> None:
-        """Abort a pending or scheduled job, or tell the worker of a running one.
+        """Abort a pending or scheduled job, or ask the worker of a running one to cancel it.
 
         Args:
             job_id: The job's id.
         """
         record = await self.read(job_id)
         # An aborted record that expires before the job is due would let the job run.
-        await self.engine.records.request_abort(job_id, self._ttl_from(record.at))
+        ttl = self._ttl_from(record.at)
+        await self._records.request_abort(job_id, ttl)
 
     def _ttl_from(self, at: float | None) -> float:
-        return self._record_ttl + max(0.0, (at or 0) - time.time())
+        """Return the seconds until a record expires whose job is due at this time."""
+        until_due = (at or 0) - time.time()
+        return self.record_ttl + max(0.0, until_due)
 
     async def read(self, job_id: str) -> JobRecord:
         """Return a job's record.
@@ -141,7 +161,7 @@ class Queue:
         Args:
             job_id: The job's id.
         """
-        (record,) = await self.engine.records.read([job_id])
+        (record,) = await self._records.read([job_id])
         return record
 
     async def wait(self, job_id: str) -> JobRecord:
@@ -152,14 +172,15 @@ class Queue:
         Args:
             job_id: The job's id.
         """
-        future: asyncio.Future[JobRecord] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: Answer = loop.create_future()
         self._callers.setdefault(job_id, []).append(future)
         if self._poller is None or self._poller.done():
             self._poller = asyncio.create_task(self._poll())
         return await future
 
     async def close(self) -> None:
-        """End all waiting for jobs, with an error."""
+        """Close the queue. Calls of `wait` that have not ended raise an error."""
         if self._poller:
             self._poller.cancel()
         error = RuntimeError("the queue was closed while waiting for a job")
@@ -169,7 +190,7 @@ class Queue:
         while self._drop_abandoned():
             ids = list(self._callers)
             try:
-                records = await self.engine.records.read(ids)
+                records = await self._records.read(ids)
             except Exception as error:
                 self._answer(ids, error)
                 return
@@ -187,11 +208,11 @@ class Queue:
         return bool(self._callers)
 
     def _answer(self, ids: list[str], answer: JobRecord | Exception) -> None:
-        futures = [future for job_id in ids for future in self._callers.pop(job_id, [])]
-        for future in futures:
-            if future.done():
-                continue
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+        for job_id in ids:
+            for future in self._callers.pop(job_id, []):
+                if future.done():
+                    continue
+                if isinstance(answer, Exception):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)

@@ -60,6 +60,10 @@ class RecordFields(TypedDict, total=False):
     error: ErrorFields
 
 
+StashedLetter = dict[str, Any]
+"""A dead letter that the queue's server keeps: plain JSON data with an `id`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """The progress of a job.
@@ -118,7 +122,8 @@ class JobRecord:
             stored: The fields. Unknown fields of a newer version are ignored.
         """
         known = {name: value for name, value in stored.items() if name in _NAMES}
-        known["state"] = JobStatus(known.get("state", JobStatus.UNKNOWN))
+        state = known.get("state", JobStatus.UNKNOWN)
+        known["state"] = JobStatus(state)
         if progress := known.get("progress"):
             known["progress"] = Progress(**progress)
         return cls(**known)
@@ -126,7 +131,8 @@ class JobRecord:
     @property
     def status(self) -> JobStatus:
         """The job's status now. A scheduled job that is due is `pending`."""
-        if self.state is JobStatus.SCHEDULED and (self.at or 0) <= time.time():
+        is_due = (self.at or 0) <= time.time()
+        if self.state is JobStatus.SCHEDULED and is_due:
             return JobStatus.PENDING
         return self.state
 
@@ -194,7 +200,7 @@ class Records(Protocol):
         job_id: str,
         fields: RecordFields,
         ttl: float,
-        dead_letter: dict[str, Any],
+        dead_letter: StashedLetter,
     ) -> None:
         """Set fields of a record and stash a dead letter in the queue's server, in one step.
 
@@ -204,11 +210,11 @@ class Records(Protocol):
             job_id: The job's id.
             fields: The fields to set.
             ttl: Seconds until the record expires.
-            dead_letter: Plain JSON data with an `id`.
+            dead_letter: The dead letter.
         """
         ...
 
-    async def stashed(self) -> list[dict[str, Any]]:
+    async def stashed(self) -> list[StashedLetter]:
         """Return some of the stashed dead letters."""
         ...
 

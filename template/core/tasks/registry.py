@@ -14,7 +14,7 @@ from core.tasks.errors import InvalidArguments, InvalidTask
 from core.tasks.options import TaskOptions
 from core.tasks.queue import Queue
 from core.tasks.schedules import Schedule
-from core.tasks.task import Task
+from core.tasks.task import AnyTask, Task
 from core.tasks.triggers import crontab_trigger, make_trigger
 
 P = ParamSpec("P")
@@ -22,7 +22,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 MakeTrigger = Callable[[str], BaseTrigger]
-"""Makes a trigger, given the default time zone."""
+"""Makes a trigger from the default time zone."""
 
 logger = get_logger(__name__)
 
@@ -37,7 +37,7 @@ class Declaration:
         options: `id`, `enabled` and `misfire_grace`, if they were given.
     """
 
-    task: Task[..., Any]
+    task: AnyTask
     make_trigger: MakeTrigger
     options: dict[str, Any]
 
@@ -61,7 +61,7 @@ class Registry(ABC):
     """
 
     def __init__(self) -> None:
-        self.tasks: dict[str, Task[..., Any]] = {}
+        self.tasks: dict[str, AnyTask] = {}
         self.threads: Executor | None = None
         self._declared: list[Declaration] = []
 
@@ -100,10 +100,10 @@ class Registry(ABC):
         name: str | None = None,
         **options: Any,
     ) -> Any:
-        """Register a function as a task, as `@worker.task` or with options.
+        """Register a function as a task, by `@worker.task` or `@worker.task(timeout=60)`.
 
         Args:
-            function: A coroutine function, or a plain one, which runs in a thread.
+            function: A coroutine function, or a plain function, which runs in a thread.
             name: The name of the task; defaults to the function's name.
             **options: See `core.tasks.options.TaskOptions`.
 
@@ -112,14 +112,13 @@ class Registry(ABC):
         """
         task_options = TaskOptions(**options)
 
-        def register(function: Callable[..., Any]) -> Task[..., Any]:
+        def register(function: Callable[..., Any]) -> AnyTask:
             task_name = name or function.__name__
             if task_name in self.tasks:
                 hint = "give one of them another name"
                 raise InvalidTask(f"two tasks are named {task_name}; {hint}")
-            task: Task[..., Any] = Task(task_name, function, task_options, self)
-            self.tasks[task_name] = task
-            return task
+            self.tasks[task_name] = Task(task_name, function, task_options, self)
+            return self.tasks[task_name]
 
         return register(function) if function else register
 
@@ -130,12 +129,12 @@ class Registry(ABC):
         timezone: str | None = None,
         **options: Any,
     ) -> Callable[[T], T]:
-        """Run a task by a crontab line: `@worker.cron("0 */6 * * *")`.
+        """Run a task at the times of a crontab line: `@worker.cron("0 */6 * * *")`.
 
         Use it above `@worker.task`, or instead of it.
 
         Args:
-            expression: Minute, hour, day, month and weekday (0 and 7 are Sunday).
+            expression: Minute, hour, day, month and weekday. Sunday is 0 or 7.
             timezone: A time zone such as `Europe/Berlin`; defaults to `SCHEDULE_TIMEZONE`.
             **options: `id`, `enabled` and `misfire_grace`: see `core.tasks.schedules.Schedule`.
         """
@@ -171,13 +170,16 @@ class Registry(ABC):
             "minutes": minutes,
             "seconds": seconds,
         }
-        return self._scheduled(lambda zone: make_trigger("interval", zone, **interval), options)
+        return self._scheduled(
+            lambda zone: make_trigger("interval", zone, **interval),
+            options,
+        )
 
     def at(self, run_date: str | datetime, **options: Any) -> Callable[[T], T]:
         """Run a task once: `@worker.at("2027-01-01T00:00:00Z")`.
 
         Args:
-            run_date: The time; without a zone it is in the zone of `SCHEDULE_TIMEZONE`.
+            run_date: The time. A time without a zone is in the zone of `SCHEDULE_TIMEZONE`.
             **options: `id`, `enabled` and `misfire_grace`: see `core.tasks.schedules.Schedule`.
         """
         return self._scheduled(
@@ -203,8 +205,8 @@ class Registry(ABC):
             func: A task, or a function that becomes one.
             trigger: `cron`, `interval` or `date`.
             id: The schedule's id; defaults to the task's name.
-            enabled: Whether the schedule fires before somebody enables or disables it.
-            misfire_grace: Seconds by which the schedule may fire late.
+            enabled: Whether the new schedule fires.
+            misfire_grace: The longest delay of a run, in seconds.
             max_retries: Retries of the new task; ignored if `func` is a task.
             timeout: Timeout of the new task, in seconds; ignored if `func` is a task.
             **trigger_args: The arguments of APScheduler's trigger.
@@ -223,11 +225,12 @@ class Registry(ABC):
         declare(func)
 
     def _scheduled(self, make: MakeTrigger, options: dict[str, Any]) -> Callable[[T], T]:
+        """Return a decorator that declares a schedule of a task, or of a function."""
         given = {name: value for name, value in options.items() if value is not None}
 
         def declare(function: T) -> T:
             if isinstance(function, Task):
-                task: Task[..., Any] = function
+                task: AnyTask = function
             else:
                 task = self.task(cast("Callable[..., Any]", function))
             self._declared.append(Declaration(task, make, given))
@@ -249,11 +252,8 @@ class Registry(ABC):
                     hint = "give one of them another id"
                     raise InvalidTask(f"another schedule has this id; {hint}")
             except (InvalidTask, InvalidArguments, TypeError) as error:
-                logger.error(
-                    "schedule skipped",
-                    task=declaration.task.name,
-                    error=str(error),
-                )
+                reason = str(error)
+                logger.error("schedule skipped", task=declaration.task.name, error=reason)
             else:
                 schedules[schedule.id] = schedule
         return schedules
@@ -262,6 +262,8 @@ class Registry(ABC):
 def _make_schedule(declaration: Declaration, timezone: str) -> Schedule:
     task = declaration.task
     options = {"id": task.name, **declaration.options}
-    schedule = Schedule(task=task, trigger=declaration.make_trigger(timezone), **options)
-    task.arguments.dump((), {})  # a schedule passes no arguments
+    trigger = declaration.make_trigger(timezone)
+    schedule = Schedule(task=task, trigger=trigger, **options)
+    # A schedule passes no arguments, so a task that needs some is reported here.
+    task.arguments.dump((), {})
     return schedule

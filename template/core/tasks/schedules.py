@@ -1,4 +1,4 @@
-"""Schedules: declared in code, stored in MongoDB, fired by whichever worker comes first."""
+"""Schedules: declared in code, stored in MongoDB, and fired by the first worker that is ready."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,9 +30,9 @@ class Schedule:
         id: The schedule's name.
         task: The task to run, without arguments.
         trigger: When to run it.
-        enabled: Whether the schedule fires before somebody enables or disables it.
-        misfire_grace: Seconds by which the schedule may fire late, for example after no worker
-            ran. Missed times within are made up for by one job; earlier ones are skipped.
+        enabled: Whether the new schedule fires. Later, `enable` and `disable` decide.
+        misfire_grace: The longest delay of a run, in seconds, for example because no worker was
+            running. If several runs are due, only the latest one is considered.
     """
 
     id: str
@@ -52,8 +52,8 @@ class ScheduleView:
         trigger: When the schedule fires, as text.
         enabled: Whether the schedule fires.
         next_run: When the schedule fires next, or None.
-        last_run: The time for which the schedule last fired, or None.
-        last_job: The id of the job that was enqueued then, or None.
+        last_run: The due time of the last run, or None.
+        last_job: The id of the last run's job, or None.
         status: The status of that job, or None.
     """
 
@@ -76,7 +76,7 @@ class Schedules:
         self._registered = False
 
     async def tick(self) -> None:
-        """Fire the schedules that are due. Any number of workers may do this at once."""
+        """Fire the schedules that are due. Any number of workers may do this at the same time."""
         if not self._registered:
             await self.register()
             self._registered = True
@@ -93,7 +93,8 @@ class Schedules:
                 "next_run": next_time(schedule.trigger, None, now),
             }
             new = {"enabled": schedule.enabled, **state}
-            await collection.update_one({"_id": schedule.id}, {"$setOnInsert": new}, upsert=True)
+            same_id = {"_id": schedule.id}
+            await collection.update_one(same_id, {"$setOnInsert": new}, upsert=True)
             changed = {
                 "_id": schedule.id,
                 "trigger": {"$ne": state["trigger"]},
@@ -113,7 +114,8 @@ class Schedules:
             "next_run": {"$lte": now},
         }
         for state in await ScheduleModel.find(due).to_list():
-            await self._fire(self._declared[state.id], state, now)
+            schedule = self._declared[state.id]
+            await self._fire(schedule, state, now)
 
     async def _fire(self, schedule: Schedule, state: ScheduleModel, now: datetime) -> None:
         assert state.next_run
@@ -121,39 +123,37 @@ class Schedules:
         change: dict[str, Any] = {"next_run": following}
         if now - latest <= timedelta(seconds=schedule.misfire_grace):
             # The id contains the time, so a second worker that enqueues the same run creates no
-            # second job. The state moves on after the job is enqueued, so a process that ends in
-            # between leaves the schedule due.
+            # second job. The next run is stored after the job is enqueued. If the process ends in
+            # between, the schedule is still due.
             job_id = f"schedule:{schedule.id}:{latest.timestamp():.0f}"
-            call = Call(schedule.task.name, job_id=job_id, schedule=schedule.id)
-            (job,) = await schedule.task.submit(call, [((), {})])
+            task = schedule.task
+            call = Call(task.name, job_id=job_id, schedule=schedule.id)
+            job = await task.submit(call)
             change |= {"last_run": latest, "last_job": job.id}
         else:
+            due = latest.isoformat()
             logger.warning(
                 "schedule missed its time",
                 schedule=schedule.id,
-                due=latest.isoformat(),
+                due=due,
             )
-        unmoved = {"_id": schedule.id, "next_run": state.next_run}
-        await ScheduleModel.get_pymongo_collection().update_one(unmoved, {"$set": change})
+        unchanged = {"_id": schedule.id, "next_run": state.next_run}
+        collection = ScheduleModel.get_pymongo_collection()
+        await collection.update_one(unchanged, {"$set": change})
 
     async def list(self) -> list[ScheduleView]:
         """Return all schedules, sorted by id."""
-        stored = await ScheduleModel.find({"_id": {"$in": list(self._declared)}}).to_list()
+        ids = sorted(self._declared)
+        stored = await ScheduleModel.find({"_id": {"$in": ids}}).to_list()
         states = {state.id: state for state in stored}
-        return [
-            await self._view(self._declared[schedule_id], states.get(schedule_id))
-            for schedule_id in sorted(self._declared)
-        ]
+        views = []
+        for schedule_id in ids:
+            schedule = self._declared[schedule_id]
+            state = states.get(schedule_id) or _first_state(schedule)
+            views.append(await self._view(schedule, state))
+        return views
 
-    async def _view(self, schedule: Schedule, state: ScheduleModel | None) -> ScheduleView:
-        if state is None:
-            return ScheduleView(
-                id=schedule.id,
-                task=schedule.task.name,
-                trigger=str(schedule.trigger),
-                enabled=schedule.enabled,
-                next_run=next_time(schedule.trigger, None, datetime.now(UTC)),
-            )
+    async def _view(self, schedule: Schedule, state: ScheduleModel) -> ScheduleView:
         return ScheduleView(
             id=schedule.id,
             task=schedule.task.name,
@@ -168,11 +168,11 @@ class Schedules:
     async def _status(self, state: ScheduleModel) -> JobStatus | None:
         if state.last_job is None:
             return None
-        status = (await self._queue.read(state.last_job)).status
-        has_expired = status is JobStatus.UNKNOWN and state.last_ended_job == state.last_job
-        if has_expired and state.last_status:
+        record = await self._queue.read(state.last_job)
+        has_expired = record.status is JobStatus.UNKNOWN
+        if has_expired and state.last_status and state.last_ended_job == state.last_job:
             return JobStatus(state.last_status)
-        return status
+        return record.status
 
     async def enable(self, schedule_id: str) -> None:
         """Let a schedule fire from now on.
@@ -183,11 +183,12 @@ class Schedules:
         Raises:
             ScheduleError: There is no such schedule.
         """
-        next_run = next_time(self._get(schedule_id).trigger, None, datetime.now(UTC))
+        trigger = self._get(schedule_id).trigger
+        next_run = next_time(trigger, None, datetime.now(UTC))
         await self._set(schedule_id, {"enabled": True, "next_run": next_run})
 
     async def disable(self, schedule_id: str) -> None:
-        """Keep a schedule from firing until it is enabled.
+        """Stop a schedule from firing until it is enabled again.
 
         Args:
             schedule_id: The schedule's id.
@@ -199,7 +200,9 @@ class Schedules:
         await self._set(schedule_id, {"enabled": False})
 
     async def run_now(self, schedule_id: str) -> str:
-        """Enqueue a schedule's job now, even if it is disabled. Its next run stays the same.
+        """Enqueue a schedule's job now, even if the schedule is disabled.
+
+        The schedule's next run stays the same.
 
         Args:
             schedule_id: The schedule's id.
@@ -211,8 +214,10 @@ class Schedules:
             ScheduleError: There is no such schedule.
         """
         task = self._get(schedule_id).task
-        (job,) = await task.submit(Call(task.name, schedule=schedule_id), [((), {})])
-        await self._set(schedule_id, {"last_run": datetime.now(UTC), "last_job": job.id})
+        call = Call(task.name, schedule=schedule_id)
+        job = await task.submit(call)
+        change = {"last_run": datetime.now(UTC), "last_job": job.id}
+        await self._set(schedule_id, change)
         return job.id
 
     def _get(self, schedule_id: str) -> Schedule:
@@ -228,8 +233,20 @@ class Schedules:
         await collection.update_one({"_id": schedule_id}, {"$set": change})
 
 
+def _first_state(schedule: Schedule) -> ScheduleModel:
+    """Return the state that `register` stores for a new schedule."""
+    return ScheduleModel(
+        id=schedule.id,
+        trigger=str(schedule.trigger),
+        enabled=schedule.enabled,
+        next_run=next_time(schedule.trigger, None, datetime.now(UTC)),
+    )
+
+
 def _last_missed(
-    trigger: BaseTrigger, first: datetime, now: datetime
+    trigger: BaseTrigger,
+    first: datetime,
+    now: datetime,
 ) -> tuple[datetime, datetime | None]:
     """Return the last time until now at which a trigger was due, and the time after it."""
     latest = first

@@ -14,11 +14,11 @@ from core.tasks.errors import PermanentError
 T = TypeVar("T")
 
 MIN_MASKED_LENGTH = 4
-"""Shorter texts are not masked: they would mask innocent text too."""
+"""Shorter texts are not masked, because they also occur in innocent text."""
 
 
 class _Mark:
-    """Marks the JSON schema, so the mark is found however deep in a model it is."""
+    """Marks the JSON schema, in which the mark is found at any depth of a model."""
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         return {**handler(schema), "sensitive": True}
@@ -29,7 +29,7 @@ Sensitive = Annotated[T, _Mark()]
 
 
 def is_sensitive(annotation: Any) -> bool:
-    """Return whether a type holds something sensitive."""
+    """Return whether a type, or any part of it, is sensitive."""
     schema = to_json(TypeAdapter(annotation).json_schema())
     return b'"sensitive":true' in schema
 
@@ -43,14 +43,15 @@ class Cipher:
 
     def __init__(self, secrets: Sequence[str]) -> None:
         keys = derive_keys(secrets, "sensitive")
-        self._fernet = MultiFernet([Fernet(urlsafe_b64encode(key)) for key in keys])
+        fernets = [Fernet(urlsafe_b64encode(key)) for key in keys]
+        self._fernet = MultiFernet(fernets)
 
     def encrypt(self, value: Any) -> str:
         """Return plain JSON data as an encrypted text."""
         return self._fernet.encrypt(to_json(value)).decode()
 
     def decrypt(self, encrypted: str) -> Any:
-        """Return the data that `encrypt` was given.
+        """Return the data behind an encrypted text.
 
         Args:
             encrypted: The text that `encrypt` returned.
@@ -77,5 +78,7 @@ def find_texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple | set):
         for inner in value:
             yield from find_texts(inner)
-    elif not isinstance(value, bool | None) and len(str(value)) >= MIN_MASKED_LENGTH:
-        yield str(value)
+    elif not isinstance(value, bool | None):
+        text = str(value)
+        if len(text) >= MIN_MASKED_LENGTH:
+            yield text

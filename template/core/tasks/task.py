@@ -28,8 +28,9 @@ from core.context import TaskContext
 from core.database import current_transaction
 from core.tasks.arguments import Arguments
 from core.tasks.chain import Chain
+from core.tasks.engine import Envelope
 from core.tasks.job import Job
-from core.tasks.message import Message
+from core.tasks.message import Message, PlainArguments
 from core.tasks.options import Call, TaskOptions, check_priority
 from core.tasks.queue import Queue
 
@@ -37,7 +38,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R2 = TypeVar("R2")
 
-CallArguments = tuple[tuple[Any, ...], Mapping[str, Any]]
+ArgsAndKwargs = tuple[tuple[Any, ...], Mapping[str, Any]]
+"""The positional and the keyword arguments of one job."""
 
 
 class TaskOwner(Protocol):
@@ -58,7 +60,7 @@ class Bindable(ABC, Generic[P, R]):
     """The base of `Task` and `BoundTask`."""
 
     @abstractmethod
-    def _binding(self) -> "BoundTask[P, R]": ...
+    def _bind(self) -> "BoundTask[P, R]": ...
 
     def using(
         self,
@@ -68,23 +70,21 @@ class Bindable(ABC, Generic[P, R]):
         priority: str | None = None,
         job_id: str | None = None,
     ) -> "BoundTask[P, R]":
-        """Choose how the next job is enqueued. Further calls add to earlier ones.
+        """Choose how the next job is enqueued. Further calls add to the earlier ones.
 
         Args:
-            run_at: When to run the job. A time without a zone is local.
-            delay: How long to wait before the job runs, in seconds if it is a number.
+            run_at: When the job is due. A time without a zone is local.
+            delay: How long to wait until the job is due, in seconds if it is a number.
             priority: `low`, `normal` or `high`, instead of the task's priority.
-            job_id: An id that you choose. A job of this id runs once, for as long as its record
+            job_id: An id that you choose. A job with this id runs once for as long as its record
                 is kept.
 
         Raises:
             InvalidArguments: Both `run_at` and `delay` are given, the priority is unknown, or the
                 `job_id` has other characters than letters, digits and `_.:@-`.
         """
-        bound = self._binding()
-        call = bound.call.with_time(run_at, delay)
-        call = call.with_priority(priority)
-        call = call.with_job_id(job_id)
+        bound = self._bind()
+        call = bound.call.change(run_at, delay, priority, job_id)
         return BoundTask(bound.task, call)
 
 
@@ -116,7 +116,7 @@ class Task(Bindable[P, R]):
 
     @cached_property
     def arguments(self) -> Arguments:
-        """The function's parameters. They are built at first use, when annotations resolve."""
+        """The function's parameters, read at first use, when the annotations can be resolved."""
         return Arguments(self.name, self.function)
 
     @property
@@ -140,7 +140,8 @@ class Task(Bindable[P, R]):
         """
         if inspect.iscoroutinefunction(self.function):
             return cast(R, await self.function(*args, **kwargs))
-        call = partial(copy_context().run, self.function, *args, **kwargs)
+        context = copy_context()
+        call = partial(context.run, self.function, *args, **kwargs)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._owner.threads, call)
 
@@ -163,26 +164,27 @@ class Task(Bindable[P, R]):
             QueueUnavailable: The queue's server cannot be reached, or did not answer.
         """
         if "scheduled_at" in kwargs:
-            run_at = kwargs.pop("scheduled_at")
-            return await self.using(run_at=run_at).enqueue(*args, **kwargs)
-        (job,) = await self.submit(Call(self.name), [(args, kwargs)])
-        return job
+            bound = self.using(run_at=kwargs.pop("scheduled_at"))
+            return await bound.enqueue(*args, **kwargs)
+        call = Call(self.name)
+        return await self.submit(call, *args, **kwargs)
 
     async def enqueue_many(
-        self, calls: Iterable[Sequence[Any] | Mapping[str, Any]]
+        self,
+        calls: Iterable[Sequence[Any] | Mapping[str, Any]],
     ) -> list[Job[R]]:
         """Queue a job for each set of arguments, with few round trips to the server.
 
         Args:
-            calls: For each job, the positional arguments as a sequence, or all arguments by name
-                as a mapping.
+            calls: For each job, a sequence of positional arguments, or a mapping of all arguments
+                by name.
 
         Raises:
             InvalidArguments: An argument of one job does not fit. No job was enqueued.
             QueueUnavailable: The queue's server cannot be reached. Some jobs may be enqueued.
         """
-        sets = [_split(call) for call in calls]
-        return await self.submit(Call(self.name), sets)
+        arguments = [_split(call) for call in calls]
+        return await self.submit_many(Call(self.name), arguments)
 
     def __or__(self, other: "Task[Concatenate[R, ...], R2]") -> Chain[P, R2]:
         """Return a chain: `(validate | process | notify).enqueue(file_id)`.
@@ -194,62 +196,82 @@ class Task(Bindable[P, R]):
         """
         return Chain((self, other))
 
-    async def submit(self, call: Call, sets: Sequence[CallArguments]) -> list[Job[R]]:
+    async def submit(self, call: Call, /, *args: Any, **kwargs: Any) -> Job[R]:
+        """Make a message and send it to the queue; see `submit_many`.
+
+        Args:
+            call: How the job is enqueued.
+            *args: The function's positional arguments.
+            **kwargs: The function's keyword arguments.
+        """
+        (job,) = await self.submit_many(call, [(args, kwargs)])
+        return job
+
+    async def submit_many(
+        self,
+        call: Call,
+        arguments: Sequence[ArgsAndKwargs],
+    ) -> list[Job[R]]:
         """Make messages and send them to the queue.
 
         Args:
             call: How the jobs are enqueued.
-            sets: For each job, its positional and its keyword arguments.
+            arguments: For each job, its positional and its keyword arguments.
 
         Raises:
             InvalidArguments: An argument does not fit.
             QueueUnavailable: The queue's server cannot be reached, or did not answer.
         """
         queue = self.queue
-        chosen = [call.job_id or self._idempotent_id(args, kwargs) for args, kwargs in sets]
-        arguments = [self.arguments.dump(args, kwargs) for args, kwargs in sets]
-        # In a transaction a job joins no other: that one could run before the commit.
+        chosen: list[str | None] = []
+        plain: list[PlainArguments] = []
+        for args, kwargs in arguments:
+            chosen_id = call.job_id or self._idempotent_id(args, kwargs)
+            chosen.append(chosen_id)
+            plain.append(self.arguments.dump(args, kwargs))
+        ids = [job_id or uuid4().hex for job_id in chosen]
+        chosen_ids = [job_id for job_id in chosen if job_id]
+        # In a transaction each job is separate: the job that holds a key may run before the commit.
         if self.options.unique and current_transaction() is None:
-            ids = await self._claim_unique(chosen, arguments, call.at)
-            chosen_ids = ids
-        else:
-            ids = [job_id or uuid4().hex for job_id in chosen]
-            chosen_ids = [job_id for job_id in chosen if job_id]
-        # Jobs of the same id are one job.
-        by_id = dict(zip(ids, arguments, strict=True))
-        with TaskContext.use():
-            messages = [
-                self.message(job_id, dumped, at=call.at, schedule=call.schedule)
-                for job_id, dumped in by_id.items()
-            ]
+            ids = chosen_ids = await self._claim_unique(ids, plain, call.at)
         priority = call.priority or self.options.priority
-        envelopes = [queue.seal(message, call.at, priority) for message in messages]
-        await queue.send(envelopes, chosen_ids)
+        # By id, because two jobs with the same id are one job.
+        envelopes: dict[str, Envelope] = {}
+        with TaskContext.use():
+            for job_id, values in zip(ids, plain, strict=True):
+                message = self.message(
+                    job_id,
+                    values,
+                    at=call.at,
+                    schedule=call.schedule,
+                )
+                envelopes[job_id] = queue.seal(message, call.at, priority)
+        await queue.send(list(envelopes.values()), chosen_ids)
         return [Job(job_id, queue, self.arguments.load_result) for job_id in ids]
 
     async def _claim_unique(
         self,
-        chosen: list[str | None],
-        arguments: list[dict[str, Any]],
+        ids: list[str],
+        arguments: list[PlainArguments],
         at: float | None,
     ) -> list[str]:
         """Return the ids of the jobs that hold the keys of these arguments."""
-        keys = [_hash(self.name, to_json(dumped)) for dumped in arguments]
+        keys = [_hash(self.name, to_json(values)) for values in arguments]
         wanted: dict[str, str] = {}
-        for key, job_id in zip(keys, chosen, strict=True):
-            wanted.setdefault(key, job_id or uuid4().hex)
+        for key, job_id in zip(keys, ids, strict=True):
+            wanted.setdefault(key, job_id)
         holders = await self.queue.claim(wanted, at)
         return [holders[key] for key in keys]
 
     def message(
         self,
         job_id: str,
-        arguments: dict[str, Any],
+        arguments: PlainArguments,
         *,
         at: float | None = None,
         **origin: Any,
     ) -> Message:
-        """Make the message of one job. It carries the ids of the code that is running.
+        """Make the message of one job. It carries the current correlation id and actor.
 
         Args:
             job_id: The job's id.
@@ -258,30 +280,42 @@ class Task(Bindable[P, R]):
             **origin: `schedule`, or `chain`, `stage` and `rest`.
         """
         now = time.time()
-        sensitive = self.arguments.sensitive
+        expires_at = None
+        if self.options.expires:
+            due_at = max(at or now, now)
+            expires_at = due_at + self.options.expires
         cipher = self.queue.cipher
-        encrypted = {name: cipher.encrypt(arguments[name]) for name in sensitive}
-        expires = self.options.expires
+        encrypted = arguments.copy()
+        for name in self.arguments.sensitive:
+            encrypted[name] = cipher.encrypt(arguments[name])
         return Message(
             id=job_id,
             task=self.name,
-            arguments=arguments | encrypted,
-            sensitive=sensitive,
+            arguments=encrypted,
+            sensitive=self.arguments.sensitive,
             correlation_id=TaskContext.get_correlation_id() or job_id,
             owner=TaskContext.get_actor(),
             enqueued_at=now,
-            expires_at=max(at or now, now) + expires if expires else None,
+            expires_at=expires_at,
             **origin,
         )
 
-    def _binding(self) -> "BoundTask[P, R]":
+    def _bind(self) -> "BoundTask[P, R]":
         return BoundTask(self, Call(self.name))
 
-    def _idempotent_id(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
+    def _idempotent_id(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> str | None:
         make_key = self.options.idempotency_key
         if make_key is None:
             return None
-        return _hash(self.name, str(make_key(*args, **kwargs)).encode())
+        key = str(make_key(*args, **kwargs))
+        return _hash(self.name, key.encode())
+
+
+AnyTask = Task[..., Any]
 
 
 class BoundTask(Bindable[P, R]):
@@ -307,19 +341,18 @@ class BoundTask(Bindable[P, R]):
             InvalidArguments: An argument does not fit; the message names the parameter.
             QueueUnavailable: The queue's server cannot be reached, or did not answer.
         """
-        (job,) = await self.task.submit(self.call, [(args, kwargs)])
-        return job
+        return await self.task.submit(self.call, *args, **kwargs)
 
-    def _binding(self) -> "BoundTask[P, R]":
+    def _bind(self) -> "BoundTask[P, R]":
         return self
 
 
-def _split(call: Sequence[Any] | Mapping[str, Any]) -> CallArguments:
+def _split(call: Sequence[Any] | Mapping[str, Any]) -> ArgsAndKwargs:
     if isinstance(call, Mapping):
         return (), call
     return tuple(call), {}
 
 
 def _hash(task: str, value: bytes) -> str:
-    # A key or an id must be short, and a value may be of any length.
+    # A key or an id must be short, but a value may have any length.
     return f"{task}:{sha256(value).hexdigest()[:32]}"

@@ -1,4 +1,4 @@
-"""When a schedule fires. APScheduler's triggers compute the times, zones and DST included."""
+"""The times of schedules. APScheduler's triggers compute them, with time zones and DST."""
 
 import re
 from datetime import datetime
@@ -57,6 +57,7 @@ def crontab_trigger(expression: str, timezone: str) -> BaseTrigger:
         rule = "a crontab has five fields (minute hour day month weekday)"
         raise InvalidTask(f"{rule}, not {expression!r}")
     minute, hour, day, month, weekday = fields
+    weekdays = [_name_weekdays(part) for part in weekday.split(",")]
     return make_trigger(
         "cron",
         timezone,
@@ -64,7 +65,7 @@ def crontab_trigger(expression: str, timezone: str) -> BaseTrigger:
         hour=hour,
         day=day,
         month=month,
-        day_of_week=",".join(_name_weekdays(part) for part in weekday.split(",")),
+        day_of_week=",".join(weekdays),
     )
 
 
@@ -81,9 +82,9 @@ def next_time(trigger: BaseTrigger, previous: datetime | None, now: datetime) ->
 
 
 def _name_weekdays(part: str) -> str:
-    """Return weekdays by name.
+    """Return a part of the weekday field with names instead of numbers.
 
-    In crontab(5) both 0 and 7 are Sunday. For APScheduler 0 is Monday.
+    In crontab(5), 0 and 7 are Sunday. For APScheduler, 0 is Monday.
     """
     match = _DAY_NUMBERS.fullmatch(part)
     if not match:
@@ -97,4 +98,5 @@ def _name_weekdays(part: str) -> str:
         last = 6
     if max(first, last) > 7 or last < first:
         raise InvalidTask(f"a weekday is 0 to 7 or a name, not {part!r}")
-    return ",".join(_DAYS[number] for number in range(first, last + 1, step))
+    days = _DAYS[first : last + 1 : step]
+    return ",".join(days)

@@ -12,7 +12,7 @@ from core.tasks.errors import QueueUnavailable
 
 logger = get_logger(__name__)
 
-# The pauses between two times.
+# The pauses between two rounds of each work.
 ABORT_SECONDS = 0.5
 MOVE_SECONDS = 5.0
 TICK_SECONDS = 0.5
@@ -35,7 +35,7 @@ async def repeat(
     Args:
         name: A name for the log, such as `dead letters`.
         work: The work.
-        seconds: The pause between two times.
+        seconds: The pause between two rounds.
         wake: Ends the pause when it is set.
     """
     wake = wake or asyncio.Event()
@@ -46,8 +46,9 @@ async def repeat(
             await work()
             is_logged = False
         except OUTAGE as error:
-            if not is_logged:  # once for each outage
-                logger.warning(f"{name} wait for a server", error=str(error)[:200])
+            if not is_logged:  # log each outage once
+                reason = str(error)[:200]
+                logger.warning(f"{name} wait for a server", error=reason)
             is_logged = True
         except Exception:
             logger.exception(f"{name} failed, trying again")

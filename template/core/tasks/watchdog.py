@@ -1,4 +1,4 @@
-"""Notices when a worker is stuck: its event loop is blocked, or it takes no jobs."""
+"""The watchdog: it notices a worker whose event loop is blocked, or that takes no jobs."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ logger = get_logger(__name__)
 
 PULSE_SECONDS = 0.5
 BLOCKED_SECONDS = 1.0
-"""An event loop that is blocked for longer is logged: it stops all jobs of the worker."""
+"""An event loop that is blocked for longer is logged, because it stops all jobs of the worker."""
 STALLED_SECONDS = 15.0
 """A worker with free slots that takes no job for longer, while a job is pending, is stalled."""
 STACK_FRAMES = 8
@@ -29,8 +29,7 @@ class Watchdog:
         engine: The engine that the worker takes jobs from.
         executor: The executor that runs them.
         concurrency: The number of jobs that the worker may run at once.
-        limit: Seconds after which a stuck worker ends its process, so that it is restarted; never
-            if None.
+        limit: Seconds after which a stuck worker ends its process, to be restarted; never if None.
     """
 
     def __init__(
@@ -59,7 +58,12 @@ class Watchdog:
         self._watching_since = self._beat = time.monotonic()
         stopped = threading.Event()
         arguments = (threading.get_ident(), stopped)
-        threading.Thread(target=self._watch, args=arguments, name="watchdog", daemon=True).start()
+        threading.Thread(
+            target=self._watch,
+            args=arguments,
+            name="watchdog",
+            daemon=True,
+        ).start()
         try:
             while True:
                 self._beat = time.monotonic()
@@ -69,15 +73,17 @@ class Watchdog:
             self._beat = self._stalled_since = None
 
     async def check_taking(self) -> None:
-        """Find out whether jobs are pending while the worker takes none."""
+        """Notice that jobs are pending although the worker has free slots and takes no job."""
         since = self._stalled_since
-        self._stalled_since = None  # stays so if the queue's server is down: no fault of the worker
+        # It stays None if the queue's server is down, because the worker is not at fault then.
+        self._stalled_since = None
         if self._stop.is_set():
             return
         stats = await self._engine.stats()
         has_free_slot = self._executor.running < self._concurrency
         is_late = stats.oldest > STALLED_SECONDS
-        if not (has_free_slot and is_late and self._idle_seconds() > STALLED_SECONDS):
+        is_idle = self._idle_seconds() > STALLED_SECONDS
+        if not (has_free_slot and is_late and is_idle):
             return
         self._stalled_since = since or time.monotonic()
         if since is None:
@@ -103,31 +109,34 @@ class Watchdog:
 
     def _idle_seconds(self) -> float:
         """Return for how many seconds the worker has taken no job."""
-        return time.monotonic() - max(self._executor.taken_at, self._watching_since)
+        since = max(self._executor.taken_at, self._watching_since)
+        return time.monotonic() - since
 
     def _watch(self, loop_thread: int, stopped: threading.Event) -> None:
         stuck_since: float | None = None
         while not stopped.wait(PULSE_SECONDS):
-            now, problem = time.monotonic(), self.problem
+            now = time.monotonic()
+            problem = self.problem
             if problem is None:
                 if stuck_since is not None:
+                    seconds = round(now - stuck_since, 1)
                     _log(
                         "warning",
                         "worker works again",
-                        after_seconds=round(now - stuck_since, 1),
+                        after_seconds=seconds,
                     )
                 stuck_since = None
                 continue
+            stack = _stack(loop_thread)
             if stuck_since is None:
                 stuck_since = now
                 _log(
                     "error",
                     "worker is stuck",
                     problem=problem,
-                    stack=_stack(loop_thread),
+                    stack=stack,
                 )
             if self._limit is not None and now - stuck_since > self._limit:
-                stack = _stack(loop_thread)
                 _log(
                     "critical",
                     "worker ends to be restarted",

@@ -29,10 +29,8 @@ from core.tasks.queue import Queue
 from core.tasks.registry import Registry
 from core.tasks.schedules import Schedules
 from core.tasks.sensitive import Cipher
-from core.tasks.settle import Policy
 from core.tasks.watchdog import Watchdog
 from core.threads import ThreadPool
-
 
 __all__ = ["Worker", "WorkerContext", "worker"]
 
@@ -96,7 +94,7 @@ class Worker(Registry):
 
     @property
     def dead_letters(self) -> DeadLetters:
-        """The jobs that failed for good: list, replay and discard them."""
+        """The dead letters: list, replay and discard them."""
         return self._opened.dead_letters
 
     @property
@@ -106,12 +104,12 @@ class Worker(Registry):
 
     @property
     def history(self) -> History:
-        """Failed attempts, and runs of schedules."""
+        """The history: failed attempts and runs of schedules."""
         return self._opened.history
 
     @property
     def problem(self) -> str | None:
-        """Why this process does not run jobs, in one line; None if it does, or need not."""
+        """Why this process's worker is stuck, in one line; None if no worker is stuck or runs."""
         return self._open.watchdog.problem if self._open else None
 
     def lifespan(self, open_resources: Lifespan) -> Lifespan:
@@ -133,7 +131,7 @@ class Worker(Registry):
 
     @asynccontextmanager
     async def open(self, settings: Settings) -> AsyncIterator[None]:
-        """Open the queue and the context for a block. An engine in this process also runs jobs.
+        """Open the queue and the context for a block. The engine `local` also runs jobs in it.
 
         Args:
             settings: The service's settings.
@@ -142,21 +140,21 @@ class Worker(Registry):
             InvalidTask: A task has an annotation that cannot be used for a job.
         """
         for task in self.tasks.values():
-            task.arguments  # noqa: B018  # reports a wrong annotation at the start
+            task.arguments  # noqa: B018  # raises InvalidTask for a wrong annotation
         engine = build_engine(settings)
         async with AsyncExitStack() as stack:
             context = await self._open_context(stack)
             secrets = settings.secret_keys
             queue = Queue(
-                engine,
-                Signer(secrets),
-                Cipher(secrets),
-                settings.task_record_ttl,
+                engine=engine,
+                signer=Signer(secrets),
+                cipher=Cipher(secrets),
+                record_ttl=settings.task_record_ttl,
             )
             await engine.start()
             stack.push_async_callback(engine.stop)
             stack.push_async_callback(queue.close)
-            # One thread for each job, so a job never waits for a thread while its timeout runs.
+            # One thread for each slot, so no job waits for a thread while its timeout runs.
             threads = ThreadPool(settings.task_concurrency, thread_name_prefix="job")
             self.threads = threads
             self._open = self._make_parts(settings, queue, context)
@@ -182,7 +180,7 @@ class Worker(Registry):
 
     def _make_parts(self, settings: Settings, queue: Queue, context: WorkerContext) -> _Opened:
         history = History(settings.task_history_ttl)
-        executor = Executor(queue, self.tasks, Policy.from_settings(settings), history)
+        executor = Executor(queue, self.tasks, settings, history)
         limit = _stuck_limit(settings, queue.engine)
         declared = self.make_schedules(settings.schedule_timezone)
         return _Opened(
@@ -199,7 +197,7 @@ class Worker(Registry):
         """Run jobs until `stop` is set; call it inside `open`.
 
         Args:
-            stop: Ends the work. Running jobs get their grace period.
+            stop: Ends the work when it is set. Running jobs get their grace period.
         """
         opened = self._opened
         helpers = self._start_helpers(opened, stop)
@@ -209,7 +207,8 @@ class Worker(Registry):
             for helper in helpers:
                 helper.cancel()
             await asyncio.wait(helpers)
-            with suppress(*upkeep.OUTAGE):  # stashed dead letters are kept in the queue then
+            # In an outage, the queue keeps the stashed dead letters.
+            with suppress(*upkeep.OUTAGE):
                 await opened.dead_letters.move()
                 await opened.history.write()
 
@@ -224,16 +223,8 @@ class Worker(Registry):
                 executor.stashed,
             ),
             upkeep.repeat("schedules", opened.schedules.tick, upkeep.TICK_SECONDS),
-            upkeep.repeat(
-                "jobs in the outbox",
-                opened.queue.relay,
-                upkeep.RELAY_SECONDS,
-            ),
-            upkeep.repeat(
-                "runs of history",
-                opened.history.write,
-                upkeep.WRITE_SECONDS,
-            ),
+            upkeep.repeat("jobs in the outbox", opened.queue.relay, upkeep.RELAY_SECONDS),
+            upkeep.repeat("runs of history", opened.history.write, upkeep.WRITE_SECONDS),
             upkeep.repeat("checks", opened.watchdog.check_taking, upkeep.CHECK_SECONDS),
             opened.watchdog.keep_watching(stop),
         ]
@@ -251,9 +242,9 @@ class Worker(Registry):
 
 
 def _stuck_limit(settings: Settings, engine: Engine) -> float | None:
-    """Return the seconds after which a stuck worker ends its process, or None.
+    """Return the seconds after which a stuck worker ends its process; never if None.
 
-    The web process has other work than jobs, and in development a debugger stops the loop.
+    The web process also has other work, and in development a debugger may stop the event loop.
     """
     if settings.is_production and not engine.in_process:
         return settings.task_stuck_limit

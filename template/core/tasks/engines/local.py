@@ -1,14 +1,13 @@
-"""The engine `local`: asyncio, in this process, without a server.
+"""The engine `local`: a queue in the memory of this process, without a server.
 
-It is volatile. Pending and scheduled jobs are lost when the process ends, and their number is
-logged.
+When the process ends, pending and scheduled jobs are lost, and their number is logged.
 """
 
 import asyncio
 import time
 from collections.abc import Sequence
 from itertools import count
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from core.config import Settings
 from core.logging import get_logger
@@ -20,9 +19,17 @@ from core.tasks.engine import (
     Stats,
 )
 from core.tasks.outcome import Retry
-from core.tasks.records import JobRecord, JobStatus, RecordFields
+from core.tasks.records import (
+    JobRecord,
+    JobStatus,
+    RecordFields,
+    StashedLetter,
+)
 
 logger = get_logger(__name__)
+
+_Entry = tuple[int, int, Envelope]
+"""An entry of the priority queue: the priority's rank, a serial number, and the message."""
 
 _RANK = {priority: -index for index, priority in enumerate(PRIORITIES)}
 
@@ -32,10 +39,15 @@ class MemoryRecords:
 
     def __init__(self) -> None:
         self._records: dict[str, RecordFields] = {}
-        self._stashed: dict[str, dict[str, Any]] = {}
+        self._stashed: dict[str, StashedLetter] = {}
         self._holders: dict[str, str] = {}
 
-    def add(self, job_id: str, fields: RecordFields, ttl: float | None = None) -> None:
+    def add(
+        self,
+        job_id: str,
+        fields: RecordFields,
+        ttl: float | None = None,
+    ) -> None:
         """Add a record, unless the job has one.
 
         Args:
@@ -54,7 +66,8 @@ class MemoryRecords:
         fields = self._records.setdefault(job_id, {"state": JobStatus.PENDING})
         deliveries = fields.get("deliveries", 0)
         if suspect_after and deliveries >= suspect_after:
-            return JobRecord.from_fields({**fields, "suspect": True})
+            suspect = {**fields, "suspect": True}
+            return JobRecord.from_fields(suspect)
         if not self._has_ended(job_id):
             fields["state"] = JobStatus.RUNNING
             fields["deliveries"] = deliveries + 1
@@ -75,11 +88,12 @@ class MemoryRecords:
         return self._read(job_id)
 
     async def claim(self, keys: dict[str, str], ttl: float) -> dict[str, str]:
+        loop = asyncio.get_running_loop()
         for key, job_id in keys.items():
             holder = self._holders.get(key)
             if holder is None or self._has_ended(holder):
                 self._holders[key] = job_id
-                asyncio.get_running_loop().call_later(ttl, self._release, key, job_id)
+                loop.call_later(ttl, self._release, key, job_id)
         return {key: self._holders[key] for key in keys}
 
     async def stash(
@@ -87,13 +101,13 @@ class MemoryRecords:
         job_id: str,
         fields: RecordFields,
         ttl: float,
-        dead_letter: dict[str, Any],
+        dead_letter: StashedLetter,
     ) -> None:
         if not self._has_ended(job_id):
             await self.write(job_id, fields, ttl)
             self._stashed[dead_letter["id"]] = dead_letter
 
-    async def stashed(self) -> list[dict[str, Any]]:
+    async def stashed(self) -> list[StashedLetter]:
         return list(self._stashed.values())
 
     async def unstash(self, letter_ids: list[str]) -> None:
@@ -101,10 +115,12 @@ class MemoryRecords:
             self._stashed.pop(letter_id, None)
 
     def _read(self, job_id: str) -> JobRecord:
-        return JobRecord.from_fields(self._records.get(job_id, {}))
+        fields = self._records.get(job_id, {})
+        return JobRecord.from_fields(fields)
 
     def _has_ended(self, job_id: str) -> bool:
-        return self._read(job_id).state.is_final
+        record = self._read(job_id)
+        return record.state.is_final
 
     def _release(self, key: str, job_id: str) -> None:
         if self._holders.get(key) == job_id:
@@ -112,7 +128,8 @@ class MemoryRecords:
 
     def _expire(self, job_id: str, ttl: float | None) -> None:
         if ttl is not None:
-            asyncio.get_running_loop().call_later(ttl, self._records.pop, job_id, None)
+            loop = asyncio.get_running_loop()
+            loop.call_later(ttl, self._records.pop, job_id, None)
 
 
 class LocalEngine:
@@ -130,10 +147,10 @@ class LocalEngine:
         self.records = MemoryRecords()
         self._slots = asyncio.Semaphore(concurrency)
         self._grace_period = grace_period
-        self._pending: asyncio.PriorityQueue[tuple[int, int, Envelope]] = asyncio.PriorityQueue()
+        self._pending: asyncio.PriorityQueue[_Entry] = asyncio.PriorityQueue()
         self._pending_since: dict[str, float] = {}
         self._scheduled: dict[str, asyncio.TimerHandle] = {}
-        self._order = count()
+        self._numbers = count()
         self._known: set[str] = set()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -141,10 +158,11 @@ class LocalEngine:
         """Do nothing: there is no connection."""
 
     async def stop(self) -> None:
-        """Forget the scheduled jobs."""
+        """Forget the scheduled jobs, and log how many jobs are lost."""
         for timer in self._scheduled.values():
             timer.cancel()
-        if lost := len(self._scheduled) + self._pending.qsize():
+        lost = len(self._scheduled) + self._pending.qsize()
+        if lost:
             logger.warning(
                 "jobs lost: the local engine keeps them in memory only",
                 count=lost,
@@ -158,7 +176,10 @@ class LocalEngine:
             self.records.add(envelope.id, envelope.record)
             for job_id, record in envelope.following.items():
                 self.records.add(job_id, record, FOLLOWING_SECONDS)
-            self._add(envelope, max(0.0, (envelope.at or 0) - time.time()))
+            delay = 0.0
+            if envelope.at is not None:
+                delay = envelope.at - time.time()
+            self._add(envelope, delay)
 
     async def stats(self) -> Stats:
         now = time.time()
@@ -175,28 +196,35 @@ class LocalEngine:
         try:
             while not stop.is_set():
                 taking = asyncio.create_task(self._take())
-                await asyncio.wait({taking, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    {taking, stopped},
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
                 if not taking.done():
                     taking.cancel()
                     break
-                task = asyncio.create_task(self._run(handler, taking.result()))
-                self._running.add(task)
-                task.add_done_callback(self._running.discard)
+                envelope = taking.result()
+                running = asyncio.create_task(self._run(handler, envelope))
+                self._running.add(running)
+                running.add_done_callback(self._running.discard)
         finally:
             stopped.cancel()
             await self._finish_running()
 
-    def _add(self, envelope: Envelope, seconds: float) -> None:
-        if not seconds:
+    def _add(self, envelope: Envelope, delay: float) -> None:
+        if delay <= 0:
             self._add_pending(envelope)
             return
         loop = asyncio.get_running_loop()
-        self._scheduled[envelope.id] = loop.call_later(seconds, self._add_pending, envelope)
+        timer = loop.call_later(delay, self._add_pending, envelope)
+        self._scheduled[envelope.id] = timer
 
     def _add_pending(self, envelope: Envelope) -> None:
         self._scheduled.pop(envelope.id, None)
         self._pending_since[envelope.id] = time.time()
-        self._pending.put_nowait((_RANK[envelope.priority], next(self._order), envelope))
+        rank = _RANK[envelope.priority]
+        number = next(self._numbers)
+        self._pending.put_nowait((rank, number, envelope))
 
     async def _take(self) -> Envelope:
         """Wait for a free slot, and return the next message."""
@@ -226,10 +254,9 @@ class LocalEngine:
         for task in late:
             task.cancel()
         if late:
-            count = len(late)
             logger.warning(
                 "jobs cancelled: they exceeded the grace period",
-                count=count,
+                count=len(late),
             )
             await asyncio.wait(late)
 

@@ -1,8 +1,8 @@
-"""The engine `streaq`, on Redis or Valkey streams. Jobs survive the crash of any worker or machine.
+"""The engine `streaq`, on Redis or Valkey streams. Jobs survive a crash of their worker.
 
-The adapter works around some behaviour of streaq 7.2; comments say where. It relies on parts of
-streaq that are not documented: `Worker.signal_handler`, `Worker._cancel_scopes` and
-`Worker.run_task`. A test fails if they change.
+The adapter works around some behaviour of streaq 7.2; comments say where. It relies on internals of
+streaq: `Worker.signal_handler`, `Worker._cancel_scopes` and `Worker.run_task`. A test fails if they
+change.
 """
 
 from core.config import Settings, SettingsError
@@ -10,7 +10,10 @@ from core.tasks.engines.streaq.engine import StreaqEngine
 
 
 def build(settings: Settings) -> StreaqEngine:
-    """The engine that these settings describe.
+    """Build the engine that the settings describe.
+
+    Args:
+        settings: The service's settings.
 
     Raises:
         SettingsError: `REDIS_URL` is missing.

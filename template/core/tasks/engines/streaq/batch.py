@@ -47,7 +47,7 @@ class Batch(Generic[T, R]):
                         if not future.done():
                             future.set_result(result)
                 except BaseException as error:
-                    # Any error: no caller may be left without an answer.
+                    # Every caller gets an answer, even if this task is cancelled.
                     failure = (
                         error
                         if isinstance(error, Exception)

@@ -20,8 +20,8 @@ RECONNECT_SECONDS = 0.5
 START_SECONDS = 3.0
 PUBLISH_BATCH = 500
 
-# Adds each record and each message that does not exist yet. streaq's own function takes one
-# message at a time, and knows no records.
+# Adds each record and each message that does not exist yet. streaq's own function takes one message
+# at a time, and does not write records.
 _PUBLISH = """
 for i = 1, #KEYS, 4 do
   local record, task, stream, delayed = KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[i + 3]
@@ -85,7 +85,7 @@ class StreaqEngine:
 
     async def start(self) -> None:
         self._connection = asyncio.create_task(self._hold_connection())
-        # An outage is logged already, and calls raise QueueUnavailable until it is over.
+        # An outage is logged already, and calls raise QueueUnavailable until it ends.
         with suppress(TimeoutError):
             async with asyncio.timeout(START_SECONDS):
                 await self._connected.wait()
@@ -101,13 +101,13 @@ class StreaqEngine:
                 await redis.eval(_PUBLISH, *self._flatten(envelopes[start : start + PUBLISH_BATCH]))
 
     def _flatten(self, envelopes: Sequence[Envelope]) -> tuple[list[str], list[str | bytes | int]]:
-        """The keys and arguments of `_PUBLISH`: few, since each one costs."""
+        """Return the keys and arguments of `_PUBLISH`. Each one costs time, so they are few."""
         client = self._client
         assert client is not None
         keys: list[str] = []
         words: list[str | bytes | int] = [now_ms()]
         for envelope in envelopes:
-            # streaq would accept an unknown priority and never read it; it is always one of ours.
+            # streaq never reads an unknown priority. Each of these was checked.
             places = (client.stream_key + envelope.priority, client.queue_key + envelope.priority)
             keys += [self.records.key(envelope.id), client.task_key + envelope.id, *places]
             job: dict[str, Any] = {"id": envelope.id, "record": flatten(envelope.record)}
@@ -137,8 +137,8 @@ class StreaqEngine:
             return Stats(sum(pending), sum(running), sum(scheduled), max(oldest) / 1000)
 
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
-        # A streaq worker runs once and ends when its server restarts, so a new one is built each
-        # time. The old one waits for its running jobs while the new one takes others.
+        # A streaq worker ends when its server restarts, and cannot run again. So a new one is built
+        # each time. The old one waits for its running jobs while the new one takes others.
         workers: dict[asyncio.Task[None], StoppableWorker] = {}
         while not stop.is_set():
             worker = self._build(handler)
@@ -160,7 +160,7 @@ class StreaqEngine:
         )
 
     async def _hold_connection(self) -> None:
-        """Keep a client open, in one task: a client must be closed in the task that opened it."""
+        """Keep a client open, in one asyncio task, because the task that opens it must close it."""
         logged = ""
         while True:
             client = self._build()
@@ -198,7 +198,7 @@ async def _run_worker(worker: StoppableWorker) -> None:
 
 
 async def _first(*awaitables: Awaitable[object]) -> None:
-    """Wait for the first of these. Then coroutines are cancelled, and tasks continue."""
+    """Wait for the first of these. Then cancel the coroutines, and let the tasks continue."""
     tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -12,7 +12,7 @@ from core.tasks.records import JobRecord, RecordFields
 
 Client = Redis[str] | RedisCluster[str]
 
-# Goes before the scripts that call it.
+# A function for the scripts below.
 _HAS_ENDED = """
 local function ended(key)
   local state = redis.call('hget', key, 'state')
@@ -95,7 +95,7 @@ class RedisRecords:
 
     Args:
         redis: Opens the client for a block.
-        prefix: Of every key.
+        prefix: The prefix of every key.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class RedisRecords:
         self._write = Batch(self._write_all)
 
     def key(self, job_id: str) -> str:
-        """The hash of one job."""
+        """Return the key of a job's hash."""
         return f"{self._prefix}job:{job_id}"
 
     async def read(self, ids: list[str]) -> list[JobRecord]:
@@ -175,8 +175,8 @@ class RedisRecords:
 
 
 def flatten(fields: RecordFields) -> list[str]:
-    """Names and values in turn, as the server keeps them."""
-    # Escaped, since text may hold half characters, which nothing else takes.
+    """Return names and values in turn, as the server keeps them."""
+    # JSON escapes lone surrogates, which cannot be encoded.
     return [word for name, value in fields.items() for word in (name, json.dumps(value))]
 
 

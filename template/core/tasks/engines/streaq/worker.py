@@ -23,7 +23,7 @@ OPERATION_SECONDS = 3.0
 IDLE_TIMEOUT_SECONDS = 20
 """After this time another worker takes the jobs of a killed one. streaq's default is 60 s."""
 PUT_BACK = "again"
-"""Instead of the time when a message is due: give the message to another worker now."""
+"""Stands for the time when a message is due: give the message to another worker now."""
 
 # Returns the body of each message; false if another worker has it or its job has left the queue.
 _BEGIN = """
@@ -201,7 +201,7 @@ def build_worker(
         priorities=list(PRIORITIES),  # streaq reverses this list in place
         grace_period=round(grace_period),
         idle_timeout=IDLE_TIMEOUT_SECONDS,
-        # Longer than a read of the streams blocks.
+        # The stream timeout is longer than a read of the streams blocks.
         redis_kwargs={
             "stream_timeout": IDLE_TIMEOUT_SECONDS + 5,
             "connect_timeout": OPERATION_SECONDS,
