@@ -1,9 +1,9 @@
 """The commands about dead letters, schedules, history, accounts and the queue."""
 
-import argparse
 import asyncio
 import json
 import sys
+from argparse import Namespace
 from datetime import UTC, datetime
 from getpass import getpass
 
@@ -25,7 +25,7 @@ DRAIN_SECONDS = 0.5
 EMAIL: TypeAdapter[str] = TypeAdapter(EmailStr)
 
 
-def run_command(chosen: argparse.Namespace, settings: Settings) -> int:
+def run_command(chosen: Namespace, settings: Settings) -> int:
     """Run one of these commands.
 
     Args:
@@ -42,7 +42,7 @@ def run_command(chosen: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-async def _run(chosen: argparse.Namespace, settings: Settings) -> None:
+async def _run(chosen: Namespace, settings: Settings) -> None:
     commands = {
         "dead-letters": _dead_letters,
         "schedules": _schedules,
@@ -56,7 +56,7 @@ async def _run(chosen: argparse.Namespace, settings: Settings) -> None:
         await commands[chosen.command](service.worker, chosen)
 
 
-async def _dead_letters(worker: Worker, chosen: argparse.Namespace) -> None:
+async def _dead_letters(worker: Worker, chosen: Namespace) -> None:
     letters = worker.dead_letters
     match chosen.action:
         case "list":
@@ -75,7 +75,7 @@ async def _dead_letters(worker: Worker, chosen: argparse.Namespace) -> None:
                 print(f"{letter_id} discarded")
 
 
-async def _choose(letters: DeadLetters, chosen: argparse.Namespace) -> list[str]:
+async def _choose(letters: DeadLetters, chosen: Namespace) -> list[str]:
     """Return the ids of the dead letters to replay or discard."""
     if chosen.ids:
         return list(chosen.ids)
@@ -85,7 +85,7 @@ async def _choose(letters: DeadLetters, chosen: argparse.Namespace) -> list[str]
     raise UserError(f"name the dead letters to {chosen.action}, {options}")
 
 
-async def _find(letters: DeadLetters, chosen: argparse.Namespace) -> list[DeadLetterModel]:
+async def _find(letters: DeadLetters, chosen: Namespace) -> list[DeadLetterModel]:
     return await letters.list(
         task=chosen.task,
         error=chosen.error,
@@ -98,22 +98,27 @@ async def _find(letters: DeadLetters, chosen: argparse.Namespace) -> list[DeadLe
 
 def _summarize(letter: DeadLetterModel) -> str:
     """Return one line about a dead letter."""
-    task = letter.task or "(unreadable)"
-    error = _first_line(letter.error)
-    return f"{letter.id}  {_format(letter.died_at)}  {task}  {letter.error_type}: {error}"
+    columns = [
+        letter.id,
+        _format(letter.died_at),
+        letter.task or "(unreadable)",
+        f"{letter.error_type}: {_first_line(letter.error)}",
+    ]
+    return "  ".join(columns)
 
 
 def _describe(letter: DeadLetterModel) -> str:
     """Return every field of a dead letter. Sensitive arguments are masked."""
     arguments = json.loads(letter.arguments)
-    arguments.update(dict.fromkeys(letter.sensitive, MASK))
+    for name in letter.sensitive:
+        arguments[name] = MASK
     fields = letter.model_dump(mode="json", exclude={"traceback", "sensitive"})
     fields["arguments"] = json.dumps(arguments)
     lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
     return "\n".join([*lines, letter.traceback])
 
 
-async def _schedules(worker: Worker, chosen: argparse.Namespace) -> None:
+async def _schedules(worker: Worker, chosen: Namespace) -> None:
     schedules = worker.schedules
     if chosen.action == "list":
         for view in await schedules.list():
@@ -137,9 +142,17 @@ async def _schedules(worker: Worker, chosen: argparse.Namespace) -> None:
 
 
 def _format_schedule(view: ScheduleView) -> str:
-    state = "enabled" if view.enabled else "disabled"
-    last = f"{_format(view.last_run)} {view.status}" if view.last_run else "never"
-    return f"{view.id}  {state:<8}  next {_format(view.next_run)}  last {last}  {view.trigger}"
+    last = _format(view.last_run)
+    if view.last_run:
+        last += f" {view.status}"
+    columns = [
+        view.id,
+        "enabled " if view.enabled else "disabled",
+        f"next {_format(view.next_run)}",
+        f"last {last}",
+        view.trigger,
+    ]
+    return "  ".join(columns)
 
 
 async def _report(worker: Worker, action: str, job_id: str) -> None:
@@ -150,7 +163,7 @@ async def _report(worker: Worker, action: str, job_id: str) -> None:
         print(f"job {job_id} {result.status}")
 
 
-async def _history(worker: Worker, chosen: argparse.Namespace) -> None:
+async def _history(worker: Worker, chosen: Namespace) -> None:
     runs = await worker.history.list(
         task=chosen.task,
         schedule=chosen.schedule,
@@ -164,29 +177,35 @@ async def _history(worker: Worker, chosen: argparse.Namespace) -> None:
 
 
 def _format_run(run: RunModel) -> str:
-    started = _format(run.started_at)
-    error = f"  {_first_line(run.error)}" if run.error else ""
-    return f"{started}  {run.task}  {run.ended_as}  {run.seconds} s  job {run.job_id}{error}"
+    columns = [
+        _format(run.started_at),
+        run.task,
+        run.ended_as,
+        f"{run.seconds} s",
+        f"job {run.job_id}",
+    ]
+    if run.error:
+        columns.append(_first_line(run.error))
+    return "  ".join(columns)
 
 
-async def _drain(worker: Worker, _: argparse.Namespace) -> None:
+async def _drain(worker: Worker, _: Namespace) -> None:
     engine = worker.queue.engine
     if engine.in_process:
-        raise UserError("the job queue is off: jobs run in the web process. Nothing can be drained.")
-    shown = None
+        raise UserError("the job queue is off, so there are no jobs to drain")
+    shown = ""
     while True:
         stats = await engine.stats()
-        counts = (stats.pending, stats.running, stats.scheduled)
-        if counts != shown:
-            pending, running, scheduled = counts
-            print(f"{pending} pending, {running} running, {scheduled} scheduled", flush=True)
-            shown = counts
-        if not any(counts):
+        line = f"{stats.pending} pending, {stats.running} running, {stats.scheduled} scheduled"
+        if line != shown:
+            print(line, flush=True)
+            shown = line
+        if not any((stats.pending, stats.running, stats.scheduled)):
             return
         await asyncio.sleep(DRAIN_SECONDS)
 
 
-async def _admin(_: Worker, chosen: argparse.Namespace) -> None:
+async def _admin(_: Worker, chosen: Namespace) -> None:
     try:
         email = EMAIL.validate_python(chosen.email)
     except ValidationError:

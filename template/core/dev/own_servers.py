@@ -69,15 +69,17 @@ def plan_servers(servers: list[Server], guard: Guard, stack: ExitStack) -> list[
         if stack.enter_context(claim(server.name)):
             port = _choose_port(server)
             own.append(OwnServer(server, port, guard))
-            _say_url(server, server.url(port))
+            remark = ""
         else:
             port = _find_port(server)
-            _say_url(server, server.url(port), " (another `just dev` runs it, and stops it)")
-        os.environ[server.setting] = server.url(port)
+            remark = " (another `just dev` runs and stops it)"
+        url = server.url(port)
+        os.environ[server.setting] = url
+        _say_url(server, url, remark)
     return own
 
 
-def _say_url(server: Server, url: str, remark: str = "") -> None:
+def _say_url(server: Server, url: str, remark: str) -> None:
     say(f"{server.name:<8} {url}{remark}")
 
 

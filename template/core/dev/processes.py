@@ -3,8 +3,11 @@
 import asyncio
 import subprocess
 import sys
+from typing import TypeAlias
 
 from core.config import ROOT
+
+Process: TypeAlias = subprocess.Popen[bytes]
 
 STOP_SECONDS = 35.0
 """A little more than the grace period of running jobs."""
@@ -19,7 +22,7 @@ def say(text: str) -> None:
     print(f"dev | {text}", flush=True)
 
 
-def spawn(module: str, *arguments: str, stdin: int | None = None) -> subprocess.Popen[bytes]:
+def spawn(module: str, *arguments: str, stdin: int | None = None) -> Process:
     """Start a Python module in the project's folder, as the leader of a process group.
 
     Args:
@@ -73,9 +76,9 @@ class Child:
     def __init__(self, name: str, guard: Guard) -> None:
         self.name = name
         self._guard = guard
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
-    def watch(self, process: subprocess.Popen[bytes]) -> None:
+    def watch(self, process: Process) -> None:
         """Take over a process that was just started.
 
         Args:

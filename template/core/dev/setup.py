@@ -1,6 +1,5 @@
 """`just setup`: a `.env` file with this machine's secrets."""
 
-import os
 import secrets
 
 from dotenv import dotenv_values
@@ -31,11 +30,9 @@ def write_env() -> str:
 
 
 def _create(secret: str) -> None:
-    example = "SECRET_KEY="
+    lines = ["SECRET_KEY="]
     if EXAMPLE.exists():
-        example = EXAMPLE.read_text(encoding="utf-8")
-    lines = example.splitlines()
+        lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
     lines = [secret if line.startswith("SECRET_KEY=") else line for line in lines]
-    descriptor = os.open(TARGET, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write("\n".join(lines) + "\n")
+    TARGET.touch(mode=0o600, exist_ok=False)
+    TARGET.write_text("\n".join(lines) + "\n", encoding="utf-8")

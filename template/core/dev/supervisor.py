@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from watchfiles import Change, DefaultFilter, awatch
 
-from core.config import ROOT, Settings, load_settings
+from core.config import ROOT, load_settings
 from core.dev.own_servers import OwnServer, plan_servers
 from core.dev.processes import Child, CoreProcess, Guard, say
 from core.dev.servers import MAIL, MAILDIR, is_listening, needed_servers
@@ -39,6 +39,8 @@ async def run_development(only: str | None) -> int:
     if only and only not in names:
         print("The job queue is off: jobs run in the web process. There is no worker to start.")
         return 0
+    if only:
+        names = [only]
     stop = asyncio.Event()
     for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -46,7 +48,7 @@ async def run_development(only: str | None) -> int:
         guard = Guard()
         stack.callback(guard.close)
         servers = plan_servers(needed_servers(), guard, stack)
-        processes = [CoreProcess(name, guard) for name in names if only in (None, name)]
+        processes = [CoreProcess(name, guard) for name in names]
         try:
             _start(servers, processes)
             await _reload(servers, processes, stop)
@@ -59,21 +61,17 @@ async def run_development(only: str | None) -> int:
 
 def _start(servers: list[OwnServer], processes: list[CoreProcess]) -> None:
     settings = load_settings()
+    web_url = f"http://{settings.host}:{settings.port}"
     has_web = any(process.name == "web" for process in processes)
-    if has_web:
-        _check_port(settings)
+    if has_web and is_listening(settings.port, settings.host):
+        raise UserError(f"port {settings.port} is in use. Set PORT to another port.")
     for server in servers:
         server.start()
     if has_web:
-        say(f"{'web':<8} http://{settings.host}:{settings.port} (API documentation: /docs)")
-    say(f"{'emails':<8} {FOLDER / MAIL.name / MAILDIR}")
+        say(f"web      {web_url} (API documentation: /docs)")
+    say(f"emails   {FOLDER / MAIL.name / MAILDIR}")
     for process in processes:
         process.start()
-
-
-def _check_port(settings: Settings) -> None:
-    if is_listening(settings.port, settings.host):
-        raise UserError(f"port {settings.port} is in use. Set PORT to another port.")
 
 
 async def _stop(children: Sequence[Child]) -> None:
