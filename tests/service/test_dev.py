@@ -1,4 +1,4 @@
-"""`just dev` on real servers: it reloads, and leaves nothing behind."""
+"""`just dev` starts real servers, reloads, and leaves no process behind."""
 
 import os
 import re
@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import pytest
 from dotenv import dotenv_values
 
-from core.dev.servers import MONGODB, free_port, is_listening
-from core.tasks.engines import DEFAULT
+from core.dev.servers import MONGODB, free_port, is_listening  # noqa: TID251
+from core.tasks.engines import DEFAULT  # noqa: TID251
 
 ROOT = Path.cwd()
 SECONDS = 30
@@ -63,7 +63,9 @@ class Dev:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     for name in ("app", "core"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "tests"))
+        shutil.copytree(
+            ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "tests")
+        )
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / ".env").write_text(f"SECRET_KEY={'x' * 32}\n")
     return tmp_path
@@ -79,12 +81,12 @@ def dev(folder) -> Iterator[Dev]:
 def wait_until_free(ports: list[int]) -> None:
     deadline = time.monotonic() + SECONDS
     while any(is_listening(port) for port in ports):
-        assert time.monotonic() < deadline, f"something still listens on one of {ports}"
+        assert time.monotonic() < deadline, f"a process still listens on one of {ports}"
         time.sleep(0.05)
 
 
 def process_listening_on(port: int) -> int:
-    """Return the id of the mongod process that was started with this port."""
+    """Return the process id of the mongod that listens on this port."""
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             words = (folder / "cmdline").read_bytes().split(b"\0")
@@ -102,8 +104,8 @@ def list_schedules(folder: Path) -> str:
 
 def ready(dev: Dev) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{dev.port}/health/ready").status_code == 200
-    except httpx.TransportError:
+        return httpx2.get(f"http://127.0.0.1:{dev.port}/health/ready").status_code == 200
+    except httpx2.TransportError:
         return False
 
 
@@ -111,7 +113,7 @@ def test_it_starts_reloads_and_stops_cleanly(dev, folder):
     dev.wait_for("web started")
     assert ready(dev)
     ports = dev.server_ports()
-    assert len(ports) == (3 if DEFAULT == "local" else 4)  # each is printed with its address
+    assert len(ports) == (3 if DEFAULT == "local" else 4)  # one for each process
     assert "send_daily_digest  enabled" in list_schedules(folder)
 
     main = folder / "app" / "main.py"

