@@ -79,19 +79,13 @@ def _make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("web", help="serve HTTP")
     commands.add_parser("worker", help="run jobs")
-    commands.add_parser(
-        "setup",
-        help="write .env with a new secret key, unless it has one",
-    )
+    commands.add_parser("setup", help="write .env with a new secret key, unless it has one")
     _add_dev(commands)
     commands.add_parser("drain", help="wait until the queue has no jobs left")
     _add_dead_letters(commands)
     _add_schedules(commands)
     _add_history(commands)
-    admin = commands.add_parser(
-        "admin",
-        help="make an administrator, with a new password",
-    )
+    admin = commands.add_parser("admin", help="make an administrator, with a new password")
     admin.add_argument("email", help="the account's email address")
     return parser
 
@@ -110,10 +104,7 @@ def _add_dev(commands: Commands) -> None:
 
 
 def _add_dead_letters(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "dead-letters",
-        help="manage the jobs that failed for good",
-    )
+    parser = commands.add_parser("dead-letters", help="manage the jobs that failed for good")
     actions = parser.add_subparsers(dest="action", required=True)
 
     list_ = actions.add_parser(
@@ -122,17 +113,11 @@ def _add_dead_letters(commands: Commands) -> None:
     )
     _add_letter_filters(list_)
 
-    show = actions.add_parser(
-        "show",
-        help="print arguments, error and traceback",
-    )
+    show = actions.add_parser("show", help="print arguments, error and traceback")
     _add_letter_ids(show)
 
     replay = actions.add_parser("replay", help="enqueue the jobs again")
-    discard = actions.add_parser(
-        "discard",
-        help="mark dead letters as discarded",
-    )
+    discard = actions.add_parser("discard", help="mark dead letters as discarded")
     for action in (replay, discard):
         _add_letter_ids(action)
         _add_letter_filters(action)
@@ -144,27 +129,16 @@ def _add_dead_letters(commands: Commands) -> None:
 
 
 def _add_letter_ids(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "ids",
-        nargs="*",
-        metavar="ID",
-        help="the id of a dead letter",
-    )
+    parser.add_argument("ids", nargs="*", metavar="ID", help="the id of a dead letter")
 
 
 def _add_letter_filters(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--error",
-        help="only dead letters with this exception class",
-    )
+    parser.add_argument("--error", help="only dead letters with this exception class")
     _add_filters(parser)
 
 
 def _add_schedules(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "schedules",
-        help="list, enable, disable or run schedules",
-    )
+    parser = commands.add_parser("schedules", help="list, enable, disable or run schedules")
     parser.add_argument("action", choices=["list", "enable", "disable", "run"])
     parser.add_argument(
         "ids",
@@ -180,11 +154,7 @@ def _add_history(commands: Commands) -> None:
         help="print failures and runs of schedules, newest first",
     )
     parser.add_argument("--schedule", help="only runs of this schedule")
-    parser.add_argument(
-        "--ended-as",
-        choices=ENDINGS,
-        help="only runs that ended in this way",
-    )
+    parser.add_argument("--ended-as", choices=ENDINGS, help="only runs that ended in this way")
     parser.add_argument(
         "--limit",
         type=int,
