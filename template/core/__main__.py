@@ -1,3 +1,5 @@
+"""`python -m core`."""
+
 import sys
 
 from core.cli import main

@@ -1,9 +1,9 @@
-"""What a person does from the command line: dead letters, schedules, history and administrators."""
+"""The commands about dead letters, schedules, history, accounts and the queue."""
 
-import argparse
 import asyncio
 import json
 import sys
+from argparse import Namespace
 from datetime import UTC, datetime
 from getpass import getpass
 
@@ -13,71 +13,157 @@ from core.config import Settings
 from core.entry import load_service, open_service
 from core.errors import UserError
 from core.logging import MASK
-from core.models import DeadLetterModel, DeadLetterState
+from core.models import DeadLetterModel, DeadLetterState, RunModel
 from core.services.accounts import MAX_PASSWORD, MIN_PASSWORD, make_admin
 from core.tasks import DeadLetters, ScheduleView, Worker
 
-AT_ONCE = 1000
+MAX_LETTERS = 1000
+"""The largest number of dead letters that one command lists, replays or discards."""
+MAX_ERROR = 100
+"""The largest number of an error's characters that one line shows."""
 DRAIN_SECONDS = 0.5
 EMAIL: TypeAdapter[str] = TypeAdapter(EmailStr)
 
 
-def run_command(chosen: argparse.Namespace, settings: Settings) -> int:
+def run_command(chosen: Namespace, settings: Settings) -> int:
     """Run one of these commands.
 
+    Args:
+        chosen: The parsed command line.
+        settings: The service's settings.
+
+    Returns:
+        The exit status.
+
     Raises:
-        UserError: A letter cannot be found or replayed, or none was chosen.
+        UserError: The command failed; the message says why.
     """
-    return asyncio.run(_run(chosen, settings))
-
-
-async def _run(chosen: argparse.Namespace, settings: Settings) -> int:
-    service = load_service(settings)
-    async with open_service(service, settings) as database:
-        database.require()
-        commands = {
-            "dead-letters": _dead_letters,
-            "schedules": _schedules,
-            "history": _history,
-            "admin": _admin,
-            "drain": _drain,
-        }
-        await commands[chosen.command](service.worker, chosen)
+    asyncio.run(_run(chosen, settings))
     return 0
 
 
-async def _dead_letters(worker: Worker, chosen: argparse.Namespace) -> None:
+async def _run(chosen: Namespace, settings: Settings) -> None:
+    commands = {
+        "dead-letters": _dead_letters,
+        "schedules": _schedules,
+        "history": _history,
+        "admin": _admin,
+        "drain": _drain,
+    }
+    service = load_service(settings)
+    async with open_service(service, settings) as database:
+        database.require()
+        await commands[chosen.command](service.worker, chosen)
+
+
+async def _dead_letters(worker: Worker, chosen: Namespace) -> None:
     letters = worker.dead_letters
-    if chosen.action == "list":
-        for letter in await _find(letters, chosen):
-            print(_line(letter))
-    elif chosen.action == "show":
-        for letter_id in chosen.ids:
-            print(_whole(await letters.get(letter_id)))
-    else:
-        await _decide(worker, chosen)
+    match chosen.action:
+        case "list":
+            for letter in await _find(letters, chosen):
+                print(_summarize(letter))
+        case "show":
+            for letter_id in chosen.ids:
+                print(_describe(await letters.get(letter_id)))
+        case "replay":
+            for letter_id in await _choose(letters, chosen):
+                job_id = await letters.replay(letter_id)
+                await _report(worker, f"{letter_id} replayed as", job_id)
+        case "discard":
+            for letter_id in await _choose(letters, chosen):
+                await letters.discard(letter_id)
+                print(f"{letter_id} discarded")
 
 
-async def _schedules(worker: Worker, chosen: argparse.Namespace) -> None:
+async def _choose(letters: DeadLetters, chosen: Namespace) -> list[str]:
+    """Return the ids of the dead letters to replay or discard."""
+    if chosen.ids:
+        return list(chosen.ids)
+    if chosen.all:
+        return [letter.id for letter in await _find(letters, chosen)]
+    options = "or choose them with --all and options such as --task"
+    raise UserError(f"name the dead letters to {chosen.action}, {options}")
+
+
+async def _find(letters: DeadLetters, chosen: Namespace) -> list[DeadLetterModel]:
+    return await letters.list(
+        task=chosen.task,
+        error=chosen.error,
+        since=chosen.since,
+        until=chosen.until,
+        state=DeadLetterState.DEAD,
+        limit=MAX_LETTERS,
+    )
+
+
+def _summarize(letter: DeadLetterModel) -> str:
+    """Return one line about a dead letter."""
+    columns = [
+        letter.id,
+        _format(letter.died_at),
+        letter.task or "(unreadable)",
+        f"{letter.error_type}: {_first_line(letter.error)}",
+    ]
+    return "  ".join(columns)
+
+
+def _describe(letter: DeadLetterModel) -> str:
+    """Return every field of a dead letter. Sensitive arguments are masked."""
+    arguments = json.loads(letter.arguments)
+    for name in letter.sensitive:
+        arguments[name] = MASK
+    fields = letter.model_dump(mode="json", exclude={"traceback", "sensitive"})
+    fields["arguments"] = json.dumps(arguments)
+    lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
+    return "\n".join([*lines, letter.traceback])
+
+
+async def _schedules(worker: Worker, chosen: Namespace) -> None:
     schedules = worker.schedules
     if chosen.action == "list":
         for view in await schedules.list():
             if not chosen.ids or view.id in chosen.ids:
-                print(_schedule_line(view))
+                print(_format_schedule(view))
         return
     if not chosen.ids:
-        raise UserError(f"name the schedules to {chosen.action}; `schedules list` shows them")
+        problem = f"name the schedules to {chosen.action}"
+        raise UserError(f"{problem}. `just schedules` lists their ids.")
     for schedule_id in chosen.ids:
-        if chosen.action == "run":
-            await _told(worker, f"{schedule_id} runs as", await schedules.run_now(schedule_id))
-        else:
-            await (schedules.enable if chosen.action == "enable" else schedules.disable)(
-                schedule_id
-            )
-            print(f"{schedule_id} {chosen.action}d")
+        match chosen.action:
+            case "run":
+                job_id = await schedules.run_now(schedule_id)
+                await _report(worker, f"{schedule_id} runs as", job_id)
+            case "enable":
+                await schedules.enable(schedule_id)
+                print(f"{schedule_id} enabled")
+            case "disable":
+                await schedules.disable(schedule_id)
+                print(f"{schedule_id} disabled")
 
 
-async def _history(worker: Worker, chosen: argparse.Namespace) -> None:
+def _format_schedule(view: ScheduleView) -> str:
+    last = _format(view.last_run)
+    if view.last_run:
+        last += f" {view.status}"
+    columns = [
+        view.id,
+        "enabled " if view.enabled else "disabled",
+        f"next {_format(view.next_run)}",
+        f"last {last}",
+        view.trigger,
+    ]
+    return "  ".join(columns)
+
+
+async def _report(worker: Worker, action: str, job_id: str) -> None:
+    """Print a new job's id. If the job runs in this process, wait until it has ended."""
+    print(f"{action} job {job_id}")
+    if worker.queue.engine.in_process:
+        result = await worker.job(job_id).wait()
+        print(f"job {job_id} {result.status}")
+
+
+async def _history(worker: Worker, chosen: Namespace) -> None:
     runs = await worker.history.list(
         task=chosen.task,
         schedule=chosen.schedule,
@@ -87,107 +173,65 @@ async def _history(worker: Worker, chosen: argparse.Namespace) -> None:
         limit=chosen.limit,
     )
     for run in runs:
-        error = f"  {_first_line(run.error)}" if run.error else ""
-        print(
-            f"{_moment(run.started_at)}  {run.task}  {run.ended_as}  {run.seconds} s  job {run.job_id}{error}"
-        )
+        print(_format_run(run))
 
 
-async def _drain(worker: Worker, _: argparse.Namespace) -> None:
-    engine, shown = worker.queue.engine, None
+def _format_run(run: RunModel) -> str:
+    columns = [
+        _format(run.started_at),
+        run.task,
+        run.ended_as,
+        f"{run.seconds} s",
+        f"job {run.job_id}",
+    ]
+    if run.error:
+        columns.append(_first_line(run.error))
+    return "  ".join(columns)
+
+
+async def _drain(worker: Worker, _: Namespace) -> None:
+    engine = worker.queue.engine
     if engine.in_process:
-        raise UserError("the job queue is off, so that there is nothing to drain")
+        raise UserError("the job queue is off, so there are no jobs to drain")
+    shown = ""
     while True:
         stats = await engine.stats()
-        left = f"{stats.pending} pending, {stats.running} running, {stats.scheduled} scheduled"
-        if left != shown:
-            print(left, flush=True)
-            shown = left
-        if not stats.pending + stats.running + stats.scheduled:
+        line = f"{stats.pending} pending, {stats.running} running, {stats.scheduled} scheduled"
+        if line != shown:
+            print(line, flush=True)
+            shown = line
+        if not any((stats.pending, stats.running, stats.scheduled)):
             return
         await asyncio.sleep(DRAIN_SECONDS)
 
 
-async def _admin(_: Worker, chosen: argparse.Namespace) -> None:
+async def _admin(_: Worker, chosen: Namespace) -> None:
     try:
         email = EMAIL.validate_python(chosen.email)
     except ValidationError:
-        raise UserError(f"{chosen.email!r} is no e-mail address") from None
-    user = await make_admin(email, _new_password())
-    print(
-        f"{user.email} is an administrator, with this password; sessions that there were have ended"
-    )
+        raise UserError(f"{chosen.email!r} is not an email address") from None
+    user = await make_admin(email, _read_password())
+    print(f"{user.email} is an administrator with this password. Earlier sessions have ended.")
 
 
-def _new_password() -> str:
-    """A password from the terminal, typed twice, or the first line of what is piped in."""
-    if not sys.stdin.isatty():
+def _read_password() -> str:
+    """Return the password that is typed twice, or the first line of a pipe."""
+    if sys.stdin.isatty():
+        password = getpass("Password: ")
+        if password != getpass("Repeat the password: "):
+            raise UserError("the passwords do not match. Nothing was changed.")
+    else:
         password = sys.stdin.readline().rstrip("\n")
-    elif (password := getpass("Password: ")) != getpass("Once more: "):
-        raise UserError("these were two passwords; nothing was changed")
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
-        raise UserError(
-            f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters; nothing was changed"
-        )
+        allowed = f"{MIN_PASSWORD} to {MAX_PASSWORD} characters"
+        raise UserError(f"the password must have {allowed}. Nothing was changed.")
     return password
 
 
 def _first_line(text: str) -> str:
-    return (text.splitlines() or [""])[0][:100]
+    first, *_ = text.splitlines() or [""]
+    return first[:MAX_ERROR]
 
 
-def _schedule_line(view: ScheduleView) -> str:
-    state = "enabled " if view.enabled else "disabled"
-    last = f"{_moment(view.last_run)} {view.status}" if view.last_run else "never"
-    return f"{view.id}  {state}  next {_moment(view.next_run)}  last {last}  {view.trigger}"
-
-
-async def _told(worker: Worker, what: str, job_id: str) -> None:
-    print(f"{what} job {job_id}")
-    if worker.queue.engine.in_process:
-        # It runs here, and would be lost if this process ended before it.
-        print(f"job {job_id} {(await worker.job(job_id).wait()).status}")
-
-
-def _moment(time: datetime | None) -> str:
+def _format(time: datetime | None) -> str:
     return time.astimezone(UTC).isoformat(timespec="seconds") if time else "never"
-
-
-async def _decide(worker: Worker, chosen: argparse.Namespace) -> None:
-    letters = worker.dead_letters
-    if not chosen.ids and not chosen.all:
-        raise UserError(
-            f"name the dead letters to {chosen.action}, or choose with --task, --error, ... and --all"
-        )
-    ids = chosen.ids or [letter.id for letter in await _find(letters, chosen)]
-    for letter_id in ids:
-        if chosen.action == "replay":
-            await _told(worker, f"{letter_id} replayed as", await letters.replay(letter_id))
-        else:
-            await letters.discard(letter_id)
-            print(f"{letter_id} discarded")
-
-
-async def _find(letters: DeadLetters, chosen: argparse.Namespace) -> list[DeadLetterModel]:
-    return await letters.list(
-        task=chosen.task,
-        error=chosen.error,
-        since=chosen.since,
-        until=chosen.until,
-        state=DeadLetterState.DEAD,
-        limit=AT_ONCE,
-    )
-
-
-def _line(letter: DeadLetterModel) -> str:
-    error = f"{letter.error_type}: {_first_line(letter.error)}"
-    return f"{letter.id}  {_moment(letter.died_at)}  {letter.task or '(unreadable)'}  {error}"
-
-
-def _whole(letter: DeadLetterModel) -> str:
-    fields = letter.model_dump(mode="json", exclude={"traceback", "sensitive"})
-    fields["arguments"] = json.dumps(
-        json.loads(letter.arguments) | dict.fromkeys(letter.sensitive, MASK)
-    )
-    lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
-    return "\n".join([*lines, letter.traceback])

@@ -1,9 +1,11 @@
 """A pytest plugin: the service on real servers, with an empty database for each test.
 
-Fixtures: `db`, `user`, `client`, `signed_in`, `stranger`, `mailbox`, `running_worker`. With `db` alone jobs run in the
-test's own process; `running_worker` starts a real worker process on a real queue. What `MONGODB_URL` or `REDIS_URL`
-name in the environment is used; otherwise servers are started for the run and removed after it. Mail is always caught.
-`eventually` waits for what workers do.
+The fixtures are `db`, `user`, `client`, `signed_in`, `stranger`, `mailbox` and `running_worker`.
+Jobs run in the test's own process. With `running_worker` they run in a real worker process, on a
+real queue. `eventually` waits for the effects of jobs.
+
+If `MONGODB_URL` or `REDIS_URL` is set in the environment, the tests use that server. Otherwise the
+plugin starts servers for the run and removes them after it. No email leaves the machine.
 """
 
 import asyncio
@@ -32,9 +34,17 @@ from fastapi import FastAPI
 from pymongo import MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
-from core.config import Settings, get_settings
+from core.config import ROOT, Settings, get_settings
 from core.database import Database
-from core.dev.servers import MAIL, MAILDIR, MONGODB, free_port, needed_servers, start_server
+from core.dev.servers import (
+    MAIL,
+    MAILDIR,
+    MONGODB,
+    Server,
+    free_port,
+    needed_servers,
+    start_server,
+)
 from core.entry import load_service
 from core.logging import add_correlation_id, console_renderer
 from core.models import UserModel
@@ -61,13 +71,14 @@ __all__ = [
 
 T = TypeVar("T")
 
+POLL_SECONDS = 0.05
 WORKER_STOP_SECONDS = 30
 PASSWORD = "correct horse battery staple"
-"""The password of the fixture `user`."""
+"""The password of the user in the fixture `user`."""
 
 
 def pytest_configure() -> None:
-    """Send log lines to the standard library's loggers, where pytest and its `caplog` find them."""
+    """Send log lines to the standard library's loggers, which pytest's `caplog` reads."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -80,21 +91,33 @@ def pytest_configure() -> None:
 
 
 class Mailbox:
-    """What the SMTP server received since the test began."""
+    """The emails that the SMTP server has received since the test began."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     @property
     def messages(self) -> list[EmailMessage]:
-        """The received messages, the oldest first."""
-        maildir = mailboxes.Maildir(self._folder, create=True)
-        received = (maildir.get_bytes(key) for key in sorted(maildir.keys(), key=_arrival))
-        return [message_from_bytes(content, policy=policy.default) for content in received]
+        """The received messages, oldest first."""
+        maildir = self._open()
+        keys = sorted(maildir.keys(), key=_arrival)
+        return [_parse(maildir.get_bytes(key)) for key in keys]
 
     def clear(self) -> None:
-        """Forget them."""
-        mailboxes.Maildir(self._folder, create=True).clear()
+        """Remove all messages."""
+        self._open().clear()
+
+    def _open(self) -> mailboxes.Maildir:
+        return mailboxes.Maildir(self._folder, create=True)
+
+
+def _parse(content: bytes) -> EmailMessage:
+    return message_from_bytes(content, policy=policy.default)
+
+
+def _arrival(key: str) -> list[int]:
+    """Return the seconds and microseconds in a Maildir's key, such as `1795245832.M52345P12`."""
+    return [int(number) for number in re.findall(r"\d+", key)[:2]]
 
 
 @overload
@@ -106,14 +129,14 @@ async def eventually(check: Callable[[], T], seconds: float = ...) -> T: ...
 
 
 async def eventually(check: Callable[[], Any], seconds: float = 10) -> Any:
-    """Wait for what workers do: call `check` until it returns something true, and return that.
+    """Call a function until it returns a true value, and return this value.
 
     Args:
-        check: A function, plain or async.
-        seconds: For how long.
+        check: The function. It may be async.
+        seconds: The longest time to wait, in seconds.
 
     Raises:
-        TimeoutError: It did not.
+        TimeoutError: The function returned no true value in this time.
     """
     async with asyncio.timeout(seconds):
         while True:
@@ -122,17 +145,17 @@ async def eventually(check: Callable[[], Any], seconds: float = 10) -> Any:
                 value = await value
             if value:
                 return value
-            await asyncio.sleep(0.05)
-
-
-def _arrival(key: str) -> list[int]:
-    """Seconds and microseconds, with which a key of a Maildir begins: `1795245832.M52345P12...`."""
-    return [int(number) for number in re.findall(r"\d+", key)[:2]]
+            await asyncio.sleep(POLL_SECONDS)
 
 
 @dataclass(frozen=True)
 class Servers:
-    """What a test run shares: the settings that name servers and database, and where mail arrives."""
+    """The servers of a test run.
+
+    Attributes:
+        environment: The settings with the servers' URLs and the database's name.
+        mail: The Maildir of the SMTP server.
+    """
 
     environment: dict[str, str]
     mail: Path
@@ -140,25 +163,30 @@ class Servers:
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
-    """Real servers for this run."""
+    """Real servers, which this test run shares."""
     folder = Path(tempfile.mkdtemp(prefix="test-servers-"))
-    environment = {"MONGODB_DATABASE": f"test-{secrets.token_hex(6)}"}
+    database = f"test-{secrets.token_hex(6)}"
+    environment = {"MONGODB_DATABASE": database}
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         for server in needed_servers():
-            if server is not MAIL and (
-                url := os.environ.get(server.setting)
-            ):  # tests send mail to nobody
-                environment[server.setting] = url
-                if server is MONGODB:
-                    stack.callback(_drop, url, environment["MONGODB_DATABASE"])
-                continue
-            port = free_port()
-            process = start_server(server, folder / server.name, port)
-            stack.callback(process.wait)
-            stack.callback(process.kill)  # there is nothing to save
-            environment[server.setting] = server.url(port)
+            url = os.environ.get(server.setting)
+            # The tests never use a real SMTP server.
+            if not url or server is MAIL:
+                url = _start(server, folder, stack)
+            elif server is MONGODB:
+                stack.callback(_drop, url, database)
+            environment[server.setting] = url
         yield Servers(environment, folder / MAIL.name / MAILDIR)
+
+
+def _start(server: Server, folder: Path, stack: ExitStack) -> str:
+    """Start a server until the end of the run, and return its URL."""
+    port = free_port()
+    process = start_server(server, folder / server.name, port)
+    stack.callback(process.wait)
+    stack.callback(process.kill)
+    return server.url(port)
 
 
 def _drop(url: str, database: str) -> None:
@@ -167,7 +195,11 @@ def _drop(url: str, database: str) -> None:
 
 
 async def empty(database: Database) -> None:
-    """Remove all documents: in a tenth of the time that it takes to make collections and indexes anew."""
+    """Delete all documents. Collections stay, because it takes long to create their indexes.
+
+    Args:
+        database: The open database.
+    """
     collections = database.client[database.name]
     for name in await collections.list_collection_names():
         await collections[name].delete_many({})
@@ -180,7 +212,7 @@ def settings(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> Iterator[Settings]:
-    """The settings of this test, which its worker process gets too: an empty database and a queue of its own."""
+    """The settings of this test and of its worker process, with a new queue."""
     name = f"test-{secrets.token_hex(6)}"
     with_worker = "running_worker" in request.fixturenames
     environment = {
@@ -201,7 +233,7 @@ def settings(
 
 @pytest.fixture
 async def app(settings: Settings) -> AsyncIterator[FastAPI]:
-    """The application, with its lifespan."""
+    """The application, started. Its database is emptied after the test."""
     app = create_app(load_service(settings), settings)
     async with app.router.lifespan_context(app):
         yield app
@@ -210,9 +242,14 @@ async def app(settings: Settings) -> AsyncIterator[FastAPI]:
 
 @pytest.fixture
 async def db(app: FastAPI) -> AsyncDatabase[dict[str, Any]]:
-    """An empty database, with the documents on it; the queue is open."""
+    """The test's database, which is empty. Documents can be used and jobs can be enqueued."""
     database = app.state.database
     return cast("AsyncDatabase[dict[str, Any]]", database.client[database.name])
+
+
+async def _save_user(email: str, name: str) -> UserModel:
+    user = UserModel(email=email, display_name=name, password_hash=_password_hash())
+    return await user.insert()
 
 
 @lru_cache(maxsize=1)
@@ -222,46 +259,41 @@ def _password_hash() -> str:
 
 @pytest.fixture
 async def user(db: AsyncDatabase[dict[str, Any]]) -> UserModel:
-    """A saved user, whose password is `core.testing.PASSWORD`."""
-    user = UserModel(
-        email="ada@example.com", display_name="Ada Lovelace", password_hash=_password_hash()
-    )
-    return await user.insert()
+    """A saved user, Ada Lovelace. Her password is `core.testing.PASSWORD`."""
+    return await _save_user("ada@example.com", "Ada Lovelace")
 
 
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
-    """An HTTP client of the application; it keeps cookies, and gets a 500 as a response."""
-    async with _client_of(app) as client:
+    """An HTTP client of the application. It keeps cookies. An exception becomes a response 500."""
+    async with _open_client(app) as client:
         yield client
 
 
-def _client_of(app: FastAPI) -> httpx2.AsyncClient:
+def _open_client(app: FastAPI) -> httpx2.AsyncClient:
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     return httpx2.AsyncClient(transport=transport, base_url="http://test")
 
 
 @pytest.fixture
 async def signed_in(client: httpx2.AsyncClient, user: UserModel) -> httpx2.AsyncClient:
-    """The same client, with a session of `user`."""
+    """The fixture `client`, logged in as `user`."""
     client.cookies.set(COOKIE, await start_session(user))
     return client
 
 
 @pytest.fixture
 async def stranger(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client with a session of somebody else, who may see nothing of `user`."""
-    somebody = UserModel(
-        email="eve@example.com", display_name="Eve", password_hash=_password_hash()
-    )
-    async with _client_of(app) as client:
-        client.cookies.set(COOKIE, await start_session(await somebody.insert()))
+    """An HTTP client that is logged in as another user, who must not see the data of `user`."""
+    eve = await _save_user("eve@example.com", "Eve")
+    async with _open_client(app) as client:
+        client.cookies.set(COOKIE, await start_session(eve))
         yield client
 
 
 @pytest.fixture
 def mailbox(servers: Servers) -> Mailbox:
-    """What SMTP really received since the test began."""
+    """The emails that the SMTP server has received since the test began."""
     mailbox = Mailbox(servers.mail)
     mailbox.clear()
     return mailbox
@@ -269,16 +301,18 @@ def mailbox(servers: Servers) -> Mailbox:
 
 @pytest.fixture
 async def running_worker(app: FastAPI) -> AsyncIterator["subprocess.Popen[bytes] | None"]:
-    """A real worker process on this test's queue; None where the job queue is off and jobs run in this process."""
+    """A real worker process on the test's queue.
+
+    If the job queue is off, jobs run in the test's process and the value is None.
+    """
     if DEFAULT == "local":
         yield None
         return
-    process = subprocess.Popen([sys.executable, "-m", "core", "worker"])
+    process = subprocess.Popen([sys.executable, "-m", "core", "worker"], cwd=ROOT)
     try:
         yield process
-        assert process.poll() is None, (
-            f"the worker ended by itself with status {process.returncode}"
-        )
+        status = process.poll()
+        assert status is None, f"the worker ended with status {status} during the test"
     finally:
         process.terminate()
         try:

@@ -9,29 +9,36 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from dotenv import dotenv_values
 
-from core.dev.servers import free_port, is_listening  # noqa: TID251
+from core.dev.servers import MONGODB, free_port, is_listening  # noqa: TID251
 from core.tasks.engines import DEFAULT  # noqa: TID251
 
 ROOT = Path.cwd()
 SECONDS = 30
 
 
+def make_environment(folder: Path) -> dict[str, str]:
+    """Return the variables for commands of a project, in which no setting names a server."""
+    named = ("MONGODB_URL", "REDIS_URL", "SMTP_URL")
+    environment = {name: value for name, value in os.environ.items() if name not in named}
+    return {**environment, "PYTHONPATH": str(folder), "LOG_FORMAT": "json"}
+
+
 class Dev:
-    """A running `python -m core dev`, in a copy of this project."""
+    """A running `python -m core dev` of a copy of this project, started in another folder."""
 
     def __init__(self, folder: Path, *arguments: str, port: int) -> None:
         self.port = port
         self._output = (folder / f"output-{port}.txt").open("w+")
-        named = ("MONGODB_URL", "REDIS_URL", "SMTP_URL")
-        environment = {name: value for name, value in os.environ.items() if name not in named}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "core", "dev", *arguments],
-            cwd=folder,
-            env={**environment, "PORT": str(port), "LOG_FORMAT": "json"},
+            cwd="/",
+            env={**make_environment(folder), "PORT": str(port)},
             stdout=self._output,
             stderr=self._output,
             start_new_session=True,
@@ -88,6 +95,13 @@ def process_listening_on(port: int) -> int:
     raise AssertionError(f"no mongod on {port}")
 
 
+def list_schedules(folder: Path) -> str:
+    """Return what `schedules list` prints in another folder than the project's."""
+    command = [sys.executable, "-m", "core", "schedules", "list"]
+    environment = make_environment(folder)
+    return subprocess.run(command, cwd="/", env=environment, check=True, capture_output=True, text=True).stdout
+
+
 def ready(dev: Dev) -> bool:
     try:
         return httpx2.get(f"http://127.0.0.1:{dev.port}/health/ready").status_code == 200
@@ -100,16 +114,18 @@ def test_it_starts_reloads_and_stops_cleanly(dev, folder):
     assert ready(dev)
     ports = dev.server_ports()
     assert len(ports) == (3 if DEFAULT == "local" else 4)  # one for each process
+    assert "send_daily_digest  enabled" in list_schedules(folder)
 
     main = folder / "app" / "main.py"
-    main.write_text(main.read_text() + "\nthis is no Python\n")
+    main.write_text(main.read_text() + "\nthis is not Python\n")
     dev.wait_for("web ended with status 1")
     main.write_text((ROOT / "app" / "main.py").read_text())
     dev.wait_for("web started", times=2)
     assert ready(dev)
 
     # A server that dies is started again, on the same port.
-    mongod = int((folder / ".dev" / "mongod.port").read_text())
+    url = dotenv_values(folder / ".dev" / "mongod.env")[MONGODB.setting]
+    mongod = urlsplit(url).port
     os.kill(process_listening_on(mongod), signal.SIGKILL)
     dev.wait_for("mongod ended with status -9, starting it again")
     deadline = time.monotonic() + SECONDS
@@ -144,5 +160,5 @@ def test_a_port_that_is_taken_is_named(dev, folder):
     dev.wait_for("web started")
     other = Dev(folder, "web", port=dev.port)
     assert other.process.wait(SECONDS) == 2
-    assert f"error: port {dev.port} is in use; set PORT to another one" in other.output
+    assert f"error: port {dev.port} is in use. Set PORT to another port." in other.output
     assert "Traceback" not in other.output

@@ -1,1 +1,1 @@
-"""For development and tests only: real servers without Docker, and what starts and stops them."""
+"""Development and tests only: real servers without Docker, and the supervisor of `just dev`."""

@@ -1,7 +1,8 @@
-"""Ends the development processes when their supervisor is gone, even where it was killed.
+"""A process that ends the children of `just dev` after `just dev` has ended, even if it was killed.
 
-It reads process group ids, one a line, from a pipe that only the supervisor holds open: `+12` to watch one, `-12` to
-forget it. When the pipe closes, what is still watched is ended. (Linux alone could do this with a parent-death signal.)
+The guard reads lines from a pipe that only the supervisor holds open. `+12` adds process group 12,
+and `-12` removes it. When the pipe closes, the guard ends the remaining groups. Linux could do this
+with a parent-death signal, but macOS has none.
 """
 
 import os
@@ -10,29 +11,41 @@ import sys
 import time
 
 PATIENCE_SECONDS = 5.0
+POLL_SECONDS = 0.1
 
 
-def _signal(groups: set[int], number: int) -> set[int]:
-    alive = set()
+def _read_groups() -> set[int]:
+    """Read lines until the pipe closes, and return the groups that are left."""
+    groups: set[int] = set()
+    for line in sys.stdin:
+        group = int(line[1:])
+        if line[0] == "+":
+            groups.add(group)
+        else:
+            groups.discard(group)
+    return groups
+
+
+def _send(groups: set[int], number: int) -> set[int]:
+    """Send a signal to process groups, and return the groups that exist."""
+    found = set()
     for group in groups:
         try:
             os.killpg(group, number)
-            alive.add(group)
         except ProcessLookupError:
-            pass
-    return alive
+            continue
+        found.add(group)
+    return found
 
 
 def main() -> None:
-    """Wait for the supervisor's end, then end its children: politely first."""
-    watched: set[int] = set()
-    for line in sys.stdin:
-        (watched.add if line[0] == "+" else watched.discard)(int(line[1:]))
-    _signal(watched, signal.SIGTERM)
+    """Wait for the supervisor's end. Then terminate its children, and kill them if they stay."""
+    groups = _send(_read_groups(), signal.SIGTERM)
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while (watched := _signal(watched, 0)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    _signal(watched, signal.SIGKILL)
+    while groups and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+        groups = _send(groups, 0)
+    _send(groups, signal.SIGKILL)
 
 
 if __name__ == "__main__":

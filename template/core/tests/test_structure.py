@@ -7,7 +7,7 @@ from pathlib import Path
 ORDER = [
     {"errors", "context", "keys"},
     {"config"},
-    {"logging"},
+    {"logging", "local_servers"},
     {"background", "threads"},
     {"models", "database"},
     {"services"},
@@ -46,3 +46,19 @@ def test_core_imports_one_way_and_never_app():
                 imported = name.split(".")[1]
                 fits = imported == part or RANK[imported] < RANK[part]
                 assert fits, f"{path} imports {name}, which comes after it"
+
+
+DEVELOPMENT = {
+    "core/cli.py": {"core.dev.setup", "core.dev.supervisor"},
+    "core/testing.py": {"core.dev.servers"},
+}
+"""The modules that may import from `core.dev`. All others run in production."""
+
+
+def test_only_development_imports_core_dev():
+    found = {}
+    for path in Path("core").rglob("*.py"):
+        names = {name for name in imports(path) if f"{name}.".startswith("core.dev.")}
+        if names and not {"dev", "tests"}.intersection(path.parts):
+            found[str(path)] = names
+    assert found == DEVELOPMENT
