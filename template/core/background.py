@@ -1,6 +1,7 @@
-"""Work in this process that needs no queue: it keeps its correlation id, and its failures are logged.
+"""Background tasks in this process. They keep the correlation id, and their failures are logged.
 
-It is lost when the process ends before it does. What must not be lost is a task (`app/tasks/`).
+A background task is lost if the process ends first. Work that must not be lost is a task in
+`app/tasks/`.
 """
 
 import asyncio
@@ -33,21 +34,24 @@ async def run_background_task(
 
 
 async def run_background_task(
-    function: Callable[..., Any], *args: Any, correlation_id: str | None = None, **kwargs: Any
+    function: Callable[..., Any],
+    *args: Any,
+    correlation_id: str | None = None,
+    **kwargs: Any,
 ) -> Any:
-    """Run a function under a correlation id, and wait for it.
+    """Run a function with a correlation id, and wait for it.
 
     Args:
-        function: A coroutine function, or a plain one, which runs in a thread.
-        *args: Its positional arguments.
-        correlation_id: The id to carry; the current one where None, a new one where there is none.
-        **kwargs: Its keyword arguments.
+        function: A coroutine function, or a plain function, which runs in a thread.
+        *args: The function's positional arguments.
+        correlation_id: The correlation id. Defaults to the current one, or else to a new one.
+        **kwargs: The function's keyword arguments.
 
     Returns:
-        What the function returns.
+        The function's return value.
 
     Raises:
-        Exception: What the function raises, after it was logged.
+        Exception: Any exception of the function, after it was logged.
     """
     with TaskContext.use(correlation_id):
         try:
@@ -55,9 +59,8 @@ async def run_background_task(
                 return await function(*args, **kwargs)
             return await asyncio.to_thread(function, *args, **kwargs)
         except Exception:
-            logger.exception(
-                "background task failed", function=getattr(function, "__qualname__", repr(function))
-            )
+            name = getattr(function, "__qualname__", repr(function))
+            logger.exception("background task failed", function=name)
             raise
 
 
@@ -74,20 +77,23 @@ def create_background_task(
 
 
 def create_background_task(
-    function: Callable[..., Any], *args: Any, correlation_id: str | None = None, **kwargs: Any
+    function: Callable[..., Any],
+    *args: Any,
+    correlation_id: str | None = None,
+    **kwargs: Any,
 ) -> asyncio.Task[Any]:
-    """Start a function in the background, as `run_background_task` runs it, and return at once.
+    """Start a function in the background and return at once.
 
-    The task is kept alive until it is done, and is waited for when the service stops.
+    The function runs as in `run_background_task`. A service that stops waits for it.
 
     Args:
-        function: A coroutine function, or a plain one, which runs in a thread.
+        function: A coroutine function, or a plain function, which runs in a thread.
         *args: The function's positional arguments.
-        correlation_id: The id to carry. Defaults to the current one, or a new one.
+        correlation_id: The correlation id. Defaults to the current one, or else to a new one.
         **kwargs: The function's keyword arguments.
 
     Returns:
-        The running task. Its result is what the function returns.
+        The running task. Its result is the function's return value.
     """
     coroutine = run_background_task(function, *args, correlation_id=correlation_id, **kwargs)
     task = asyncio.create_task(coroutine)
@@ -99,11 +105,12 @@ def create_background_task(
 def _forget(task: asyncio.Task[Any]) -> None:
     _running.discard(task)
     if not task.cancelled():
-        task.exception()  # logged already; reading it keeps asyncio from reporting it once more
+        # asyncio would log the exception again if nothing had read it.
+        task.exception()
 
 
 async def drain_background_tasks(timeout: float) -> None:
-    """Wait for the running background tasks, then cancel those that are left.
+    """Wait for the running background tasks, then cancel the rest.
 
     Args:
         timeout: Seconds to wait.
@@ -111,8 +118,8 @@ async def drain_background_tasks(timeout: float) -> None:
     if not _running:
         return
     _, late = await asyncio.wait(_running, timeout=timeout)
-    for task in late:
-        task.cancel()
     if late:
         logger.warning("background tasks cancelled at shutdown", count=len(late))
+        for task in late:
+            task.cancel()
         await asyncio.wait(late)

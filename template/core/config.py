@@ -1,10 +1,22 @@
-"""Settings: read once from the environment and `.env`, checked before anything starts."""
+"""Settings, read from the environment and `.env`, and checked before a process starts."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, HttpUrl, SecretStr, UrlConstraints, ValidationError, model_validator
+from pydantic import (
+    Field,
+    HttpUrl,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    UrlConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, MultiHostUrl, Url
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -16,107 +28,143 @@ ROOT = Path(__file__).absolute().parent.parent
 """The service's folder, which holds `app/`, `core/` and `.env`."""
 
 DEVELOPMENT_MARK = "development-only"
-"""Part of the secret in `.env.example`."""
+"""A part of the secret in `.env.example`."""
+
+HINT = "set it in the environment or in .env, which `just setup` writes"
+DEFAULT_NOT_MADE = "default_factory_not_called"
+PRODUCTION_SETTINGS = ("smtp_url", "mail_from", "public_url", "blob_url")
+"""The settings whose defaults fit development only."""
 
 MongoUrl = Annotated[
-    MultiHostUrl, UrlConstraints(allowed_schemes=["mongodb", "mongodb+srv"], host_required=True)
+    MultiHostUrl,
+    UrlConstraints(
+        allowed_schemes=["mongodb", "mongodb+srv"],
+        host_required=True,
+    ),
 ]
-RedisUrl = Annotated[Url, UrlConstraints(allowed_schemes=["redis", "rediss"], host_required=True)]
-SmtpUrl = Annotated[Url, UrlConstraints(allowed_schemes=["smtp", "smtps"], host_required=True)]
+RedisUrl = Annotated[
+    Url,
+    UrlConstraints(
+        allowed_schemes=["redis", "rediss"],
+        host_required=True,
+    ),
+]
+SmtpUrl = Annotated[
+    Url,
+    UrlConstraints(
+        allowed_schemes=["smtp", "smtps"],
+        host_required=True,
+    ),
+]
+Secret = Annotated[SecretStr, Field(min_length=32)]
+Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class SettingsError(UserError):
-    """A setting is missing or wrong; the message names it and says what to do."""
+    """A setting is missing or wrong. The message names the setting and the fix."""
+
+
+def _local_url(fields: dict[str, Any]) -> HttpUrl:
+    port = fields["port"]
+    return HttpUrl(f"http://127.0.0.1:{port}")
 
 
 class Settings(BaseSettings):
-    """What the environment decides. Each field is read from the variable of the same name in capitals."""
+    """The settings of a process. A field's variable is the field's name in capitals."""
 
     model_config = SettingsConfigDict(
-        env_file=ROOT / ".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+        env_file=ROOT / ".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        hide_input_in_errors=True,
     )
 
     environment: Literal["development", "test", "production"] = "development"
     service: str = Field("app.main:service", pattern=r"^[\w.]+:\w+$")
     """The entry point that every process loads, as `module:name`."""
 
-    secret_key: SecretStr = Field(min_length=32)
-    """Signs job messages. `just setup` writes a fresh one into `.env`."""
-    secret_key_previous: SecretStr | None = Field(None, min_length=32)
-    """Still accepted after a change of `secret_key`, so that jobs in the queue are not refused."""
+    secret_key: Secret
+    """Signs job messages and links, and encrypts sensitive arguments."""
+    secret_key_previous: Secret | None = None
+    """The former `secret_key`. Jobs in the queue stay valid after a change of the key."""
 
     mongodb_url: MongoUrl
     mongodb_database: str = Field("app", pattern=r"^[\w-]{1,63}$")
 
     redis_url: RedisUrl | None = None
     task_engine: str | None = None
-    """`local`, or the engine that was rendered; that one where nothing is set."""
+    """An engine in `core/tasks/engines/`. Defaults to the one the service was created with."""
     queue_name: str = Field("default", pattern=r"^[\w{}.-]{1,100}$")
 
-    task_max_retries: int = Field(3, ge=0)
-    task_timeout: float = Field(300, gt=0)
-    """Seconds that one attempt may take."""
+    task_max_retries: NonNegativeInt = 3
+    """Retries after the first attempt, unless the task sets its own number."""
+    task_timeout: PositiveFloat = 300
+    """Seconds that one attempt may take, unless the task sets its own limit."""
     schedule_timezone: str = "UTC"
-    """The time zone of schedules that name none, such as `Europe/Berlin`."""
-    task_concurrency: int = Field(50, ge=1)
+    """The time zone of schedules that name no time zone, such as `Europe/Berlin`."""
+    task_concurrency: PositiveInt = 50
     """Jobs that one worker runs at once."""
-    task_max_deliveries: int = Field(10, ge=1)
-    """How often a job may end its worker process before it becomes a dead letter."""
-    task_unknown_period: float = Field(600, ge=0)
+    task_max_deliveries: PositiveInt = 10
+    """Worker processes that a job may end before it becomes a dead letter."""
+    task_unknown_period: NonNegativeFloat = 600
     """Seconds that a job of an unknown task waits for a newer worker, as during a deploy."""
-    task_backlog_limit: int = Field(1000, ge=1)
-    """Jobs ready at once from which `/health/backlog` answers 503."""
-    task_backlog_seconds: float = Field(600, gt=0)
-    """Age of the oldest ready job from which it does, too."""
-    task_history_ttl: float = Field(30 * 86400, gt=0)
-    """Seconds for which failures and runs of schedules are kept."""
-    task_stuck_limit: float = Field(60, gt=0)
-    """Seconds after which a worker whose event loop is blocked, or that takes no jobs, ends itself in production, for
-    whoever starts it anew."""
-    worker_port: int | None = Field(None, ge=0, le=65535)
-    """Where a worker serves `/health/live` and `/metrics`; nowhere where nothing is set."""
-    task_record_ttl: float = Field(7 * 86400, gt=0)
-    """Seconds for which the record of an ended job (its status and result) is kept."""
-    task_grace_period: float = Field(30, ge=0)
-    """Seconds that running jobs get to finish when the worker is told to stop."""
+    task_backlog_limit: PositiveInt = 1000
+    """Pending jobs at which `/health/backlog` answers 503."""
+    task_backlog_seconds: PositiveFloat = 600
+    """Age in seconds of the oldest pending job at which `/health/backlog` answers 503."""
+    task_history_ttl: PositiveFloat = 30 * 86400
+    """Seconds for which failed attempts and runs of schedules are kept."""
+    task_stuck_limit: PositiveFloat = 60
+    """Seconds after which a stuck worker ends itself in production, so that it is restarted.
+
+    A worker is stuck if its event loop is blocked or if it takes no jobs.
+    """
+    worker_port: Port | None = None
+    """The port on which a worker serves `/health/live` and `/metrics`. Defaults to none."""
+    task_record_ttl: PositiveFloat = 7 * 86400
+    """Seconds for which the record of an ended job (status and result) is kept."""
+    task_grace_period: NonNegativeFloat = 30
+    """Seconds that running jobs may take to finish when a worker stops."""
 
     smtp_url: SmtpUrl = Url("smtp://127.0.0.1:1025")
-    """`smtp://user:password@host:587` (STARTTLS where offered) or `smtps://...:465`."""
+    """`smtp://user:password@host:587` (STARTTLS if offered) or `smtps://...:465`."""
     mail_from: str = "no-reply@localhost.localdomain"
+    """The sender's address of every mail."""
 
     blob_url: str = ".dev/blobs"
-    """Where files are: a folder, or `s3://bucket/folder`, `gs://...`, `az://...`, with what their own variables say."""
+    """The store for files: a folder, or `s3://bucket/folder`, `gs://...` or `az://...`.
 
-    max_body_size: int = Field(25 * 1024 * 1024, ge=0)
-    """Bytes that the body of a request may have; a larger one is answered 413."""
+    Object stores read their credentials from their own variables.
+    """
 
-    session_lifetime: float = Field(14 * 86400, gt=0)
-    """Seconds after which a log-in ends."""
+    max_body_size: NonNegativeInt = 25 * 1024 * 1024
+    """Maximum size of a request's body in bytes. Larger requests are answered 413."""
+
+    session_lifetime: PositiveFloat = 14 * 86400
+    """Seconds after which a session expires."""
 
     host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65535)
-    public_url: HttpUrl = Field(
-        default_factory=lambda data: HttpUrl(f"http://127.0.0.1:{data.get('port', 8000)}")
-    )
-    """Where browsers find this service; links in mails begin with it."""
+    port: Port = 8000
+    public_url: HttpUrl = Field(default_factory=_local_url)
+    """The address of this service for browsers. Links in mails begin with it."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] | None = None
-    """`json` in production and `console` elsewhere where nothing is set."""
+    """Defaults to `json` in production and to `console` otherwise."""
 
     @property
     def secret_keys(self) -> list[str]:
-        """The secrets in force: the first one signs and encrypts, all of them are accepted."""
-        return [
-            key.get_secret_value() for key in (self.secret_key, self.secret_key_previous) if key
-        ]
+        """The valid secrets. The first one signs and encrypts; all of them are accepted."""
+        keys = [self.secret_key, self.secret_key_previous]
+        return [key.get_secret_value() for key in keys if key]
 
     def link_to(self, path: str) -> str:
-        """Return the whole address of a page of this service, for browsers.
+        """Return the address of one of this service's pages, for browsers.
 
         Args:
-            path: The page's path, without the slash at its beginning.
+            path: The page's path, without the slash at its start.
         """
-        return f"{str(self.public_url).rstrip('/')}/{path}"
+        base = str(self.public_url).rstrip("/")
+        return f"{base}/{path}"
 
     @property
     def is_production(self) -> bool:
@@ -124,55 +172,54 @@ class Settings(BaseSettings):
         return self.environment == "production"
 
     @model_validator(mode="after")
-    def _production_has_its_own(self) -> "Settings":
-        """What is fine as it is in development must be chosen in production."""
-        if not self.is_production:
-            return self
-        problems = [
-            f"{name.upper()} is a development secret; production needs one of its own"
-            for name in ("secret_key", "secret_key_previous")
-            if (secret := getattr(self, name)) and DEVELOPMENT_MARK in secret.get_secret_value()
-        ]
-        problems += [
-            f"{name.upper()} is missing, which production needs"
-            for name in ("smtp_url", "mail_from", "public_url", "blob_url")
-            if name not in self.model_fields_set
-        ]
-        if problems:
-            raise ValueError("; ".join(problems))
+    def _check_production(self) -> "Settings":
+        if self.is_production:
+            problems = list(self._find_development_values())
+            if problems:
+                raise ValueError("; ".join(problems))
         return self
+
+    def _find_development_values(self) -> Iterator[str]:
+        for name in ("secret_key", "secret_key_previous"):
+            secret = getattr(self, name)
+            if secret and DEVELOPMENT_MARK in secret.get_secret_value():
+                variable = name.upper()
+                yield f"{variable} is a development secret; production needs its own"
+        for name in PRODUCTION_SETTINGS:
+            if name not in self.model_fields_set:
+                yield f"{name.upper()} is missing, which production needs"
 
 
 def load_settings() -> Settings:
-    """Read the settings afresh.
+    """Read the settings again.
 
     Raises:
-        SettingsError: One line that names every missing or wrong setting.
+        SettingsError: A setting is missing or wrong. One line names all such settings.
     """
     try:
         return Settings()
     except ValidationError as error:
-        found = [
-            each
-            for each in error.errors(include_url=False)
-            if each["type"] != "default_factory_not_called"
-        ]
-        problems = "; ".join(_describe(detail) for detail in found)
-        hint = "set it in the environment or in .env, which `just setup` writes; see .env.example"
-        raise SettingsError(f"settings: {problems} ({hint})") from None
+        details = error.errors(include_url=False)
+        # Pydantic also reports each default that depends on a wrong setting.
+        causes = [each for each in details if each["type"] != DEFAULT_NOT_MADE]
+        problems = "; ".join(map(_describe, causes))
+        raise SettingsError(f"settings: {problems} ({HINT})") from None
 
 
 def _describe(detail: ErrorDetails) -> str:
     name = str(detail["loc"][0]).upper() if detail["loc"] else ""
     if detail["type"] == "missing":
         return f"{name} is missing"
-    message = (
-        detail["msg"].removeprefix("Value error, ").replace("items after validation", "characters")
-    )
+    message = detail["msg"].removeprefix("Value error, ")
+    message = message.replace("items after validation", "characters")
     return f"{name}: {message}" if name else message
 
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """The settings of this process, read at the first call."""
+    """Return the settings of this process, which the first call reads.
+
+    Raises:
+        SettingsError: A setting is missing or wrong.
+    """
     return load_settings()

@@ -1,4 +1,4 @@
-"""What travels with a piece of work: its correlation id and the user on whose behalf it runs."""
+"""The context of running code: its correlation id and its actor, the user it runs for."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,24 +13,24 @@ _actor: ContextVar[str | None] = ContextVar("actor", default=None)
 
 
 class TaskContext:
-    """The correlation id (and the actor) of the code that is running.
+    """The correlation id and the actor of the running code.
 
-    HTTP requests, jobs and background tasks each set them; everything that they call sees the same ones.
+    Every HTTP request, job and background task sets them. The code that it calls shares them.
     """
 
     @staticmethod
     def get_correlation_id() -> str | None:
-        """The id that this work carries, or None outside any."""
+        """Return the current correlation id, or None outside a request, job or background task."""
         return _correlation_id.get()
 
     @staticmethod
     def get_actor() -> str | None:
-        """The id of the user on whose behalf this runs, or None."""
+        """Return the id of the user the code runs for, or None."""
         return _actor.get()
 
     @staticmethod
     def set_actor(user_id: str | None) -> None:
-        """Set the user on whose behalf the rest of this request or job runs.
+        """Set the user that the rest of this request or job runs for.
 
         Args:
             user_id: The user's id, or None for nobody.
@@ -40,14 +40,14 @@ class TaskContext:
     @staticmethod
     @contextmanager
     def use(correlation_id: str | None = None, actor: str | None = None) -> Iterator[str]:
-        """Run a block under these ids.
+        """Run a block with these ids.
 
         Args:
-            correlation_id: The id to carry; the current one where None, a new one where there is none.
-            actor: The user's id; the current one where None.
+            correlation_id: The correlation id. Defaults to the current one, or else to a new one.
+            actor: The user's id. Defaults to the current actor.
 
         Yields:
-            The correlation id in force.
+            The block's correlation id.
         """
         chosen = correlation_id or _correlation_id.get() or uuid4().hex
         id_token = _correlation_id.set(chosen)

@@ -1,4 +1,4 @@
-"""The entry point: what the machinery needs to know of `app`, and how every process opens it."""
+"""The service's entry point, which every process loads and opens."""
 
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -16,20 +16,20 @@ from core.database import Database, open_database
 from core.models import DOCUMENTS
 from core.tasks import Worker
 
-
 __all__ = ["Service", "open_service"]
 
 
 @dataclass(frozen=True)
 class Service:
-    """What `app.main` says of itself.
+    """The parts of a service, as `app.main` declares them.
 
     Attributes:
-        documents: The documents of `app`; those of core are added.
-        routers: What the web process serves.
+        documents: The documents of `app`. The documents of `core` are added to them.
+        routers: The routers of the web process.
         worker: The registry of tasks.
-        current_user: A FastAPI dependency that returns the signed-in user; core's own where None. Yours has to call
-            `TaskContext.set_actor(str(user.id))`, so that jobs belong to their users.
+        current_user: A FastAPI dependency that returns the logged-in user. Defaults to the
+            dependency in `core.web`. Another one must call `TaskContext.set_actor(str(user.id))`,
+            so that jobs belong to their users.
     """
 
     documents: Sequence[type[Document]]
@@ -38,36 +38,46 @@ class Service:
     current_user: Callable[..., Any] | None = None
 
     def all_documents(self) -> list[type[Document]]:
-        """Those of core, which its services use even where one of these subclasses them, and those of app."""
-        return list(dict.fromkeys([*DOCUMENTS, *self.documents]))
+        """Return the documents of `core` and of `app`.
+
+        The services in `core` use the documents of `core` even if `app` subclasses them.
+        """
+        documents: list[type[Document]] = [*DOCUMENTS, *self.documents]
+        return list(dict.fromkeys(documents))
 
 
 def load_service(settings: Settings) -> Service:
     """Import the entry point that the setting `SERVICE` names.
 
+    Args:
+        settings: The service's settings.
+
     Raises:
-        SettingsError: There is none.
+        SettingsError: The entry point does not exist, or is not a `Service`.
     """
     module_name, _, attribute = settings.service.partition(":")
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
+    problem = f"settings: SERVICE={settings.service}"
     try:
         module = import_module(module_name)
     except ModuleNotFoundError as error:
-        if not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # it is there, and imports something that is not
-        raise SettingsError(
-            f"settings: SERVICE={settings.service} cannot be loaded: {error}"
-        ) from error
+        if not _is_part_of(str(error.name), module_name):
+            raise  # the entry point exists, but imports a missing module
+        raise SettingsError(f"{problem} cannot be loaded: {error}") from error
     service = getattr(module, attribute, None)
     if not isinstance(service, Service):
-        raise SettingsError(f"settings: SERVICE={settings.service} is not a core.entry.Service")
+        raise SettingsError(f"{problem} is not a core.entry.Service")
     return service
+
+
+def _is_part_of(parent: str, module: str) -> bool:
+    return f"{module}.".startswith(f"{parent}.")
 
 
 @asynccontextmanager
 async def open_service(service: Service, settings: Settings) -> AsyncIterator[Database]:
-    """Open database and queue for a block: in web, worker, tests and scripts alike.
+    """Open the database and the queue for a block, in any process, test or script.
 
     Args:
         service: The service, as `app.main` declares it.
@@ -76,8 +86,9 @@ async def open_service(service: Service, settings: Settings) -> AsyncIterator[Da
     Yields:
         The connection to the database.
     """
+    documents = service.all_documents()
     async with (
-        open_database(settings, service.all_documents()) as database,
+        open_database(settings, documents) as database,
         service.worker.open(settings),
     ):
         try:

@@ -1,7 +1,9 @@
-"""The root of the errors that people are meant to read."""
+"""The base class of errors whose messages are for users."""
+
+__all__ = ["UserError"]
 
 __all__ = ["UserError"]
 
 
 class UserError(Exception):
-    """Its message says what was wrong and what to do; a command line prints it without a traceback."""
+    """An error that a user can fix. Command lines print its message without a traceback."""

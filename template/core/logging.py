@@ -1,4 +1,4 @@
-"""Logging: the standard library's loggers, rendered by structlog, each line with its correlation id."""
+"""Logging through the standard library's loggers, rendered by structlog, with correlation ids."""
 
 import json
 import logging
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -17,32 +18,49 @@ from core.context import TaskContext
 __all__ = ["get_logger"]
 
 MASK = "***"
-"""What is shown in place of something sensitive."""
+"""The text that replaces sensitive values."""
+
+LIBRARY_LEVELS = {
+    "coredis": {"level": "CRITICAL"},
+    "httpx2": {"level": "WARNING"},
+    "uvicorn": {"level": "WARNING"},
+    "pymongo": {"level": "WARNING"},
+    "streaq": {"level": "WARNING"},
+}
+"""The levels of libraries whose lines only repeat what this service logs."""
 
 _masked: ContextVar[tuple[str, ...]] = ContextVar("masked", default=())
 
 get_logger = structlog.stdlib.get_logger
-"""Return a logger: `logger = get_logger(__name__)`. It takes what belongs to an event by name, as in
-`logger.info("order paid", order_id=7)`."""
+"""Return a logger: `logger = get_logger(__name__)`.
+
+Pass the event's values by name, as in `logger.info("order paid", order_id=7)`.
+"""
 
 
 def console_renderer(colors: bool) -> Processor:
-    """Lines for people. Tracebacks without the values of variables, which may be secret."""
-    return structlog.dev.ConsoleRenderer(
-        colors=colors, exception_formatter=structlog.dev.plain_traceback
-    )
+    """Return a renderer of lines for people.
+
+    Its tracebacks leave out the values of variables, which may be secret.
+
+    Args:
+        colors: Whether to print colors.
+    """
+    traceback = structlog.dev.plain_traceback
+    return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=traceback)
 
 
 def add_correlation_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """A processor of structlog."""
-    if correlation_id := TaskContext.get_correlation_id():
+    """Add the current correlation id to an event; a structlog processor."""
+    correlation_id = TaskContext.get_correlation_id()
+    if correlation_id:
         event["correlation_id"] = correlation_id
     return event
 
 
 @contextmanager
 def masking() -> Iterator[None]:
-    """What `mask_texts` is told inside this block is forgotten at its end."""
+    """Limit the effect of `mask_texts` to a block."""
     token = _masked.set(())
     try:
         yield
@@ -51,32 +69,42 @@ def masking() -> Iterator[None]:
 
 
 def mask_texts(texts: Iterable[str]) -> None:
-    """Do not show these texts in log lines from here on, whoever writes them."""
-    # Also as they stand in JSON and in `repr`; the longest first, since one may be a part of another.
-    forms = {form for text in texts for form in (text, json.dumps(text)[1:-1], repr(text)[1:-1])}
-    _masked.set(tuple(sorted({*_masked.get(), *forms}, key=len, reverse=True)))
+    """Mask texts in all later log lines of this context, including the lines of libraries.
+
+    Args:
+        texts: The sensitive texts.
+    """
+    forms = set(_masked.get())
+    for text in texts:
+        # A line may contain a text unchanged, in JSON, or in the output of `repr`.
+        forms |= {text, json.dumps(text)[1:-1], repr(text)[1:-1]}
+    # The longest first, because one text may contain another.
+    _masked.set(tuple(sorted(forms, key=len, reverse=True)))
 
 
 def mask(text: str) -> str:
-    """A text without what `mask_texts` was told."""
+    """Return a text with all texts of `mask_texts` masked.
+
+    Args:
+        text: A text for a log line or an error.
+    """
     for masked in _masked.get():
         text = text.replace(masked, MASK)
     return text
 
 
 def _mask_line(_: WrappedLogger, __: str, line: str) -> str:
-    """The last processor of structlog: what it gets is the finished line."""
+    """Mask a finished line; the last structlog processor."""
     return mask(line)
 
 
 def configure_logging(settings: Settings, process: str) -> None:
-    """Send every log line of this process to standard error, in one form.
+    """Send all log lines of this process to standard error, in one format.
 
     Args:
-        settings: Decides level and form.
-        process: `web` or `worker`; part of each line.
+        settings: The settings with the level and the format.
+        process: The process in each line: `web` or `worker`.
     """
-    as_json = (settings.log_format or ("json" if settings.is_production else "console")) == "json"
 
     def add_process(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         event["process"] = process
@@ -91,38 +119,7 @@ def configure_logging(settings: Settings, process: str) -> None:
         add_process,
         add_correlation_id,
     ]
-    rendering: list[Processor] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-        if as_json
-        else [console_renderer(colors=sys.stderr.isatty())]
-    )
-    logging.config.dictConfig(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "formatters": {
-                "structured": {
-                    "()": structlog.stdlib.ProcessorFormatter,
-                    "foreign_pre_chain": shared,
-                    "processors": [
-                        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                        *rendering,
-                        _mask_line,
-                    ],
-                }
-            },
-            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
-            "root": {"handlers": ["stderr"], "level": settings.log_level},
-            # Quiet where they only repeat what this service logs itself, once a request or a message.
-            "loggers": {
-                "coredis": {"level": "CRITICAL"},
-                "httpx2": {"level": "WARNING"},
-                "uvicorn": {"level": "WARNING"},
-                "pymongo": {"level": "WARNING"},
-                "streaq": {"level": "WARNING"},
-            },
-        }
-    )
+    logging.config.dictConfig(_standard_library_config(settings, shared))
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -133,3 +130,30 @@ def configure_logging(settings: Settings, process: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _standard_library_config(settings: Settings, shared: list[Processor]) -> dict[str, Any]:
+    formatter = {
+        "()": structlog.stdlib.ProcessorFormatter,
+        "foreign_pre_chain": shared,
+        "processors": [
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            *_renderers(settings),
+            _mask_line,
+        ],
+    }
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"structured": formatter},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
+        "root": {"handlers": ["stderr"], "level": settings.log_level},
+        "loggers": LIBRARY_LEVELS,
+    }
+
+
+def _renderers(settings: Settings) -> list[Processor]:
+    default = "json" if settings.is_production else "console"
+    if (settings.log_format or default) == "console":
+        return [console_renderer(colors=sys.stderr.isatty())]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

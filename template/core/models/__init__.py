@@ -1,4 +1,4 @@
-"""The documents that the machinery itself needs."""
+"""The documents of `core`."""
 
 from core.models.audit import AuditModel
 from core.models.blob import BlobModel

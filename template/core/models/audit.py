@@ -6,13 +6,14 @@ from pydantic import Field
 
 
 class AuditModel(Document):
-    """Something that somebody did. `core.services.audit.audit_log` writes these; nothing changes them.
+    """An entry of the audit log. `audit_log` writes entries, and they never change.
 
     Attributes:
-        action: What was done, such as `password.changed`.
-        actor: The id of the user who did it, or on whose behalf it was done; None where nobody had logged in.
-        details: What else is known, such as the address that somebody tried to log in with.
-        correlation_id: Of the request or job in which it happened.
+        action: The action, such as `password.changed`.
+        actor: The id of the user who acted or whom a job acted for, or None if nobody is logged in.
+        details: More facts, such as the address of a failed log-in.
+        correlation_id: The correlation id of the request or job.
+        at: The time of the action.
     """
 
     action: Annotated[str, Indexed()]

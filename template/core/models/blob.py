@@ -6,13 +6,14 @@ from pymongo import ASCENDING, IndexModel
 
 
 class BlobModel(Document):
-    """What is known of a file; the file itself is in the store that `BLOB_URL` names, under this id.
+    """The record of a file. The store that `BLOB_URL` names holds the file under the same id.
 
     Attributes:
-        name: What a download is called; slashes only group.
-        content_type: Its media type.
-        size: In bytes.
-        owner: The id of the user on whose behalf it was stored, or None.
+        name: The file's name. Downloads use the part after the last slash.
+        content_type: The media type.
+        size: The size in bytes.
+        owner: The id of the user that the file was stored for, or None.
+        created_at: The time of the upload.
     """
 
     name: str

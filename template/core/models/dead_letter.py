@@ -7,7 +7,7 @@ from pydantic import Field
 
 
 class DeadLetterState(StrEnum):
-    """What has become of a dead letter."""
+    """The state of a dead letter."""
 
     DEAD = "dead"
     REPLAYED = "replayed"
@@ -15,24 +15,30 @@ class DeadLetterState(StrEnum):
 
 
 class DeadLetterModel(Document):
-    """A job that is not run any more: all that is needed to understand it and to run it again.
+    """A job that failed for good, with everything that a replay needs.
 
     Attributes:
-        id: Of the letter; a job id can die more than once.
-        job_id: Which job it was.
-        task: Its task; None where the message could not be read.
-        arguments: By parameter name, as JSON: MongoDB refuses some names and numbers that JSON takes.
-        sensitive: The names of the arguments that are encrypted.
-        rest: The tasks that were to follow in its chain.
-        stage: Its place in the chain, from 0.
-        raw: The message as it was found, where it could not be read.
+        id: The dead letter's id. One job can have several dead letters.
+        job_id: The job's id.
+        task: The task's name, or None if the message cannot be read.
+        arguments: The arguments by name, as JSON. MongoDB refuses some names and numbers of JSON.
+        sensitive: The names of the encrypted arguments.
+        rest: The remaining tasks of the chain.
+        stage: The job's position in the chain, from 0.
+        raw: The message, if it cannot be read.
         error_type: The name of the exception's class.
-        error: Its text.
-        attempts: How often it was tried.
-        replayed_as: The id of the job that it became.
+        error: The exception's message.
+        traceback: The exception's traceback.
+        attempts: The number of attempts.
+        correlation_id: The job's correlation id.
+        owner: The id of the user who enqueued the job, or None.
+        enqueued_at: The time at which the job was enqueued, if known.
+        died_at: The time of the last failure.
+        state: Whether the dead letter was replayed or discarded.
+        replayed_as: The id of the job that the last replay enqueued.
     """
 
-    id: str  # type: ignore[assignment]  # ours, not MongoDB's, so that a letter is stored once
+    id: str  # type: ignore[assignment]  # not MongoDB's, so a dead letter is stored once
     job_id: Annotated[str, Indexed()]
     task: Annotated[str | None, Indexed()] = None
     arguments: str = "{}"

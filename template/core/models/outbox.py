@@ -2,13 +2,13 @@ from beanie import Document
 
 
 class OutboxModel(Document):
-    """A job that was enqueued in a transaction, on its way into the queue.
+    """A job of a transaction that is not in the queue yet.
 
     Attributes:
-        job_id: Which job.
-        body: Its signed message.
-        records: As JSON, its record, and those of the jobs that follow it in a chain, by their ids.
-        at: When it is due, in seconds since 1970; at once where None.
+        job_id: The job's id.
+        body: The signed message.
+        records: The records of the job and of the jobs after it in a chain, by job id, as JSON.
+        at: The time at which the job is due, in seconds since 1970, or None for at once.
         priority: `low`, `normal` or `high`.
     """
 

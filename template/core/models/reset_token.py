@@ -5,7 +5,13 @@ from beanie import Document, Indexed, PydanticObjectId
 
 
 class ResetTokenModel(Document):
-    """A password may be chosen anew, once. Only a hash of the token is stored."""
+    """A token that allows one password reset. Only its hash is stored.
+
+    Attributes:
+        token_hash: The SHA-256 hash of the token.
+        user_id: The user whose password the token resets.
+        expires_at: The time at which MongoDB removes the token.
+    """
 
     token_hash: Annotated[str, Indexed(unique=True)]
     user_id: Annotated[PydanticObjectId, Indexed()]

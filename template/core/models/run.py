@@ -5,16 +5,19 @@ from beanie import Document, Indexed
 
 
 class RunModel(Document):
-    """One run of a job, as history keeps it: of a job that failed, or of a schedule.
+    """A failed attempt of a job, or a run of a schedule.
 
     Attributes:
-        job_id: Which job.
-        schedule: The schedule that it belongs to, if any.
-        attempt: 1 at the first.
-        ended_as: `completed`, `retried` (failed, and tried again), `failed` or `aborted`.
-        error: The exception's class and text, where it failed.
-        seconds: How long it took.
-        expires_at: When MongoDB removes this.
+        job_id: The job's id.
+        task: The task's name.
+        schedule: The schedule that enqueued the job, if any.
+        attempt: The number of the attempt, from 1.
+        ended_as: `completed`, `retried` (failed and tried again), `failed` or `aborted`.
+        error: The class and message of the exception, if the attempt failed.
+        started_at: The start of the attempt.
+        seconds: The duration of the attempt in seconds.
+        correlation_id: The job's correlation id.
+        expires_at: The time at which MongoDB removes the document.
     """
 
     job_id: Annotated[str, Indexed()]

@@ -4,17 +4,17 @@ from beanie import Document
 
 
 class ScheduleModel(Document):
-    """What is known of a schedule beside the code that declares it.
+    """The state of a schedule that the code declares.
 
     Attributes:
-        id: Its name.
-        trigger: As it was when `next_run` was computed.
-        enabled: Whether it fires.
-        next_run: When it fires next; None where it never does again.
-        last_run: For when it fired last.
-        last_job: The id of the job of that time.
-        last_ended_job: The id of the job that ended last.
-        last_status: How that one ended.
+        id: The schedule's name.
+        trigger: The trigger from which `next_run` was computed.
+        enabled: Whether the schedule enqueues jobs.
+        next_run: The next time, or None if there is no next time.
+        last_run: The time for which the last job was enqueued.
+        last_job: The id of the last job.
+        last_ended_job: The id of the last job that ended.
+        last_status: The status of the last job that ended.
     """
 
     id: str  # type: ignore[assignment]  # a name from the code

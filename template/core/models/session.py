@@ -5,7 +5,14 @@ from beanie import Document, Indexed, PydanticObjectId
 
 
 class SessionModel(Document):
-    """A log-in. Only a hash of its token is stored, so that the database alone lets nobody in."""
+    """A log-in. Only a hash of its token is stored, so a copy of the database opens no session.
+
+    Attributes:
+        token_hash: The SHA-256 hash of the session's token.
+        user_id: The user who logged in.
+        password_version: The user's `password_version` at the log-in.
+        expires_at: The time at which the session expires and MongoDB removes it.
+    """
 
     token_hash: Annotated[str, Indexed(unique=True)]
     user_id: Annotated[PydanticObjectId, Indexed()]

@@ -6,16 +6,20 @@ from pydantic import EmailStr, Field
 
 
 class UserModel(Document):
-    """A person who signed up. Subclass it in `app.models` to add fields: the collection stays the same."""
+    """A user who signed up.
+
+    To add fields, subclass the model in `app.models`. A subclass uses the same collection.
+    """
 
     email: Annotated[EmailStr, Indexed(unique=True)]
-    """In lower case, so that one address signs up once."""
+    """The address, as `normalize_email` returns it. One address has one account."""
     display_name: str
     password_hash: str | None = Field(None, repr=False)
+    """The Argon2 hash of the password. An account without a hash cannot log in."""
     password_version: int = 0
-    """Counts the resets; a session holds for the version that it was begun with."""
+    """The number of password changes. A change ends all sessions with a former version."""
     is_admin: bool = False
-    """`python -m core admin` makes one; no request does."""
+    """Whether the user is an administrator. `just admin` sets this; no request can."""
     created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
     class Settings:

@@ -1,1 +1,1 @@
-"""What the machinery does for others: accounts, sessions, e-mail."""
+"""Services for routes and tasks: accounts, files, mail, limits, webhooks and the audit log."""

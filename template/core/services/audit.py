@@ -1,4 +1,4 @@
-"""The audit log: who did what, in the words of the service."""
+"""The audit log, a record of every user's actions."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -13,22 +13,30 @@ __all__ = ["audit_log"]
 
 
 async def audit_log(
-    action: str, *, user_id: object = None, timestamp: datetime | None = None, **details: Any
+    action: str,
+    *,
+    user_id: object = None,
+    timestamp: datetime | None = None,
+    **details: Any,
 ) -> AuditModel:
-    """Write an entry. Inside a transaction it belongs to that one.
+    """Write an entry. In a transaction, the entry is part of it.
 
     Args:
-        action: What was done, as `thing.happened`.
-        user_id: Who did it; the user on whose behalf this code runs where None.
-        timestamp: When; now where None. A naive time is local, as Python takes it.
-        **details: What else is worth knowing; kept as JSON. No secrets: administrators read this.
+        action: The action, as `thing.happened`.
+        user_id: The user who acted. Defaults to the current actor of `TaskContext`.
+        timestamp: The time of the action. Defaults to now. A naive time is local time.
+        **details: More facts, stored as JSON. Administrators read them, so pass no secrets.
+
+    Returns:
+        The stored entry.
     """
     actor = TaskContext.get_actor() if user_id is None else str(user_id)
+    time = timestamp or datetime.now(UTC)
     entry = AuditModel(
         action=action,
         actor=actor,
         details=to_jsonable_python(details, fallback=str),
         correlation_id=TaskContext.get_correlation_id(),
-        at=(timestamp or datetime.now(UTC)).astimezone(UTC),
+        at=time.astimezone(UTC),
     )
     return await entry.insert(session=current_session())

@@ -1,4 +1,4 @@
-"""Blobs: files in a folder, S3, Google Cloud Storage or Azure, and what is known of them in MongoDB."""
+"""Blobs: files in a folder, S3, Google Cloud Storage or Azure, with their records in MongoDB."""
 
 import mimetypes
 from collections.abc import AsyncIterable, AsyncIterator
@@ -10,30 +10,28 @@ import obstore
 from beanie import PydanticObjectId
 from bson import ObjectId
 from bson.errors import InvalidId
-from itsdangerous import BadSignature, URLSafeSerializer
 from obstore.exceptions import NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from core.config import ROOT, get_settings
 from core.context import TaskContext
 from core.database import current_session
-from core.keys import derive_keys
 from core.models import BlobModel
+from core.services.blob_links import InvalidLink, LinkExpired, read_link, sign_link
 
 __all__ = ["BlobNotFound", "BlobService", "LinkExpired", "blob_service"]
 
 LINK_SECONDS = 3600.0
-BATCH = 1000
+LIST_BATCH = 1000
 UPLOAD_AGE = timedelta(days=1)
-"""A file without a record that is younger may still be on its way."""
+"""The age at which a file without a record no longer belongs to a running upload."""
+DEFAULT_TYPE = "application/octet-stream"
+MISSING_FILE = (NotFoundError, FileNotFoundError)
+"""The exceptions for a missing file, of object stores and of folders."""
 
 
 class BlobNotFound(Exception):
-    """There is no such blob."""
-
-
-class LinkExpired(Exception):
-    """The link was valid once."""
+    """A blob does not exist."""
 
 
 @lru_cache(maxsize=4)
@@ -44,92 +42,92 @@ def _open_store(url: str) -> ObjectStore:
 
 
 class BlobService:
-    """Stores files and finds them again; `blob_service` is the one of this process."""
+    """The store for files. `blob_service` is the instance of this process."""
 
     @property
     def store(self) -> ObjectStore:
-        """Where the files are."""
+        """The folder or object store with the files."""
         return _open_store(get_settings().blob_url)
 
     async def upload(
-        self, data: bytes | AsyncIterable[bytes], name: str, *, content_type: str | None = None
+        self,
+        data: bytes | AsyncIterable[bytes],
+        name: str,
+        *,
+        content_type: str | None = None,
     ) -> BlobModel:
-        """Store a file.
+        """Store a file. In a transaction, its record is part of it.
 
-        The file is written before its record: one that was cut off leaves a file that nobody knows, which
-        `delete_orphans` removes.
+        The file is written before its record. An interrupted upload leaves a file without a
+        record, which `delete_orphans` removes.
 
         Args:
-            data: The file, whole or in pieces of any size; pieces are stored as they come.
-            name: What a download is called, such as `reports/2027.pdf`.
-            content_type: Its media type; guessed from the name where None.
+            data: The whole file, or an async iterable of pieces, which are stored as they arrive.
+            name: The file's name, such as `reports/2027.pdf`.
+            content_type: The media type. Defaults to a guess from the name.
+
+        Returns:
+            The blob's record.
         """
-        blob_id, size = PydanticObjectId(), 0
-
-        async def counted(pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-            nonlocal size
-            async for piece in pieces:
-                size += len(piece)
-                yield piece
-
-        if isinstance(data, bytes):
-            size = len(data)
-            await obstore.put_async(self.store, str(blob_id), data)
-        else:
-            await obstore.put_async(self.store, str(blob_id), counted(data))
-        guessed = content_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        blob_id = PydanticObjectId()
+        size = await _write(self.store, str(blob_id), data)
+        guessed_type, _ = mimetypes.guess_type(name)
         blob = BlobModel(
-            id=blob_id, name=name, content_type=guessed, size=size, owner=TaskContext.get_actor()
+            id=blob_id,
+            name=name,
+            content_type=content_type or guessed_type or DEFAULT_TYPE,
+            size=size,
+            owner=TaskContext.get_actor(),
         )
         return await blob.insert(session=current_session())
 
     async def get(self, blob_id: str) -> BlobModel:
-        """What is known of a file.
+        """Return a blob's record.
 
         Args:
             blob_id: The blob's id.
 
         Raises:
-            BlobNotFound: There is none with this id.
+            BlobNotFound: No blob has this id.
         """
-        try:
+        blob = None
+        with suppress(InvalidId):
             blob = await BlobModel.get(PydanticObjectId(blob_id))
-        except InvalidId:
-            blob = None
         if blob is None:
             raise BlobNotFound(str(blob_id))
         return blob
 
     async def download(self, blob_id: str) -> bytes:
-        """A whole file, in memory.
+        """Return a whole file, in memory.
 
         Args:
             blob_id: The blob's id.
 
         Raises:
-            BlobNotFound: There is none with this id.
+            BlobNotFound: No blob has this id.
         """
-        return b"".join([piece async for piece in self.stream(blob_id)])
+        pieces = [piece async for piece in self.stream(blob_id)]
+        return b"".join(pieces)
 
     async def stream(self, blob_id: str) -> AsyncIterator[bytes]:
-        """A file in pieces.
+        """Return a file in pieces.
 
         Args:
             blob_id: The blob's id.
 
         Raises:
-            BlobNotFound: There is none with this id, before the first piece.
+            BlobNotFound: No blob has this id. Raised before the first piece.
         """
         blob = await self.get(blob_id)
         try:
             found = await obstore.get_async(self.store, str(blob.id))
-        except (NotFoundError, FileNotFoundError):
+        except MISSING_FILE:
             raise BlobNotFound(str(blob_id)) from None
         async for piece in found.stream():
             yield bytes(piece)
 
     async def delete(self, blob_id: str) -> None:
-        """Remove a file. Nothing happens if it is gone already.
+        """Delete a file. Nothing happens if it does not exist.
 
         Args:
             blob_id: The blob's id.
@@ -138,71 +136,85 @@ class BlobService:
             blob = await self.get(blob_id)
         except BlobNotFound:
             return
-        await (
-            blob.delete()
-        )  # first, so that what is cut off here leaves a file that `delete_orphans` finds
-        with suppress(NotFoundError, FileNotFoundError):
+        # The record first: `delete_orphans` removes the file if this is interrupted.
+        await blob.delete()
+        with suppress(*MISSING_FILE):
             await obstore.delete_async(self.store, str(blob.id))
 
     def link(self, blob_id: str, seconds: float = LINK_SECONDS) -> str:
-        """An address at which anybody who has it can download the file, for some time.
+        """Return a link that lets anyone download a file until it expires.
 
         Args:
-            blob_id: Which file.
-            seconds: For how long; an hour by default.
+            blob_id: The blob's id.
+            seconds: Seconds for which the link is valid. Defaults to an hour.
         """
-        expires = round(datetime.now(UTC).timestamp() + seconds)
-        return get_settings().link_to(f"blobs/{_serializer().dumps([str(blob_id), expires])}")
+        token = sign_link(str(blob_id), seconds)
+        return get_settings().link_to(f"blobs/{token}")
 
     async def open_link(self, token: str) -> BlobModel:
-        """The blob of a link, by the last part of its address.
+        """Return the record of the blob that a link opens.
 
         Args:
-            token: The last part of the link's address.
+            token: The last part of the link.
 
         Raises:
-            BlobNotFound: The link is not ours, or the blob is gone.
-            LinkExpired: It was valid once.
+            BlobNotFound: The link is not valid, or the blob does not exist.
+            LinkExpired: The link has expired.
         """
         try:
-            blob_id, expires = _serializer().loads(token)
-        except BadSignature:
+            blob_id = read_link(token)
+        except InvalidLink:
             raise BlobNotFound(token) from None
-        if datetime.now(UTC).timestamp() > expires:
-            raise LinkExpired(blob_id)
         return await self.get(blob_id)
 
     async def delete_orphans(self, older_than: timedelta = UPLOAD_AGE) -> int:
-        """Remove files that have no record, as an upload leaves that was cut off.
+        """Delete the files without a record, which interrupted uploads leave.
 
         Args:
-            older_than: Younger ones stay.
+            older_than: The minimum age of a file to delete. Defaults to a day.
 
         Returns:
-            How many were removed.
+            The number of deleted files.
         """
-        limit, deleted = datetime.now(UTC) - older_than, 0
-        async for batch in obstore.list(self.store, chunk_size=BATCH):
-            old = [
-                item["path"]
-                for item in batch
-                if item["last_modified"] < limit and ObjectId.is_valid(item["path"])
-            ]
-            query = {"_id": {"$in": [ObjectId(path) for path in old]}}
-            known = {
-                str(blob["_id"])
-                async for blob in BlobModel.get_pymongo_collection().find(query, {"_id": True})
-            }
-            paths = [path for path in old if path not in known]
-            await obstore.delete_async(self.store, paths)
-            deleted += len(paths)
+        limit = datetime.now(UTC) - older_than
+        deleted = 0
+        async for batch in obstore.list(self.store, chunk_size=LIST_BATCH):
+            old = [file["path"] for file in batch if file["last_modified"] < limit]
+            orphans = await _find_orphans(old)
+            await obstore.delete_async(self.store, orphans)
+            deleted += len(orphans)
         return deleted
 
 
-def _serializer() -> URLSafeSerializer:
-    keys = derive_keys(get_settings().secret_keys, "blob")
-    return URLSafeSerializer(keys[::-1])  # itsdangerous signs with the last key
+async def _write(
+    store: ObjectStore,
+    path: str,
+    data: bytes | AsyncIterable[bytes],
+) -> int:
+    """Write a file, and return its size in bytes."""
+    if isinstance(data, bytes):
+        await obstore.put_async(store, path, data)
+        return len(data)
+    size = 0
+
+    async def count(pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        nonlocal size
+        async for piece in pieces:
+            size += len(piece)
+            yield piece
+
+    await obstore.put_async(store, path, count(data))
+    return size
+
+
+async def _find_orphans(paths: list[str]) -> list[str]:
+    """Return the paths that are ids of blobs without a record."""
+    candidates = [path for path in paths if ObjectId.is_valid(path)]
+    ids = [ObjectId(path) for path in candidates]
+    found = await BlobModel.distinct("_id", {"_id": {"$in": ids}})
+    known = {str(blob_id) for blob_id in found}
+    return [path for path in candidates if path not in known]
 
 
 blob_service = BlobService()
-"""The blobs of this process."""
+"""The blobs of this service."""

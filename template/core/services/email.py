@@ -1,4 +1,4 @@
-"""E-mail: Jinja2 templates from `app/templates/emails`, sent over SMTP."""
+"""Mail: Jinja2 templates from `app/templates/emails`, sent over SMTP."""
 
 from email.message import EmailMessage
 from email.utils import make_msgid, parseaddr
@@ -17,6 +17,8 @@ __all__ = ["Rendered", "render_email", "send_email"]
 
 TEMPLATES = ROOT / "app" / "templates" / "emails"
 TIMEOUT_SECONDS = 30
+SMTPS_PORT = 465
+SUBMISSION_PORT = 587
 
 
 class Rendered(NamedTuple):
@@ -51,51 +53,70 @@ def render_email(template: str, **values: object) -> Rendered:
         jinja2.TemplateNotFound: One of the files is missing.
         jinja2.UndefinedError: A variable of the template is missing in `values`.
     """
-    html, text = (
-        _templates().get_template(f"{template}.{kind}").render(values) for kind in ("html", "txt")
-    )
-    return Rendered(html, text)
+    html = _templates().get_template(f"{template}.html")
+    text = _templates().get_template(f"{template}.txt")
+    return Rendered(html.render(values), text.render(values))
 
 
-async def send_email(*, to_email: str, subject: str, html_content: str, text_content: str) -> str:
-    """Send one message over SMTP, to the server that `SMTP_URL` names.
+async def send_email(
+    *,
+    to_email: str,
+    subject: str,
+    html_content: str,
+    text_content: str,
+) -> str:
+    """Send a mail through the server in `SMTP_URL`.
 
     Args:
         to_email: The recipient's address.
-        subject: One line.
-        html_content: The body for most readers.
-        text_content: The same for those that show plain text only.
+        subject: The subject, one line.
+        html_content: The body as HTML.
+        text_content: The body for mail readers that show plain text only.
 
     Returns:
-        The message's id, as it stands in its `Message-ID` header.
+        The mail's `Message-ID` header.
 
     Raises:
-        aiosmtplib.SMTPException: The server cannot be reached, or refused the message.
-        ValueError: The subject has a line break, or the address is none.
+        aiosmtplib.SMTPException: The server cannot be reached, or refused the mail.
+        ValueError: The subject has a line break, or the address is not valid.
     """
-    settings = get_settings()
-    message = EmailMessage()
-    message["From"] = settings.mail_from
-    # Not every server takes other letters than those of ASCII; a domain can be written in these.
-    message["To"] = validate_email(to_email, check_deliverability=False).ascii_email or to_email
-    message["Subject"] = subject
-    message["Message-ID"] = make_msgid(domain=parseaddr(settings.mail_from)[1].rpartition("@")[2])
-    if correlation_id := TaskContext.get_correlation_id():
-        message["X-Correlation-ID"] = correlation_id
+    message = _make_message(to_email, subject)
     message.set_content(text_content)
     message.add_alternative(html_content, subtype="html")
+    await _send(message)
+    return str(message["Message-ID"])
 
-    url = settings.smtp_url
+
+def _make_message(to_email: str, subject: str) -> EmailMessage:
+    sender = get_settings().mail_from
+    _, sender_address = parseaddr(sender)
+    _, _, domain = sender_address.rpartition("@")
+    recipient = validate_email(to_email, check_deliverability=False)
+    message = EmailMessage()
+    message["From"] = sender
+    # Some servers accept ASCII addresses only. Every domain has an ASCII form.
+    message["To"] = recipient.ascii_email or to_email
+    message["Subject"] = subject
+    message["Message-ID"] = make_msgid(domain=domain)
+    correlation_id = TaskContext.get_correlation_id()
+    if correlation_id:
+        message["X-Correlation-ID"] = correlation_id
+    return message
+
+
+async def _send(message: EmailMessage) -> None:
+    url = get_settings().smtp_url
     implicit_tls = url.scheme == "smtps"
+    default_port = SMTPS_PORT if implicit_tls else SUBMISSION_PORT
+    # Never send a password in plain text. None means: encrypt if the server offers it.
+    requires_start_tls = bool(url.username) and not implicit_tls
     await aiosmtplib.send(
         message,
         hostname=url.host,
-        port=url.port or (465 if implicit_tls else 587),
+        port=url.port or default_port,
         username=unquote(url.username) if url.username else None,
         password=unquote(url.password) if url.password else None,
         use_tls=implicit_tls,
-        # A password never travels in clear; without one encryption is used where it is offered.
-        start_tls=True if url.username and not implicit_tls else None,
+        start_tls=True if requires_start_tls else None,
         timeout=TIMEOUT_SECONDS,
     )
-    return str(message["Message-ID"])

@@ -1,4 +1,4 @@
-"""Rate limits of what must not be tried without end, counted in MongoDB for all web processes together."""
+"""Rate limits. MongoDB counts the attempts of all web processes together."""
 
 import asyncio
 import time
@@ -17,23 +17,32 @@ from core.errors import UserError
 __all__ = ["SIGN_UP", "Limits", "TooManyRequests", "check_limits"]
 
 SELECTION_MILLISECONDS = 2000
-TRIES = 5
+"""Time that a call waits for a server."""
+MAX_TRIES = 5
+"""Tries to count an attempt while other processes count attempts with the same key."""
+CLIENT_PREFIX = 64
+"""Bits of an IPv6 address that identify a client. One person may have a whole /64 network."""
 
 
 class TooManyRequests(UserError):
-    """Something was tried too often.
+    """A rate limit is exceeded.
 
     Attributes:
-        retry_after: Seconds after which it may be tried again.
+        retry_after: Seconds until the next attempt is allowed.
     """
 
     def __init__(self, retry_after: float) -> None:
-        super().__init__("Too many attempts; try again later.")
+        super().__init__("Too many attempts. Try again later.")
         self.retry_after = retry_after
 
 
 class Limits(NamedTuple):
-    """How often one thing may be tried, for one e-mail address and from one network address: `10 per 5 minutes`."""
+    """The limits of one action, such as `10 per 5 minutes`.
+
+    Attributes:
+        per_address: The limit for one e-mail address or user.
+        per_client: The limit for one network address.
+    """
 
     per_address: str
     per_client: str
@@ -41,23 +50,25 @@ class Limits(NamedTuple):
 
 LOG_IN = Limits("10 per 5 minutes", "100 per 5 minutes")
 SIGN_UP = Limits("5 per hour", "100 per hour")
-"""How often somebody may sign up."""
+"""The limits of signing up."""
 RESET = Limits("5 per hour", "100 per hour")
 
 
 class _Storage(MongoDBStorageBase):
     def _init_mongo_client(
-        self, uri: str | None, **options: int | str | bool
+        self,
+        uri: str | None,
+        **options: int | str | bool,
     ) -> MongoClient[dict[str, object]]:
         return _client(uri)
 
     def __del__(self) -> None:
-        """The client is shared and stays. `limits` would close it, also when Python ends and no thread can start."""
+        """Leave the shared client open. The base class closes it, even at interpreter shutdown."""
 
 
 @lru_cache(maxsize=4)
 def _client(uri: str | None) -> MongoClient[dict[str, object]]:
-    """A client without asyncio: the one that `limits` has for asyncio is Motor, which is no longer kept."""
+    """Return a synchronous client. For asyncio, `limits` needs Motor, which is not maintained."""
     return MongoClient(
         uri,
         serverSelectionTimeoutMS=SELECTION_MILLISECONDS,
@@ -77,42 +88,55 @@ def _limiter(uri: str, database: str) -> MovingWindowRateLimiter:
 
 
 async def check_limits(action: str, limits: Limits, address: str, client: str) -> None:
-    """Count one try.
+    """Count an attempt, and refuse it if it exceeds a limit.
 
     Args:
-        action: What is tried; each is counted by itself.
-        limits: How often it may be.
-        address: The e-mail address that it is tried with, whether there is such an account or not; or a user's id.
-        client: The network address that it comes from. Of IPv6 the network counts, of which one person has many.
+        action: The action. Each action is counted separately.
+        limits: The action's limits.
+        address: The e-mail address of the attempt, or a user's id. Unknown addresses count too.
+        client: The network address of the client. IPv6 addresses count by network (/64).
 
     Raises:
-        TooManyRequests: It has been tried too often.
+        TooManyRequests: A limit is exceeded.
         pymongo.errors.ServerSelectionTimeoutError: The database cannot be reached.
     """
     settings = get_settings()
     limiter = _limiter(str(settings.mongodb_url), settings.mongodb_database)
-    each = [(limits.per_client, network_of(client)), (limits.per_address, address)]
-    for limit, key in each:
+    checks = [
+        (limits.per_client, network_of(client)),
+        (limits.per_address, address),
+    ]
+    for limit, key in checks:
         await asyncio.to_thread(_hit, limiter, parse(limit), action, key)
 
 
-def _hit(limiter: MovingWindowRateLimiter, limit: RateLimitItem, action: str, key: str) -> None:
-    for _ in range(TRIES):
+def _hit(
+    limiter: MovingWindowRateLimiter,
+    limit: RateLimitItem,
+    action: str,
+    key: str,
+) -> None:
+    for _ in range(MAX_TRIES):
         if limiter.hit(limit, action, key):
             return
         window = limiter.get_window_stats(limit, action, key)
         if not window.remaining:
             break
-        # Two have begun to count this at the same moment, and one of them was refused for that alone.
+        # The limiter refuses an attempt below the limit if another one is counted at that moment.
     raise TooManyRequests(max(1.0, window.reset_time - time.time()))
 
 
 def network_of(client: str) -> str:
-    """What counts as one client: an IPv4 address, or the network of 64 bits that an IPv6 address lies in."""
+    """Return the key that identifies a client: an IPv4 address, or an IPv6 network.
+
+    Args:
+        client: The network address of the client.
+    """
     try:
         address = ip_address(client)
     except ValueError:
         return client
-    if isinstance(address, IPv6Address):
-        return str(address.ipv4_mapped or ip_network((address, 64), strict=False))
-    return client
+    if not isinstance(address, IPv6Address):
+        return client
+    network = ip_network((address, CLIENT_PREFIX), strict=False)
+    return str(address.ipv4_mapped or network)

@@ -1,4 +1,4 @@
-"""Sessions: a random token in the browser's cookie, its hash in the database."""
+"""Sessions: a random token in the browser's cookie, and its hash in the database."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,36 +8,56 @@ from core.services.tokens import hash_token, new_token
 
 
 async def start_session(user: UserModel) -> str:
-    """Log a user in.
+    """Start a session.
+
+    Args:
+        user: The user who logged in.
 
     Returns:
-        The token that `find_user` takes; it is not stored and cannot be read again.
+        The session's token, for `find_user`. It is not stored and cannot be read again.
+
+    Raises:
+        ValueError: The user is not saved.
     """
     if user.id is None:
         raise ValueError("save the user before starting a session")
     token = new_token()
-    expires_at = datetime.now(UTC) + timedelta(seconds=get_settings().session_lifetime)
+    lifetime = timedelta(seconds=get_settings().session_lifetime)
     session = SessionModel(
         token_hash=hash_token(token),
         user_id=user.id,
         password_version=user.password_version,
-        expires_at=expires_at,
+        expires_at=datetime.now(UTC) + lifetime,
     )
     await session.insert()
     return token
 
 
 async def find_user(token: str) -> UserModel | None:
-    """The user whose session this token opens, or None where it is unknown or has expired."""
-    # MongoDB removes expired documents about once a minute, so the time is checked here too.
+    """Return the user of a session, or None if the session does not exist or has expired.
+
+    Args:
+        token: The token from `start_session`.
+    """
     session = await SessionModel.find_one(
-        SessionModel.token_hash == hash_token(token), SessionModel.expires_at > datetime.now(UTC)
+        SessionModel.token_hash == hash_token(token),
+        # MongoDB removes expired documents only about once a minute.
+        SessionModel.expires_at > datetime.now(UTC),
     )
-    user = await UserModel.get(session.user_id) if session else None
-    # A log-in that was under way while the password was changed begins its session after all others were ended.
-    return user if session and user and user.password_version == session.password_version else None
+    if session is None:
+        return None
+    user = await UserModel.get(session.user_id)
+    # A log-in that began before a password change may start its session after the change.
+    if user and user.password_version == session.password_version:
+        return user
+    return None
 
 
 async def end_session(token: str) -> None:
-    """Log a user out; nothing happens where the session has ended already."""
-    await SessionModel.find(SessionModel.token_hash == hash_token(token)).delete()
+    """End a session. Nothing happens if it has already ended.
+
+    Args:
+        token: The token from `start_session`.
+    """
+    found = SessionModel.find(SessionModel.token_hash == hash_token(token))
+    await found.delete()

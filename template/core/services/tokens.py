@@ -1,14 +1,20 @@
-"""Tokens that let somebody in: random, and stored as a hash only, so that the database alone lets nobody in."""
+"""Random tokens that give access. Only their hashes are stored."""
 
 import hashlib
 import secrets
 
 
 def new_token() -> str:
-    """A token with 256 random bits, fit for URLs and cookies."""
+    """Return a token with 256 random bits, safe for URLs and cookies."""
     return secrets.token_urlsafe(32)
 
 
 def hash_token(token: str) -> str:
-    """What is stored of a token. It is random and long, so that a plain hash cannot be guessed back."""
+    """Return the hash of a token, for the database.
+
+    A token is long and random, so a fast hash without a salt is safe.
+
+    Args:
+        token: The token from `new_token`.
+    """
     return hashlib.sha256(token.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Webhooks, signed as the Standard Webhooks specification says (https://www.standardwebhooks.com)."""
+"""Webhooks, signed as in the Standard Webhooks specification (https://www.standardwebhooks.com)."""
 
 import asyncio
 import base64
@@ -17,29 +17,34 @@ SECRET_BYTES = 32
 
 
 def new_webhook_secret() -> str:
-    """A secret for one receiver, who verifies our signatures with it."""
-    return f"whsec_{base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()}"
+    """Return a new secret, with which one receiver verifies signatures."""
+    secret = base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+    return f"whsec_{secret}"
 
 
 async def post_webhook(
-    client: httpx2.AsyncClient, url: str, body: str, secret: str, message_id: str
+    client: httpx2.AsyncClient,
+    url: str,
+    body: str,
+    secret: str,
+    message_id: str,
 ) -> int:
-    """Send a signed message. What the receiver answers beside its status is not read.
+    """Send a signed message. The body of the response is not read.
 
     Args:
-        client: One of `open_public_client`; in a task, `worker.context.public_client`.
-        url: Where to.
-        body: JSON.
-        secret: Of `new_webhook_secret`.
-        message_id: The same at each attempt, so that the receiver can tell a repetition.
+        client: A client from `open_public_client`. In a task, `worker.context.public_client`.
+        url: The receiver's URL.
+        body: The message as JSON.
+        secret: The receiver's secret, from `new_webhook_secret`.
+        message_id: The message's id. Retries use the same id, so the receiver can detect them.
 
     Returns:
-        The status of the answer.
+        The status code of the response.
 
     Raises:
-        TargetRefused: The address is not on the public internet.
-        httpx2.HTTPError: It cannot be reached.
-        TimeoutError: It took longer than `TIMEOUT_SECONDS`.
+        TargetRefused: The URL does not lead to the public internet.
+        httpx2.HTTPError: The receiver cannot be reached.
+        TimeoutError: The request took longer than `TIMEOUT_SECONDS`.
     """
     now = datetime.now(UTC)
     headers = {
@@ -48,11 +53,10 @@ async def post_webhook(
         "webhook-timestamp": str(int(now.timestamp())),
         "webhook-signature": Webhook(secret).sign(message_id, now, body),
     }
-    if correlation_id := TaskContext.get_correlation_id():
+    correlation_id = TaskContext.get_correlation_id()
+    if correlation_id:
         headers["x-request-id"] = correlation_id
-    # The client's own timeout is for each read and write, of which there can be many.
-    async with (
-        asyncio.timeout(TIMEOUT_SECONDS),
-        client.stream("POST", url, content=body, headers=headers) as response,
-    ):
+    request = client.stream("POST", url, content=body, headers=headers)
+    # The client's timeout limits each read and write, not the whole request.
+    async with asyncio.timeout(TIMEOUT_SECONDS), request as response:
         return response.status_code

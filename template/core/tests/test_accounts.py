@@ -72,7 +72,7 @@ async def test_a_reset_ends_all_links_that_were_sent(user):
 
 
 async def test_an_expired_token_is_none(user, monkeypatch):
-    monkeypatch.setattr("core.services.accounts.RESET_LIFETIME", timedelta(seconds=-1))
+    monkeypatch.setattr("core.services.accounts.resets.RESET_LIFETIME", timedelta(seconds=-1))
     _, token = await start_password_reset(user.email, "127.0.0.1")
     with pytest.raises(InvalidToken):
         await reset_password(token, NEW)
@@ -90,16 +90,16 @@ async def test_an_unknown_address_gets_what_a_known_one_gets(user):
 
 
 async def test_an_unknown_address_takes_as_much_work_as_a_wrong_password(user, monkeypatch):
-    from core.services import accounts
+    from core.services.accounts import passwords
 
     verified: list[str] = []
-    verify = accounts._hasher().verify_and_update
+    verify = passwords._hasher().verify_and_update
 
     def verify_and_note(password: str, password_hash: str) -> object:
         verified.append(password_hash)
         return verify(password, password_hash)
 
-    monkeypatch.setattr(accounts._hasher(), "verify_and_update", verify_and_note)
+    monkeypatch.setattr(passwords._hasher(), "verify_and_update", verify_and_note)
     for email in (user.email, "nobody@example.com"):
         with pytest.raises(WrongCredentials):
             await log_in(email, "wrong", "127.0.0.1")

@@ -48,7 +48,7 @@ def run(
         ({"PORT": "many"}, "PORT: "),
         (
             {"ENVIRONMENT": "production", "SECRET_KEY": "development-only-secret-key-change-me"},
-            "SECRET_KEY is a development secret; production needs one of its own; SMTP_URL is missing",
+            "SECRET_KEY is a development secret; production needs its own; SMTP_URL is missing",
         ),
         (
             {"ENVIRONMENT": "production", "SMTP_URL": "smtp://127.0.0.1:1"},

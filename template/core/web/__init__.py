@@ -1,4 +1,4 @@
-"""The web process."""
+"""The web process: the application, and the dependencies of its routes."""
 
 from core.web.auth import (
     PAGE_HEADERS,

@@ -1,4 +1,4 @@
-"""One log line for each request."""
+"""The access log, one line for each request."""
 
 import time
 
@@ -10,7 +10,11 @@ logger = get_logger(__name__)
 
 
 class AccessLogMiddleware:
-    """Logs method, path, status and duration, also of requests that fail."""
+    """Logs the method, path, status and duration of each request, including failed ones.
+
+    Args:
+        app: The application to wrap.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -31,11 +35,11 @@ class AccessLogMiddleware:
         try:
             await self._app(scope, receive, send_and_note)
         finally:
-            seconds = round(time.perf_counter() - started, 4)
+            seconds = time.perf_counter() - started
             logger.info(
                 "request",
                 method=scope["method"],
                 path=scope["path"],
                 status=status,
-                seconds=seconds,
+                seconds=round(seconds, 4),
             )

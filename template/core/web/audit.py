@@ -1,4 +1,4 @@
-"""The audit log, for administrators."""
+"""The route of the audit log, for administrators."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,12 +12,16 @@ from core.database import make_query
 from core.models import AuditModel
 from core.web.auth import ensure_admin
 
-Moment = Annotated[
-    AwareDatetime, Query(ge=datetime(1970, 1, 1, tzinfo=UTC), le=datetime(9999, 1, 1, tzinfo=UTC))
-]
+MIN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_TIME = datetime(9999, 1, 1, tzinfo=UTC)
+Time = Annotated[AwareDatetime, Query(ge=MIN_TIME, le=MAX_TIME)]
+EntryId = Annotated[str, Query(pattern="^[0-9a-f]{24}$")]
+Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
 class AuditEntry(BaseModel):
+    """An entry of the audit log, as the route returns it."""
+
     id: str
     action: str
     actor: str | None
@@ -27,27 +31,42 @@ class AuditEntry(BaseModel):
 
 
 def audit_router(current_user: Callable[..., Any]) -> APIRouter:
-    """`GET /audit-log`."""
+    """Return the router with `GET /audit-log`.
+
+    Args:
+        current_user: The dependency that returns the logged-in user.
+    """
     router = APIRouter(tags=["audit"])
 
     async def require_admin(user: Annotated[Any, Depends(current_user)]) -> None:
         ensure_admin(user)
 
-    @router.get("/audit-log", responses={401: {}, 403: {}}, dependencies=[Depends(require_admin)])
+    @router.get(
+        "/audit-log",
+        dependencies=[Depends(require_admin)],
+        responses={401: {}, 403: {}},
+    )
     async def show_audit_log(
         action: str | None = None,
         actor: str | None = None,
-        since: Moment | None = None,
-        until: Moment | None = None,
-        before: Annotated[str | None, Query(pattern="^[0-9a-f]{24}$")] = None,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        since: Time | None = None,
+        until: Time | None = None,
+        before: EntryId | None = None,
+        limit: Limit = 100,
     ) -> list[AuditEntry]:
-        """Who did what, the newest first. For older ones ask again, with the id of the last one as `before`."""
+        """List the entries of the audit log, the newest first.
+
+        For the next page, pass the id of the last entry as `before`.
+        """
         query = make_query("at", since, until, action=action, actor=actor)
-        query |= {"_id": {"$lt": ObjectId(before)}} if before else {}
-        entries = await AuditModel.find(query).sort("-_id").limit(limit).to_list()
-        return [
-            AuditEntry(**entry.model_dump(exclude={"id"}), id=str(entry.id)) for entry in entries
-        ]
+        if before:
+            query["_id"] = {"$lt": ObjectId(before)}
+        newest = AuditModel.find(query).sort("-_id").limit(limit)
+        return [_view(entry) async for entry in newest]
 
     return router
+
+
+def _view(entry: AuditModel) -> AuditEntry:
+    fields = entry.model_dump(exclude={"id"})
+    return AuditEntry(id=str(entry.id), **fields)

@@ -1,4 +1,4 @@
-"""Who is asking: the session cookie."""
+"""Authentication by the session cookie, and the dependencies of routes."""
 
 from typing import Annotated, TypeVar
 
@@ -14,26 +14,28 @@ from core.services.sessions import end_session, find_user, start_session
 D = TypeVar("D", bound=Document)
 
 COOKIE = "session"
+"""The name of the session cookie."""
 
 PAGE_HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
-    "frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
+    ),
     "Referrer-Policy": "no-referrer",
 }
-"""Of a page whose address or content is a secret, such as the token of a reset."""
+"""Headers for a page with a secret in its URL or content, such as a reset token."""
 
 SessionToken = Annotated[str | None, Cookie(alias=COOKIE, include_in_schema=False)]
 
 
 async def current_user(session: SessionToken = None) -> UserModel:
-    """The user who has logged in; jobs that the request enqueues belong to them.
+    """Return the logged-in user. Jobs that the request enqueues belong to this user.
 
     Args:
-        session: The session cookie's token.
+        session: The token in the session cookie.
 
     Raises:
-        HTTPException: 401, where nobody has.
+        HTTPException: 401 if no user is logged in.
     """
     user = await find_user(session) if session else None
     if user is None:
@@ -43,74 +45,86 @@ async def current_user(session: SessionToken = None) -> UserModel:
 
 
 CurrentUser = Annotated[UserModel, Depends(current_user)]
-"""A route's parameter: the user who has logged in. A request without a session gets a 401."""
+"""A route's parameter: the logged-in user. Without a session the request is answered 401."""
 
 
 def ensure_admin(user: object) -> None:
-    """Do nothing where this user is an administrator.
+    """Check that a user is an administrator.
+
+    Args:
+        user: The user. A service's own class may lack the attribute `is_admin`.
 
     Raises:
-        HTTPException: 403, where not.
+        HTTPException: 403 if the user is not an administrator.
     """
-    if not getattr(user, "is_admin", False):  # a service may have a user of its own
-        raise HTTPException(403, "This is for administrators.")
+    if not getattr(user, "is_admin", False):
+        raise HTTPException(403, "Administrators only.")
 
 
 async def current_admin(user: CurrentUser) -> UserModel:
-    """The administrator who has logged in.
+    """Return the logged-in administrator.
+
+    Args:
+        user: The logged-in user.
 
     Raises:
-        HTTPException: 401, where nobody has; 403, where it is no administrator.
+        HTTPException: 401 if no user is logged in; 403 if the user is not an administrator.
     """
     ensure_admin(user)
     return user
 
 
 CurrentAdmin = Annotated[UserModel, Depends(current_admin)]
-"""A route's parameter: the administrator who has logged in. Other users get a 403."""
+"""A route's parameter: the logged-in administrator. Other users are answered 403."""
 
 
 async def find_own(model: type[D], document_id: str, user: UserModel) -> D:
-    """A document by its id, where its field `owner` holds the id of this user.
+    """Return a user's document. Its field `owner` must hold the user's id.
 
     Args:
         model: The document's class.
-        document_id: The document's id, as a request names it.
-        user: The user who asks.
+        document_id: The document's id, from the request.
+        user: The logged-in user.
 
     Raises:
-        HTTPException: 404 for those of others, as for those that do not exist.
+        HTTPException: 404 if the document does not exist or belongs to another user.
     """
-    query = (
-        {"_id": ObjectId(document_id), "owner": str(user.id)}
-        if ObjectId.is_valid(document_id)
-        else None
-    )
-    if query is None or (found := await model.find_one(query)) is None:
-        raise HTTPException(404, "There is no such thing.")
+    found = None
+    if ObjectId.is_valid(document_id):
+        query = {"_id": ObjectId(document_id), "owner": str(user.id)}
+        found = await model.find_one(query)
+    if found is None:
+        raise HTTPException(404, "Not found.")
     return found
 
 
 def client_address(request: Request) -> str:
-    """The network address that a request comes from; behind a proxy, the one that `FORWARDED_ALLOW_IPS` lets it say."""
+    """Return the network address of the client.
+
+    Behind a proxy, set `FORWARDED_ALLOW_IPS` so that uvicorn trusts the proxy's headers.
+
+    Args:
+        request: The request.
+    """
     return request.client.host if request.client else ""
 
 
 ClientAddress = Annotated[str, Depends(client_address)]
-"""A route's parameter: the network address that the request comes from."""
+"""A route's parameter: the network address of the client."""
 
 
 async def sign_in(response: Response, user: UserModel) -> None:
-    """Start a session for this user and set its cookie; the rest of the request runs on their behalf.
+    """Start a session and set its cookie. The rest of the request runs for this user.
 
     Args:
         response: The response that sets the cookie.
         user: The user, saved.
     """
     settings = get_settings()
+    token = await start_session(user)
     response.set_cookie(
         COOKIE,
-        await start_session(user),
+        token,
         max_age=round(settings.session_lifetime),
         httponly=True,
         secure=settings.is_production,
@@ -120,14 +134,18 @@ async def sign_in(response: Response, user: UserModel) -> None:
 
 
 async def sign_out(request: Request, response: Response) -> None:
-    """End the session of this request, in the database and in the browser.
+    """End the session of a request, and remove its cookie.
 
     Args:
-        request: The request with the session's cookie.
+        request: The request with the cookie.
         response: The response that removes the cookie.
     """
-    if token := request.cookies.get(COOKIE):
+    token = request.cookies.get(COOKIE)
+    if token:
         await end_session(token)
     response.delete_cookie(
-        COOKIE, httponly=True, secure=get_settings().is_production, samesite="lax"
+        COOKIE,
+        httponly=True,
+        secure=get_settings().is_production,
+        samesite="lax",
     )

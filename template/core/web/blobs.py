@@ -1,4 +1,4 @@
-"""Downloads of blobs by the links that `blob_service.link` makes."""
+"""The route that serves the links of `blob_service.link`."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -10,9 +10,10 @@ from fastapi import APIRouter, HTTPException, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 from obstore.store import AzureStore, GCSStore, S3Store
 
+from core.models import BlobModel
 from core.services.blob import BlobNotFound, LinkExpired, blob_service
 
-REDIRECT_SECONDS = 60
+REDIRECT_LIFETIME = timedelta(seconds=60)
 
 blobs_router = APIRouter(prefix="/blobs", tags=["blobs"])
 
@@ -24,20 +25,29 @@ blobs_router = APIRouter(prefix="/blobs", tags=["blobs"])
     summary="Download a file by its link",
 )
 async def download(token: str) -> Response:
-    """The file itself, or a redirection to the store that has it, where that one can sign links too."""
+    """Return the file, or a redirect to a signed link of the object store."""
     try:
         blob = await blob_service.open_link(token)
-        if isinstance(blob_service.store, S3Store | GCSStore | AzureStore):
-            path, lifetime = str(blob.id), timedelta(seconds=REDIRECT_SECONDS)
-            return RedirectResponse(
-                await obstore.sign_async(blob_service.store, "GET", path, lifetime)
-            )
-        pieces = blob_service.stream(str(blob.id))
-        first = await anext(pieces, b"")  # what is gone is told by the status
+        return await _redirect(blob) or await _stream(blob)
     except BlobNotFound:
-        raise HTTPException(404, "There is no such file.") from None
+        raise HTTPException(404, "File not found.") from None
     except LinkExpired:
         raise HTTPException(410, "This link has expired.") from None
+
+
+async def _redirect(blob: BlobModel) -> Response | None:
+    """Return a redirect to the store, or None if the store cannot sign links."""
+    store = blob_service.store
+    if not isinstance(store, S3Store | GCSStore | AzureStore):
+        return None
+    url = await obstore.sign_async(store, "GET", str(blob.id), REDIRECT_LIFETIME)
+    return RedirectResponse(url)
+
+
+async def _stream(blob: BlobModel) -> Response:
+    pieces = blob_service.stream(str(blob.id))
+    # Read the first piece now, because a missing file must be answered 404.
+    first = await anext(pieces, b"")
 
     async def body() -> AsyncIterator[bytes]:
         yield first
@@ -51,4 +61,8 @@ async def download(token: str) -> Response:
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "private",
     }
-    return StreamingResponse(body(), media_type=blob.content_type, headers=headers)
+    return StreamingResponse(
+        body(),
+        headers=headers,
+        media_type=blob.content_type,
+    )

@@ -1,14 +1,15 @@
-"""What a client sees when something is down, broken or too much: a status and one clear line, never a traceback."""
+"""Responses to errors: a status and one clear line, never a traceback."""
 
 import json
 import math
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from core.context import TaskContext
-from core.database import DOWN
+from core.database import CONNECTION_ERRORS
 from core.logging import get_logger
 from core.services.limits import TooManyRequests
 from core.tasks import QueueUnavailable
@@ -19,45 +20,67 @@ RETRY_AFTER_SECONDS = 2
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Answer 503 while a server is down, 429 to what comes too often, and 500 with its id to what nobody expected."""
-    for error in DOWN:
-        app.add_exception_handler(error, _unavailable("database"))
-    app.add_exception_handler(QueueUnavailable, _unavailable("queue"))
-    app.add_exception_handler(TooManyRequests, _too_many)
+    """Add handlers for servers that are down, rate limits, invalid requests and other errors.
+
+    Args:
+        app: The application.
+    """
+    for error in CONNECTION_ERRORS:
+        app.add_exception_handler(error, _database_down)
+    app.add_exception_handler(QueueUnavailable, _queue_down)
+    app.add_exception_handler(TooManyRequests, _rate_limited)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _internal_error)
 
 
-def _unavailable(what: str):  # type: ignore[no-untyped-def]  # Starlette's own type for handlers fits no function
-    async def handle(_: Request, error: Exception) -> JSONResponse:
-        logger.warning("request refused", unavailable=what, error=str(error)[:200])
-        body = {
-            "detail": f"The {what} is not available; try again in a moment.",
-            "unavailable": what,
-        }
-        return JSONResponse(body, 503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+async def _database_down(_: Request, error: Exception) -> Response:
+    return _unavailable("database", error)
 
-    return handle
+
+async def _queue_down(_: Request, error: Exception) -> Response:
+    return _unavailable("queue", error)
+
+
+def _unavailable(server: str, error: Exception) -> Response:
+    reason = str(error)[:200]
+    logger.warning("request refused", unavailable=server, error=reason)
+    body = {
+        "detail": f"The {server} is unavailable. Try again in a moment.",
+        "unavailable": server,
+    }
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return JSONResponse(body, 503, headers)
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
-    """What is wrong where; without what was sent, which may be a password, or no text that can be sent back."""
     assert isinstance(error, RequestValidationError)
-    problems = [{key: each[key] for key in ("type", "loc", "msg")} for each in error.errors()]
-    return Response(json.dumps({"detail": problems}), 422, media_type="application/json")
+    problems = [_without_input(problem) for problem in error.errors()]
+    # Unlike JSONResponse, `json.dumps` escapes text that UTF-8 cannot encode.
+    body = json.dumps({"detail": problems})
+    return Response(body, 422, media_type="application/json")
 
 
-async def _too_many(_: Request, error: Exception) -> JSONResponse:
+def _without_input(problem: dict[str, Any]) -> dict[str, Any]:
+    """Return the parts of a problem to send back. The input may be a password."""
+    return {
+        "type": problem["type"],
+        "loc": problem["loc"],
+        "msg": problem["msg"],
+    }
+
+
+async def _rate_limited(_: Request, error: Exception) -> Response:
     assert isinstance(error, TooManyRequests)
-    return JSONResponse(
-        {"detail": str(error)}, 429, headers={"Retry-After": str(math.ceil(error.retry_after))}
-    )
+    seconds = math.ceil(error.retry_after)
+    headers = {"Retry-After": str(seconds)}
+    return JSONResponse({"detail": str(error)}, 429, headers)
 
 
-async def _internal_error(_: Request, error: Exception) -> JSONResponse:
+async def _internal_error(_: Request, error: Exception) -> Response:
     correlation_id = TaskContext.get_correlation_id() or ""
     body = {
-        "detail": "Internal error; the log tells more under this id.",
+        "detail": "Internal error. Search the log for this correlation id.",
         "correlation_id": correlation_id,
     }
-    return JSONResponse(body, 500, headers={"X-Request-ID": correlation_id})
+    headers = {"X-Request-ID": correlation_id}
+    return JSONResponse(body, 500, headers)

@@ -25,11 +25,11 @@ _CORRELATION_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 
 def create_app(service: Service, settings: Settings) -> FastAPI:
-    """Build the application: core's routes, then the service's.
+    """Create the application, with the routes of `core` and of the service.
 
     Args:
-        service: What `app.main` says of itself.
-        settings: Of this process.
+        service: The service, as `app.main` declares it.
+        settings: The service's settings.
     """
 
     @asynccontextmanager
@@ -40,7 +40,8 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
             yield
         logger.info("web stopped")
 
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    project = tomllib.loads(text)["project"]
     app = FastAPI(
         title=project["name"],
         description=project.get("description", ""),
@@ -49,24 +50,34 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
         max_body_size=settings.max_body_size,
     )
     add_error_handlers(app)
+    _add_routers(app, service, settings)
+    # The last middleware is the outermost. The access log needs the correlation id.
+    app.add_middleware(AccessLogMiddleware)
+    app.add_middleware(
+        CorrelationIdMiddleware,
+        validator=_is_correlation_id,
+    )
+    return app
+
+
+def _add_routers(app: FastAPI, service: Service, settings: Settings) -> None:
     app.include_router(health_router(service.worker, settings))
     user = service.current_user or current_user
-    own = (
+    routers = [
         metrics_router(service.worker),
         jobs_router(service.worker, user),
         audit_router(user),
         blobs_router,
-    )
-    for router in (*own, *service.routers):
-        app.include_router(router, dependencies=[Depends(_require_database)])
-    # The last one added is the outermost: the access log needs the correlation id.
-    app.add_middleware(AccessLogMiddleware)
-    app.add_middleware(
-        CorrelationIdMiddleware,
-        # A caller's own id is kept where it is harmless in logs and headers.
-        validator=lambda value: _CORRELATION_ID.fullmatch(value) is not None,
-    )
-    return app
+        *service.routers,
+    ]
+    needs_database = Depends(_require_database)
+    for router in routers:
+        app.include_router(router, dependencies=[needs_database])
+
+
+def _is_correlation_id(value: str) -> bool:
+    """Whether a client's correlation id is safe in logs and headers."""
+    return _CORRELATION_ID.fullmatch(value) is not None
 
 
 async def _require_database(request: Request) -> None:

@@ -1,4 +1,4 @@
-"""Health, for whoever restarts processes or routes requests to them."""
+"""Health checks and metrics, for process managers, load balancers and Prometheus."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -19,56 +19,65 @@ CHECK_SECONDS = 2.0
 
 
 def health_router(worker: Worker, settings: Settings) -> APIRouter:
-    """`/health/live`, `/health/ready` and `/health/backlog`."""
+    """Return the router with `/health/live`, `/health/ready` and `/health/backlog`.
+
+    Args:
+        worker: The service's worker.
+        settings: The settings with the limits of the backlog.
+    """
     router = APIRouter(prefix="/health", tags=["health"])
 
     @router.get("/live")
     async def live() -> dict[str, str]:
-        """The process answers; nothing else is looked at."""
+        """Report that the process answers. No server is checked."""
         return {"status": "ok"}
 
     @router.get("/ready")
     async def ready(request: Request) -> JSONResponse:
-        """Whether database and queue can be used now; 503, and which one is down, where not."""
+        """Check the database and the queue. If one of them is down, the status is 503."""
         database: Database = request.app.state.database
-        names = ("database", "queue")
-        states = await asyncio.gather(_check(database.ping()), _check(worker.queue.engine.stats()))
-        checks = dict(zip(names, states, strict=True))
-        is_ready = all(state == "ok" for state in states)
-        body = {"status": "ok" if is_ready else "unavailable", "checks": checks}
-        return JSONResponse(body, 200 if is_ready else 503)
+        database_state, queue_state = await asyncio.gather(
+            _check(database.ping()),
+            _check(worker.queue.engine.stats()),
+        )
+        checks = {"database": database_state, "queue": queue_state}
+        if "down" in checks.values():
+            body = {"status": "unavailable", "checks": checks}
+            return JSONResponse(body, 503)
+        return JSONResponse({"status": "ok", "checks": checks})
 
     @router.get("/backlog")
     async def backlog() -> JSONResponse:
-        """Whether workers keep up; 503 where too many jobs are ready, or the oldest one has waited for too long."""
+        """Check that workers keep up with the queue. If they do not, the status is 503.
+
+        The limits are `TASK_BACKLOG_LIMIT` and `TASK_BACKLOG_SECONDS`.
+        """
         stats = await worker.queue.engine.stats()
-        keeps_up = (
-            stats.pending < settings.task_backlog_limit
-            and stats.oldest < settings.task_backlog_seconds
-        )
-        body = {
-            "status": "ok" if keeps_up else "backlog",
-            "pending": stats.pending,
-            "oldest_seconds": stats.oldest,
-        }
-        if not keeps_up:
-            logger.warning(
-                "backlog: workers do not keep up",
-                pending=stats.pending,
-                oldest_seconds=stats.oldest,
-            )
-        return JSONResponse(body, 200 if keeps_up else 503)
+        figures = {"pending": stats.pending, "oldest_seconds": stats.oldest}
+        too_many = stats.pending >= settings.task_backlog_limit
+        too_old = stats.oldest >= settings.task_backlog_seconds
+        if too_many or too_old:
+            logger.warning("backlog: workers do not keep up", **figures)
+            return JSONResponse({"status": "backlog", **figures}, 503)
+        return JSONResponse({"status": "ok", **figures})
 
     return router
 
 
 def metrics_router(worker: Worker) -> APIRouter:
-    """`/metrics`, for Prometheus: of this process, of the queue, and of the dead letters."""
+    """Return the router with `/metrics`.
+
+    Args:
+        worker: The service's worker.
+    """
     router = APIRouter(tags=["health"])
 
     @router.get("/metrics")
     async def show_metrics() -> Response:
-        """Keep it from the public where the names of tasks are nobody's business."""
+        """Return the metrics of this process, the queue and the dead letters, for Prometheus.
+
+        They contain the names of tasks. If these are secret, block this path in your proxy.
+        """
         stats = await worker.queue.engine.stats()
         metrics.QUEUE.labels("pending").set(stats.pending)
         metrics.QUEUE.labels("running").set(stats.running)
@@ -84,6 +93,6 @@ async def _check(check: Awaitable[Any]) -> str:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             await check
-    except Exception:  # whatever it is, this dependency cannot be used
+    except Exception:  # a client library may raise any exception
         return "down"
     return "ok"

@@ -1,26 +1,28 @@
-"""Jobs, as their owner sees them."""
+"""The routes with which users follow their jobs."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 
-from core.tasks import JobRecord, JobStatus, Progress, Worker
+from core.tasks import Job, JobRecord, JobStatus, Progress, Worker
 
 EVENT_SECONDS = 0.2
+NOT_FOUND = "Job not found."
 
 
 class JobError(BaseModel):
+    """The error of a job, without its traceback."""
+
     type: str
     message: str
 
 
 class JobView(BaseModel):
-    """What a job's owner may know of it."""
+    """A job, as its owner sees it."""
 
     id: str
     task: str
@@ -32,42 +34,42 @@ class JobView(BaseModel):
 
 
 class JobEvent(BaseModel):
-    """One event of `GET /jobs/{id}/events`."""
+    """An event of `GET /jobs/{id}/events`."""
 
     status: JobStatus
     progress: Progress | None = None
 
 
-@dataclass
-class Owned:
-    """A job of the user who asks, and its record."""
-
-    id: str
-    record: JobRecord
-
-
-async def view_job(worker: Worker, job_id: str, user_id: str, task: str | None = None) -> JobView:
-    """What a user may know of a job.
+async def view_job(
+    worker: Worker,
+    job_id: str,
+    user_id: str,
+    task: str | None = None,
+) -> JobView:
+    """Return a user's job.
 
     Args:
-        worker: Of this service.
-        job_id: Which job.
-        user_id: Who asks.
-        task: Its task; a job of any other one is none where this is given.
+        worker: The service's worker.
+        job_id: The job's id.
+        user_id: The id of the logged-in user.
+        task: If given, a job of another task is answered as not found.
+
+    Returns:
+        The job, as its owner sees it.
 
     Raises:
-        HTTPException: 404 for the jobs of others, as for those that do not exist.
+        HTTPException: 404 if the job does not exist or belongs to another user.
     """
-    view = _view(job_id, await _own_record(worker, job_id, user_id))
-    if task not in (None, view.task):
-        raise HTTPException(404, "There is no such job.")
-    return view
+    record = await _find_own(worker.job(job_id), user_id)
+    if task is not None and record.task != task:
+        raise HTTPException(404, NOT_FOUND)
+    return _view(job_id, record)
 
 
-async def _own_record(worker: Worker, job_id: str, user_id: str) -> JobRecord:
-    record = await worker.job(job_id).record()
+async def _find_own(job: Job[Any], user_id: str) -> JobRecord:
+    record = await job.record()
     if record.state is JobStatus.UNKNOWN or record.owner != user_id:
-        raise HTTPException(404, "There is no such job.")
+        raise HTTPException(404, NOT_FOUND)
     return record
 
 
@@ -75,7 +77,7 @@ def _view(job_id: str, record: JobRecord) -> JobView:
     return JobView(
         id=job_id,
         task=record.task,
-        status=record.status,  # of the same read as the result
+        status=record.status,
         attempt=record.attempt,
         progress=record.progress,
         result=record.result,
@@ -84,33 +86,52 @@ def _view(job_id: str, record: JobRecord) -> JobView:
 
 
 def jobs_router(worker: Worker, current_user: Callable[..., Any]) -> APIRouter:
-    """`GET /jobs/{id}` and `GET /jobs/{id}/events`."""
-    router = APIRouter(prefix="/jobs", tags=["jobs"])
+    """Return the router with `GET /jobs/{id}` and `GET /jobs/{id}/events`.
 
-    async def own_job(job_id: str, user: Annotated[Any, Depends(current_user)]) -> Owned:
-        return Owned(job_id, await _own_record(worker, job_id, str(user.id)))
-
-    OwnJob = Annotated[Owned, Depends(own_job)]  # noqa: N806  # a type
-
-    @router.get("/{job_id}", responses={401: {}, 404: {}})
-    async def get_job(job: OwnJob) -> JobView:
-        """A job's status and progress, and its result or error."""
-        return _view(job.id, job.record)
-
-    @router.get(
-        "/{job_id}/events", response_class=EventSourceResponse, responses={401: {}, 404: {}}
+    Args:
+        worker: The service's worker.
+        current_user: The dependency that returns the logged-in user.
+    """
+    router = APIRouter(
+        prefix="/jobs",
+        tags=["jobs"],
+        responses={401: {}, 404: {}},
     )
-    async def follow_job(job: OwnJob) -> AsyncIterator[ServerSentEvent]:
-        """The job's status and progress as server-sent events, one at each change, until it has ended."""
-        last = None
-        while True:
-            event = JobEvent(status=job.record.status, progress=job.record.progress)
-            if event != last:
-                yield ServerSentEvent(event="job", data=event)
-                last = event
-            if event.status.is_final:
-                return
-            await asyncio.sleep(EVENT_SECONDS)
-            job.record = await worker.job(job.id).record()
+
+    async def own_record(
+        job_id: str,
+        user: Annotated[Any, Depends(current_user)],
+    ) -> JobRecord:
+        return await _find_own(worker.job(job_id), str(user.id))
+
+    OwnRecord = Annotated[JobRecord, Depends(own_record)]  # noqa: N806  # a type
+
+    @router.get("/{job_id}")
+    async def get_job(job_id: str, record: OwnRecord) -> JobView:
+        """Return a job's status and progress, and its result or error."""
+        return _view(job_id, record)
+
+    @router.get("/{job_id}/events", response_class=EventSourceResponse)
+    async def follow_job(
+        job_id: str,
+        record: OwnRecord,
+    ) -> AsyncIterator[ServerSentEvent]:
+        """Stream a job's status and progress as server-sent events until the job ends."""
+        async for event in _follow(worker.job(job_id), record):
+            yield ServerSentEvent(event="job", data=event)
 
     return router
+
+
+async def _follow(job: Job[Any], record: JobRecord) -> AsyncIterator[JobEvent]:
+    """Yield an event at each change, until the job ends."""
+    last = None
+    while True:
+        event = JobEvent(status=record.status, progress=record.progress)
+        if event != last:
+            yield event
+            last = event
+        if event.status.is_final:
+            return
+        await asyncio.sleep(EVENT_SECONDS)
+        record = await job.record()

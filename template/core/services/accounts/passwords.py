@@ -1,0 +1,80 @@
+"""Passwords, stored as Argon2 hashes."""
+
+import asyncio
+from functools import lru_cache
+from typing import Annotated
+
+from pwdlib import PasswordHash
+from pydantic import Field
+from pymongo.asynchronous.client_session import AsyncClientSession
+
+from core.models import ResetTokenModel, SessionModel, UserModel
+from core.services.tokens import new_token
+
+MIN_PASSWORD = 8
+"""The minimum length of a new password in characters."""
+MAX_PASSWORD = 200
+"""The maximum length of a password in characters."""
+Password = Annotated[
+    str,
+    Field(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD),
+]
+"""The type of a new password in a form or a model."""
+
+
+@lru_cache(maxsize=1)
+def _hasher() -> PasswordHash:
+    return PasswordHash.recommended()
+
+
+@lru_cache(maxsize=1)
+def _decoy_hash() -> str:
+    """Return the hash of a random password. A check takes as long as with a user's hash."""
+    return hash_password(new_token())
+
+
+def hash_password(password: str) -> str:
+    """Return the Argon2 hash of a password. It takes a tenth of a second: call it in a thread.
+
+    Args:
+        password: The password in plain text.
+    """
+    return _hasher().hash(password)
+
+
+def verify_password(
+    password: str,
+    password_hash: str | None,
+) -> tuple[bool, str | None]:
+    """Check a password. It takes a tenth of a second: call it in a thread.
+
+    Args:
+        password: The password in plain text.
+        password_hash: The account's hash, or None if there is no account or no password.
+
+    Returns:
+        Whether the password is right, and a new hash if the hash has outdated parameters.
+    """
+    compared = password_hash or _decoy_hash()
+    valid, new_hash = _hasher().verify_and_update(password, compared)
+    return valid and password_hash is not None, new_hash
+
+
+async def change_password(
+    user: UserModel,
+    password: str,
+    session: AsyncClientSession,
+) -> None:
+    """Save a user with a new password, and end all their sessions and reset tokens.
+
+    Args:
+        user: The user.
+        password: The new password in plain text.
+        session: The session of the transaction that this is part of.
+    """
+    user.password_hash = await asyncio.to_thread(hash_password, password)
+    user.password_version += 1
+    await user.save(session=session)
+    by_user = {"user_id": user.id}
+    await ResetTokenModel.find(by_user).delete(session=session)
+    await SessionModel.find(by_user).delete(session=session)
