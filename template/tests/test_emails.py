@@ -60,6 +60,8 @@ async def test_send_already_signed_up(db, user, mailbox):
     assert result == {"status": "sent", "user_email": user.email}
     (mail,) = mailbox.messages
     assert mail["Subject"] == "You already have an account"
+    for kind in ("html", "plain"):
+        assert "ask for a new password" in mail.get_body((kind,)).get_content()
 
 
 async def test_send_password_reset(db, user, mailbox):
@@ -109,7 +111,7 @@ async def test_a_digest_lists_the_files_of_one_day(db, user, mailbox):
     assert (await send_digest(str(user.id), YESTERDAY))["status"] == "sent"
 
     (mail,) = mailbox.messages
-    assert mail["Subject"] == f"Your files of {YESTERDAY}"
+    assert mail["Subject"] == f"Your files from {YESTERDAY}"
     html = mail.get_body(("html",)).get_content()
     text = mail.get_body(("plain",)).get_content()
     assert re.findall(r"<li>(.*)</li>", html) == ["a &lt;file&gt;.pdf"]

@@ -148,11 +148,11 @@ async def reset(
     try:
         await accounts.reset_password(token, password)
     except InvalidToken:
-        message = "This link has expired or was already used. Request a new one."
+        message = "This link has expired or was already used. Ask for a new one."
         return _page(request, status=400, message=message)
     return _page(
         request,
-        message="Your password was changed. You can log in now.",
+        message="Your password has been changed. You can now log in.",
     )
 
 

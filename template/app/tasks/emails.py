@@ -79,7 +79,7 @@ async def send_daily_digest() -> dict[str, str | int]:
     idempotency_key=lambda user_id, day: f"{user_id} {day}",
 )
 async def send_digest(user_id: str, day: date) -> dict[str, str]:
-    """Send a user the list of their files of one day.
+    """Send a user the list of their files from one day.
 
     The idempotency key prevents a second email if `send_daily_digest` runs again.
 
@@ -102,7 +102,7 @@ async def send_digest(user_id: str, day: date) -> dict[str, str]:
     return await email_user(
         user_id,
         "digest",
-        f"Your files of {day}",
+        f"Your files from {day}",
         day=day,
         files=names,
     )

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-import httpx
+import httpx2
 
 from app.models.webhook import Subscription
 from core.context import TaskContext
@@ -15,7 +15,7 @@ from core.tasks.worker import worker
 RETRYABLE_STATUSES = {408, 429}
 """The statuses below 500 that ask for another attempt."""
 
-INVALID_URL = (TargetRefused, httpx.InvalidURL, httpx.UnsupportedProtocol)
+INVALID_URL = (TargetRefused, httpx2.InvalidURL, httpx2.UnsupportedProtocol)
 
 
 @worker.task(max_retries=12, retry_delay=2, timeout=60)
@@ -32,7 +32,7 @@ async def deliver_webhook(
     Raises:
         PermanentError: The URL is not allowed, or the receiver rejected the event.
         TransientError: The receiver failed, or asked for another attempt.
-        httpx.HTTPError: The receiver cannot be reached.
+        httpx2.HTTPError: The receiver cannot be reached.
         TimeoutError: The receiver did not answer in time.
     """
     subscription = await Subscription.find_one(

@@ -6,14 +6,27 @@ from contextlib import contextmanager
 from typing import Any, get_type_hints
 
 from bson import ObjectId
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from core.tasks.errors import InvalidArguments, InvalidTask
 from core.tasks.sensitive import is_sensitive
 
-_CONFIG = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings")
-_VARIABLE = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+_CONFIG = ConfigDict(
+    ser_json_bytes="base64",
+    val_json_bytes="base64",
+    ser_json_inf_nan="strings",
+)
+_VARIABLE = {
+    inspect.Parameter.VAR_POSITIONAL,
+    inspect.Parameter.VAR_KEYWORD,
+}
 
 
 class Arguments:
@@ -93,7 +106,7 @@ class Arguments:
         """Rebuild a call from plain JSON data.
 
         Args:
-            arguments: What `dump` returned.
+            arguments: The data that `dump` returned.
 
         Raises:
             InvalidArguments: The arguments do not fit the function's present parameters.

@@ -79,12 +79,21 @@ class ChainJob(Generic[R]):
             TimeoutError: The chain has not ended in time. It goes on.
         """
         last = self.stages[-1]
-        await last.wait(timeout)
-        for stage in self.stages:
-            if await stage.status() is JobStatus.FAILED:
-                await stage.result()  # raises the failed stage's error
+        record = await last.wait(timeout)
+        if record.status is not JobStatus.COMPLETED:
+            await self._raise_cause()
         value: R = await last.result()
         return value
+
+    async def _raise_cause(self) -> None:
+        """Raise the error of the stage that stopped the chain.
+
+        The later stages are marked as aborted first, so that stage may still be running.
+        """
+        for stage in self.stages:
+            status = await stage.status()
+            if status not in (JobStatus.COMPLETED, JobStatus.UNKNOWN):
+                await stage.result()
 
     async def abort(self, timeout: float = 5) -> bool:
         """Abort the stages that have not ended.
@@ -95,7 +104,7 @@ class ChainJob(Generic[R]):
         Returns:
             Whether a stage was aborted.
         """
-        # From the end, so no stage starts another one meanwhile.
+        # From the end, so no stage can start the next one before that one is aborted.
         aborted = [await stage.abort(timeout) for stage in reversed(self.stages)]
         return any(aborted)
 
@@ -113,7 +122,11 @@ class Chain(Generic[P, R]):
         self._tasks = tasks
 
     def __or__(self, other: Stage[Concatenate[R, ...], R2]) -> "Chain[P, R2]":
-        """Return the chain with one more stage."""
+        """Return the chain with one more stage.
+
+        Args:
+            other: The task to add. Its first argument is the result of the last stage.
+        """
         return Chain((*self._tasks, other))
 
     @property
@@ -157,7 +170,11 @@ class Chain(Generic[P, R]):
             chain_id: The run's id.
         """
         stages = [
-            Job(stage_id(chain_id, number), task.queue, task.arguments.load_result)
+            Job(
+                stage_id(chain_id, number),
+                task.queue,
+                task.arguments.load_result,
+            )
             for number, task in enumerate(self._tasks)
         ]
         return ChainJob(chain_id, stages)
@@ -169,7 +186,10 @@ def stage_id(chain: str, stage: int) -> str:
 
 
 async def enqueue_next(
-    queue: Queue, tasks: Mapping[str, Stage[..., Any]], message: Message, value: Any
+    queue: Queue,
+    tasks: Mapping[str, Stage[..., Any]],
+    message: Message,
+    value: Any,
 ) -> None:
     """Enqueue the stage after a completed one.
 
@@ -209,7 +229,11 @@ async def abort_rest(queue: Queue, message: Message, why: str, ttl: float) -> No
         ttl: Seconds for which the records are kept.
     """
     text = f"stage {message.stage} ({message.task}) {why}"
-    error: ErrorFields = {"type": "ChainStopped", "message": text, "traceback": ""}
+    error: ErrorFields = {
+        "type": "ChainStopped",
+        "message": text,
+        "traceback": "",
+    }
     fields: RecordFields = {"state": JobStatus.ABORTED, "error": error}
     for number, _ in enumerate(message.rest, start=message.stage + 1):
         assert message.chain

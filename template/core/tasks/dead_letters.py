@@ -21,7 +21,11 @@ class DeadLetterError(UserError):
 
 
 def make_dead_letter(
-    job_id: str, message: Message | None, body: bytes, attempts: int, error: ErrorFields
+    job_id: str,
+    message: Message | None,
+    body: bytes,
+    attempts: int,
+    error: ErrorFields,
 ) -> dict[str, Any]:
     """Return a dead letter as plain JSON data, which the queue stashes until MongoDB has it.
 
@@ -79,14 +83,21 @@ class DeadLetters:
         """Return dead letters, the newest first.
 
         Args:
-            task: Only those of this task.
-            error: Only those whose exception has this class name.
-            since: Only those that died at this time or later.
-            until: Only those that died before this time.
-            state: Only those in this state; all if None.
+            task: Return only dead letters of this task.
+            error: Return only dead letters whose exception has this class name.
+            since: Return only jobs that died at this time or later.
+            until: Return only jobs that died before this time.
+            state: Return only dead letters in this state; all if None.
             limit: The largest number of dead letters to return.
         """
-        query = make_query("died_at", since, until, task=task, error_type=error, state=state)
+        query = make_query(
+            "died_at",
+            since,
+            until,
+            task=task,
+            error_type=error,
+            state=state,
+        )
         return await DeadLetterModel.find(query).sort("-died_at").limit(limit).to_list()
 
     async def count(self) -> int:
@@ -108,7 +119,7 @@ class DeadLetters:
         return letter
 
     async def replay(self, letter_id: str) -> str:
-        """Enqueue the job again under a new id. A chain goes on after that stage.
+        """Enqueue the job again under a new id. A chain continues after that stage.
 
         A dead letter is replayed once: a second call returns the same job.
 
@@ -128,10 +139,13 @@ class DeadLetters:
             raise DeadLetterError(f"dead letter {letter_id} {problem}")
         if letter.state is DeadLetterState.DISCARDED:
             raise DeadLetterError(f"dead letter {letter_id} was discarded")
-        # The new id is stored before the job is sent. So another replay completes one that was
-        # cut off, and two replays at once make one job.
+        # The new id is stored before the job is sent. So a second replay completes an interrupted
+        # one, and two replays at the same time make one job.
         collection = DeadLetterModel.get_pymongo_collection()
-        change = {"state": DeadLetterState.REPLAYED, "replayed_as": uuid4().hex}
+        change = {
+            "state": DeadLetterState.REPLAYED,
+            "replayed_as": uuid4().hex,
+        }
         undecided = {"_id": letter_id, "state": DeadLetterState.DEAD}
         await collection.update_one(undecided, {"$set": change})
         message = _make_message(await self.get(letter_id))

@@ -13,7 +13,7 @@ from core.context import TaskContext
 from core.logging import get_logger, mask_texts, masking
 from core.tasks import metrics
 from core.tasks.chain import enqueue_next
-from core.tasks.current_job import CurrentJob, running_job
+from core.tasks.current import CurrentJob, running_job
 from core.tasks.errors import (
     BadMessage,
     JobExpired,
@@ -56,7 +56,11 @@ class Executor:
     """
 
     def __init__(
-        self, queue: Queue, tasks: Mapping[str, Task[..., Any]], policy: Policy, history: History
+        self,
+        queue: Queue,
+        tasks: Mapping[str, Task[..., Any]],
+        policy: Policy,
+        history: History,
     ) -> None:
         self.taken_at = time.monotonic()
         self._queue = queue
@@ -85,7 +89,11 @@ class Executor:
         try:
             return await self._admit(job_id, body)
         except QueueUnavailable as error:
-            logger.warning("queue is down, the job will run again", job_id=job_id, error=str(error))
+            logger.warning(
+                "queue is down, the job will run again",
+                job_id=job_id,
+                error=str(error),
+            )
         except Exception:
             # The fault is in this code and not in the job, so the job is kept.
             logger.exception("job could not be run, it will run again", job_id=job_id)
@@ -136,14 +144,18 @@ class Executor:
         try:
             message = self._queue.signer.load(body)
             if message.id != job_id:
-                raise BadMessage(f"it is the message of job {message.id}")
+                raise BadMessage(f"the message belongs to job {message.id}")
         except BadMessage as error:
             details = describe_error(error)
             return await self._settler.refuse(job_id, body, record.attempt, details)
         run = Run(message, body, record, self._tasks.get(message.task))
         job = CurrentJob(job_id, record.attempt, message.correlation_id, self._records)
         token = running_job.set(job)
-        log_fields = {"job_id": job_id, "task": message.task, "attempt": record.attempt}
+        log_fields = {
+            "job_id": job_id,
+            "task": message.task,
+            "attempt": record.attempt,
+        }
         try:
             with (
                 TaskContext.use(message.correlation_id, message.owner),
@@ -203,7 +215,7 @@ class Executor:
             raise JobExpired("no worker was free for it in time")
         if record.deliveries > self._policy.max_deliveries:
             times = record.deliveries - 1
-            raise PermanentError(f"it has ended its worker process {times} times in a row")
+            raise PermanentError(f"the job has ended its worker process {times} times in a row")
 
     def _decrypt(self, message: Message) -> dict[str, Any]:
         """Return the arguments in plain text, and mask the sensitive ones in logs from now on."""

@@ -74,7 +74,10 @@ class History:
         schedules = ScheduleModel.get_pymongo_collection()
         for run in runs:
             if run["schedule"] and run["ended_as"] != "retried":
-                ended = {"last_ended_job": run["job_id"], "last_status": run["ended_as"]}
+                ended = {
+                    "last_ended_job": run["job_id"],
+                    "last_status": run["ended_as"],
+                }
                 await schedules.update_one({"_id": run["schedule"]}, {"$set": ended})
         written = {run["_id"] for run in runs}
         while self._buffer and self._buffer[0]["_id"] in written:
@@ -93,14 +96,19 @@ class History:
         """Return runs, the newest first.
 
         Args:
-            task: Only those of this task.
-            schedule: Only those of this schedule.
-            ended_as: Only those that ended in this way.
-            since: Only those that started at this time or later.
-            until: Only those that started before this time.
+            task: Return only runs of this task.
+            schedule: Return only runs of this schedule.
+            ended_as: Return only runs that ended in this way.
+            since: Return only runs that started at this time or later.
+            until: Return only runs that started before this time.
             limit: The largest number of runs to return.
         """
         query = make_query(
-            "started_at", since, until, task=task, schedule=schedule, ended_as=ended_as
+            "started_at",
+            since,
+            until,
+            task=task,
+            schedule=schedule,
+            ended_as=ended_as,
         )
         return await RunModel.find(query).sort("-started_at").limit(limit).to_list()

@@ -10,7 +10,11 @@ from core.tasks.records import ErrorFields, JobRecord, JobStatus, Progress
 
 R = TypeVar("R")
 
-_ABORTED: ErrorFields = {"type": "Aborted", "message": "the job was aborted", "traceback": ""}
+_ABORTED: ErrorFields = {
+    "type": "Aborted",
+    "message": "the job was aborted",
+    "traceback": "",
+}
 
 
 class Job(Generic[R]):

@@ -11,12 +11,25 @@ ENDED = Counter(
     ["task", "ended_as"],
 )
 DURATION = Histogram(
-    "job_duration_seconds", "How long runs of jobs took", ["task"], buckets=BUCKETS
+    "job_duration_seconds",
+    "How long runs of jobs took",
+    ["task"],
+    buckets=BUCKETS,
 )
 WAIT = Histogram(
-    "job_wait_seconds", "Time from when a job was due to its start", ["task"], buckets=BUCKETS
+    "job_wait_seconds",
+    "Time from when a job was due to its start",
+    ["task"],
+    buckets=BUCKETS,
 )
 RUNNING = Gauge("jobs_running", "Jobs that are running in this process")
-QUEUE = Gauge("queue_jobs", "Jobs in the queue by status: pending, running or scheduled", ["state"])
-OLDEST = Gauge("queue_oldest_job_seconds", "Time for which the oldest pending job has been due")
+QUEUE = Gauge(
+    "queue_jobs",
+    "Jobs in the queue by status: pending, running or scheduled",
+    ["state"],
+)
+OLDEST = Gauge(
+    "queue_oldest_job_seconds",
+    "Time for which the oldest pending job has been due",
+)
 DEAD = Gauge("dead_letters", "Dead letters that nobody has replayed or discarded")

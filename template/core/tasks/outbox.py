@@ -39,7 +39,10 @@ async def relay(dispatch: Dispatch) -> None:
         dispatch: Puts messages into the queue.
     """
     while rows := await OutboxModel.find_all().sort("_id").limit(RELAY_BATCH).to_list():
-        await dispatch([_to_envelope(row) for row in rows], [row.job_id for row in rows])
+        await dispatch(
+            [_to_envelope(row) for row in rows],
+            [row.job_id for row in rows],
+        )
         await OutboxModel.find({"_id": {"$in": [row.id for row in rows]}}).delete()
 
 

@@ -26,7 +26,13 @@ class Queue:
         record_ttl: Seconds for which the record of an ended job is kept.
     """
 
-    def __init__(self, engine: Engine, signer: Signer, cipher: Cipher, record_ttl: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        signer: Signer,
+        cipher: Cipher,
+        record_ttl: float,
+    ) -> None:
         self.engine = engine
         self.signer = signer
         self.cipher = cipher
@@ -77,7 +83,7 @@ class Queue:
         transaction.on_commit(self._relay_committed)
 
     async def dispatch(self, envelopes: list[Envelope], chosen_ids: list[str]) -> None:
-        """Publish messages, except those of jobs that have ended.
+        """Publish messages. A message whose job has ended is dropped.
 
         The engine ignores the message of an unfinished job that it holds. If a process ended
         before such a message reached the queue, it is published now.
@@ -102,7 +108,10 @@ class Queue:
             await self.relay()
         except Exception as error:
             # The transaction has committed, so it must not seem to have failed.
-            logger.warning("jobs stay in the outbox for the workers", error=str(error)[:200])
+            logger.warning(
+                "jobs stay in the outbox for the workers",
+                error=str(error)[:200],
+            )
 
     async def claim(self, keys: dict[str, str], at: float | None) -> dict[str, str]:
         """Return, for each key, the unfinished job that holds it, or else the job given for it.

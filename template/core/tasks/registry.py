@@ -124,7 +124,11 @@ class Registry(ABC):
         return register(function) if function else register
 
     def cron(
-        self, expression: str, *, timezone: str | None = None, **options: Any
+        self,
+        expression: str,
+        *,
+        timezone: str | None = None,
+        **options: Any,
     ) -> Callable[[T], T]:
         """Run a task by a crontab line: `@worker.cron("0 */6 * * *")`.
 
@@ -136,7 +140,8 @@ class Registry(ABC):
             **options: `id`, `enabled` and `misfire_grace`: see `core.tasks.schedules.Schedule`.
         """
         return self._scheduled(
-            lambda default_zone: crontab_trigger(expression, timezone or default_zone), options
+            lambda default_zone: crontab_trigger(expression, timezone or default_zone),
+            options,
         )
 
     def every(
@@ -175,7 +180,10 @@ class Registry(ABC):
             run_date: The time; without a zone it is in the zone of `SCHEDULE_TIMEZONE`.
             **options: `id`, `enabled` and `misfire_grace`: see `core.tasks.schedules.Schedule`.
         """
-        return self._scheduled(lambda zone: make_trigger("date", zone, run_date=run_date), options)
+        return self._scheduled(
+            lambda zone: make_trigger("date", zone, run_date=run_date),
+            options,
+        )
 
     def schedule(
         self,
@@ -203,8 +211,15 @@ class Registry(ABC):
         """
         if not isinstance(func, Task):
             func = self.task(max_retries=max_retries, timeout=timeout)(func)
-        options = {"id": id, "enabled": enabled, "misfire_grace": misfire_grace}
-        declare = self._scheduled(lambda zone: make_trigger(trigger, zone, **trigger_args), options)
+        options = {
+            "id": id,
+            "enabled": enabled,
+            "misfire_grace": misfire_grace,
+        }
+        declare = self._scheduled(
+            lambda zone: make_trigger(trigger, zone, **trigger_args),
+            options,
+        )
         declare(func)
 
     def _scheduled(self, make: MakeTrigger, options: dict[str, Any]) -> Callable[[T], T]:
@@ -234,7 +249,11 @@ class Registry(ABC):
                     hint = "give one of them another id"
                     raise InvalidTask(f"another schedule has this id; {hint}")
             except (InvalidTask, InvalidArguments, TypeError) as error:
-                logger.error("schedule skipped", task=declaration.task.name, error=str(error))
+                logger.error(
+                    "schedule skipped",
+                    task=declaration.task.name,
+                    error=str(error),
+                )
             else:
                 schedules[schedule.id] = schedule
         return schedules

@@ -19,7 +19,7 @@ logger = get_logger(__name__)
 
 
 class ScheduleError(UserError):
-    """A schedule cannot be found; the message names those that exist."""
+    """A schedule cannot be found; the message names the existing ones."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Schedules:
             await self.fire_due(datetime.now(UTC))
 
     async def register(self) -> None:
-        """Store new schedules, and compute the next run of those whose trigger has changed."""
+        """Store new schedules, and compute the next run of each whose trigger has changed."""
         now = datetime.now(UTC)
         collection = ScheduleModel.get_pymongo_collection()
         for schedule in self._declared.values():
@@ -94,7 +94,10 @@ class Schedules:
             }
             new = {"enabled": schedule.enabled, **state}
             await collection.update_one({"_id": schedule.id}, {"$setOnInsert": new}, upsert=True)
-            changed = {"_id": schedule.id, "trigger": {"$ne": state["trigger"]}}
+            changed = {
+                "_id": schedule.id,
+                "trigger": {"$ne": state["trigger"]},
+            }
             await collection.update_one(changed, {"$set": state})
 
     async def fire_due(self, now: datetime) -> None:
@@ -104,7 +107,11 @@ class Schedules:
             now: The time.
         """
         ids = list(self._declared)
-        due = {"_id": {"$in": ids}, "enabled": True, "next_run": {"$lte": now}}
+        due = {
+            "_id": {"$in": ids},
+            "enabled": True,
+            "next_run": {"$lte": now},
+        }
         for state in await ScheduleModel.find(due).to_list():
             await self._fire(self._declared[state.id], state, now)
 
@@ -121,7 +128,11 @@ class Schedules:
             (job,) = await schedule.task.submit(call, [((), {})])
             change |= {"last_run": latest, "last_job": job.id}
         else:
-            logger.warning("schedule missed its time", schedule=schedule.id, due=latest.isoformat())
+            logger.warning(
+                "schedule missed its time",
+                schedule=schedule.id,
+                due=latest.isoformat(),
+            )
         unmoved = {"_id": schedule.id, "next_run": state.next_run}
         await ScheduleModel.get_pymongo_collection().update_one(unmoved, {"$set": change})
 
@@ -208,7 +219,7 @@ class Schedules:
         if schedule_id not in self._declared:
             known = ", ".join(sorted(self._declared)) or "none"
             problem = f"there is no schedule {schedule_id}"
-            raise ScheduleError(f"{problem}; those of this service: {known}")
+            raise ScheduleError(f"{problem}; this service has: {known}")
         return self._declared[schedule_id]
 
     async def _set(self, schedule_id: str, change: dict[str, Any]) -> None:

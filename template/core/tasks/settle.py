@@ -25,7 +25,12 @@ from core.tasks.message import Message
 from core.tasks.options import TaskOptions
 from core.tasks.outcome import Dead, Outcome, Retry, Success
 from core.tasks.queue import Queue
-from core.tasks.records import ErrorFields, JobRecord, JobStatus, RecordFields
+from core.tasks.records import (
+    ErrorFields,
+    JobRecord,
+    JobStatus,
+    RecordFields,
+)
 from core.tasks.task import Task
 
 logger = get_logger(__name__)
@@ -134,7 +139,7 @@ class Settler:
 
         Args:
             run: The run.
-            error: What it raised.
+            error: The error that the run raised.
         """
         details = describe_error(error)
         summary = f"{details['type']}: {details['message']}"
@@ -144,7 +149,12 @@ class Settler:
         delay = _backoff(run.record.attempt, options.retry_delay, options.retry_max_delay)
         seconds = self._note(run, "retried", summary)
         retry_in = round(delay, 1)
-        logger.warning("attempt failed", seconds=seconds, error=summary, retry_in=retry_in)
+        logger.warning(
+            "attempt failed",
+            seconds=seconds,
+            error=summary,
+            retry_in=retry_in,
+        )
         return await self.retry(run, delay, {"attempt": run.record.attempt + 1})
 
     async def retry(self, run: Run, delay: float, fields: RecordFields) -> Retry:
@@ -197,13 +207,23 @@ class Settler:
         seconds = self._note(run, "failed", summary)
         # The traceback is a text already: an error may hold text that no log accepts.
         traceback = details["traceback"]
-        logger.error("job failed", seconds=seconds, error=summary, exception=traceback)
+        logger.error(
+            "job failed",
+            seconds=seconds,
+            error=summary,
+            exception=traceback,
+        )
         message = run.message
         await abort_rest(self._queue, message, "failed", self._policy.record_ttl)
         return await self._stash(message.id, message, run.body, run.record.attempt, details)
 
     async def _stash(
-        self, job_id: str, message: Message | None, body: bytes, attempt: int, error: ErrorFields
+        self,
+        job_id: str,
+        message: Message | None,
+        body: bytes,
+        attempt: int,
+        error: ErrorFields,
     ) -> Dead:
         dead_letter = make_dead_letter(job_id, message, body, attempt, error)
         fields: RecordFields = {"state": JobStatus.FAILED, "error": error}

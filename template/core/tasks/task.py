@@ -10,7 +10,16 @@ from contextvars import copy_context
 from datetime import datetime, timedelta
 from functools import cached_property, partial, update_wrapper
 from hashlib import sha256
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+)
 from uuid import uuid4
 
 from pydantic_core import to_json
@@ -89,7 +98,11 @@ class Task(Bindable[P, R]):
     """
 
     def __init__(
-        self, name: str, function: Callable[P, Any], options: TaskOptions, owner: TaskOwner
+        self,
+        name: str,
+        function: Callable[P, Any],
+        options: TaskOptions,
+        owner: TaskOwner,
     ) -> None:
         check_priority(name, options.priority)
         self.name = name
@@ -123,7 +136,7 @@ class Task(Bindable[P, R]):
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function directly. A plain function runs in a thread.
 
-        A thread cannot be cancelled: after a timeout it goes on unnoticed.
+        A thread cannot be cancelled: after a timeout it keeps running.
         """
         if inspect.iscoroutinefunction(self.function):
             return cast(R, await self.function(*args, **kwargs))
@@ -168,15 +181,16 @@ class Task(Bindable[P, R]):
             InvalidArguments: An argument of one job does not fit. No job was enqueued.
             QueueUnavailable: The queue's server cannot be reached. Some jobs may be enqueued.
         """
-        sets: list[CallArguments] = []
-        for call in calls:
-            sets.append(((), call) if isinstance(call, Mapping) else (tuple(call), {}))
+        sets = [_split(call) for call in calls]
         return await self.submit(Call(self.name), sets)
 
     def __or__(self, other: "Task[Concatenate[R, ...], R2]") -> Chain[P, R2]:
         """Return a chain: `(validate | process | notify).enqueue(file_id)`.
 
         Each task gets the result of the one before as its first argument.
+
+        Args:
+            other: The task to run after this one.
         """
         return Chain((self, other))
 
@@ -214,7 +228,10 @@ class Task(Bindable[P, R]):
         return [Job(job_id, queue, self.arguments.load_result) for job_id in ids]
 
     async def _claim_unique(
-        self, chosen: list[str | None], arguments: list[dict[str, Any]], at: float | None
+        self,
+        chosen: list[str | None],
+        arguments: list[dict[str, Any]],
+        at: float | None,
     ) -> list[str]:
         """Return the ids of the jobs that hold the keys of these arguments."""
         keys = [_hash(self.name, to_json(dumped)) for dumped in arguments]
@@ -225,7 +242,12 @@ class Task(Bindable[P, R]):
         return [holders[key] for key in keys]
 
     def message(
-        self, job_id: str, arguments: dict[str, Any], *, at: float | None = None, **origin: Any
+        self,
+        job_id: str,
+        arguments: dict[str, Any],
+        *,
+        at: float | None = None,
+        **origin: Any,
     ) -> Message:
         """Make the message of one job. It carries the ids of the code that is running.
 
@@ -290,6 +312,12 @@ class BoundTask(Bindable[P, R]):
 
     def _binding(self) -> "BoundTask[P, R]":
         return self
+
+
+def _split(call: Sequence[Any] | Mapping[str, Any]) -> CallArguments:
+    if isinstance(call, Mapping):
+        return (), call
+    return tuple(call), {}
 
 
 def _hash(task: str, value: bytes) -> str:

@@ -11,7 +11,11 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from core.tasks.errors import InvalidTask
 
-_KINDS = {"cron": CronTrigger, "interval": IntervalTrigger, "date": DateTrigger}
+_KINDS = {
+    "cron": CronTrigger,
+    "interval": IntervalTrigger,
+    "date": DateTrigger,
+}
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY_NUMBERS = re.compile(r"(\d)(?:-(\d))?(?:/(\d+))?")
 

@@ -15,7 +15,7 @@ logger = get_logger(__name__)
 
 PULSE_SECONDS = 0.5
 BLOCKED_SECONDS = 1.0
-"""An event loop that is blocked for longer is logged. No job of the worker goes on meanwhile."""
+"""An event loop that is blocked for longer is logged: it stops all jobs of the worker."""
 STALLED_SECONDS = 15.0
 """A worker with free slots that takes no job for longer, while a job is pending, is stalled."""
 STACK_FRAMES = 8
@@ -34,7 +34,11 @@ class Watchdog:
     """
 
     def __init__(
-        self, engine: Engine, executor: Executor, concurrency: int, limit: float | None
+        self,
+        engine: Engine,
+        executor: Executor,
+        concurrency: int,
+        limit: float | None,
     ) -> None:
         self._engine = engine
         self._executor = executor
@@ -49,7 +53,7 @@ class Watchdog:
         """Watch until cancelled.
 
         Args:
-            stop: Set when the worker is to take no further job.
+            stop: Set when the worker must take no further job.
         """
         self._stop = stop
         self._watching_since = self._beat = time.monotonic()
@@ -65,7 +69,7 @@ class Watchdog:
             self._beat = self._stalled_since = None
 
     async def check_taking(self) -> None:
-        """Compare the pending jobs with those that the worker takes."""
+        """Find out whether jobs are pending while the worker takes none."""
         since = self._stalled_since
         self._stalled_since = None  # stays so if the queue's server is down: no fault of the worker
         if self._stop.is_set():
@@ -78,7 +82,11 @@ class Watchdog:
         self._stalled_since = since or time.monotonic()
         if since is None:
             oldest = round(stats.oldest, 1)
-            logger.error("worker takes no jobs", pending=stats.pending, oldest_seconds=oldest)
+            logger.error(
+                "worker takes no jobs",
+                pending=stats.pending,
+                oldest_seconds=oldest,
+            )
 
     @property
     def problem(self) -> str | None:
@@ -90,7 +98,7 @@ class Watchdog:
                 return f"the event loop has been blocked for {blocked:.1f} s"
         if self._stalled_since is not None:
             idle = f"{self._idle_seconds():.1f} s"
-            return f"jobs are pending, and the worker has taken none for {idle} with free slots"
+            return f"jobs are pending, but the worker took no job for {idle} with free slots"
         return None
 
     def _idle_seconds(self) -> float:
@@ -103,15 +111,29 @@ class Watchdog:
             now, problem = time.monotonic(), self.problem
             if problem is None:
                 if stuck_since is not None:
-                    _log("warning", "worker works again", after_seconds=round(now - stuck_since, 1))
+                    _log(
+                        "warning",
+                        "worker works again",
+                        after_seconds=round(now - stuck_since, 1),
+                    )
                 stuck_since = None
                 continue
             if stuck_since is None:
                 stuck_since = now
-                _log("error", "worker is stuck", problem=problem, stack=_stack(loop_thread))
+                _log(
+                    "error",
+                    "worker is stuck",
+                    problem=problem,
+                    stack=_stack(loop_thread),
+                )
             if self._limit is not None and now - stuck_since > self._limit:
                 stack = _stack(loop_thread)
-                _log("critical", "worker ends to be restarted", problem=problem, stack=stack)
+                _log(
+                    "critical",
+                    "worker ends to be restarted",
+                    problem=problem,
+                    stack=stack,
+                )
                 os._exit(os.EX_SOFTWARE)
 
 

@@ -1,13 +1,18 @@
-"""The worker: the registry of tasks, and what a process does with it."""
+"""The worker: the registry of tasks, and the code that opens and runs it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
+import httpx2
 
 from core.config import Settings
 from core.context import TaskContext
@@ -29,6 +34,9 @@ from core.tasks.watchdog import Watchdog
 from core.threads import ThreadPool
 
 
+__all__ = ["Worker", "WorkerContext", "worker"]
+
+
 class WorkerContext(SimpleNamespace):
     """The resources that a worker opens for its tasks.
 
@@ -38,8 +46,8 @@ class WorkerContext(SimpleNamespace):
             the public internet only.
     """
 
-    http_client: httpx.AsyncClient
-    public_client: httpx.AsyncClient
+    http_client: httpx2.AsyncClient
+    public_client: httpx2.AsyncClient
 
 
 Lifespan = Callable[[WorkerContext], AbstractAsyncContextManager[None]]
@@ -139,7 +147,12 @@ class Worker(Registry):
         async with AsyncExitStack() as stack:
             context = await self._open_context(stack)
             secrets = settings.secret_keys
-            queue = Queue(engine, Signer(secrets), Cipher(secrets), settings.task_record_ttl)
+            queue = Queue(
+                engine,
+                Signer(secrets),
+                Cipher(secrets),
+                settings.task_record_ttl,
+            )
             await engine.start()
             stack.push_async_callback(engine.stop)
             stack.push_async_callback(queue.close)
@@ -158,7 +171,7 @@ class Worker(Registry):
 
     async def _open_context(self, stack: AsyncExitStack) -> WorkerContext:
         hooks = {"request": [_send_correlation_id]}
-        client = httpx.AsyncClient(verify=ssl_context(), event_hooks=hooks)
+        client = httpx2.AsyncClient(verify=ssl_context(), event_hooks=hooks)
         context = WorkerContext(
             http_client=await stack.enter_async_context(client),
             public_client=await stack.enter_async_context(open_public_client()),
@@ -205,11 +218,22 @@ class Worker(Registry):
         works = [
             upkeep.repeat("aborts", executor.cancel_aborted, upkeep.ABORT_SECONDS),
             upkeep.repeat(
-                "dead letters", opened.dead_letters.move, upkeep.MOVE_SECONDS, executor.stashed
+                "dead letters",
+                opened.dead_letters.move,
+                upkeep.MOVE_SECONDS,
+                executor.stashed,
             ),
             upkeep.repeat("schedules", opened.schedules.tick, upkeep.TICK_SECONDS),
-            upkeep.repeat("jobs in the outbox", opened.queue.relay, upkeep.RELAY_SECONDS),
-            upkeep.repeat("runs of history", opened.history.write, upkeep.WRITE_SECONDS),
+            upkeep.repeat(
+                "jobs in the outbox",
+                opened.queue.relay,
+                upkeep.RELAY_SECONDS,
+            ),
+            upkeep.repeat(
+                "runs of history",
+                opened.history.write,
+                upkeep.WRITE_SECONDS,
+            ),
             upkeep.repeat("checks", opened.watchdog.check_taking, upkeep.CHECK_SECONDS),
             opened.watchdog.keep_watching(stop),
         ]
@@ -236,7 +260,7 @@ def _stuck_limit(settings: Settings, engine: Engine) -> float | None:
     return None
 
 
-async def _send_correlation_id(request: httpx.Request) -> None:
+async def _send_correlation_id(request: httpx2.Request) -> None:
     if correlation_id := TaskContext.get_correlation_id():
         request.headers.setdefault("X-Request-ID", correlation_id)
 

@@ -153,7 +153,9 @@ async def test_a_job_that_ends_its_worker_again_and_again_dies(worker, run):
         job = await killer.using(delay=0.3).enqueue()
         # As its record is after it has ended ten worker processes.
         await worker.queue.engine.records.write(job.id, {"deliveries": 10}, None)
-        with pytest.raises(JobFailed, match="it has ended its worker process 10 times in a row"):
+        with pytest.raises(
+            JobFailed, match="the job has ended its worker process 10 times in a row"
+        ):
             await job.result(WAIT)
         await letters(worker, 1, task="killer")
     assert ran == []

@@ -393,7 +393,7 @@ async def fine() -> int:
 
 
 async def test_a_task_tells_how_far_it_is(worker, run, monkeypatch):
-    monkeypatch.setattr("core.tasks.current_job.PROGRESS_SECONDS", 60)
+    monkeypatch.setattr("core.tasks.current.PROGRESS_SECONDS", 60)
     go_on = asyncio.Event()
 
     @worker.task

@@ -118,7 +118,7 @@ async def test_enable_disable_and_run_now(worker, run):
         (view,) = await worker.schedules.list()
         assert not view.enabled
         with pytest.raises(
-            ScheduleError, match="there is no schedule slow; those of this service: quick"
+            ScheduleError, match="there is no schedule slow; this service has: quick"
         ):
             await worker.schedules.enable("slow")
 

@@ -46,7 +46,7 @@ async def test_a_worker_that_takes_no_jobs_although_it_could_is_told(worker, run
         monkeypatch.setattr(worker.queue.engine, "stats", full)
         while worker.problem is None:
             await asyncio.sleep(0.05)
-        assert "has taken none for" in worker.problem
+        assert "took no job for" in worker.problem
         await (await simple.enqueue()).result()  # it takes one
         while worker.problem is not None:
             await asyncio.sleep(0.05)

@@ -12,7 +12,13 @@ from typing import Any, ClassVar
 
 from core.config import Settings
 from core.logging import get_logger
-from core.tasks.engine import FOLLOWING_SECONDS, PRIORITIES, Envelope, Handler, Stats
+from core.tasks.engine import (
+    FOLLOWING_SECONDS,
+    PRIORITIES,
+    Envelope,
+    Handler,
+    Stats,
+)
 from core.tasks.outcome import Retry
 from core.tasks.records import JobRecord, JobStatus, RecordFields
 
@@ -77,7 +83,11 @@ class MemoryRecords:
         return {key: self._holders[key] for key in keys}
 
     async def stash(
-        self, job_id: str, fields: RecordFields, ttl: float, dead_letter: dict[str, Any]
+        self,
+        job_id: str,
+        fields: RecordFields,
+        ttl: float,
+        dead_letter: dict[str, Any],
     ) -> None:
         if not self._has_ended(job_id):
             await self.write(job_id, fields, ttl)
@@ -135,7 +145,10 @@ class LocalEngine:
         for timer in self._scheduled.values():
             timer.cancel()
         if lost := len(self._scheduled) + self._pending.qsize():
-            logger.warning("jobs lost: the local engine keeps them in memory only", count=lost)
+            logger.warning(
+                "jobs lost: the local engine keeps them in memory only",
+                count=lost,
+            )
 
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
         for envelope in envelopes:
@@ -214,7 +227,10 @@ class LocalEngine:
             task.cancel()
         if late:
             count = len(late)
-            logger.warning("jobs cancelled: they exceeded the grace period", count=count)
+            logger.warning(
+                "jobs cancelled: they exceeded the grace period",
+                count=count,
+            )
             await asyncio.wait(late)
 
 
