@@ -60,7 +60,11 @@ class ResetRequest(BaseModel):
     email: EmailStr
 
 
-@router.post("/signup", status_code=202, responses={429: {}, 503: {}})
+@router.post(
+    "/signup",
+    status_code=202,
+    responses={429: {}, 503: {}},
+)
 async def signup(form: SignUp, client: ClientAddress) -> SignedUp:
     """Create an account and send a welcome email.
 
@@ -89,7 +93,11 @@ async def signup(form: SignUp, client: ClientAddress) -> SignedUp:
     return SignedUp(job_id=job.id)
 
 
-@router.post("/login", status_code=204, responses={401: {}, 429: {}})
+@router.post(
+    "/login",
+    status_code=204,
+    responses={401: {}, 429: {}},
+)
 async def login(
     form: LogIn,
     response: Response,
@@ -121,7 +129,11 @@ async def me(user: CurrentUser) -> Me:
     )
 
 
-@router.post("/password-reset", status_code=202, responses={429: {}})
+@router.post(
+    "/password-reset",
+    status_code=202,
+    responses={429: {}},
+)
 async def request_reset(form: ResetRequest, client: ClientAddress) -> None:
     """Email a link for setting a new password. It is valid for an hour and works once."""
     user_id, token = await accounts.start_password_reset(form.email, client)

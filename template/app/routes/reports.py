@@ -38,7 +38,11 @@ class Report(BaseModel):
 
 
 # To restrict this to administrators, replace CurrentUser with CurrentAdmin.
-@router.post("", status_code=202, responses={401: {}})
+@router.post(
+    "",
+    status_code=202,
+    responses={401: {}},
+)
 async def request_report(
     form: ReportRequest,
     user: CurrentUser,

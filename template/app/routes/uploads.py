@@ -37,7 +37,11 @@ class Pipeline(BaseModel):
     optimized: str | None = None
 
 
-@router.post("", status_code=202, responses={401: {}, 413: {}})
+@router.post(
+    "",
+    status_code=202,
+    responses={401: {}, 413: {}},
+)
 async def upload(file: UploadFile, user: CurrentUser) -> Uploaded:
     """Store an image, and enqueue the jobs that create a thumbnail and an optimized version."""
     name = _clean(file.filename or "")
