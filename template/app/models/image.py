@@ -9,7 +9,7 @@ from pydantic import Field
 
 
 class ImageStatus(StrEnum):
-    """The status of an image. It is stored for longer than the status of a job."""
+    """The status of an image. It is kept longer than the status of a job."""
 
     PENDING = "pending"
     COMPLETED = "completed"
