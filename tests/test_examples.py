@@ -4,34 +4,14 @@ import ast
 import re
 import shutil
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from conftest import ROOT, UV, run
+from conftest import UV, run
+from examples import CONTRIBUTING, delete, read_examples, remove_example
 
-LISTS = ("app/main.py", "app/tasks/worker.py", "app/models/__init__.py")
-TESTS_ONLY = {"pypdf"}
-CONTRIBUTING = (ROOT / "template" / "CONTRIBUTING.md").read_text()
-
-
-class Example(NamedTuple):
-    name: str
-    files: list[str]
-    names: list[str]
-    packages: list[str]
-
-
-def read_table() -> list[Example]:
-    rows = [
-        line.strip("| ").split(" | ") for line in CONTRIBUTING.splitlines() if line.startswith("| ")
-    ][1:]
-    return [
-        Example(name, *(re.findall(r"`([^`]+)`", cell) for cell in [*cells, ""][:3]))
-        for name, *cells in rows
-    ]
-
-
-EXAMPLES = read_table()
+EXAMPLES = read_examples()
+FRAME = {"__init__.py", "main.py", "worker.py", "README.md", "layout.html", "user_email.py"}
+"""The files that belong to no example."""
 
 
 @pytest.fixture(scope="module")
@@ -48,20 +28,6 @@ def copied(checked: Path, tmp_path: Path) -> Path:
     return target
 
 
-def delete(service: Path, patterns: list[str]) -> None:
-    for pattern in patterns:
-        found = list(service.glob(pattern))
-        assert found, f"{pattern} matches no file"
-        for path in found:
-            path.unlink()
-
-
-def take_out(text: str, name: str) -> str:
-    """Remove a name from a list, and an import of only this name."""
-    text = re.sub(rf"^from \S+ import {name}\n", "", text, flags=re.MULTILINE)
-    return re.sub(rf"\b{name}(?:\.router)?, |(?:, )?\b{name}(?:\.router)?\b", "", text)
-
-
 def check(service: Path) -> None:
     run(UV, "run", "--quiet", "just", "format", cwd=service)
     for recipe in ("lint", "typecheck"):
@@ -69,63 +35,41 @@ def check(service: Path) -> None:
     assert " passed" in run(UV, "run", "just", "test", "-q", cwd=service).stdout
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=[example.name.split()[0] for example in EXAMPLES])
-def test_an_example_is_taken_out(copied: Path, example: Example) -> None:
-    delete(copied, example.files)
-    lists = {path: (copied / path).read_text() for path in LISTS}
-    for name in example.names:
-        assert any(re.search(rf"\b{name}\b", text) for text in lists.values()), (
-            f"{name} is in no list"
-        )
-        lists = {path: take_out(text, name) for path, text in lists.items()}
-    for path, text in lists.items():
-        (copied / path).write_text(text)
-    for package in example.packages:
-        run(
-            UV,
-            "remove",
-            "--quiet",
-            *(["--dev"] if package in TESTS_ONLY else []),
-            package,
-            cwd=copied,
-        )
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_taken_out(copied: Path, name: str) -> None:
+    remove_example(copied, EXAMPLES[name])
     check(copied)
 
 
+def delete_functions(source: str, word: str) -> str:
+    """Return a module without the async functions whose names contain a word."""
+    functions = [node for node in ast.parse(source).body if isinstance(node, ast.AsyncFunctionDef)]
+    deleted = [node for node in functions if word in node.name]
+    assert deleted
+    lines = source.splitlines(keepends=True)
+    for node in reversed(deleted):
+        first = node.decorator_list[0] if node.decorator_list else node
+        del lines[first.lineno - 1 : node.end_lineno]
+    return "".join(lines)
+
+
 def test_a_single_task_is_taken_out(copied: Path) -> None:
-    (sentence,) = re.findall(
-        r"remove the daily digest, delete (.*?), and their tests in `(\S+)`", CONTRIBUTING
-    )
-    *functions, module, templates = re.findall(r"`([^`]+)`", sentence[0])
+    pattern = r"remove the daily digest, delete (.*?), and their tests in `(\S+)`"
+    ((names, tests),) = re.findall(pattern, CONTRIBUTING)
+    *functions, module, templates = re.findall(r"`([^`]+)`", names)
+    source = (copied / module).read_text()
+    assert all(f"async def {function}(" in source for function in functions)
     delete(copied, [templates])
-    for path in (copied / module, copied / sentence[1]):
-        text = path.read_text()
-        all_functions = [
-            node for node in ast.parse(text).body if isinstance(node, ast.AsyncFunctionDef)
-        ]
-        nodes = [node for node in all_functions if "digest" in node.name]
-        assert nodes
-        lines = text.splitlines(keepends=True)
-        for node in reversed(nodes):
-            first = node.decorator_list[0] if node.decorator_list else node
-            del lines[first.lineno - 1 : node.end_lineno]
-        path.write_text("".join(lines).replace(f"{', '.join(sorted(functions))}, ", ""))
+    for path in (copied / module, copied / tests):
+        path.write_text(delete_functions(path.read_text(), "digest"))
     check(copied)
 
 
 def test_the_table_names_all_examples(queue_service: Path) -> None:
     """Every file belongs to the frame or to at least one example."""
-    named = {
-        path
-        for example in EXAMPLES
-        for pattern in example.files
-        for path in queue_service.glob(pattern)
-    }
-    files = {
-        path
-        for folder in ("app", "tests")
-        for path in (queue_service / folder).rglob("*.*")
-        if path.is_file()
-    }
-    frame = {"__init__.py", "main.py", "worker.py", "README.md", "layout.html"}
-    assert {path.name for path in files - named if "__pycache__" not in path.parts} == frame
+    patterns = [pattern for example in EXAMPLES.values() for pattern in example.files]
+    named = {path for pattern in patterns for path in queue_service.glob(pattern)}
+    folders = [queue_service / "app", queue_service / "tests"]
+    files = {path for folder in folders for path in folder.rglob("*.*") if path.is_file()}
+    unnamed = {path.name for path in files - named if "__pycache__" not in path.parts}
+    assert unnamed == FRAME

@@ -1,4 +1,4 @@
-"""The service: what every process loads."""
+"""The service: its documents, routers and worker. Every process imports it."""
 
 from app.models import DOCUMENTS
 from app.routes import accounts, reports, uploads, webhooks

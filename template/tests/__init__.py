@@ -1,1 +1,1 @@
-"""Tests of this service: yours."""
+"""The tests of this service."""

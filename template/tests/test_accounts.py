@@ -1,4 +1,4 @@
-"""Accounts: over HTTP, to the mails that arrive and the link in them."""
+"""Accounts: over HTTP, with the emails and their links."""
 
 import re
 
@@ -7,10 +7,14 @@ import pytest
 from core.models import UserModel
 from core.testing import PASSWORD, eventually
 
-FORM = {"email": "Grace@Example.com", "password": "a long enough password", "display_name": "Grace"}
+FORM = {
+    "email": "Grace@Example.com",
+    "password": "a long enough password",
+    "display_name": "Grace",
+}
 
 
-def found(pattern: str, text: str) -> str:
+def find(pattern: str, text: str) -> str:
     match = re.search(pattern, text)
     assert match, f"{pattern} is not in {text}"
     return match[1]
@@ -20,18 +24,19 @@ async def log_in(client, email: str, password: str):
     return await client.post("/login", json={"email": email, "password": password})
 
 
-async def test_sign_up_log_in_and_out(client, mailbox, running_worker):
+async def test_sign_up_log_in_and_log_out(client, mailbox, running_worker):
     response = await client.post("/signup", json=FORM, headers={"X-Request-ID": "signup-1"})
     assert response.status_code == 202
     assert (await client.get("/me")).status_code == 401
 
     assert (await log_in(client, "grace@example.COM", FORM["password"])).status_code == 204
     me = (await client.get("/me")).json()
-    assert (me["email"], me["display_name"], me["is_admin"]) == (
-        "grace@example.com",
-        "Grace",
-        False,
-    )
+    assert me == {
+        "user_id": me["user_id"],
+        "email": "grace@example.com",
+        "display_name": "Grace",
+        "is_admin": False,
+    }
     (mail,) = await eventually(lambda: mailbox.messages)
     assert (mail["To"], mail["Subject"]) == ("grace@example.com", "Welcome!")
     assert mail["X-Correlation-ID"] == "signup-1"
@@ -43,56 +48,56 @@ async def test_sign_up_log_in_and_out(client, mailbox, running_worker):
     assert (await client.get("/me")).status_code == 401
 
 
-async def test_nobody_learns_who_has_an_account(client, user, mailbox, running_worker):
+async def test_sign_up_does_not_reveal_accounts(client, user, mailbox, running_worker):
     new = await client.post("/signup", json=FORM)
     known = await client.post("/signup", json={**FORM, "email": user.email})
+
     assert (new.status_code, new.json().keys()) == (known.status_code, known.json().keys())
     assert "set-cookie" not in new.headers
-    assert (
-        await log_in(client, user.email, FORM["password"])
-    ).status_code == 401  # nothing was changed
+    # The password of the account is unchanged.
+    assert (await log_in(client, user.email, FORM["password"])).status_code == 401
     await eventually(lambda: len(mailbox.messages) == 2)
     assert {mail["To"]: mail["Subject"] for mail in mailbox.messages} == {
         "grace@example.com": "Welcome!",
         user.email: "You already have an account",
     }
 
-    wrong, unknown = (
-        await log_in(client, user.email, "a wrong one"),
-        await log_in(client, "x@example.com", "any"),
-    )
-    assert (wrong.status_code, wrong.json()) == (unknown.status_code, unknown.json())
-    asked = [
-        await client.post("/password-reset", json={"email": email})
-        for email in (user.email, "x@example.com")
-    ]
-    assert {(response.status_code, response.content) for response in asked} == {(202, b"null")}
+
+async def test_log_in_does_not_reveal_accounts(client, user):
+    wrong = await log_in(client, user.email, "a wrong one")
+    unknown = await log_in(client, "x@example.com", "any")
+    assert wrong.status_code == unknown.status_code == 401
+    assert wrong.json() == unknown.json()
 
 
-async def test_a_new_password_by_mail(client, signed_in, user, mailbox, running_worker):
-    assert (
-        await client.post("/password-reset", json={"email": user.email.upper()})
-    ).status_code == 202
+async def test_a_reset_does_not_reveal_accounts(client, user):
+    for email in (user.email, "x@example.com"):
+        response = await client.post("/password-reset", json={"email": email})
+        assert (response.status_code, response.content) == (202, b"null")
+
+
+async def test_reset_a_password(client, signed_in, user, mailbox, running_worker):
+    response = await client.post("/password-reset", json={"email": user.email.upper()})
+    assert response.status_code == 202
     (mail,) = await eventually(lambda: mailbox.messages)
-    link = found(
-        r"http://127\.0\.0\.1:8000(/reset\?token=\S+)", mail.get_body(("plain",)).get_content()
-    )
+    text = mail.get_body(("plain",)).get_content()
+    link = find(r"http://127\.0\.0\.1:8000(/reset\?token=\S+)", text)
 
     page = await client.get(link)
     assert page.headers["referrer-policy"] == "no-referrer"
-    token = found(r'name="token" value="(.+?)"', page.text)
+    token = find(r'name="token" value="(.+?)"', page.text)
     too_short = await client.post("/reset", data={"token": token, "password": "short"})
     assert too_short.status_code == 422
     form = {"token": token, "password": "a new password"}
     assert (await client.post("/reset", data=form)).status_code == 200
-    assert (await client.post("/reset", data=form)).status_code == 400  # once only
+    assert (await client.post("/reset", data=form)).status_code == 400  # a token works once
 
-    assert (await client.get("/me")).status_code == 401  # whoever had the old one is out
+    assert (await client.get("/me")).status_code == 401  # old sessions have ended
     assert (await log_in(client, user.email, PASSWORD)).status_code == 401
     assert (await log_in(client, user.email, "a new password")).status_code == 204
 
 
-async def test_guessing_ends(client, user):
+async def test_guessing_passwords_is_limited(client, user):
     for _ in range(10):
         assert (await log_in(client, user.email, "a guess")).status_code == 401
     refused = await log_in(client, user.email, PASSWORD)
@@ -102,27 +107,26 @@ async def test_guessing_ends(client, user):
 
 
 @pytest.mark.parametrize(
-    ("path", "more"),
-    [("/password-reset", {}), ("/signup", {"password": PASSWORD, "display_name": "Ada"})],
+    ("path", "fields"),
+    [
+        ("/password-reset", {}),
+        ("/signup", {"password": PASSWORD, "display_name": "Ada"}),
+    ],
 )
-async def test_nobodys_mailbox_is_flooded(client, user, path, more):
-    spellings = [user.email, user.email.upper()] * 3
-    answers = [
-        (await client.post(path, json={"email": email, **more})).status_code for email in spellings
-    ]
-    assert answers == [202] * 5 + [429]
+async def test_emails_to_one_address_are_limited(client, user, path, fields):
+    statuses = []
+    for email in [user.email, user.email.upper()] * 3:
+        response = await client.post(path, json={"email": email, **fields})
+        statuses.append(response.status_code)
+    assert statuses == [202] * 5 + [429]
 
 
 @pytest.mark.parametrize("email", ["nobody", "a@b@example.com"])
-async def test_a_wrong_form_is_refused(client, email):
-    response = await client.post(
-        "/signup", json={"email": email, "password": "short", "display_name": " "}
-    )
+async def test_an_invalid_form_is_refused(client, email):
+    form = {"email": email, "password": "short", "display_name": " "}
+    response = await client.post("/signup", json=form)
 
     assert response.status_code == 422
-    assert {error["loc"][-1] for error in response.json()["detail"]} == {
-        "email",
-        "password",
-        "display_name",
-    }
+    fields = {error["loc"][-1] for error in response.json()["detail"]}
+    assert fields == {"email", "password", "display_name"}
     assert await UserModel.count() == 0

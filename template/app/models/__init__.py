@@ -1,4 +1,4 @@
-"""Your documents. List each one here: the database knows those only."""
+"""Your documents. List each one here, because the database opens only the listed ones."""
 
 from beanie import Document
 

@@ -1,4 +1,4 @@
-"""Sessions, which the machinery keeps."""
+"""Sessions of users who are logged in. `core/` starts and ends them."""
 
 from core.models import SessionModel as Session
 

@@ -1,21 +1,35 @@
+"""Subscriptions to events."""
+
 from datetime import UTC, datetime
 
 from beanie import Document
 from pydantic import Field
 from pymongo import ASCENDING, IndexModel
 
+OWNER_AND_URL = IndexModel(
+    [("owner", ASCENDING), ("url", ASCENDING)],
+    unique=True,
+)
+
 
 class Subscription(Document):
-    """Where somebody wants to be told of events."""
+    """A URL to which a user's events are sent.
+
+    Attributes:
+        owner: The id of the user.
+        url: The receiver's URL.
+        events: The event types to send. An empty list means every type.
+        secret: The key that signs each delivery. It is stored in plain text, because the receiver
+            verifies signatures with the same key.
+        created_at: The time of the subscription.
+    """
 
     owner: str
     url: str
     events: list[str]
-    """The types that are sent; all of them where empty."""
     secret: str = Field(repr=False)
-    """Both sides have it, so it cannot be hashed: the receiver verifies with it what we sign."""
     created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
     class Settings:
         name = "webhook_subscriptions"
-        indexes = [IndexModel([("owner", ASCENDING), ("url", ASCENDING)], unique=True)]  # noqa: RUF012  # Beanie's form
+        indexes = (OWNER_AND_URL,)

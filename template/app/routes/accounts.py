@@ -1,6 +1,6 @@
-"""Accounts: sign up, log in, log out, who am I, and a new password by mail.
+"""Accounts: sign up, log in, log out, and reset a password by email.
 
-No answer tells whether an address has an account; the mails that are sent do.
+No response shows whether an address has an account. Only an email to the address does.
 """
 
 from typing import Annotated
@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
 from fastapi.templating import Jinja2Templates
-from pydantic import BaseModel, EmailStr, StringConstraints
+from pydantic import BaseModel, EmailStr, Field, StringConstraints
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.tasks.emails import send_already_signed_up, send_password_reset, send_welcome_email
@@ -24,23 +24,29 @@ from core.web import PAGE_HEADERS, ClientAddress, CurrentUser, sign_in, sign_out
 router = APIRouter(tags=["accounts"])
 pages = Jinja2Templates(ROOT / "app" / "templates" / "pages")
 
+NAME_RULES = StringConstraints(
+    strip_whitespace=True,
+    min_length=1,
+    max_length=100,
+)
+DisplayName = Annotated[str, NAME_RULES]
+
 
 class SignUp(BaseModel):
     email: EmailStr
     password: Password
-    display_name: Annotated[
-        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)
-    ]
+    display_name: DisplayName
 
 
 class SignedUp(BaseModel):
+    """The id of the job that sends the email. The user can follow it after logging in."""
+
     job_id: str
-    """Of the mail; whoever has logged in can follow it."""
 
 
 class LogIn(BaseModel):
     email: EmailStr
-    password: Annotated[str, StringConstraints(max_length=accounts.MAX_PASSWORD)]
+    password: str = Field(max_length=accounts.MAX_PASSWORD)
 
 
 class Me(BaseModel):
@@ -54,33 +60,55 @@ class ResetRequest(BaseModel):
     email: EmailStr
 
 
-@router.post("/signup", status_code=202, responses={429: {}, 503: {}})
+@router.post(
+    "/signup",
+    status_code=202,
+    responses={429: {}, 503: {}},
+)
 async def signup(form: SignUp, client: ClientAddress) -> SignedUp:
-    """Create an account and send a welcome mail; whoever has an account gets a mail that says so instead.
+    """Create an account and send a welcome email.
 
-    Account and mail are one transaction: neither exists without the other, also where the queue is down just now.
+    If the address already has an account, its owner gets an email about that instead.
     """
-    await check_limits("sign up", SIGN_UP, accounts.normalize_email(form.email), client)
+    address = accounts.normalize_email(form.email)
+    await check_limits("sign up", SIGN_UP, address, client)
 
     async def create(session: AsyncClientSession) -> Job[dict[str, str]]:
+        # In one transaction, so that each account gets its email even if the queue is down.
         try:
-            user = await accounts.register(form.email, form.password, form.display_name, session)
-            mail = send_welcome_email
-        except EmailTaken as taken:
-            user, mail = taken.user, send_already_signed_up
-        with TaskContext.use(actor=str(user.id)):  # whose job it is
-            return await mail.enqueue(str(user.id))
+            user = await accounts.register(
+                form.email,
+                form.password,
+                form.display_name,
+                session,
+            )
+            task = send_welcome_email
+        except EmailTaken as error:
+            user = error.user
+            task = send_already_signed_up
+        with TaskContext.use(actor=str(user.id)):
+            return await task.enqueue(str(user.id))
 
-    return SignedUp(job_id=(await with_transaction(create)).id)
+    job = await with_transaction(create)
+    return SignedUp(job_id=job.id)
 
 
-@router.post("/login", status_code=204, responses={401: {}, 429: {}})
-async def login(form: LogIn, response: Response, client: ClientAddress) -> None:
-    """Start a session; its cookie comes with the answer."""
+@router.post(
+    "/login",
+    status_code=204,
+    responses={401: {}, 429: {}},
+)
+async def login(
+    form: LogIn,
+    response: Response,
+    client: ClientAddress,
+) -> None:
+    """Start a session. The response sets its cookie."""
     try:
         user = await accounts.log_in(form.email, form.password, client)
     except WrongCredentials:
-        raise HTTPException(401, "There is no account with this address and password.") from None
+        message = "Wrong email address or password. Try again, or reset your password."
+        raise HTTPException(401, message) from None
     await sign_in(response, user)
 
 
@@ -92,7 +120,7 @@ async def logout(request: Request, response: Response) -> None:
 
 @router.get("/me", responses={401: {}})
 async def me(user: CurrentUser) -> Me:
-    """Who has logged in."""
+    """Return the user who is logged in."""
     return Me(
         user_id=str(user.id),
         email=user.email,
@@ -101,32 +129,54 @@ async def me(user: CurrentUser) -> Me:
     )
 
 
-@router.post("/password-reset", status_code=202, responses={429: {}})
+@router.post(
+    "/password-reset",
+    status_code=202,
+    responses={429: {}},
+)
 async def request_reset(form: ResetRequest, client: ClientAddress) -> None:
-    """Have a link sent with which a new password can be chosen, within an hour and once."""
+    """Email a link for setting a new password. It is valid for an hour and works once."""
     user_id, token = await accounts.start_password_reset(form.email, client)
     await send_password_reset.enqueue(user_id, token)
 
 
 @router.get("/reset", response_class=HTMLResponse)
 async def show_reset_form(request: Request, token: str) -> Response:
-    """The page to which the mail's link leads."""
+    """Show the page that the emailed link opens."""
     return _page(request, token=token)
 
 
-@router.post("/reset", response_class=HTMLResponse, responses={400: {}})
+@router.post(
+    "/reset",
+    response_class=HTMLResponse,
+    responses={400: {}},
+)
 async def reset(
-    request: Request, token: Annotated[str, Form()], password: Annotated[Password, Form()]
+    request: Request,
+    token: Annotated[str, Form()],
+    password: Annotated[Password, Form()],
 ) -> Response:
-    """Choose a new password. Every session of the account ends."""
+    """Set a new password. All sessions of the account end."""
     try:
         await accounts.reset_password(token, password)
     except InvalidToken:
-        return _page(
-            request, 400, message="This link has expired or was already used. Ask for a new one."
-        )
-    return _page(request, message="Your password has been changed. You can now log in.")
+        message = "This link has expired or was already used. Ask for a new one."
+        return _page(request, status=400, message=message)
+    return _page(
+        request,
+        message="Your password has been changed. You can now log in.",
+    )
 
 
-def _page(request: Request, status: int = 200, **values: str) -> Response:
-    return pages.TemplateResponse(request, "reset.html", values, status, headers=PAGE_HEADERS)
+def _page(
+    request: Request,
+    status: int = 200,
+    **values: str,
+) -> Response:
+    return pages.TemplateResponse(
+        request,
+        "reset.html",
+        values,
+        status_code=status,
+        headers=PAGE_HEADERS,
+    )

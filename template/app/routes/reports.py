@@ -1,6 +1,7 @@
-"""Reports: ask for one, watch it being made, and get its link."""
+"""Reports: request one, follow its progress, and get its link."""
 
 from datetime import date
+from typing import Self
 
 from fastapi import APIRouter
 from pydantic import BaseModel, model_validator
@@ -20,9 +21,9 @@ class ReportRequest(BaseModel):
     end_date: date
 
     @model_validator(mode="after")
-    def _in_order(self) -> "ReportRequest":
+    def _check_order(self) -> Self:
         if self.end_date < self.start_date:
-            raise ValueError("end_date lies before start_date")
+            raise ValueError("end_date must not be before start_date")
         return self
 
 
@@ -36,10 +37,18 @@ class Report(BaseModel):
     link: str | None = None
 
 
-@router.post("", status_code=202, responses={401: {}})
-async def request_report(wanted: ReportRequest, user: CurrentUser) -> ReportQueued:
-    """Have a report made; its link is mailed, too. Ask for a `CurrentAdmin` where sales are not for every user."""
-    days = wanted.start_date.isoformat(), wanted.end_date.isoformat()
+# To restrict this to administrators, replace CurrentUser with CurrentAdmin.
+@router.post(
+    "",
+    status_code=202,
+    responses={401: {}},
+)
+async def request_report(
+    form: ReportRequest,
+    user: CurrentUser,
+) -> ReportQueued:
+    """Create a sales report, and email its link."""
+    days = [form.start_date.isoformat(), form.end_date.isoformat()]
     job = await generate_sales_report.enqueue(*days)
     await audit_log("report.requested", days=days, job_id=job.id)
     return ReportQueued(job_id=job.id)
@@ -47,7 +56,14 @@ async def request_report(wanted: ReportRequest, user: CurrentUser) -> ReportQueu
 
 @router.get("/{job_id}", responses={401: {}, 404: {}})
 async def get_report(job_id: str, user: CurrentUser) -> Report:
-    """How far it is, and its link once it is done."""
-    job = await view_job(worker, job_id, str(user.id), task=generate_sales_report.name)
-    link = blob_service.link(job.result["blob_id"]) if job.status is JobStatus.COMPLETED else None
-    return Report(status=job.status, progress=job.progress, link=link)
+    """Return a report's progress, and its link when it is completed."""
+    job = await view_job(
+        worker,
+        job_id,
+        str(user.id),
+        task=generate_sales_report.name,
+    )
+    report = Report(status=job.status, progress=job.progress)
+    if job.status is JobStatus.COMPLETED:
+        report.link = blob_service.link(job.result["blob_id"])
+    return report

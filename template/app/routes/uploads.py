@@ -1,4 +1,4 @@
-"""Uploads: send an image, and watch what is made of it."""
+"""Uploads: send an image, and follow its processing."""
 
 from collections.abc import AsyncIterator
 
@@ -15,7 +15,8 @@ from core.web import CurrentUser, find_own
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 
-PIECE = 1024 * 1024
+UPLOAD_CHUNK = 1024 * 1024
+MAX_NAME = 200
 
 
 class Uploaded(BaseModel):
@@ -36,56 +37,70 @@ class Pipeline(BaseModel):
     optimized: str | None = None
 
 
-@router.post("", status_code=202, responses={401: {}, 413: {}})
+@router.post(
+    "",
+    status_code=202,
+    responses={401: {}, 413: {}},
+)
 async def upload(file: UploadFile, user: CurrentUser) -> Uploaded:
-    """Store an image, and have a thumbnail and a WebP made of it."""
-    name = (
-        "".join(letter for letter in file.filename or "" if letter.isprintable())[:200] or "image"
-    )
+    """Store an image, and enqueue the jobs that create a thumbnail and an optimized version."""
+    name = _clean(file.filename or "")
 
     async def create(session: AsyncClientSession) -> ImageModel:
-        await file.seek(0)  # where the transaction begins anew
-        blob = await blob_service.upload(_pieces(file), name)
-        image = await ImageModel(name=name, owner=str(user.id), blob_id=str(blob.id)).insert(
-            session=session
+        await file.seek(0)  # the transaction may be retried
+        blob = await blob_service.upload(_read(file), name)
+        image = ImageModel(
+            name=name,
+            owner=str(user.id),
+            blob_id=str(blob.id),
         )
-        image.pipeline_id = (await process_upload.enqueue(str(image.id))).id
+        await image.insert(session=session)
+        run = await process_upload.enqueue(str(image.id))
+        image.pipeline_id = run.id
         return await image.save(session=session)
 
-    return Uploaded(id=str((await with_transaction(create)).id))
+    image = await with_transaction(create)
+    return Uploaded(id=str(image.id))
 
 
 @router.get("/{upload_id}/pipeline", responses={401: {}, 404: {}})
 async def get_pipeline(upload_id: str, user: CurrentUser) -> Pipeline:
-    """Where each stage stands, and links to the results."""
+    """Return the status of each stage, and links to the results."""
     image = await find_own(ImageModel, upload_id, user)
     if not image.pipeline_id:
-        raise HTTPException(404, "Nothing was made of it.")
-    statuses = await process_upload.job(image.pipeline_id).statuses()
-    stages = [
-        Stage(task=name, status=status)
-        for name, status in zip(process_upload.names, statuses, strict=True)
-    ]
-    status = next(
-        (status for status in statuses if status is not JobStatus.COMPLETED), JobStatus.COMPLETED
-    )
-    if status is JobStatus.UNKNOWN:  # records of jobs are kept for a week
-        status = JobStatus.COMPLETED if image.status is ImageStatus.READY else JobStatus.FAILED
-    if status is JobStatus.FAILED and image.status is ImageStatus.WAITING:
-        image.status, image.error = (
-            ImageStatus.FAILED,
-            "It could not be processed. Upload it again.",
-        )
-    return Pipeline(
-        status=status,
-        stages=stages,
+        raise HTTPException(404, "This image was not processed. Upload it again.")
+    run = process_upload.job(image.pipeline_id)
+    pipeline = Pipeline(
+        status=await run.status(),
+        stages=_stages(await run.statuses()),
         image=image.status,
         error=image.error,
-        thumbnail=blob_service.link(image.thumbnail_id) if image.thumbnail_id else None,
-        optimized=blob_service.link(image.optimized_id) if image.optimized_id else None,
+        thumbnail=_link(image.thumbnail_id),
+        optimized=_link(image.optimized_id),
     )
+    if pipeline.status is JobStatus.UNKNOWN:  # the jobs' records have expired
+        completed = image.status is ImageStatus.COMPLETED
+        pipeline.status = JobStatus.COMPLETED if completed else JobStatus.FAILED
+    if pipeline.status is JobStatus.FAILED and image.status is ImageStatus.PENDING:
+        pipeline.image = ImageStatus.FAILED
+        pipeline.error = "The image could not be processed. Upload it again."
+    return pipeline
 
 
-async def _pieces(file: UploadFile) -> AsyncIterator[bytes]:
-    while piece := await file.read(PIECE):
-        yield piece
+def _clean(name: str) -> str:
+    printable = "".join(filter(str.isprintable, name))
+    return printable[:MAX_NAME] or "image"
+
+
+async def _read(file: UploadFile) -> AsyncIterator[bytes]:
+    while chunk := await file.read(UPLOAD_CHUNK):
+        yield chunk
+
+
+def _stages(statuses: list[JobStatus]) -> list[Stage]:
+    named = zip(process_upload.names, statuses, strict=True)
+    return [Stage(task=name, status=status) for name, status in named]
+
+
+def _link(blob_id: str | None) -> str | None:
+    return blob_service.link(blob_id) if blob_id else None

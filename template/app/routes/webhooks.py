@@ -1,4 +1,4 @@
-"""Webhooks: subscribe to events, and tell of some."""
+"""Webhooks: subscribe to events, and publish them."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -20,8 +20,11 @@ from core.web import ClientAddress, CurrentUser, find_own
 router = APIRouter(tags=["webhooks"])
 
 EventType = Annotated[str, StringConstraints(pattern=r"^[\w.-]{1,100}$")]
-MOST = 20
-"""Subscriptions of one user: each event is as many jobs."""
+
+MAX_SUBSCRIPTIONS = 20
+"""The limit for each user. One event creates one job for each subscription."""
+
+MAX_EVENT = 64 * 1024
 SUBSCRIBING = Limits("60 per hour", "200 per hour")
 PUBLISHING = Limits("60 per minute", "200 per minute")
 
@@ -38,8 +41,12 @@ class SubscriptionView(BaseModel):
 
 
 class Subscribed(SubscriptionView):
+    """A new subscription. Its secret verifies signatures, and is shown only once.
+
+    See https://www.standardwebhooks.com for the verification.
+    """
+
     secret: str
-    """Shown this once; verify signatures with it, as https://www.standardwebhooks.com says."""
 
 
 class NewEvent(BaseModel):
@@ -52,51 +59,90 @@ class Published(BaseModel):
     job_ids: list[str]
 
 
-@router.post("/webhooks", status_code=201, responses={401: {}, 409: {}, 429: {}})
-async def subscribe(form: NewSubscription, user: CurrentUser, client: ClientAddress) -> Subscribed:
-    """Have events sent to an address on the public internet."""
+@router.post(
+    "/webhooks",
+    status_code=201,
+    responses={401: {}, 409: {}, 429: {}},
+)
+async def subscribe(
+    form: NewSubscription,
+    user: CurrentUser,
+    client: ClientAddress,
+) -> Subscribed:
+    """Subscribe a URL on the public internet to your events."""
     url = str(form.url)
-    await check_limits("subscribe", SUBSCRIBING, str(user.id), client)
+    owner = str(user.id)
+    await check_limits("subscribe", SUBSCRIBING, owner, client)
     try:
         await check_target(url)
     except TargetRefused as error:
         raise HTTPException(422, str(error)) from None
-    new = Subscription(owner=str(user.id), url=url, events=form.events, secret=new_webhook_secret())
-    try:
-        await new.insert()
-    except DuplicateKeyError:
-        raise HTTPException(409, "You have subscribed this address already.") from None
-    if (
-        await Subscription.find(Subscription.owner == str(user.id)).count() > MOST
-    ):  # after it, for those at once
-        await new.delete()
-        raise HTTPException(409, f"You have {MOST} subscriptions, which is all that there can be.")
-    await audit_log("webhook.subscribed", subscription=str(new.id), url=url)
-    return Subscribed(id=str(new.id), url=url, events=new.events, secret=new.secret)
+    subscription = Subscription(
+        owner=owner,
+        url=url,
+        events=form.events,
+        secret=new_webhook_secret(),
+    )
+    await _insert(subscription)
+    await audit_log(
+        "webhook.subscribed",
+        subscription=str(subscription.id),
+        url=url,
+    )
+    return Subscribed(
+        id=str(subscription.id),
+        url=url,
+        events=subscription.events,
+        secret=subscription.secret,
+    )
 
 
 @router.get("/webhooks", responses={401: {}})
 async def list_subscriptions(user: CurrentUser) -> list[SubscriptionView]:
-    """Your subscriptions."""
-    own = await Subscription.find(Subscription.owner == str(user.id)).to_list()
-    return [SubscriptionView(id=str(each.id), url=each.url, events=each.events) for each in own]
+    """List your subscriptions."""
+    owner = str(user.id)
+    subscriptions = await Subscription.find(Subscription.owner == owner).to_list()
+    return [
+        SubscriptionView(
+            id=str(subscription.id),
+            url=subscription.url,
+            events=subscription.events,
+        )
+        for subscription in subscriptions
+    ]
 
 
-@router.delete("/webhooks/{subscription_id}", status_code=204, responses={401: {}, 404: {}})
+@router.delete(
+    "/webhooks/{subscription_id}",
+    status_code=204,
+    responses={401: {}, 404: {}},
+)
 async def unsubscribe(subscription_id: str, user: CurrentUser) -> None:
-    """Have nothing more sent there, not even what is queued already."""
+    """Delete a subscription. Events that are still in the queue are not sent either."""
     subscription = await find_own(Subscription, subscription_id, user)
     await subscription.delete()
-    await audit_log("webhook.unsubscribed", subscription=subscription_id, url=subscription.url)
+    await audit_log(
+        "webhook.unsubscribed",
+        subscription=subscription_id,
+        url=subscription.url,
+    )
 
 
 @router.post(
-    "/events", status_code=202, responses={401: {}, 413: {}, 429: {}}, max_body_size=64 * 1024
+    "/events",
+    status_code=202,
+    responses={401: {}, 413: {}, 429: {}},
+    max_body_size=MAX_EVENT,
 )
-async def publish_event(form: NewEvent, user: CurrentUser, client: ClientAddress) -> Published:
-    """Tell your own subscribers of something: a job for each."""
-    await check_limits("publish", PUBLISHING, str(user.id), client)
+async def publish_event(
+    form: NewEvent,
+    user: CurrentUser,
+    client: ClientAddress,
+) -> Published:
+    """Send an event to your subscriptions. Each delivery is a job."""
+    owner = str(user.id)
     event_id = uuid4().hex
+    await check_limits("publish", PUBLISHING, owner, client)
     payload = {
         "id": event_id,
         "type": form.type,
@@ -104,9 +150,27 @@ async def publish_event(form: NewEvent, user: CurrentUser, client: ClientAddress
         "data": form.data,
     }
     wanted = {"$or": [{"events": form.type}, {"events": []}]}
-    subscribers = await Subscription.find(Subscription.owner == str(user.id), wanted).to_list()
+    subscriptions = await Subscription.find(Subscription.owner == owner, wanted).to_list()
+    calls = [(subscription.url, payload) for subscription in subscriptions]
     try:
-        jobs = await deliver_webhook.enqueue_many([(each.url, payload) for each in subscribers])
-    except InvalidArguments as error:  # text that is none, or lists in lists without end
+        jobs = await deliver_webhook.enqueue_many(calls)
+    except InvalidArguments as error:  # invalid text, or nested too deeply
         raise HTTPException(422, str(error)) from None
-    return Published(event_id=event_id, job_ids=[job.id for job in jobs])
+    return Published(
+        event_id=event_id,
+        job_ids=[job.id for job in jobs],
+    )
+
+
+async def _insert(subscription: Subscription) -> None:
+    try:
+        await subscription.insert()
+    except DuplicateKeyError:
+        message = "You have already subscribed this URL. Delete the old subscription first."
+        raise HTTPException(409, message) from None
+    # Counted after the insertion, so that simultaneous requests cannot exceed the limit.
+    count = await Subscription.find(Subscription.owner == subscription.owner).count()
+    if count > MAX_SUBSCRIPTIONS:
+        await subscription.delete()
+        message = f"You already have {MAX_SUBSCRIPTIONS} subscriptions. Delete one first."
+        raise HTTPException(409, message)

@@ -1,1 +1,1 @@
-"""Your services: what routes and tasks share."""
+"""Your services: the code that routes and tasks share."""

@@ -1,4 +1,4 @@
-"""Images: smaller ones, made of what people upload, which may be anything."""
+"""Smaller versions of uploaded images. An upload may be broken or malicious."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,78 +12,123 @@ from core.threads import ThreadPool
 R = TypeVar("R")
 
 FORMATS = ("GIF", "JPEG", "PNG", "WEBP")
-MOST_PIXELS = 50_000_000
-MOST_SCANS = 100
-"""Of a progressive JPEG, which may say that it has thousands, each of which takes as long as the whole picture."""
-SCAN = b"\xff\xda"
-THUMBNAIL, LARGEST = (320, 320), (2048, 2048)
+MAX_PIXELS = 50_000_000
+MAX_SCANS = 100
+"""A progressive JPEG can have thousands of scans. Each one takes as long as a whole image."""
+
+SCAN_MARKER = b"\xff\xda"
+THUMBNAIL_SIZE = (320, 320)
+OPTIMIZED_SIZE = (2048, 2048)
 QUALITY = 80
 
-# Not as many as jobs run at once: each one may take some hundred MB.
+# Fewer threads than jobs, because decoding a large image needs some hundred MB.
 _threads = ThreadPool(2, thread_name_prefix="image")
 
 
 class UnusableImage(Exception):
-    """This is no image that can be used; the message says why."""
+    """The file cannot be used as an image. The message explains the reason to the user."""
 
 
 class ImageService:
-    """Makes images of images, in threads. Each method raises UnusableImage."""
+    """Creates smaller images in threads. Use the instance `image_service`."""
 
     async def validate(self, data: bytes) -> None:
-        """Look at type and size, without decoding it."""
+        """Check an image's format and size without decoding it.
+
+        Args:
+            data: The file.
+
+        Raises:
+            UnusableImage: The file is not an image, or is too large.
+        """
         await _in_thread(_open, data)
 
     async def create_thumbnail(self, data: bytes) -> bytes:
-        """A WebP image of at most 320 pixels each way."""
-        return await _in_thread(_shrink, data, THUMBNAIL)
+        """Return a WebP image of at most 320 x 320 pixels.
+
+        Args:
+            data: The file.
+
+        Raises:
+            UnusableImage: The file is not an image, or is too large or broken.
+        """
+        return await _in_thread(_shrink, data, THUMBNAIL_SIZE)
 
     async def optimize(self, data: bytes) -> bytes:
-        """A WebP image of at most 2048 pixels each way, upright, and without what a camera writes into it."""
-        return await _in_thread(_shrink, data, LARGEST)
+        """Return an upright WebP image of at most 2048 x 2048 pixels.
+
+        The metadata is removed, because it can hold the place where a photo was taken.
+
+        Args:
+            data: The file.
+
+        Raises:
+            UnusableImage: The file is not an image, or is too large or broken.
+        """
+        return await _in_thread(_shrink, data, OPTIMIZED_SIZE)
 
 
 async def _in_thread(function: Callable[..., R], *args: object) -> R:
-    return await asyncio.get_running_loop().run_in_executor(_threads, function, *args)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_threads, function, *args)
 
 
 def _open(data: bytes) -> Image.Image:
+    """Read an image's header, and refuse the image if decoding would take too long."""
+    limit = f"Upload one with at most {MAX_PIXELS:,} pixels."
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
-        raise UnusableImage(f"it is none of {', '.join(FORMATS)}") from None
+        formats = ", ".join(FORMATS)
+        raise UnusableImage(f"The file is not an image. Upload one of {formats}.") from None
     except Image.DecompressionBombError:
-        raise UnusableImage("it has far too many pixels") from None
-    except Exception as error:  # a broken header ends in many ways
-        raise UnusableImage(f"it is broken: {error}") from error
-    if image.width * image.height > MOST_PIXELS:
-        raise UnusableImage(f"{image.width} x {image.height} pixels are too many")
-    if image.format == "JPEG" and data.count(SCAN) > MOST_SCANS:
-        raise UnusableImage("it has far too many scans")
+        raise UnusableImage(f"The image has far too many pixels. {limit}") from None
+    except Exception as error:  # a broken header fails in many ways
+        raise _broken(error) from error
+    if image.width * image.height > MAX_PIXELS:
+        size = f"{image.width} x {image.height}"
+        raise UnusableImage(f"The image has too many pixels ({size}). {limit}")
+    if image.format == "JPEG" and data.count(SCAN_MARKER) > MAX_SCANS:
+        raise UnusableImage("The JPEG has too many scans. Save it as a non-progressive JPEG.")
     return image
 
 
 def _shrink(data: bytes, size: tuple[int, int]) -> bytes:
     image = _open(data)
-    result = BytesIO()
     try:
-        image.draft("RGB", size)  # JPEG: decode no more than is needed
-        if image.mode.startswith(
-            "I"
-        ):  # 16 bits of grey, of which convert() would cut off the upper ones
-            image = image.point(lambda value: value / 256)
-        if image.mode not in ("L", "RGB", "RGBA"):
-            image = image.convert(
-                "RGBA" if image.has_transparency_data else "L" if image.mode[0] == "I" else "RGB"
-            )
+        image.draft("RGB", size)  # a JPEG is decoded at a lower resolution
+        image = _convert(image)
         image.thumbnail(size)
         image = ImageOps.exif_transpose(image)
-        image.save(
-            result, "WEBP", quality=QUALITY, icc_profile=image.info.get("icc_profile"), exif=b""
-        )
-    except Exception as error:  # truncated and forged files end in many ways
-        raise UnusableImage(f"it is broken: {error}") from error
+        return _encode(image)
+    except Exception as error:  # truncated and forged files fail in many ways
+        raise _broken(error) from error
+
+
+def _convert(image: Image.Image) -> Image.Image:
+    """Return the image in a mode that WebP supports."""
+    if image.mode.startswith("I"):
+        # Grey with 16 bits. Without the division, light tones become white.
+        image = image.point(lambda value: value / 256)
+    if image.mode in ("L", "RGB", "RGBA"):
+        return image
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _encode(image: Image.Image) -> bytes:
+    result = BytesIO()
+    image.save(
+        result,
+        "WEBP",
+        quality=QUALITY,
+        icc_profile=image.info.get("icc_profile"),
+        exif=b"",
+    )
     return result.getvalue()
+
+
+def _broken(error: Exception) -> UnusableImage:
+    return UnusableImage(f"The image is broken ({error}). Upload an intact file.")
 
 
 image_service = ImageService()

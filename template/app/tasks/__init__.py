@@ -1,4 +1,4 @@
-"""Your background jobs. See README.md beside this file."""
+"""Your background jobs. README.md in this folder explains how to write one."""
 
 from app.tasks.worker import worker
 

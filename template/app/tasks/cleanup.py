@@ -1,4 +1,4 @@
-"""What is over is removed, in batches, by schedule."""
+"""Scheduled tasks that delete expired data."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,45 +10,60 @@ from core.models import AuditModel, DeadLetterModel, DeadLetterState, RunModel
 from core.services.blob import blob_service
 from core.tasks.worker import worker
 
-BATCH = 1000
-SESSIONS_KEPT = timedelta(days=30)
-LETTERS_KEPT = timedelta(days=90)
-AUDIT_KEPT = timedelta(days=365)
+DELETE_BATCH = 1000
+SESSION_RETENTION = timedelta(days=30)
+DEAD_LETTER_RETENTION = timedelta(days=90)
+AUDIT_RETENTION = timedelta(days=365)
 
 
 @worker.cron("0 */6 * * *")
 @worker.task(max_retries=3, timeout=300, unique=True)
 async def cleanup_expired_sessions() -> dict[str, str | int]:
-    """Remove sessions that expired some time ago; MongoDB does so by itself, unless its index was dropped."""
-    deleted = await _delete(Session, {"expires_at": {"$lt": datetime.now(UTC) - SESSIONS_KEPT}})
+    """Delete sessions that expired more than `SESSION_RETENTION` ago.
+
+    MongoDB normally deletes them earlier. This task also works if their index was dropped.
+    """
+    limit = datetime.now(UTC) - SESSION_RETENTION
+    deleted = await _delete(Session, {"expires_at": {"$lt": limit}})
     return {"status": "completed", "deleted_count": deleted}
 
 
 @worker.cron("30 3 * * *")
 @worker.task(max_retries=3, timeout=3600, unique=True)
 async def cleanup_orphaned_blobs() -> dict[str, str | int]:
-    """Remove files that no record knows, as an upload leaves that was cut off."""
-    return {"status": "completed", "deleted_count": await blob_service.delete_orphans()}
+    """Delete files without a record. An interrupted upload leaves such a file."""
+    deleted = await blob_service.delete_orphans()
+    return {"status": "completed", "deleted_count": deleted}
 
 
 @worker.cron("0 4 * * *")
 @worker.task(max_retries=3, timeout=3600, unique=True)
 async def cleanup_old_history() -> dict[str, str | int]:
-    """Remove runs of jobs that have expired, dead letters decided long ago, and the audit log of years past."""
+    """Delete old audit entries, expired job history, and old dead letters.
+
+    Dead letters that are neither replayed nor discarded are kept.
+    """
     now = datetime.now(UTC)
-    decided = {"state": {"$ne": DeadLetterState.DEAD}, "died_at": {"$lt": now - LETTERS_KEPT}}
+    old_letters = {
+        "state": {"$ne": DeadLetterState.DEAD},
+        "died_at": {"$lt": now - DEAD_LETTER_RETENTION},
+    }
+    old_entries = {"at": {"$lt": now - AUDIT_RETENTION}}
     deleted = await _delete(RunModel, {"expires_at": {"$lt": now}})
-    deleted += await _delete(DeadLetterModel, decided)
-    deleted += await _delete(AuditModel, {"at": {"$lt": now - AUDIT_KEPT}})
+    deleted += await _delete(DeadLetterModel, old_letters)
+    deleted += await _delete(AuditModel, old_entries)
     return {"status": "completed", "deleted_count": deleted}
 
 
 async def _delete(model: type[Document], query: dict[str, Any]) -> int:
-    """Delete in batches, each of which is short for the database."""
-    collection, deleted = model.get_pymongo_collection(), 0
-    while ids := [
-        found["_id"] async for found in collection.find(query, {"_id": True}).limit(BATCH)
-    ]:
+    """Delete documents in batches, so that no single operation takes long."""
+    collection = model.get_pymongo_collection()
+    deleted = 0
+    while True:
+        cursor = collection.find(query, {"_id": True})
+        found = await cursor.limit(DELETE_BATCH).to_list()
+        if not found:
+            return deleted
+        ids = [document["_id"] for document in found]
         await collection.delete_many({"_id": {"$in": ids}})
         deleted += len(ids)
-    return deleted

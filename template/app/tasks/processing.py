@@ -1,88 +1,134 @@
-"""Uploaded files, worked on in stages."""
+"""Uploaded images, processed by a chain of tasks."""
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.models.image import ImageModel, ImageStatus
 from app.services.image import UnusableImage, image_service
+from app.services.user_email import email_user
 from core.database import with_transaction
-from core.models import UserModel
 from core.services.blob import blob_service
-from core.services.email import render_email, send_email
 from core.tasks import PermanentError
 from core.tasks.worker import worker
 
 
 @worker.task(max_retries=3, timeout=120)
 async def process_uploaded_image(image_id: str) -> dict[str, str]:
-    """Make a thumbnail and an optimised WebP of an uploaded image."""
+    """Create the thumbnail and the optimized version of an uploaded image.
+
+    Args:
+        image_id: The id of the image.
+
+    Raises:
+        PermanentError: The file cannot be used as an image.
+    """
     image = await ImageModel.get(image_id)
     if not image:
         return {"status": "skipped", "reason": "image_not_found"}
-    if image.status is ImageStatus.READY:  # a job may run again
-        return {"status": "completed", "image_id": image_id}
-
-    original = await blob_service.download(image.blob_id)
-    try:
-        thumbnail = await image_service.create_thumbnail(original)
-        optimized = await image_service.optimize(original)
-    except UnusableImage as error:
-        raise await _failed(image, error) from error
-
-    async def store(session: AsyncClientSession) -> None:
-        # Together, so that no run that is cut off, and none of two at once, leaves a blob that nothing refers to.
-        image = await ImageModel.get(image_id, session=session)
-        if not image or image.status is ImageStatus.READY:
-            return
-        thumb_blob = await blob_service.upload(thumbnail, f"thumbs/{image_id}.webp")
-        opt_blob = await blob_service.upload(optimized, f"optimized/{image_id}.webp")
-        image.thumbnail_id, image.optimized_id = str(thumb_blob.id), str(opt_blob.id)
-        image.status, image.error = ImageStatus.READY, None
-        await image.save(session=session)
-
-    await with_transaction(store)
+    if image.status is not ImageStatus.COMPLETED:  # a job may run twice
+        await _create_versions(image)
     return {"status": "completed", "image_id": image_id}
 
 
 @worker.task(max_retries=3, timeout=60)
 async def validate_file(file_id: str) -> str:
-    """Refuse what is no image, before anything is made of it."""
+    """Check that an uploaded file is an image.
+
+    Args:
+        file_id: The id of the image.
+
+    Returns:
+        The id, for the next stage.
+
+    Raises:
+        PermanentError: There is no such image, or the file cannot be used as an image.
+    """
     image = await ImageModel.get(file_id)
     if not image:
-        raise PermanentError(f"there is no image {file_id}")
+        raise PermanentError(f"image {file_id} does not exist")
+    data = await blob_service.download(image.blob_id)
     try:
-        await image_service.validate(await blob_service.download(image.blob_id))
+        await image_service.validate(data)
     except UnusableImage as error:
-        raise await _failed(image, error) from error
+        await _mark_failed(image, error)
+        raise PermanentError(f"{image.name}: {error}") from error
     return file_id
 
 
 @worker.task(max_retries=3, timeout=120)
 async def process_file(file_id: str) -> str:
-    """Make of it what there is to make."""
+    """Process an image as a stage of the chain.
+
+    Args:
+        file_id: The id of the image.
+
+    Returns:
+        The id, for the next stage.
+
+    Raises:
+        PermanentError: The file cannot be used as an image.
+    """
     await process_uploaded_image(file_id)
     return file_id
 
 
 @worker.task(max_retries=5, retry_delay=30, timeout=60)
 async def notify_user(file_id: str, status: str = "completed") -> dict[str, str]:
-    """Tell whoever has uploaded it."""
+    """Email the link of the optimized image to the user who uploaded it.
+
+    Args:
+        file_id: The id of the image.
+        status: The status that the subject shows.
+    """
     image = await ImageModel.get(file_id)
-    user = await UserModel.get(image.owner) if image else None
-    if not image or not user or not image.optimized_id:
-        return {"status": "skipped", "reason": "nobody_to_tell"}
+    if not image or not image.optimized_id:
+        return {"status": "skipped", "reason": "image_not_processed"}
     link = blob_service.link(image.optimized_id)
-    html, text = render_email("upload", name=user.display_name, file=image.name, link=link)
-    await send_email(
-        to_email=user.email, subject=f"{image.name}: {status}", html_content=html, text_content=text
+    subject = f"{image.name}: {status}"
+    return await email_user(
+        image.owner,
+        "upload",
+        subject,
+        file=image.name,
+        link=link,
     )
-    return {"status": "sent", "user_email": user.email}
 
 
 process_upload = validate_file | process_file | notify_user
-"""Each stage gets the result of the one before; none waits for another. A stage that fails stops the rest."""
+"""Each stage gets the result of the one before it. If a stage fails, the rest is aborted."""
 
 
-async def _failed(image: ImageModel, error: UnusableImage) -> PermanentError:
-    image.status, image.error = ImageStatus.FAILED, str(error)
+async def _create_versions(image: ImageModel) -> None:
+    original = await blob_service.download(image.blob_id)
+    try:
+        thumbnail = await image_service.create_thumbnail(original)
+        optimized = await image_service.optimize(original)
+    except UnusableImage as error:
+        await _mark_failed(image, error)
+        raise PermanentError(f"{image.name}: {error}") from error
+
+    async def store(session: AsyncClientSession) -> None:
+        # In one transaction, so that an interrupted or second run leaves no unused blob.
+        current = await ImageModel.get(image.id, session=session)
+        if not current or current.status is ImageStatus.COMPLETED:
+            return
+        thumb_blob = await blob_service.upload(
+            thumbnail,
+            f"thumbs/{image.id}.webp",
+        )
+        opt_blob = await blob_service.upload(
+            optimized,
+            f"optimized/{image.id}.webp",
+        )
+        current.thumbnail_id = str(thumb_blob.id)
+        current.optimized_id = str(opt_blob.id)
+        current.status = ImageStatus.COMPLETED
+        current.error = None
+        await current.save(session=session)
+
+    await with_transaction(store)
+
+
+async def _mark_failed(image: ImageModel, error: UnusableImage) -> None:
+    image.status = ImageStatus.FAILED
+    image.error = str(error)
     await image.save()
-    return PermanentError(f"{image.name} cannot be used: {error}")
