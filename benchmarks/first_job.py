@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter, sleep
 
-import httpx
+import httpx2
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIER = str(Path(sys.executable).parent / "copier")
@@ -33,12 +33,12 @@ def free_port() -> int:
 
 def sign_up_and_wait(base: str) -> None:
     """Until the first job is completed; what a person would do in the browser."""
-    with httpx.Client(base_url=base) as client:
+    with httpx2.Client(base_url=base) as client:
         while True:
             try:
                 response = client.post("/signup", json=FORM)
                 break
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 sleep(0.02)
         job = response.raise_for_status().json()["job_id"]
         client.post("/login", json={"email": FORM["email"], "password": FORM["password"]}).raise_for_status()

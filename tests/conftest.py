@@ -1,4 +1,4 @@
-"""A snapshot of the template as a user would clone it, and services rendered from it with the public command line."""
+"""A snapshot of the template, as a user would clone it, and services rendered from it by Copier."""
 
 import os
 import shutil
@@ -16,26 +16,47 @@ AWKWARD = {
     "project_slug": "a-2-z",
     "description": """Says "hi", 'ho' & more: {{ none }} - # ${HOME} `id` \\ 100% 🐍""",
 }
-"""Answers full of what TOML, YAML, Markdown, Jinja and shells treat specially."""
+"""Answers with the special characters of TOML, YAML, Markdown, Jinja and shells."""
 
 
 def clean_environment() -> dict[str, str]:
-    """This environment without what belongs to this repository's own virtual environment or a user's settings."""
-    unwanted = ("VIRTUAL_ENV", "PYTHONPATH", "MONGODB_URL", "REDIS_URL", "SMTP_URL", "SECRET_KEY", "PORT")
+    """Return the environment without this repository's virtual environment and settings."""
+    unwanted = (
+        "VIRTUAL_ENV",
+        "PYTHONPATH",
+        "MONGODB_URL",
+        "REDIS_URL",
+        "SMTP_URL",
+        "SECRET_KEY",
+        "PORT",
+    )
     return {name: value for name, value in os.environ.items() if name not in unwanted}
 
 
-def run(*command: str, cwd: Path, check: bool = True, timeout: float = 900) -> "subprocess.CompletedProcess[str]":
-    """Run a command as a user would; its output is shown where it fails."""
-    done = subprocess.run(command, cwd=cwd, env=clean_environment(), capture_output=True, text=True, timeout=timeout)
+def run(
+    *command: str, cwd: Path, check: bool = True, timeout: float = 900
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command as a user would. If it fails, the error shows its output."""
+    done = subprocess.run(
+        command, cwd=cwd, env=clean_environment(), capture_output=True, text=True, timeout=timeout
+    )
     if check and done.returncode:
-        raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        raise AssertionError(
+            f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        )
     return done
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """A git command in a folder, with an author of its own."""
-    author = ["-c", "user.name=Test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"]
+    """Run a git command in a folder, with a fixed author, and return its output."""
+    author = [
+        "-c",
+        "user.name=Test",
+        "-c",
+        "user.email=test@example.com",
+        "-c",
+        "commit.gpgsign=false",
+    ]
     return run("git", *author, *arguments, cwd=folder).stdout
 
 
@@ -45,7 +66,7 @@ def commit_all(folder: Path, message: str) -> None:
 
 
 def snapshot(target: Path, version: str = "v0.1.0") -> Path:
-    """A repository whose newest version holds this one's files as they are now."""
+    """Make a repository whose newest version contains the current files of this one."""
     listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
@@ -58,9 +79,19 @@ def snapshot(target: Path, version: str = "v0.1.0") -> Path:
 
 
 def copy(template: Path, target: Path, *options: str, **answers: object) -> Path:
-    """`copier copy --defaults`, without --trust, then the first commit."""
+    """Run `copier copy --defaults` without --trust, and make the first commit."""
     data = [part for name, value in answers.items() for part in ("--data", f"{name}={value}")]
-    run(COPIER, "copy", "--quiet", "--defaults", *data, *options, str(template), str(target), cwd=target.parent)
+    run(
+        COPIER,
+        "copy",
+        "--quiet",
+        "--defaults",
+        *data,
+        *options,
+        str(template),
+        str(target),
+        cwd=target.parent,
+    )
     git(target, "init", "--quiet", "--initial-branch=main")
     commit_all(target, "rendered")
     return target
@@ -68,7 +99,7 @@ def copy(template: Path, target: Path, *options: str, **answers: object) -> Path
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The template's repository; tests must not change it."""
+    """The template's repository. Tests must not change it."""
     return snapshot(tmp_path_factory.mktemp("template"))
 
 
@@ -79,18 +110,27 @@ def install(service: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def queue_service(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A rendered service with the job queue, and its dependencies from its own lock; read it only."""
-    return install(copy(template, tmp_path_factory.mktemp("queue") / "service", enable_job_queue=True))
+    """A rendered service with the job queue, installed from its lock. Tests must not change it."""
+    return install(
+        copy(template, tmp_path_factory.mktemp("queue") / "service", enable_job_queue=True)
+    )
 
 
 @pytest.fixture(scope="session")
 def no_queue_service(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One without; it has the awkward answers, so that a whole service is known to work with them."""
-    return install(copy(template, tmp_path_factory.mktemp("no-queue") / "service", enable_job_queue=False, **AWKWARD))
+    """A rendered service without the queue, with awkward answers. Tests must not change it."""
+    return install(
+        copy(
+            template,
+            tmp_path_factory.mktemp("no-queue") / "service",
+            enable_job_queue=False,
+            **AWKWARD,
+        )
+    )
 
 
 @pytest.fixture(scope="session", params=["queue_service", "no_queue_service"])
 def service(request: pytest.FixtureRequest) -> Path:
-    """A rendered service of each variant; read it only."""
+    """A rendered service of each variant. Tests must not change it."""
     path: Path = request.getfixturevalue(request.param)
     return path

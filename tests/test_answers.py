@@ -1,4 +1,4 @@
-"""Whatever is answered: it is refused with one line that names the question, or a service comes of it that parses."""
+"""Any answer is refused with one line that names the question, or renders files that parse."""
 
 import re
 import tomllib
@@ -27,7 +27,7 @@ SLUGS = st.one_of(ANYTHING, st.from_regex(r"\A[a-z](-?[a-z0-9]){0,30}\Z"))
 
 @pytest.fixture(scope="module")
 def plain_template(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The template without its repository, which spares Copier a clone for each example."""
+    """The template without its .git folder, so Copier need not clone it for each example."""
     folder = tmp_path_factory.mktemp("plain")
     run("git", "clone", "--quiet", str(template), str(folder / "clone"), cwd=folder)
     run("rm", "-rf", ".git", cwd=folder / "clone")
@@ -35,7 +35,7 @@ def plain_template(template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def check_parses(project: Path, answers: dict[str, object]) -> None:
-    """All that is rendered from answers is well-formed, and says what was answered."""
+    """Check that the rendered files are well-formed and contain the answers."""
     pyproject = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lock = tomllib.loads((project / "uv.lock").read_text(encoding="utf-8"))
     tomllib.loads((project / "core" / "pyproject.toml").read_text(encoding="utf-8"))
@@ -47,15 +47,25 @@ def check_parses(project: Path, answers: dict[str, object]) -> None:
     assert pyproject["name"] == saved["project_slug"]
     assert re.fullmatch(r"[a-z](-?[a-z0-9])*", pyproject["name"])
     assert pyproject["name"] in {package["name"] for package in lock["package"]}
-    assert (project / "README.md").read_text(encoding="utf-8").startswith(f"# {saved['project_name']}\n")
+    assert (
+        (project / "README.md")
+        .read_text(encoding="utf-8")
+        .startswith(f"# {saved['project_name']}\n")
+    )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(name=ANYTHING, slug=st.none() | SLUGS, description=ANYTHING, enable_job_queue=st.booleans())
 def test_any_answers(
     plain_template: Path, name: str, slug: str | None, description: str, enable_job_queue: bool
 ) -> None:
-    answers = {"project_name": name, "description": description, "enable_job_queue": enable_job_queue}
+    answers = {
+        "project_name": name,
+        "description": description,
+        "enable_job_queue": enable_job_queue,
+    }
     if slug is not None:
         answers["project_slug"] = slug
     with TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -65,7 +75,9 @@ def test_any_answers(
             copier.run_copy(str(plain_template), project, data=answers, defaults=True, quiet=True)
         except ValueError as error:
             (line,) = str(error).splitlines()
-            assert re.match(rf"Validation error for question '({'|'.join(QUESTIONS)})': [A-Z].*\.$", line), line
+            assert re.match(
+                rf"Validation error for question '({'|'.join(QUESTIONS)})': [A-Z].*\.$", line
+            ), line
             assert not project.exists()
         else:
             check_parses(project, answers)
@@ -90,8 +102,19 @@ def test_any_answers(
         ("description", "x" * 300),
     ],
 )
-def test_refused_on_the_command_line(template: Path, tmp_path: Path, question: str, answer: str) -> None:
-    command = [COPIER, "copy", "--quiet", "--defaults", "--data", f"{question}={answer}", str(template), "service"]
+def test_refused_on_the_command_line(
+    template: Path, tmp_path: Path, question: str, answer: str
+) -> None:
+    command = [
+        COPIER,
+        "copy",
+        "--quiet",
+        "--defaults",
+        "--data",
+        f"{question}={answer}",
+        str(template),
+        "service",
+    ]
     done = run(*command, cwd=tmp_path, check=False)
     assert done.returncode != 0
     said = f"ValueError: (Validation error for question|Invalid choice for) '{question}': .+"
@@ -100,7 +123,9 @@ def test_refused_on_the_command_line(template: Path, tmp_path: Path, question: s
 
 
 def test_awkward_answers_are_accepted(plain_template: Path, tmp_path: Path) -> None:
-    copier.run_copy(str(plain_template), tmp_path / "service", data=AWKWARD, defaults=True, quiet=True)
+    copier.run_copy(
+        str(plain_template), tmp_path / "service", data=AWKWARD, defaults=True, quiet=True
+    )
     check_parses(tmp_path / "service", dict(AWKWARD))
 
 
@@ -114,6 +139,8 @@ def test_every_question_is_checked() -> None:
 def test_taken_names_are_those_of_the_locks() -> None:
     taken = set((ROOT / "includes" / "taken-names.txt").read_text().split())
     for lock in (ROOT / "template").glob("*uv.lock*"):
-        locked = set(re.findall(r'^\[\[package\]\]\nname = "([^"]+)"$', lock.read_text(), re.MULTILINE))
+        locked = set(
+            re.findall(r'^\[\[package\]\]\nname = "([^"]+)"$', lock.read_text(), re.MULTILINE)
+        )
         assert locked
-        assert locked <= taken, "run script/lock"
+        assert locked <= taken, "includes/taken-names.txt is out of date: run script/lock"

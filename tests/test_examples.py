@@ -1,4 +1,4 @@
-"""Each example of a service can be taken out, as its CONTRIBUTING.md says, and what is left passes its checks."""
+"""Each example can be removed as CONTRIBUTING.md says, and the rest passes its checks."""
 
 import ast
 import re
@@ -22,8 +22,13 @@ class Example(NamedTuple):
 
 
 def read_table() -> list[Example]:
-    rows = [line.strip("| ").split(" | ") for line in CONTRIBUTING.splitlines() if line.startswith("| ")][1:]
-    return [Example(name, *(re.findall(r"`([^`]+)`", cell) for cell in [*cells, ""][:3])) for name, *cells in rows]
+    rows = [
+        line.strip("| ").split(" | ") for line in CONTRIBUTING.splitlines() if line.startswith("| ")
+    ][1:]
+    return [
+        Example(name, *(re.findall(r"`([^`]+)`", cell) for cell in [*cells, ""][:3]))
+        for name, *cells in rows
+    ]
 
 
 EXAMPLES = read_table()
@@ -31,7 +36,7 @@ EXAMPLES = read_table()
 
 @pytest.fixture(scope="module")
 def checked(queue_service: Path) -> Path:
-    """A service with a cache of types, which makes those checks shorter that follow."""
+    """A service with mypy's cache, which makes later checks faster."""
     run(UV, "run", "--quiet", "just", "typecheck", cwd=queue_service)
     return queue_service
 
@@ -46,13 +51,13 @@ def copied(checked: Path, tmp_path: Path) -> Path:
 def delete(service: Path, patterns: list[str]) -> None:
     for pattern in patterns:
         found = list(service.glob(pattern))
-        assert found, f"{pattern} names no file"
+        assert found, f"{pattern} matches no file"
         for path in found:
             path.unlink()
 
 
 def take_out(text: str, name: str) -> str:
-    """A list without this name, and without the import of it alone."""
+    """Remove a name from a list, and an import of only this name."""
     text = re.sub(rf"^from \S+ import {name}\n", "", text, flags=re.MULTILINE)
     return re.sub(rf"\b{name}(?:\.router)?, |(?:, )?\b{name}(?:\.router)?\b", "", text)
 
@@ -69,22 +74,35 @@ def test_an_example_is_taken_out(copied: Path, example: Example) -> None:
     delete(copied, example.files)
     lists = {path: (copied / path).read_text() for path in LISTS}
     for name in example.names:
-        assert any(re.search(rf"\b{name}\b", text) for text in lists.values()), f"{name} stands in no list"
+        assert any(re.search(rf"\b{name}\b", text) for text in lists.values()), (
+            f"{name} is in no list"
+        )
         lists = {path: take_out(text, name) for path, text in lists.items()}
     for path, text in lists.items():
         (copied / path).write_text(text)
     for package in example.packages:
-        run(UV, "remove", "--quiet", *(["--dev"] if package in TESTS_ONLY else []), package, cwd=copied)
+        run(
+            UV,
+            "remove",
+            "--quiet",
+            *(["--dev"] if package in TESTS_ONLY else []),
+            package,
+            cwd=copied,
+        )
     check(copied)
 
 
 def test_a_single_task_is_taken_out(copied: Path) -> None:
-    (sentence,) = re.findall(r"of the daily digest, (.*?), and their test in `(\S+)`", CONTRIBUTING)
+    (sentence,) = re.findall(
+        r"remove the daily digest, delete (.*?), and their tests in `(\S+)`", CONTRIBUTING
+    )
     *functions, module, templates = re.findall(r"`([^`]+)`", sentence[0])
     delete(copied, [templates])
     for path in (copied / module, copied / sentence[1]):
         text = path.read_text()
-        all_functions = [node for node in ast.parse(text).body if isinstance(node, ast.AsyncFunctionDef)]
+        all_functions = [
+            node for node in ast.parse(text).body if isinstance(node, ast.AsyncFunctionDef)
+        ]
         nodes = [node for node in all_functions if "digest" in node.name]
         assert nodes
         lines = text.splitlines(keepends=True)
@@ -96,8 +114,18 @@ def test_a_single_task_is_taken_out(copied: Path) -> None:
 
 
 def test_the_table_names_all_examples(queue_service: Path) -> None:
-    """Whatever is no part of the frame belongs to one example, or to several."""
-    named = {path for example in EXAMPLES for pattern in example.files for path in queue_service.glob(pattern)}
-    files = {path for folder in ("app", "tests") for path in (queue_service / folder).rglob("*.*") if path.is_file()}
+    """Every file belongs to the frame or to at least one example."""
+    named = {
+        path
+        for example in EXAMPLES
+        for pattern in example.files
+        for path in queue_service.glob(pattern)
+    }
+    files = {
+        path
+        for folder in ("app", "tests")
+        for path in (queue_service / folder).rglob("*.*")
+        if path.is_file()
+    }
     frame = {"__init__.py", "main.py", "worker.py", "README.md", "layout.html", "test_modules.py"}
     assert {path.name for path in files - named if "__pycache__" not in path.parts} == frame

@@ -1,4 +1,4 @@
-"""The documents are promises: every command in them is run here, or by what is named here."""
+"""Run every command of the documents, or name the test that runs it."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from conftest import ROOT, UV, clean_environment, commit_all, copy, git, run
 
@@ -22,7 +22,7 @@ FOREVER = "uv run just dev"
 
 
 def commands(document: Path) -> list[str]:
-    """The commands in a document's shell blocks, without their comments."""
+    """Return the commands of a document's shell blocks, without their comments."""
     blocks = re.findall(r"^```sh\n(.*?)^```$", document.read_text(), re.MULTILINE | re.DOTALL)
     lines = [line.split("  #")[0].rstrip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line]
@@ -30,7 +30,7 @@ def commands(document: Path) -> list[str]:
 
 @pytest.fixture
 def shell(tmp_path: Path) -> dict[str, str]:
-    """An environment as the README asks for: `uv` and `uvx` on PATH. Its home folder is the test's own."""
+    """An environment with `uv` and `uvx` on PATH, and an empty home folder."""
     cache = run(UV, "cache", "dir", cwd=tmp_path).stdout.strip()
     path = f"{ROOT / '.cache' / 'uv' / 'bin'}:{os.environ['PATH']}"
     return {**clean_environment(), "PATH": path, "HOME": str(tmp_path), "UV_CACHE_DIR": cache}
@@ -43,14 +43,16 @@ def free_port() -> int:
 
 
 def execute(command: str, cwd: Path, shell: dict[str, str]) -> str:
-    done = subprocess.run(["bash", "-c", command], cwd=cwd, env=shell, capture_output=True, text=True, timeout=SECONDS)
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=cwd, env=shell, capture_output=True, text=True, timeout=SECONDS
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
 @contextmanager
 def in_background(command: str, cwd: Path, shell: dict[str, str], log: Path) -> Iterator[str]:
-    """A command that runs until Ctrl-C; yields the address of its web server once that is ready."""
+    """Run a command until Ctrl-C. Yields the address of its web server when it is ready."""
     port = free_port()
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -76,21 +78,24 @@ def in_background(command: str, cwd: Path, shell: dict[str, str], log: Path) -> 
 
 def is_ready(base: str) -> bool:
     try:
-        return httpx.get(f"{base}/health/ready").status_code == 200
-    except httpx.TransportError:
+        return httpx2.get(f"{base}/health/ready").status_code == 200
+    except httpx2.TransportError:
         return False
 
 
 def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> None:
     run("git", "clone", "--quiet", str(template), "groundwork", cwd=tmp_path)
-    first, second, demo, variant, just, dev, test, ci, check, update, drain, off, on = commands(ROOT / "README.md")
-    assert (demo, test, ci) == ("script/demo", "uv run just test", "uv run just ci")  # test_demo and test_rendered
+    first, second, demo, variant, just, dev, test, ci, check, update, drain, off, on = commands(
+        ROOT / "README.md"
+    )
+    # test_the_demo and test_rendered.py run these.
+    assert (demo, test, ci) == ("script/demo", "uv run just test", "uv run just ci")
 
     execute(first, tmp_path, shell)
     service = tmp_path / "my-service"
     assert second == f"cd my-service && {dev}" == f"cd my-service && {FOREVER}"
     with in_background(second, tmp_path, shell, tmp_path / "dev.log") as base:
-        assert httpx.get(f"{base}/docs").status_code == 200
+        assert httpx2.get(f"{base}/docs").status_code == 200
         assert execute(drain, service, shell) == "0 pending, 0 running, 0 scheduled\n"
         assert "send_daily_digest  enabled" in execute("uv run just schedules", service, shell)
 
@@ -107,13 +112,17 @@ def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> No
         execute(switch, service, shell)
         assert (service / "core" / "tasks" / "engines" / "streaq").exists() is is_on
         changed = git(service, "status", "--porcelain").splitlines()
-        assert all(line[3:].startswith(("core/", ".copier-answers.yml", "uv.lock")) for line in changed), changed
+        assert all(
+            line[3:].startswith(("core/", ".copier-answers.yml", "uv.lock")) for line in changed
+        ), changed
         commit_all(service, switch)
         assert " passed" in execute("uv sync --quiet && uv run just test -q tests", service, shell)
 
 
-def test_a_service_in_use_changes_its_mind(template: Path, tmp_path: Path, shell: dict[str, str]) -> None:
-    """Without the queue and back. No job is lost, drained or left in the queue."""
+def test_a_service_in_use_switches_the_queue(
+    template: Path, tmp_path: Path, shell: dict[str, str]
+) -> None:
+    """Disable the queue and enable it again. No job is lost, drained or left in the queue."""
     service = copy(template, tmp_path / "service")
     for name, old, new in (
         ("app/tasks/worker.py", "from . import ", "from . import notes, "),
@@ -129,7 +138,8 @@ def test_a_service_in_use_changes_its_mind(template: Path, tmp_path: Path, shell
         '    with Path(".dev/notes.txt").open("a") as file:\n        file.write(text + "\\n")\n'
     )
     (service / "app" / "routes" / "notes.py").write_text(
-        "from fastapi import APIRouter\n\nfrom app.tasks.notes import take_note\n\nrouter = APIRouter()\n\n\n"
+        "from fastapi import APIRouter\n\nfrom app.tasks.notes import take_note\n\n"
+        "router = APIRouter()\n\n\n"
         '@router.post("/notes/{text}")\nasync def post_note(text: str, delay: float = 0) -> None:\n'
         "    await take_note.using(delay=delay).enqueue(text)\n"
     )
@@ -138,7 +148,7 @@ def test_a_service_in_use_changes_its_mind(template: Path, tmp_path: Path, shell
     dev_log = tmp_path / "dev.log"
 
     def take_note(base: str, text: str, delay: float = 0) -> None:
-        httpx.post(f"{base}/notes/{text}", params={"delay": delay}).raise_for_status()
+        httpx2.post(f"{base}/notes/{text}", params={"delay": delay}).raise_for_status()
 
     def notes() -> list[str]:
         return sorted((service / ".dev" / "notes.txt").read_text().split())
@@ -174,7 +184,9 @@ def test_the_readme_of_a_service(template: Path, tmp_path: Path, shell: dict[str
     dev, sign_up, log_in, look = commands(service / "README.md")
     assert dev == FOREVER
     with in_background(dev, service, shell, tmp_path / "dev.log") as base:
-        answer = execute(f"{sign_up.replace('http://127.0.0.1:8000', base)} --silent", service, shell)
+        answer = execute(
+            f"{sign_up.replace('http://127.0.0.1:8000', base)} --silent", service, shell
+        )
         execute(log_in.replace("http://127.0.0.1:8000", base), service, shell)
         job_id = re.findall(r'"job_id":"([^"]+)"', answer)[0]
         look = look.replace("http://127.0.0.1:8000", base).replace("JOB_ID", job_id)
@@ -185,11 +197,13 @@ def test_the_readme_of_a_service(template: Path, tmp_path: Path, shell: dict[str
 
 
 def test_contributing() -> None:
-    """What it names is there; `script/test` is what runs this, and `script/lock` is checked below."""
+    """Everything that it names exists. `script/lock` has a test below."""
     for command in commands(ROOT / "CONTRIBUTING.md"):
         program, *arguments = shlex.split(command)
         assert os.access(ROOT / program, os.X_OK), command
-        assert all((ROOT / argument).exists() for argument in arguments if not argument.startswith("-")), command
+        assert all(
+            (ROOT / argument).exists() for argument in arguments if not argument.startswith("-")
+        ), command
 
 
 def test_the_locks_are_what_script_lock_writes(template: Path, tmp_path: Path) -> None:
@@ -200,7 +214,7 @@ def test_the_locks_are_what_script_lock_writes(template: Path, tmp_path: Path) -
 
 
 def test_the_demo(template: Path, tmp_path: Path) -> None:
-    """As its first user runs it: in a fresh clone."""
+    """It works in a fresh clone, where its first user runs it."""
     clone = tmp_path / "groundwork"
     run("git", "clone", "--quiet", str(template), str(clone), cwd=tmp_path)
     output = run(str(clone / "script" / "demo"), cwd=clone).stdout
@@ -210,8 +224,8 @@ def test_the_demo(template: Path, tmp_path: Path) -> None:
     assert (clone / "demo" / "my-service" / "app" / "main.py").exists()
 
 
-def test_uv_is_installed_where_it_is_missing(template: Path, tmp_path: Path) -> None:
-    """Into an ignored folder of the repository; Python and git are all that a machine needs."""
+def test_uv_is_installed_if_it_is_missing(template: Path, tmp_path: Path) -> None:
+    """It goes to an ignored folder of the repository. A machine needs only Python and git."""
     clone = tmp_path / "groundwork"
     run("git", "clone", "--quiet", str(template), str(clone), cwd=tmp_path)
     bare = tmp_path / "bin"
@@ -222,7 +236,9 @@ def test_uv_is_installed_where_it_is_missing(template: Path, tmp_path: Path) -> 
     environment = {**clean_environment(), "PATH": str(bare)}
     command = [str(clone / "script" / "uv"), "--version"]
     for is_missing in (True, False):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=SECONDS
+        )
         assert done.stdout.startswith("uv 0.")
         assert ("uv is missing: installing it into .cache/uv" in done.stderr) is is_missing
     assert git(clone, "status", "--porcelain") == ""
@@ -236,4 +252,4 @@ def test_the_demo_fails_when_a_promise_is_not_kept(template: Path, tmp_path: Pat
     commit_all(clone, "break the mail")
     done = run(str(clone / "script" / "demo"), cwd=clone, check=False)
     assert done.returncode == 1
-    assert "FAILED: one mail to ada@example.com should have been caught" in done.stdout
+    assert "FAILED: one email to ada@example.com should have been caught" in done.stdout

@@ -1,4 +1,4 @@
-"""Each variant passes its own checks, on a real MongoDB and a real queue, and does what its README says."""
+"""Each variant passes its own checks on real servers, and does what its README says."""
 
 import re
 import shutil
@@ -10,7 +10,7 @@ from conftest import ROOT, UV, git, run
 
 SERVICE_TESTS = ROOT / "tests" / "service"
 TOOLS = ["hypothesis>=6.170,<7", "moto[server,s3]>=5.2,<6", "schemathesis>=4.32,<5"]
-"""What these tests need beside the service's own packages."""
+"""The packages that these tests need in addition to the service's own."""
 
 
 def is_queue_on(service: Path) -> bool:
@@ -18,7 +18,7 @@ def is_queue_on(service: Path) -> bool:
 
 
 def find_python(version: str, folder: Path) -> str | None:
-    """An interpreter of this version that is installed, as uv or pyenv know it."""
+    """Return the path of an installed interpreter of this version, found by uv or pyenv."""
     found = run(UV, "python", "find", "--no-python-downloads", version, cwd=folder, check=False)
     if found.returncode == 0:
         return found.stdout.strip()
@@ -32,11 +32,11 @@ def test_its_own_ci_passes(service: Path) -> None:
     done = run(UV, "run", "just", "ci", cwd=service)
     assert "Success: no issues found" in done.stdout
     assert " passed" in done.stdout
-    assert git(service, "status", "--porcelain") == ""  # checks change nothing, and leave nothing behind
+    assert git(service, "status", "--porcelain") == ""  # the checks change no file
 
 
 def test_the_machinery_survives_what_happens_to_it(service: Path) -> None:
-    """Outages, `just dev`, forged messages, fuzzed requests: what a user need not test again."""
+    """Outages, `just dev`, forged messages, fuzzed requests: a user need not test these again."""
     done = run(
         UV,
         "run",
@@ -53,8 +53,10 @@ def test_the_machinery_survives_what_happens_to_it(service: Path) -> None:
 
 
 def write_snippets(readme: str, target: Path) -> None:
-    """Write each Python block that begins with the name of a file there, below what that one has already."""
-    for name, block in re.findall(r"^```python\n# (\S+)\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL):
+    """Append each Python block to the file that its first line names, with the imports on top."""
+    for name, block in re.findall(
+        r"^```python\n# (\S+)\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL
+    ):
         path = target / name
         text = f"{path.read_text() if path.exists() else ''}\n{block}"
         is_import = re.compile(r"^(?:from|import) .*\n", re.MULTILINE)
@@ -62,27 +64,32 @@ def write_snippets(readme: str, target: Path) -> None:
 
 
 def test_the_readme_of_the_tasks(service: Path, tmp_path: Path) -> None:
-    """All that it shows: modules as one would write them, then what is done with them, on a real worker."""
+    """Its modules pass the checks, and its snippets and commands work with a real worker."""
     target = tmp_path / "service"
     shutil.copytree(service, target, ignore=shutil.ignore_patterns(".venv"))
     readme = (target / "app" / "tasks" / "README.md").read_text()
-    write_snippets(readme.replace("https://", "http://"), target)  # the test's own server answers for them
+    # A server of the test answers the requests.
+    write_snippets(readme.replace("https://", "http://"), target)
     (line,) = re.findall(r"`(from \. import texts)`", readme)
     worker, main = target / "app" / "tasks" / "worker.py", target / "app" / "main.py"
     worker.write_text(f"{worker.read_text()}{line}\n")
     main.write_text(
-        main.read_text().replace("routes import ", "routes import texts, ").replace("[", "[texts.router, ", 1)
+        main.read_text()
+        .replace("routes import ", "routes import texts, ")
+        .replace("[", "[texts.router, ", 1)
     )
     for recipe in ("format", "lint", "typecheck"):
         run(UV, "run", "--quiet", "just", recipe, cwd=target)
 
     shutil.copy(ROOT / "tests" / "snippets" / "test_tasks_readme.py", target / "tests")
-    done = run(UV, "run", "just", "test", "tests/test_texts.py", "tests/test_tasks_readme.py", cwd=target)
+    done = run(
+        UV, "run", "just", "test", "tests/test_texts.py", "tests/test_tasks_readme.py", cwd=target
+    )
     assert "4 passed" in done.stdout
 
 
 def test_compose_files(service: Path) -> None:
-    """No Docker engine runs here, so that they are read only: what the root includes, and what core holds."""
+    """Check the files without starting them, because there is no Docker engine."""
     root = yaml.safe_load((service / "compose.yaml").read_text())
     (included,) = root["include"]
     assert included["project_directory"] == "."
@@ -116,18 +123,51 @@ def test_nothing_else_is_rendered(service: Path) -> None:
 
 
 def test_the_changelog_comes_along(service: Path) -> None:
-    """As it is: `just update` compares two of them."""
+    """The service has a copy of the changelog. `just update` compares two versions of it."""
     assert (service / "core" / "CHANGELOG.md").read_text() == (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_only_the_chosen_engine_is_rendered(service: Path) -> None:
-    texts = [path.read_text() for path in (service / "core").rglob("*.py")] + [(service / "uv.lock").read_text()]
+    texts = [path.read_text() for path in (service / "core").rglob("*.py")] + [
+        (service / "uv.lock").read_text()
+    ]
     has_streaq = any("import streaq" in text or 'name = "streaq"' in text for text in texts)
     assert has_streaq is is_queue_on(service)
 
 
 def test_the_lock_is_used_as_it_is(service: Path) -> None:
     run(UV, "lock", "--check", cwd=service)
+
+
+def read_locked(service: Path, package: str) -> str:
+    lock = (service / "uv.lock").read_text()
+    (version,) = re.findall(rf'^name = "{package}"\nversion = "(.+)"$', lock, re.MULTILINE)
+    return str(version)
+
+
+def test_a_security_fix_is_taken_as_contributing_tells(queue_service: Path, tmp_path: Path) -> None:
+    """An older version outside of core's bound stands for a newer one, which may not exist yet."""
+    target = tmp_path / "service"
+    shutil.copytree(queue_service, target, ignore=shutil.ignore_patterns(".venv"))
+    section = (target / "CONTRIBUTING.md").read_text().split("## Take a security fix\n")[1]
+    (table,) = re.findall(r"^```toml\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    ((package, bound),) = re.findall(r'"([a-z]+)(>=.+)"', table)
+    (command,) = re.findall(r"^uv (lock .+)$", section, re.MULTILINE)
+    outside = "0.164.0"
+    assert read_locked(target, package) != outside
+
+    pyproject = target / "pyproject.toml"
+    original = pyproject.read_text()
+    first_lines = table[: table.index("override-dependencies")]
+    assert original.count(first_lines) == 1
+    override = table.replace(bound, f"=={outside}")
+    pyproject.write_text(original.replace(first_lines, override))
+    run(UV, *command.replace("NAME", package).split(), cwd=target)
+    assert read_locked(target, package) == outside
+
+    pyproject.write_text(original)
+    run(UV, "lock", cwd=target)
+    assert read_locked(target, package) != outside
 
 
 def test_snippets_of_the_documents_run_as_they_are(service: Path, tmp_path: Path) -> None:
@@ -140,18 +180,28 @@ def test_snippets_of_the_documents_run_as_they_are(service: Path, tmp_path: Path
 
 def test_recipes_of_the_readme_exist(service: Path) -> None:
     listed = run(UV, "run", "just", "--list", cwd=service).stdout
-    table = [line for line in (service / "README.md").read_text().splitlines() if line.startswith("| `just ")]
-    recipes = {word.split("`")[0].split()[0] for line in table for word in line.split("| ")[1].split("`just ")[1:]}
+    table = [
+        line
+        for line in (service / "README.md").read_text().splitlines()
+        if line.startswith("| `just ")
+    ]
+    recipes = {
+        word.split("`")[0].split()[0]
+        for line in table
+        for word in line.split("| ")[1].split("`just ")[1:]
+    }
     assert len(recipes) >= 10
     assert not [recipe for recipe in recipes if f"    {recipe} " not in listed]
 
 
 def test_another_python(service: Path, tmp_path: Path) -> None:
-    """Each variant on one more version, so that all the supported ones are seen."""
+    """Each variant passes its tests on one more version, so all versions are tested."""
     python = "3.13" if is_queue_on(service) else "3.12"
     if (interpreter := find_python(python, tmp_path)) is None:
         pytest.skip(f"Python {python} is not installed")
     target = tmp_path / "service"
     shutil.copytree(service, target, ignore=shutil.ignore_patterns(".venv"))
-    done = run(UV, "run", "--quiet", "--locked", "--python", interpreter, "just", "test", "-q", cwd=target)
+    done = run(
+        UV, "run", "--quiet", "--locked", "--python", interpreter, "just", "test", "-q", cwd=target
+    )
     assert " passed" in done.stdout

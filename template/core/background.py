@@ -11,6 +11,8 @@ from typing import Any, TypeVar, overload
 from core.context import TaskContext
 from core.logging import get_logger
 
+__all__ = ["create_background_task", "run_background_task"]
+
 R = TypeVar("R")
 AsyncFunction = Callable[..., Coroutine[Any, Any, R]]
 
@@ -77,6 +79,15 @@ def create_background_task(
     """Start a function in the background, as `run_background_task` runs it, and return at once.
 
     The task is kept alive until it is done, and is waited for when the service stops.
+
+    Args:
+        function: A coroutine function, or a plain one, which runs in a thread.
+        *args: The function's positional arguments.
+        correlation_id: The id to carry. Defaults to the current one, or a new one.
+        **kwargs: The function's keyword arguments.
+
+    Returns:
+        The running task. Its result is what the function returns.
     """
     coroutine = run_background_task(function, *args, correlation_id=correlation_id, **kwargs)
     task = asyncio.create_task(coroutine)

@@ -10,6 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.errors import UserError
 
+__all__ = ["ROOT", "Settings", "SettingsError", "get_settings"]
+
 ROOT = Path(__file__).absolute().parent.parent
 """The service's folder, which holds `app/`, `core/` and `.env`."""
 
@@ -109,11 +111,16 @@ class Settings(BaseSettings):
         ]
 
     def link_to(self, path: str) -> str:
-        """The whole address of a page of this service, for browsers."""
+        """Return the whole address of a page of this service, for browsers.
+
+        Args:
+            path: The page's path, without the slash at its beginning.
+        """
         return f"{str(self.public_url).rstrip('/')}/{path}"
 
     @property
     def is_production(self) -> bool:
+        """Whether `ENVIRONMENT` is `production`."""
         return self.environment == "production"
 
     @model_validator(mode="after")

@@ -7,6 +7,8 @@ from uuid import uuid4
 
 from asgi_correlation_id import correlation_id as _correlation_id
 
+__all__ = ["TaskContext"]
+
 _actor: ContextVar[str | None] = ContextVar("actor", default=None)
 
 
@@ -28,7 +30,11 @@ class TaskContext:
 
     @staticmethod
     def set_actor(user_id: str | None) -> None:
-        """Say on whose behalf the rest of this request or job runs."""
+        """Set the user on whose behalf the rest of this request or job runs.
+
+        Args:
+            user_id: The user's id, or None for nobody.
+        """
         _actor.set(user_id)
 
     @staticmethod

@@ -21,6 +21,8 @@ from core.config import Settings
 from core.errors import UserError
 from core.logging import get_logger
 
+__all__ = ["DatabaseUnavailable", "TransactionsUnsupported", "current_session", "with_transaction"]
+
 R = TypeVar("R")
 
 logger = get_logger(__name__)

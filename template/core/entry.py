@@ -17,6 +17,9 @@ from core.models import DOCUMENTS
 from core.tasks import Worker
 
 
+__all__ = ["Service", "open_service"]
+
+
 @dataclass(frozen=True)
 class Service:
     """What `app.main` says of itself.
@@ -64,7 +67,15 @@ def load_service(settings: Settings) -> Service:
 
 @asynccontextmanager
 async def open_service(service: Service, settings: Settings) -> AsyncIterator[Database]:
-    """Open database and queue for the length of a block: in web, worker and tests alike."""
+    """Open database and queue for a block: in web, worker, tests and scripts alike.
+
+    Args:
+        service: The service, as `app.main` declares it.
+        settings: The settings, from `core.config.get_settings`.
+
+    Yields:
+        The connection to the database.
+    """
     async with (
         open_database(settings, service.all_documents()) as database,
         service.worker.open(settings),

@@ -14,12 +14,16 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from core.config import Settings
 from core.context import TaskContext
 
+__all__ = ["get_logger"]
+
 MASK = "***"
 """What is shown in place of something sensitive."""
 
 _masked: ContextVar[tuple[str, ...]] = ContextVar("masked", default=())
 
 get_logger = structlog.stdlib.get_logger
+"""Return a logger: `logger = get_logger(__name__)`. It takes what belongs to an event by name, as in
+`logger.info("order paid", order_id=7)`."""
 
 
 def console_renderer(colors: bool) -> Processor:
@@ -112,7 +116,7 @@ def configure_logging(settings: Settings, process: str) -> None:
             # Quiet where they only repeat what this service logs itself, once a request or a message.
             "loggers": {
                 "coredis": {"level": "CRITICAL"},
-                "httpx": {"level": "WARNING"},
+                "httpx2": {"level": "WARNING"},
                 "uvicorn": {"level": "WARNING"},
                 "pymongo": {"level": "WARNING"},
                 "streaq": {"level": "WARNING"},

@@ -25,7 +25,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast, overload
 
-import httpx
+import httpx2
 import pytest
 import structlog
 from fastapi import FastAPI
@@ -43,6 +43,21 @@ from core.services.sessions import start_session
 from core.tasks.engines import DEFAULT
 from core.web import create_app
 from core.web.auth import COOKIE
+
+__all__ = [
+    "PASSWORD",
+    "Mailbox",
+    "app",
+    "client",
+    "db",
+    "eventually",
+    "mailbox",
+    "running_worker",
+    "settings",
+    "signed_in",
+    "stranger",
+    "user",
+]
 
 T = TypeVar("T")
 
@@ -215,26 +230,26 @@ async def user(db: AsyncDatabase[dict[str, Any]]) -> UserModel:
 
 
 @pytest.fixture
-async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+async def client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
     """An HTTP client of the application; it keeps cookies, and gets a 500 as a response."""
     async with _client_of(app) as client:
         yield client
 
 
-def _client_of(app: FastAPI) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://test")
+def _client_of(app: FastAPI) -> httpx2.AsyncClient:
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    return httpx2.AsyncClient(transport=transport, base_url="http://test")
 
 
 @pytest.fixture
-async def signed_in(client: httpx.AsyncClient, user: UserModel) -> httpx.AsyncClient:
+async def signed_in(client: httpx2.AsyncClient, user: UserModel) -> httpx2.AsyncClient:
     """The same client, with a session of `user`."""
     client.cookies.set(COOKIE, await start_session(user))
     return client
 
 
 @pytest.fixture
-async def stranger(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+async def stranger(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
     """A client with a session of somebody else, who may see nothing of `user`."""
     somebody = UserModel(
         email="eve@example.com", display_name="Eve", password_hash=_password_hash()

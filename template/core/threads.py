@@ -8,6 +8,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from core.logging import get_logger
 
+__all__ = ["ThreadPool"]
+
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -54,7 +54,7 @@ async def test_nobody_learns_who_has_an_account(client, user, mailbox, running_w
     await eventually(lambda: len(mailbox.messages) == 2)
     assert {mail["To"]: mail["Subject"] for mail in mailbox.messages} == {
         "grace@example.com": "Welcome!",
-        user.email: "You have an account already",
+        user.email: "You already have an account",
     }
 
     wrong, unknown = (

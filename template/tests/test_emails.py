@@ -43,7 +43,7 @@ async def test_names_are_escaped_in_html_only(db, user, mailbox):
 @pytest.mark.parametrize(
     ("task", "more", "subject", "line"),
     [
-        (send_already_signed_up, [], "You have an account already", "ask for a new password"),
+        (send_already_signed_up, [], "You already have an account", "ask for a new password"),
         (
             send_password_reset,
             ["t-1"],
@@ -101,7 +101,7 @@ async def test_a_digest_tells_of_one_day(db, user, mailbox):
     assert nobodys == {"status": "skipped", "reason": "user_not_found"}
     assert (await send_digest(str(user.id), YESTERDAY))["status"] == "sent"
     (mail,) = mailbox.messages
-    assert mail["Subject"] == f"Your files of {YESTERDAY}"
+    assert mail["Subject"] == f"Your files from {YESTERDAY}"
     assert re.findall(r"<li>(.*)</li>", mail.get_body(("html",)).get_content()) == [
         "a &lt;file&gt;.pdf"
     ]

@@ -1,21 +1,21 @@
-"""Whatever is sent to the API, it answers with no server error: schemathesis against a real web process."""
+"""No request to the API ends in a server error: schemathesis against a real web process."""
 
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 
-import httpx
+import httpx2
 import pytest
 
-from core.dev.servers import free_port
+from core.dev.servers import free_port  # noqa: TID251
 from core.models import UserModel
-from core.services.sessions import start_session
+from core.services.sessions import start_session  # noqa: TID251
 from core.testing import eventually
-from core.web.auth import COOKIE
+from core.web.auth import COOKIE  # noqa: TID251
 
 EXAMPLES = 60
-"""Requests of each operation in each phase."""
+"""The number of requests for each operation in each phase."""
 
 
 @pytest.fixture
@@ -30,9 +30,9 @@ def web(settings) -> Iterator[str]:
 
 async def is_ready(base: str) -> bool:
     try:
-        async with httpx.AsyncClient(base_url=base) as client:
+        async with httpx2.AsyncClient(base_url=base) as client:
             return (await client.get("/health/ready")).status_code == 200
-    except httpx.TransportError:
+    except httpx2.TransportError:
         return False
 
 
@@ -42,8 +42,13 @@ async def test_no_request_ends_in_a_server_error(web, user, running_worker, tmp_
     options = []
     if as_admin:
         await user.set({UserModel.is_admin: True})
-        # Logging out would end the session that the others need.
-        options = ["--header", f"Cookie: {COOKIE}={await start_session(user)}", "--exclude-path", "/logout"]
+        # Logging out would end the session that the other requests need.
+        options = [
+            "--header",
+            f"Cookie: {COOKIE}={await start_session(user)}",
+            "--exclude-path",
+            "/logout",
+        ]
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{web}/openapi.json"),

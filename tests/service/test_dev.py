@@ -1,4 +1,4 @@
-"""`just dev` as one runs it: real servers, reload, and nothing left behind."""
+"""`just dev` starts real servers, reloads, and leaves no process behind."""
 
 import os
 import re
@@ -10,18 +10,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
-from core.dev.servers import free_port, is_listening
-from core.tasks.engines import DEFAULT
+from core.dev.servers import free_port, is_listening  # noqa: TID251
+from core.tasks.engines import DEFAULT  # noqa: TID251
 
 ROOT = Path.cwd()
 SECONDS = 30
 
 
 class Dev:
-    """A running `python -m core dev` in a copy of this project."""
+    """A running `python -m core dev`, in a copy of this project."""
 
     def __init__(self, folder: Path, *arguments: str, port: int) -> None:
         self.port = port
@@ -56,7 +56,9 @@ class Dev:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     for name in ("app", "core"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "tests"))
+        shutil.copytree(
+            ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "tests")
+        )
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / ".env").write_text(f"SECRET_KEY={'x' * 32}\n")
     return tmp_path
@@ -72,12 +74,12 @@ def dev(folder) -> Iterator[Dev]:
 def wait_until_free(ports: list[int]) -> None:
     deadline = time.monotonic() + SECONDS
     while any(is_listening(port) for port in ports):
-        assert time.monotonic() < deadline, f"something still listens on one of {ports}"
+        assert time.monotonic() < deadline, f"a process still listens on one of {ports}"
         time.sleep(0.05)
 
 
 def process_listening_on(port: int) -> int:
-    """The id of the mongod that was started for this port."""
+    """Return the process id of the mongod that listens on this port."""
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             words = (folder / "cmdline").read_bytes().split(b"\0")
@@ -88,8 +90,8 @@ def process_listening_on(port: int) -> int:
 
 def ready(dev: Dev) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{dev.port}/health/ready").status_code == 200
-    except httpx.TransportError:
+        return httpx2.get(f"http://127.0.0.1:{dev.port}/health/ready").status_code == 200
+    except httpx2.TransportError:
         return False
 
 
@@ -97,7 +99,7 @@ def test_it_starts_reloads_and_stops_cleanly(dev, folder):
     dev.wait_for("web started")
     assert ready(dev)
     ports = dev.server_ports()
-    assert len(ports) == (3 if DEFAULT == "local" else 4)  # what runs is printed with its address
+    assert len(ports) == (3 if DEFAULT == "local" else 4)  # one for each process
 
     main = folder / "app" / "main.py"
     main.write_text(main.read_text() + "\nthis is no Python\n")
@@ -106,7 +108,7 @@ def test_it_starts_reloads_and_stops_cleanly(dev, folder):
     dev.wait_for("web started", times=2)
     assert ready(dev)
 
-    # A server that dies is started again, where it was.
+    # A server that dies is started again, on the same port.
     mongod = int((folder / ".dev" / "mongod.port").read_text())
     os.kill(process_listening_on(mongod), signal.SIGKILL)
     dev.wait_for("mongod ended with status -9, starting it again")

@@ -1,4 +1,4 @@
-"""The decoder of messages, fed with what nobody would send: it refuses, and never lets a forgery pass."""
+"""The decoder of messages refuses random, altered and forged messages."""
 
 import hmac
 from hashlib import sha256
@@ -8,24 +8,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_core import to_json
 
-from core.tasks.errors import BadMessage
-from core.tasks.message import Message, Signer
+from core.tasks.errors import BadMessage  # noqa: TID251
+from core.tasks.message import Message, Signer  # noqa: TID251
 
-CASES = 3_500  # of each of three kinds
+CASES = 3_500  # for each of the three tests
 SIGNER = Signer(["s" * 32])
 GENUINE = SIGNER.dump(Message("id", "task", {"value": 1}, "correlation", "owner", 1.0))
 KEY = hmac.digest(b"s" * 32, b"groundwork.message", sha256)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=8,
 )
-names = st.sampled_from(["v", "id", "task", "arguments", "correlation_id", "owner", "enqueued_at", "rest", "x"])
+names = st.sampled_from(
+    ["v", "id", "task", "arguments", "correlation_id", "owner", "enqueued_at", "rest", "x"]
+)
 
 
 def sign(payload: bytes) -> bytes:
-    """As somebody would who has the key: a version of this service that is older, newer or broken."""
+    """Sign a payload with the real key, as a service of another version would."""
     return hmac.digest(KEY, payload, sha256).hex().encode() + b"." + payload
 
 

@@ -1,4 +1,4 @@
-"""Database and queue go down and come back, while the service stays up. On servers of this test's own."""
+"""The service stays up while the database and the queue go down and come back."""
 
 import asyncio
 import signal
@@ -7,21 +7,21 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from core.config import Settings
-from core.dev.servers import MONGODB, VALKEY, Server, free_port, start_server
-from core.entry import load_service
+from core.dev.servers import MONGODB, VALKEY, Server, free_port, start_server  # noqa: TID251
+from core.entry import load_service  # noqa: TID251
 from core.tasks import QueueUnavailable, Worker
-from core.tasks.engines import DEFAULT
+from core.tasks.engines import DEFAULT  # noqa: TID251
 from core.web import create_app
 
 FORM = {"email": "grace@example.com", "password": "a long enough password", "display_name": "Grace"}
 
 
 class Stoppable:
-    """A server that a test stops and starts again, where it was."""
+    """A server that a test stops, and starts again on the same port."""
 
     def __init__(self, server: Server, folder: Path) -> None:
         self._server, self._folder, self.port = server, folder / server.name, free_port()
@@ -55,7 +55,9 @@ def valkey(tmp_path) -> Iterator[Stoppable]:
     server.kill()
 
 
-async def eventually(check: Callable[[], object], status: int, seconds: float = 15) -> httpx.Response:
+async def eventually(
+    check: Callable[[], object], status: int, seconds: float = 15
+) -> httpx2.Response:
     """Repeat a request until it answers with this status."""
     deadline = time.monotonic() + seconds
     while (response := await check()).status_code != status:
@@ -64,16 +66,20 @@ async def eventually(check: Callable[[], object], status: int, seconds: float = 
     return response
 
 
-async def log_in(client: httpx.AsyncClient, email: str) -> None:
+async def log_in(client: httpx2.AsyncClient, email: str) -> None:
     response = await client.post("/login", json={"email": email, "password": FORM["password"]})
     assert response.status_code == 204
 
 
-def client_of(app) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://test")
+def client_of(app) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app, raise_app_exceptions=False), base_url="http://test"
+    )
 
 
-async def test_the_service_starts_before_its_database_and_survives_its_loss(settings: Settings, mongodb, mailbox):
+async def test_the_service_starts_before_its_database_and_survives_its_loss(
+    settings: Settings, mongodb, mailbox
+):
     settings = settings.model_copy(update={"mongodb_url": mongodb.url})
     app = create_app(load_service(settings), settings)
     async with app.router.lifespan_context(app), client_of(app) as client:
@@ -81,7 +87,10 @@ async def test_the_service_starts_before_its_database_and_survives_its_loss(sett
         assert (response.status_code, response.json()["unavailable"]) == (503, "database")
         assert (await client.get("/health/live")).status_code == 200
         ready = await client.get("/health/ready")
-        assert (ready.status_code, ready.json()["checks"]) == (503, {"database": "down", "queue": "ok"})
+        assert (ready.status_code, ready.json()["checks"]) == (
+            503,
+            {"database": "down", "queue": "ok"},
+        )
 
         mongodb.start()
         await eventually(lambda: client.get("/health/ready"), 200)
@@ -94,7 +103,9 @@ async def test_the_service_starts_before_its_database_and_survives_its_loss(sett
         await eventually(lambda: client.post("/signup", json=FORM), 202)
 
 
-needs_queue = pytest.mark.skipif(DEFAULT == "local", reason="without the job queue no queue server could fail")
+needs_queue = pytest.mark.skipif(
+    DEFAULT == "local", reason="the job queue is off, so there is no queue server"
+)
 
 
 @needs_queue
@@ -107,7 +118,7 @@ async def test_a_server_that_hangs_is_as_good_as_gone(settings: Settings, valkey
         async with asyncio.timeout(8):
             response = await client.post("/signup", json=FORM)
         await log_in(client, FORM["email"])
-        assert response.status_code == 202  # the mail waits in the outbox
+        assert response.status_code == 202  # the email is in the outbox
         job = f"/jobs/{response.json()['job_id']}"
         async with asyncio.timeout(8):
             response = await client.get(job)
@@ -116,12 +127,14 @@ async def test_a_server_that_hangs_is_as_good_as_gone(settings: Settings, valkey
         response = await client.post("/signup", json={**FORM, "email": "ada@example.com"})
         await log_in(client, "ada@example.com")
         await eventually(lambda: client.get(f"/jobs/{response.json()['job_id']}"), 200)
-        await eventually(lambda: client.get(job), 404)  # of somebody else
+        await eventually(lambda: client.get(job), 404)  # the job belongs to another user
 
 
 @needs_queue
 async def test_a_long_job_does_not_hold_up_the_others_after_an_outage(settings: Settings, valkey):
-    settings = settings.model_copy(update={"task_engine": DEFAULT, "redis_url": valkey.url, "task_grace_period": 1.0})
+    settings = settings.model_copy(
+        update={"task_engine": DEFAULT, "redis_url": valkey.url, "task_grace_period": 1.0}
+    )
     worker = Worker()
     started = asyncio.Event()
 
@@ -156,7 +169,7 @@ async def test_a_long_job_does_not_hold_up_the_others_after_an_outage(settings: 
 
 
 async def test_nothing_that_is_down_delays_the_end(settings: Settings):
-    """Both were never there: the end must not wait for them."""
+    """Neither server was ever up. The end must not wait for them."""
     nowhere = free_port()
     settings = settings.model_copy(
         update={
@@ -174,7 +187,9 @@ async def test_nothing_that_is_down_delays_the_end(settings: Settings):
 
 @needs_queue
 async def test_a_server_that_hangs_does_not_hold_up_the_end_of_a_worker(settings: Settings, valkey):
-    settings = settings.model_copy(update={"task_engine": DEFAULT, "redis_url": valkey.url, "task_grace_period": 1.0})
+    settings = settings.model_copy(
+        update={"task_engine": DEFAULT, "redis_url": valkey.url, "task_grace_period": 1.0}
+    )
     worker = Worker()
     started = asyncio.Event()
 
@@ -202,12 +217,15 @@ async def test_a_signup_while_the_queue_is_down_loses_no_mail(settings: Settings
     app = create_app(service, settings)
     async with app.router.lifespan_context(app), client_of(app) as client:
         ready = await client.get("/health/ready")
-        assert (ready.status_code, ready.json()["checks"]) == (503, {"database": "ok", "queue": "down"})
+        assert (ready.status_code, ready.json()["checks"]) == (
+            503,
+            {"database": "ok", "queue": "down"},
+        )
         signed_up = await client.post("/signup", json=FORM)
         assert signed_up.status_code == 202
 
         stop = asyncio.Event()
-        consumer = asyncio.create_task(service.worker.run(stop))  # it too waits for its server
+        consumer = asyncio.create_task(service.worker.run(stop))  # the worker waits too
         valkey.start()
         job = f"/jobs/{signed_up.json()['job_id']}"
         await log_in(client, FORM["email"])

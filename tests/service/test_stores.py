@@ -1,9 +1,9 @@
-"""Blobs in an object store. No S3 can be had on a test machine, so moto's server stands in, over HTTP."""
+"""Blobs in an object store. moto's server stands in for S3, over HTTP."""
 
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import obstore
 import pytest
 from moto.server import ThreadedMotoServer
@@ -12,7 +12,7 @@ from core.config import get_settings
 from core.models import BlobModel
 from core.services.blob import BlobNotFound, blob_service
 
-CONTENT = bytes(range(256)) * 50_000  # 12.8 MB: more than one part of an upload
+CONTENT = bytes(range(256)) * 50_000  # 12.8 MB, so an upload has more than one part
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def s3(settings, monkeypatch):
     }
     for name, value in variables.items():
         monkeypatch.setenv(f"AWS_{name}", value)
-    httpx.put(f"http://{host}:{port}/bucket").raise_for_status()
+    httpx2.put(f"http://{host}:{port}/bucket").raise_for_status()
     monkeypatch.setattr(get_settings(), "blob_url", "s3://bucket/blobs")
     yield
     server.stop()
@@ -45,10 +45,10 @@ async def test_blobs_in_s3(s3, client):
     assert await blob_service.download(str(blob.id)) == CONTENT
     assert await blob_service.download(str(small.id)) == b"small"
 
-    # The link leads to ours, and that one to a link of the store, which is valid for a minute.
+    # The service redirects its link to a link of the store, which is valid for a minute.
     redirected = await client.get(urlsplit(blob_service.link(str(blob.id))).path)
     assert redirected.status_code == 307
-    downloaded = httpx.get(redirected.headers["location"])
+    downloaded = httpx2.get(redirected.headers["location"])
     assert downloaded.content == CONTENT
     assert "X-Amz-Expires=60" in redirected.headers["location"]
 

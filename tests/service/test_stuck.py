@@ -1,4 +1,4 @@
-"""A worker process that is stuck says so, and ends itself in production."""
+"""A stuck worker process reports it, and ends itself in production."""
 
 import os
 import subprocess
@@ -6,13 +6,13 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from core.config import Settings
-from core.dev.servers import free_port
+from core.dev.servers import free_port  # noqa: TID251
 from core.tasks import Worker
-from core.tasks.engines import DEFAULT
+from core.tasks.engines import DEFAULT  # noqa: TID251
 
 SERVICE = """
 import time
@@ -30,7 +30,9 @@ service = Service([], [], worker)
 """
 
 
-@pytest.mark.skipif(DEFAULT == "local", reason="without the job queue there is no worker process")
+@pytest.mark.skipif(
+    DEFAULT == "local", reason="the job queue is off, so there is no worker process"
+)
 async def test_a_worker_whose_event_loop_is_blocked(settings: Settings, tmp_path):
     (tmp_path / "stuck.py").write_text(SERVICE)
     port = free_port()
@@ -47,10 +49,12 @@ async def test_a_worker_whose_event_loop_is_blocked(settings: Settings, tmp_path
         "WORKER_PORT": str(port),
     }
     with (tmp_path / "log").open("w+") as log:
-        process = subprocess.Popen([sys.executable, "-m", "core", "worker"], env=environment, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "core", "worker"], env=environment, stderr=log
+        )
         try:
             assert _wait_for(port, 200).json() == {"status": "ok"}
-            assert "jobs_running" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
+            assert "jobs_running" in httpx2.get(f"http://127.0.0.1:{port}/metrics").text
 
             worker = Worker()
 
@@ -61,20 +65,23 @@ async def test_a_worker_whose_event_loop_is_blocked(settings: Settings, tmp_path
                 job = await rude.enqueue()
                 assert "event loop has been blocked" in _wait_for(port, 503).json()["problem"]
                 assert process.wait(15) == os.EX_SOFTWARE
-                assert (await job.record()).deliveries == 1  # it is not lost, and its worker's end was counted
+                # The job is not lost, and its delivery was counted.
+                assert (await job.record()).deliveries == 1
         finally:
             process.kill()
         log.seek(0)
         assert "time.sleep(60)" in log.read()
 
 
-def _wait_for(port: int, status: int) -> httpx.Response:
+def _wait_for(port: int, status: int) -> httpx2.Response:
     deadline = time.monotonic() + 15
     while True:
         try:
-            if (response := httpx.get(f"http://127.0.0.1:{port}/health/live")).status_code == status:
+            if (
+                response := httpx2.get(f"http://127.0.0.1:{port}/health/live")
+            ).status_code == status:
                 return response
-        except httpx.TransportError:
+        except httpx2.TransportError:
             pass  # it has not started yet
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""What `app/tasks/README.md` does with its own modules, on a real worker."""
+"""The snippets and commands of `app/tasks/README.md` work, with a real worker."""
 
 import ast
 import asyncio
@@ -21,7 +21,7 @@ COMMANDS = [line.split("  #")[0] for line in SHELL.splitlines()]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """A proxy that answers for every host."""
+    """A proxy that answers the requests to every host."""
 
     received = []
 
@@ -72,7 +72,7 @@ async def test_each_snippet(internet, client, signed_in, user, mailbox, running_
     assert response.status_code == 202
     assert await texts.worker.job(response.json()["job_id"]).result(10) == 2
 
-    await user.delete()  # it has the address of the next snippet
+    await user.delete()  # the next snippet uses the same address
     await execute(transaction, names)
     assert (await names["job"].result(10))["status"] == "sent"
     assert [mail["Subject"] for mail in mailbox.messages] == ["Welcome!"]

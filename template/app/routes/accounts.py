@@ -123,9 +123,9 @@ async def reset(
         await accounts.reset_password(token, password)
     except InvalidToken:
         return _page(
-            request, 400, message="This link was used already, or has expired. Ask for a new one."
+            request, 400, message="This link has expired or was already used. Ask for a new one."
         )
-    return _page(request, message="Your password was changed. Log in with it.")
+    return _page(request, message="Your password has been changed. You can now log in.")
 
 
 def _page(request: Request, status: int = 200, **values: str) -> Response:

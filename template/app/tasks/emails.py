@@ -24,7 +24,7 @@ async def send_already_signed_up(user_id: str) -> dict[str, str]:
     """Tell a user that somebody has signed up with their address once more."""
     user = await UserModel.get(user_id)
     return (
-        await _send(user, "You have an account already", "already_signed_up") if user else SKIPPED
+        await _send(user, "You already have an account", "already_signed_up") if user else SKIPPED
     )
 
 
@@ -74,7 +74,7 @@ async def send_digest(user_id: str, day: date) -> dict[str, str]:
     if not files:
         return {"status": "skipped", "reason": "nothing_to_tell"}
     return await _send(
-        user, f"Your files of {day}", "digest", day=day, files=[file.name for file in files]
+        user, f"Your files from {day}", "digest", day=day, files=[file.name for file in files]
     )
 
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-import httpx
+import httpx2
 
 from app.models.webhook import Subscription
 from core.context import TaskContext
@@ -31,7 +31,7 @@ async def deliver_webhook(url: str, payload: dict[str, Any]) -> dict[str, str | 
         status = await post_webhook(
             client, url, json.dumps(payload), subscription.secret, message_id
         )
-    except (TargetRefused, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+    except (TargetRefused, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
         raise PermanentError(str(error)) from error
     if status >= 500 or status in ONCE_MORE:
         raise TransientError(f"{url} answered {status}")

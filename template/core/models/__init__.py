@@ -3,10 +3,10 @@
 from core.models.audit import AuditModel
 from core.models.blob import BlobModel
 from core.models.dead_letter import DeadLetterModel, DeadLetterState
-from core.models.outbox import OutboxModel
-from core.models.reset_token import ResetTokenModel
+from core.models.outbox import OutboxModel as OutboxModel
+from core.models.reset_token import ResetTokenModel as ResetTokenModel
 from core.models.run import RunModel
-from core.models.schedule import ScheduleModel
+from core.models.schedule import ScheduleModel as ScheduleModel
 from core.models.session import SessionModel
 from core.models.user import UserModel
 
@@ -23,15 +23,11 @@ DOCUMENTS = (
 )
 
 __all__ = [
-    "DOCUMENTS",
     "AuditModel",
     "BlobModel",
     "DeadLetterModel",
     "DeadLetterState",
-    "OutboxModel",
-    "ResetTokenModel",
     "RunModel",
-    "ScheduleModel",
     "SessionModel",
     "UserModel",
 ]

@@ -18,10 +18,29 @@ from core.services.audit import audit_log
 from core.services.limits import LOG_IN, RESET, check_limits
 from core.services.tokens import hash_token, new_token
 
+__all__ = [
+    "MAX_PASSWORD",
+    "MIN_PASSWORD",
+    "EmailTaken",
+    "InvalidToken",
+    "Password",
+    "WrongCredentials",
+    "hash_password",
+    "log_in",
+    "make_admin",
+    "normalize_email",
+    "register",
+    "reset_password",
+    "start_password_reset",
+]
+
 RESET_LIFETIME = timedelta(hours=1)
-MIN_PASSWORD, MAX_PASSWORD = 8, 200
-"""How many characters a new password has; forms ask for it (`Password`)."""
+MIN_PASSWORD = 8
+"""The fewest characters of a new password."""
+MAX_PASSWORD = 200
+"""The most characters of a new password."""
 Password = Annotated[str, Field(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD)]
+"""The type of a new password in a form or a model."""
 
 
 class EmailTaken(Exception):
@@ -62,12 +81,20 @@ def _verify(password: str, password_hash: str | None) -> tuple[bool, str | None]
 
 
 def hash_password(password: str) -> str:
-    """The Argon2 hash. It takes a tenth of a second, so that it belongs into a thread."""
+    """Return the Argon2 hash of a password. It takes a tenth of a second: call it in a thread.
+
+    Args:
+        password: The password in plain text.
+    """
     return _hasher().hash(password)
 
 
 def normalize_email(email: str) -> str:
-    """How an address is stored and looked for: upper and lower case are the same, and so are two ways to write ä."""
+    """Return an address as it is stored and looked for, in lower case and in one form of Unicode.
+
+    Args:
+        email: The address as somebody wrote it.
+    """
     return unicodedata.normalize("NFC", email.lower())
 
 

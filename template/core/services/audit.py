@@ -9,6 +9,8 @@ from core.context import TaskContext
 from core.database import current_session
 from core.models import AuditModel
 
+__all__ = ["audit_log"]
+
 
 async def audit_log(
     action: str, *, user_id: object = None, timestamp: datetime | None = None, **details: Any

@@ -20,6 +20,8 @@ from core.database import current_session
 from core.keys import derive_keys
 from core.models import BlobModel
 
+__all__ = ["BlobNotFound", "BlobService", "LinkExpired", "blob_service"]
+
 LINK_SECONDS = 3600.0
 BATCH = 1000
 UPLOAD_AGE = timedelta(days=1)
@@ -84,6 +86,9 @@ class BlobService:
     async def get(self, blob_id: str) -> BlobModel:
         """What is known of a file.
 
+        Args:
+            blob_id: The blob's id.
+
         Raises:
             BlobNotFound: There is none with this id.
         """
@@ -98,6 +103,9 @@ class BlobService:
     async def download(self, blob_id: str) -> bytes:
         """A whole file, in memory.
 
+        Args:
+            blob_id: The blob's id.
+
         Raises:
             BlobNotFound: There is none with this id.
         """
@@ -105,6 +113,9 @@ class BlobService:
 
     async def stream(self, blob_id: str) -> AsyncIterator[bytes]:
         """A file in pieces.
+
+        Args:
+            blob_id: The blob's id.
 
         Raises:
             BlobNotFound: There is none with this id, before the first piece.
@@ -118,7 +129,11 @@ class BlobService:
             yield bytes(piece)
 
     async def delete(self, blob_id: str) -> None:
-        """Remove a file; nothing happens where it is gone already."""
+        """Remove a file. Nothing happens if it is gone already.
+
+        Args:
+            blob_id: The blob's id.
+        """
         try:
             blob = await self.get(blob_id)
         except BlobNotFound:
@@ -134,13 +149,16 @@ class BlobService:
 
         Args:
             blob_id: Which file.
-            seconds: For how long.
+            seconds: For how long; an hour by default.
         """
         expires = round(datetime.now(UTC).timestamp() + seconds)
         return get_settings().link_to(f"blobs/{_serializer().dumps([str(blob_id), expires])}")
 
     async def open_link(self, token: str) -> BlobModel:
         """The blob of a link, by the last part of its address.
+
+        Args:
+            token: The last part of the link's address.
 
         Raises:
             BlobNotFound: The link is not ours, or the blob is gone.
@@ -187,3 +205,4 @@ def _serializer() -> URLSafeSerializer:
 
 
 blob_service = BlobService()
+"""The blobs of this process."""

@@ -13,11 +13,20 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from core.config import ROOT, get_settings
 from core.context import TaskContext
 
+__all__ = ["Rendered", "render_email", "send_email"]
+
 TEMPLATES = ROOT / "app" / "templates" / "emails"
 TIMEOUT_SECONDS = 30
 
 
 class Rendered(NamedTuple):
+    """The body of a mail.
+
+    Attributes:
+        html_content: The body as HTML.
+        text_content: The body as plain text.
+    """
+
     html_content: str
     text_content: str
 
@@ -32,7 +41,16 @@ def _templates() -> Environment:
 
 
 def render_email(template: str, **values: object) -> Rendered:
-    """Render `<template>.html` and `<template>.txt` with these values; those in HTML are escaped."""
+    """Render `<template>.html` and `<template>.txt`. Values are escaped in HTML.
+
+    Args:
+        template: The name of both files in `app/templates/emails`, without its ending.
+        **values: The template's variables.
+
+    Raises:
+        jinja2.TemplateNotFound: One of the files is missing.
+        jinja2.UndefinedError: A variable of the template is missing in `values`.
+    """
     html, text = (
         _templates().get_template(f"{template}.{kind}").render(values) for kind in ("html", "txt")
     )

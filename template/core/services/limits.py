@@ -14,6 +14,8 @@ from pymongo import MongoClient
 from core.config import get_settings
 from core.errors import UserError
 
+__all__ = ["SIGN_UP", "Limits", "TooManyRequests", "check_limits"]
+
 SELECTION_MILLISECONDS = 2000
 TRIES = 5
 
@@ -39,6 +41,7 @@ class Limits(NamedTuple):
 
 LOG_IN = Limits("10 per 5 minutes", "100 per 5 minutes")
 SIGN_UP = Limits("5 per hour", "100 per hour")
+"""How often somebody may sign up."""
 RESET = Limits("5 per hour", "100 per hour")
 
 

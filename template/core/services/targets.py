@@ -8,11 +8,13 @@ from functools import lru_cache, partial
 from http.cookiejar import DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
-import httpx
+import httpx2
 
 from core.config import get_settings
 from core.errors import UserError
 from core.threads import ThreadPool
+
+__all__ = ["TargetRefused", "check_target", "open_public_client"]
 
 TIMEOUT_SECONDS = 10.0
 CONNECT_SECONDS = 3.0
@@ -28,7 +30,7 @@ _resolvers = ThreadPool(8, thread_name_prefix="resolver")
 @lru_cache(maxsize=1)
 def ssl_context() -> ssl.SSLContext:
     """What clients of this process verify certificates with; to read the authorities takes 20 ms each time."""
-    return httpx.create_ssl_context()
+    return httpx2.create_ssl_context()
 
 
 class TargetRefused(UserError):
@@ -61,8 +63,8 @@ async def check_target(url: str) -> None:
         TargetRefused: It is not one of HTTP, its host is unknown, or leads to a machine that is not public.
     """
     try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
         raise TargetRefused(f"this is no address: {error}") from None
     if parsed.scheme not in ("http", "https") or not parsed.raw_host or parsed.userinfo:
         raise TargetRefused(
@@ -71,7 +73,7 @@ async def check_target(url: str) -> None:
     await _resolve(parsed)
 
 
-async def _resolve(url: httpx.URL) -> Sequence[str]:
+async def _resolve(url: httpx2.URL) -> Sequence[str]:
     """The IP addresses of a host, all of them checked.
 
     Raises:
@@ -92,20 +94,20 @@ async def _resolve(url: httpx.URL) -> Sequence[str]:
     return addresses
 
 
-def _ascii_host(url: httpx.URL) -> str:
+def _ascii_host(url: httpx2.URL) -> str:
     """As it is asked for and as certificates name it; Python would encode the decoded name by an older rule."""
     return url.raw_host.decode("ascii").strip("[]")
 
 
-class _PublicTransport(httpx.AsyncBaseTransport):
+class _PublicTransport(httpx2.AsyncBaseTransport):
     """Connects to the very IP address that was checked: a name that is looked up twice may be answered in two ways."""
 
     def __init__(self) -> None:
         # A connection is found again by IP address, behind which another host may be, with another certificate.
-        limits = httpx.Limits(max_keepalive_connections=0)
-        self._transport = httpx.AsyncHTTPTransport(verify=ssl_context(), limits=limits)
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        self._transport = httpx2.AsyncHTTPTransport(verify=ssl_context(), limits=limits)
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         url = request.url
         *others, last = await _resolve(url)
         # The certificate is that of the name.
@@ -115,7 +117,7 @@ class _PublicTransport(httpx.AsyncBaseTransport):
                 try:
                     request.url = url.copy_with(host=address)
                     return await self._transport.handle_async_request(request)
-                except (httpx.ConnectError, httpx.ConnectTimeout):
+                except (httpx2.ConnectError, httpx2.ConnectTimeout):
                     continue  # nothing was sent
             request.url = url.copy_with(host=last)
             return await self._transport.handle_async_request(request)
@@ -126,10 +128,10 @@ class _PublicTransport(httpx.AsyncBaseTransport):
         await self._transport.aclose()
 
 
-def open_public_client() -> httpx.AsyncClient:
+def open_public_client() -> httpx2.AsyncClient:
     """A client for addresses that users name. It follows no redirects, keeps no cookies, and raises TargetRefused."""
-    timeout = httpx.Timeout(TIMEOUT_SECONDS, connect=CONNECT_SECONDS)
-    client = httpx.AsyncClient(
+    timeout = httpx2.Timeout(TIMEOUT_SECONDS, connect=CONNECT_SECONDS)
+    client = httpx2.AsyncClient(
         transport=_PublicTransport(), timeout=timeout, follow_redirects=False
     )
     client.cookies.jar.set_policy(

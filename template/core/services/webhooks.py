@@ -5,11 +5,13 @@ import base64
 import secrets
 from datetime import UTC, datetime
 
-import httpx
+import httpx2
 from standardwebhooks import Webhook
 
 from core.context import TaskContext
 from core.services.targets import TIMEOUT_SECONDS
+
+__all__ = ["new_webhook_secret", "post_webhook"]
 
 SECRET_BYTES = 32
 
@@ -20,7 +22,7 @@ def new_webhook_secret() -> str:
 
 
 async def post_webhook(
-    client: httpx.AsyncClient, url: str, body: str, secret: str, message_id: str
+    client: httpx2.AsyncClient, url: str, body: str, secret: str, message_id: str
 ) -> int:
     """Send a signed message. What the receiver answers beside its status is not read.
 
@@ -36,7 +38,7 @@ async def post_webhook(
 
     Raises:
         TargetRefused: The address is not on the public internet.
-        httpx.HTTPError: It cannot be reached.
+        httpx2.HTTPError: It cannot be reached.
         TimeoutError: It took longer than `TIMEOUT_SECONDS`.
     """
     now = datetime.now(UTC)

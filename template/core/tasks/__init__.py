@@ -1,10 +1,7 @@
-"""The task system. Import from here; the modules behind it may change.
-
-`from core.tasks.worker import worker` is the registry to which tasks belong.
-"""
+"""The task system, as services use it. The modules behind this one may change in any update."""
 
 from core.tasks.chain import Chain, ChainJob
-from core.tasks.current_job import CurrentJob, current_job, report_progress
+from core.tasks.current import CurrentJob, current_job, report_progress
 from core.tasks.dead_letters import DeadLetterError, DeadLetters
 from core.tasks.errors import (
     InvalidArguments,
@@ -15,19 +12,23 @@ from core.tasks.errors import (
     QueueUnavailable,
     TransientError,
 )
+from core.tasks.history import History
 from core.tasks.job import Job
+from core.tasks.options import TaskOptions
 from core.tasks.records import JobRecord, JobStatus, Progress
-from core.tasks.schedules import ScheduleView
+from core.tasks.schedules import ScheduleError, Schedules, ScheduleView
 from core.tasks.sensitive import Sensitive
-from core.tasks.task import Task
+from core.tasks.task import BoundTask, Task
 from core.tasks.worker import Worker, WorkerContext, worker
 
 __all__ = [
+    "BoundTask",
     "Chain",
     "ChainJob",
     "CurrentJob",
     "DeadLetterError",
     "DeadLetters",
+    "History",
     "InvalidArguments",
     "InvalidTask",
     "Job",
@@ -38,9 +39,12 @@ __all__ = [
     "PermanentError",
     "Progress",
     "QueueUnavailable",
+    "ScheduleError",
     "ScheduleView",
+    "Schedules",
     "Sensitive",
     "Task",
+    "TaskOptions",
     "TransientError",
     "Worker",
     "WorkerContext",

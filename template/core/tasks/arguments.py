@@ -106,7 +106,7 @@ class Arguments:
         """Rebuild a call from plain JSON data.
 
         Args:
-            arguments: What `dump` returned.
+            arguments: The data that `dump` returned.
 
         Raises:
             InvalidArguments: The arguments do not fit the function's present parameters.

@@ -104,7 +104,7 @@ class ChainJob(Generic[R]):
         Returns:
             Whether a stage was aborted.
         """
-        # From the end, so no stage starts another one meanwhile.
+        # From the end, so no stage can start the next one before that one is aborted.
         aborted = [await stage.abort(timeout) for stage in reversed(self.stages)]
         return any(aborted)
 
@@ -122,7 +122,11 @@ class Chain(Generic[P, R]):
         self._tasks = tasks
 
     def __or__(self, other: Stage[Concatenate[R, ...], R2]) -> "Chain[P, R2]":
-        """Return the chain with one more stage."""
+        """Return the chain with one more stage.
+
+        Args:
+            other: The task to add. Its first argument is the result of the last stage.
+        """
         return Chain((*self._tasks, other))
 
     @property

@@ -83,11 +83,11 @@ class DeadLetters:
         """Return dead letters, the newest first.
 
         Args:
-            task: Only those of this task.
-            error: Only those whose exception has this class name.
-            since: Only those that died at this time or later.
-            until: Only those that died before this time.
-            state: Only those in this state; all if None.
+            task: Return only dead letters of this task.
+            error: Return only dead letters whose exception has this class name.
+            since: Return only jobs that died at this time or later.
+            until: Return only jobs that died before this time.
+            state: Return only dead letters in this state; all if None.
             limit: The largest number of dead letters to return.
         """
         query = make_query(
@@ -119,7 +119,7 @@ class DeadLetters:
         return letter
 
     async def replay(self, letter_id: str) -> str:
-        """Enqueue the job again under a new id. A chain goes on after that stage.
+        """Enqueue the job again under a new id. A chain continues after that stage.
 
         A dead letter is replayed once: a second call returns the same job.
 
@@ -139,8 +139,8 @@ class DeadLetters:
             raise DeadLetterError(f"dead letter {letter_id} {problem}")
         if letter.state is DeadLetterState.DISCARDED:
             raise DeadLetterError(f"dead letter {letter_id} was discarded")
-        # The new id is stored before the job is sent. So another replay completes one that was
-        # cut off, and two replays at once make one job.
+        # The new id is stored before the job is sent. So a second replay completes an interrupted
+        # one, and two replays at the same time make one job.
         collection = DeadLetterModel.get_pymongo_collection()
         change = {
             "state": DeadLetterState.REPLAYED,

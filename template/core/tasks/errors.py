@@ -1,4 +1,4 @@
-"""What can go wrong with a job, in words for the person who reads it."""
+"""The errors of jobs, with messages for the person who reads them."""
 
 import traceback
 

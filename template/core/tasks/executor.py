@@ -13,7 +13,7 @@ from core.context import TaskContext
 from core.logging import get_logger, mask_texts, masking
 from core.tasks import metrics
 from core.tasks.chain import enqueue_next
-from core.tasks.current_job import CurrentJob, running_job
+from core.tasks.current import CurrentJob, running_job
 from core.tasks.errors import (
     BadMessage,
     JobExpired,
@@ -146,7 +146,7 @@ class Executor:
         try:
             message = self._queue.signer.load(body)
             if message.id != job_id:
-                raise BadMessage(f"it is the message of job {message.id}")
+                raise BadMessage(f"the message belongs to job {message.id}")
         except BadMessage as error:
             details = describe_error(error)
             return await self._settler.refuse(job_id, body, record.attempt, details)
@@ -217,7 +217,7 @@ class Executor:
             raise JobExpired("no worker was free for it in time")
         if record.deliveries > self._policy.max_deliveries:
             times = record.deliveries - 1
-            raise PermanentError(f"it has ended its worker process {times} times in a row")
+            raise PermanentError(f"the job has ended its worker process {times} times in a row")
 
     def _decrypt(self, message: Message) -> dict[str, Any]:
         """Return the arguments in plain text, and mask the sensitive ones in logs from now on."""

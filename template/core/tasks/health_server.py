@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True  # a silent client must not hold up the others
+    daemon_threads = True  # a silent client must not block the others
 
 
 class _Handler(WSGIRequestHandler):
     timeout = 5
 
     def log_message(self, format: str, *args: object) -> None:
-        """Log nothing: a check every few seconds is no news."""
+        """Log nothing: health checks arrive every few seconds."""
 
 
 def serve_health(worker: Worker, host: str, port: int) -> None:

@@ -96,11 +96,11 @@ class History:
         """Return runs, the newest first.
 
         Args:
-            task: Only those of this task.
-            schedule: Only those of this schedule.
-            ended_as: Only those that ended in this way.
-            since: Only those that started at this time or later.
-            until: Only those that started before this time.
+            task: Return only runs of this task.
+            schedule: Return only runs of this schedule.
+            ended_as: Return only runs that ended in this way.
+            since: Return only runs that started at this time or later.
+            until: Return only runs that started before this time.
             limit: The largest number of runs to return.
         """
         query = make_query(

@@ -1,4 +1,4 @@
-"""What travels through the queue: JSON, versioned and signed. Never pickle."""
+"""Messages, the form in which jobs travel: JSON, versioned and signed. Never pickle."""
 
 import hmac
 from collections.abc import Sequence
@@ -81,16 +81,16 @@ class Signer:
         signature, _, payload = body.partition(b".")
         if not any(hmac.compare_digest(_sign(key, payload), signature) for key in self._keys):
             hint = "was SECRET_KEY changed without SECRET_KEY_PREVIOUS?"
-            raise BadMessage(f"its signature is not ours; {hint}")
+            raise BadMessage(f"the signature is not ours; {hint}")
         try:
             version = from_json(payload)["v"]
             if version != VERSION:
                 known = f"this worker reads version {VERSION}"
-                raise BadMessage(f"it has version {version}, and {known}")
+                raise BadMessage(f"the message has version {version}, and {known}")
             return _MESSAGE.validate_json(payload, strict=True)
         except (ValueError, TypeError, LookupError) as error:
             reason = str(error).splitlines()[0]
-            raise BadMessage(f"it cannot be read: {reason}") from None
+            raise BadMessage(f"the message cannot be read: {reason}") from None
 
 
 def _sign(key: bytes, payload: bytes) -> bytes:

@@ -10,7 +10,7 @@ class Success:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The job is to run again.
+    """The job will run again.
 
     Attributes:
         after: Seconds to wait.
@@ -21,7 +21,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """The job is not to run again; its record and its dead letter say why.
+    """The job will not run again; its record and its dead letter say why.
 
     Attributes:
         error: The error, in one line.

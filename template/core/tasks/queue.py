@@ -83,7 +83,7 @@ class Queue:
         transaction.on_commit(self._relay_committed)
 
     async def dispatch(self, envelopes: list[Envelope], chosen_ids: list[str]) -> None:
-        """Publish messages, except those of jobs that have ended.
+        """Publish messages. A message whose job has ended is dropped.
 
         The engine ignores the message of an unfinished job that it holds. If a process ended
         before such a message reached the queue, it is published now.

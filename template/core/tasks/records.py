@@ -1,4 +1,4 @@
-"""A job's record: what is known of a job, kept by the engine next to the queue."""
+"""Records of jobs: status, attempt, progress and result. The engine keeps them."""
 
 import time
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ class RecordFields(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job has come.
+    """The progress of a job.
 
     Attributes:
         done: The amount that is done.
@@ -89,7 +89,7 @@ class JobRecord:
         deliveries: Consecutive deliveries without an outcome.
         unknown_since: When a worker first met the job without knowing its task, in seconds since
             1970.
-        progress: What the task last reported.
+        progress: The last reported progress.
         abort: Whether somebody asked to abort the running job.
         result: The task's result as plain JSON data.
         error: Why the job failed or was aborted.
@@ -115,7 +115,7 @@ class JobRecord:
         """Make a record from stored fields.
 
         Args:
-            stored: The fields; those of a newer version that this one does not know are ignored.
+            stored: The fields. Unknown fields of a newer version are ignored.
         """
         known = {name: value for name, value in stored.items() if name in _NAMES}
         known["state"] = JobStatus(known.get("state", JobStatus.UNKNOWN))
@@ -125,7 +125,7 @@ class JobRecord:
 
     @property
     def status(self) -> JobStatus:
-        """The job's status now. A scheduled job whose time has come is `pending`."""
+        """The job's status now. A scheduled job that is due is `pending`."""
         if self.state is JobStatus.SCHEDULED and (self.at or 0) <= time.time():
             return JobStatus.PENDING
         return self.state

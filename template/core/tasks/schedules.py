@@ -19,7 +19,7 @@ logger = get_logger(__name__)
 
 
 class ScheduleError(UserError):
-    """A schedule cannot be found; the message names those that exist."""
+    """A schedule cannot be found; the message names the existing ones."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Schedules:
             await self.fire_due(datetime.now(UTC))
 
     async def register(self) -> None:
-        """Store new schedules, and compute the next run of those whose trigger has changed."""
+        """Store new schedules, and compute the next run of each whose trigger has changed."""
         now = datetime.now(UTC)
         collection = ScheduleModel.get_pymongo_collection()
         for schedule in self._declared.values():
@@ -219,7 +219,7 @@ class Schedules:
         if schedule_id not in self._declared:
             known = ", ".join(sorted(self._declared)) or "none"
             problem = f"there is no schedule {schedule_id}"
-            raise ScheduleError(f"{problem}; those of this service: {known}")
+            raise ScheduleError(f"{problem}; this service has: {known}")
         return self._declared[schedule_id]
 
     async def _set(self, schedule_id: str, change: dict[str, Any]) -> None:

@@ -53,7 +53,7 @@ class Cipher:
         """Return the data that `encrypt` was given.
 
         Args:
-            encrypted: What `encrypt` returned.
+            encrypted: The text that `encrypt` returned.
 
         Raises:
             PermanentError: The data was encrypted with another key.
@@ -77,6 +77,5 @@ def find_texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple | set):
         for inner in value:
             yield from find_texts(inner)
-    elif value is not None and not isinstance(value, bool):
-        if len(str(value)) >= MIN_MASKED_LENGTH:
-            yield str(value)
+    elif not isinstance(value, bool | None) and len(str(value)) >= MIN_MASKED_LENGTH:
+        yield str(value)

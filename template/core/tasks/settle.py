@@ -139,7 +139,7 @@ class Settler:
 
         Args:
             run: The run.
-            error: What it raised.
+            error: The error that the run raised.
         """
         details = describe_error(error)
         summary = f"{details['type']}: {details['message']}"

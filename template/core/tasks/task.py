@@ -136,7 +136,7 @@ class Task(Bindable[P, R]):
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function directly. A plain function runs in a thread.
 
-        A thread cannot be cancelled: after a timeout it goes on unnoticed.
+        A thread cannot be cancelled: after a timeout it keeps running.
         """
         if inspect.iscoroutinefunction(self.function):
             return cast(R, await self.function(*args, **kwargs))
@@ -181,15 +181,16 @@ class Task(Bindable[P, R]):
             InvalidArguments: An argument of one job does not fit. No job was enqueued.
             QueueUnavailable: The queue's server cannot be reached. Some jobs may be enqueued.
         """
-        sets: list[CallArguments] = []
-        for call in calls:
-            sets.append(((), call) if isinstance(call, Mapping) else (tuple(call), {}))
+        sets = [_split(call) for call in calls]
         return await self.submit(Call(self.name), sets)
 
     def __or__(self, other: "Task[Concatenate[R, ...], R2]") -> Chain[P, R2]:
         """Return a chain: `(validate | process | notify).enqueue(file_id)`.
 
         Each task gets the result of the one before as its first argument.
+
+        Args:
+            other: The task to run after this one.
         """
         return Chain((self, other))
 
@@ -311,6 +312,12 @@ class BoundTask(Bindable[P, R]):
 
     def _binding(self) -> "BoundTask[P, R]":
         return self
+
+
+def _split(call: Sequence[Any] | Mapping[str, Any]) -> CallArguments:
+    if isinstance(call, Mapping):
+        return (), call
+    return tuple(call), {}
 
 
 def _hash(task: str, value: bytes) -> str:

@@ -33,7 +33,7 @@ async def repeat(
     """Repeat some work until cancelled. Neither an outage nor an error ends it.
 
     Args:
-        name: What the work is about, such as `dead letters`, for the log.
+        name: A name for the log, such as `dead letters`.
         work: The work.
         seconds: The pause between two times.
         wake: Ends the pause when it is set.

@@ -15,7 +15,7 @@ logger = get_logger(__name__)
 
 PULSE_SECONDS = 0.5
 BLOCKED_SECONDS = 1.0
-"""An event loop that is blocked for longer is logged. No job of the worker goes on meanwhile."""
+"""An event loop that is blocked for longer is logged: it stops all jobs of the worker."""
 STALLED_SECONDS = 15.0
 """A worker with free slots that takes no job for longer, while a job is pending, is stalled."""
 STACK_FRAMES = 8
@@ -53,7 +53,7 @@ class Watchdog:
         """Watch until cancelled.
 
         Args:
-            stop: Set when the worker is to take no further job.
+            stop: Set when the worker must take no further job.
         """
         self._stop = stop
         self._watching_since = self._beat = time.monotonic()
@@ -69,7 +69,7 @@ class Watchdog:
             self._beat = self._stalled_since = None
 
     async def check_taking(self) -> None:
-        """Compare the pending jobs with those that the worker takes."""
+        """Find out whether jobs are pending while the worker takes none."""
         since = self._stalled_since
         self._stalled_since = None  # stays so if the queue's server is down: no fault of the worker
         if self._stop.is_set():
@@ -98,7 +98,7 @@ class Watchdog:
                 return f"the event loop has been blocked for {blocked:.1f} s"
         if self._stalled_since is not None:
             idle = f"{self._idle_seconds():.1f} s"
-            return f"jobs are pending, and the worker has taken none for {idle} with free slots"
+            return f"jobs are pending, but the worker took no job for {idle} with free slots"
         return None
 
     def _idle_seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""The worker: the registry of tasks, and what a process does with it."""
+"""The worker: the registry of tasks, and the code that opens and runs it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
+import httpx2
 
 from core.config import Settings
 from core.context import TaskContext
@@ -34,6 +34,9 @@ from core.tasks.watchdog import Watchdog
 from core.threads import ThreadPool
 
 
+__all__ = ["Worker", "WorkerContext", "worker"]
+
+
 class WorkerContext(SimpleNamespace):
     """The resources that a worker opens for its tasks.
 
@@ -43,8 +46,8 @@ class WorkerContext(SimpleNamespace):
             the public internet only.
     """
 
-    http_client: httpx.AsyncClient
-    public_client: httpx.AsyncClient
+    http_client: httpx2.AsyncClient
+    public_client: httpx2.AsyncClient
 
 
 Lifespan = Callable[[WorkerContext], AbstractAsyncContextManager[None]]
@@ -168,7 +171,7 @@ class Worker(Registry):
 
     async def _open_context(self, stack: AsyncExitStack) -> WorkerContext:
         hooks = {"request": [_send_correlation_id]}
-        client = httpx.AsyncClient(verify=ssl_context(), event_hooks=hooks)
+        client = httpx2.AsyncClient(verify=ssl_context(), event_hooks=hooks)
         context = WorkerContext(
             http_client=await stack.enter_async_context(client),
             public_client=await stack.enter_async_context(open_public_client()),
@@ -257,7 +260,7 @@ def _stuck_limit(settings: Settings, engine: Engine) -> float | None:
     return None
 
 
-async def _send_correlation_id(request: httpx.Request) -> None:
+async def _send_correlation_id(request: httpx2.Request) -> None:
     if correlation_id := TaskContext.get_correlation_id():
         request.headers.setdefault("X-Request-ID", correlation_id)
 

@@ -29,6 +29,9 @@ SessionToken = Annotated[str | None, Cookie(alias=COOKIE, include_in_schema=Fals
 async def current_user(session: SessionToken = None) -> UserModel:
     """The user who has logged in; jobs that the request enqueues belong to them.
 
+    Args:
+        session: The session cookie's token.
+
     Raises:
         HTTPException: 401, where nobody has.
     """
@@ -40,6 +43,7 @@ async def current_user(session: SessionToken = None) -> UserModel:
 
 
 CurrentUser = Annotated[UserModel, Depends(current_user)]
+"""A route's parameter: the user who has logged in. A request without a session gets a 401."""
 
 
 def ensure_admin(user: object) -> None:
@@ -63,10 +67,16 @@ async def current_admin(user: CurrentUser) -> UserModel:
 
 
 CurrentAdmin = Annotated[UserModel, Depends(current_admin)]
+"""A route's parameter: the administrator who has logged in. Other users get a 403."""
 
 
 async def find_own(model: type[D], document_id: str, user: UserModel) -> D:
     """A document by its id, where its field `owner` holds the id of this user.
+
+    Args:
+        model: The document's class.
+        document_id: The document's id, as a request names it.
+        user: The user who asks.
 
     Raises:
         HTTPException: 404 for those of others, as for those that do not exist.
@@ -87,10 +97,16 @@ def client_address(request: Request) -> str:
 
 
 ClientAddress = Annotated[str, Depends(client_address)]
+"""A route's parameter: the network address that the request comes from."""
 
 
 async def sign_in(response: Response, user: UserModel) -> None:
-    """Start a session for this user and set its cookie; the rest of the request runs on their behalf."""
+    """Start a session for this user and set its cookie; the rest of the request runs on their behalf.
+
+    Args:
+        response: The response that sets the cookie.
+        user: The user, saved.
+    """
     settings = get_settings()
     response.set_cookie(
         COOKIE,
@@ -104,7 +120,12 @@ async def sign_in(response: Response, user: UserModel) -> None:
 
 
 async def sign_out(request: Request, response: Response) -> None:
-    """End the session of this request, in the database and in the browser."""
+    """End the session of this request, in the database and in the browser.
+
+    Args:
+        request: The request with the session's cookie.
+        response: The response that removes the cookie.
+    """
     if token := request.cookies.get(COOKIE):
         await end_session(token)
     response.delete_cookie(

@@ -1,7 +1,6 @@
 """Aborting jobs, and the progress that they report."""
 
 import asyncio
-from importlib import import_module
 
 import pytest
 
@@ -44,8 +43,7 @@ async def test_a_job_can_be_aborted_in_each_state(worker, run, engine_settings):
 
 
 async def test_a_job_reports_its_progress(worker, run, monkeypatch):
-    module = import_module("core.tasks.current_job")  # its name also is that of a function
-    monkeypatch.setattr(module, "PROGRESS_SECONDS", 60)
+    monkeypatch.setattr("core.tasks.current.PROGRESS_SECONDS", 60)
     go_on = asyncio.Event()
 
     @worker.task

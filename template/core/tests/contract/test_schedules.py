@@ -77,6 +77,6 @@ async def test_a_schedule_is_enabled_disabled_and_run_now(worker, run):
         await worker.schedules.disable("quick")
         (view,) = await worker.schedules.list()
         assert not view.enabled
-        problem = "there is no schedule slow; those of this service: quick"
+        problem = "there is no schedule slow; this service has: quick"
         with pytest.raises(ScheduleError, match=problem):
             await worker.schedules.enable("slow")

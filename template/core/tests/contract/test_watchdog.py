@@ -47,7 +47,7 @@ async def test_a_worker_that_takes_no_pending_jobs_is_stuck(worker, run, monkeyp
         # A wedged engine cannot be had at will. This one has jobs that nobody takes.
         monkeypatch.setattr(worker.queue.engine, "stats", full)
         problem = await eventually(lambda: worker.problem, WAIT)
-        assert "has taken none for" in problem
+        assert "took no job for" in problem
 
         async def works_again() -> bool:
             await (await simple.enqueue()).result(WAIT)

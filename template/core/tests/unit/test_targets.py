@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -96,20 +96,20 @@ async def test_a_name_is_looked_up_once_for_each_request(settings, monkeypatch):
     """Two lookups could give a public address to the check, and this machine to the request."""
     asked, reached = [], []
 
-    async def resolve(url: httpx.URL) -> list[str]:
+    async def resolve(url: httpx2.URL) -> list[str]:
         asked.append(url.host)
         return ["192.0.2.1", "192.0.2.2"]
 
-    async def connect(self: object, request: httpx.Request) -> httpx.Response:
+    async def connect(self: object, request: httpx2.Request) -> httpx2.Response:
         reached.append(request.url.host)
         if request.url.host == "192.0.2.1":
-            raise httpx.ConnectError("away")
+            raise httpx2.ConnectError("away")
         assert request.headers["host"] == "example.com"
         assert request.extensions["sni_hostname"] == "example.com"
-        return httpx.Response(302, headers={"location": "http://127.0.0.1/"})
+        return httpx2.Response(302, headers={"location": "http://127.0.0.1/"})
 
     monkeypatch.setattr(targets, "_resolve", resolve)
-    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", connect)
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", connect)
     async with open_public_client() as client:
         response = await client.get("https://example.com/hook")
     assert (asked, reached) == (["example.com"], ["192.0.2.1", "192.0.2.2"])
@@ -174,7 +174,7 @@ async def test_the_certificate_must_be_that_of_the_name(settings, monkeypatch, t
             response = await client.get(url)
             assert response.text == url.removeprefix("https://")
         else:
-            with pytest.raises(httpx.ConnectError, match="certificate"):
+            with pytest.raises(httpx2.ConnectError, match="certificate"):
                 await client.get(url)
 
 
@@ -202,15 +202,15 @@ async def test_a_name_server_that_does_not_answer_is_not_waited_for(settings, mo
 
 
 async def test_no_cookie_is_kept(settings, monkeypatch):
-    async def answer(self: object, request: httpx.Request) -> httpx.Response:
+    async def answer(self: object, request: httpx2.Request) -> httpx2.Response:
         assert "cookie" not in request.headers
-        return httpx.Response(200, headers={"set-cookie": "mine=1"})
+        return httpx2.Response(200, headers={"set-cookie": "mine=1"})
 
-    async def resolve(url: httpx.URL) -> list[str]:
+    async def resolve(url: httpx2.URL) -> list[str]:
         return ["192.0.2.1"]
 
     monkeypatch.setattr(targets, "_resolve", resolve)
-    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", answer)
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
     async with open_public_client() as client:
         for _ in range(2):
             await client.get("https://example.com/")

@@ -1,8 +1,8 @@
-"""The engine `streaq`: Redis or Valkey streams. Jobs survive crashes of workers; any number of machines.
+"""The engine `streaq`, on Redis or Valkey streams. Jobs survive the crash of any worker or machine.
 
-How streaq 7.2 behaves at its edges, and what this adapter does about it, is written where it does so. Beyond its
-documented API it relies on `Worker.signal_handler`, `Worker._cancel_scopes` and `Worker.publish_task`;
-`core/tests/test_streaq.py` fails when these change.
+The adapter works around some behaviour of streaq 7.2; comments say where. It relies on parts of
+streaq that are not documented: `Worker.signal_handler`, `Worker._cancel_scopes` and
+`Worker.run_task`. A test fails if they change.
 """
 
 from core.config import Settings, SettingsError

@@ -1,4 +1,4 @@
-"""The engine itself: a client that publishes, and workers that are built anew whenever their server went away."""
+"""The engine: a client that publishes, and workers that are rebuilt after each outage."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -20,8 +20,8 @@ RECONNECT_SECONDS = 0.5
 START_SECONDS = 3.0
 PUBLISH_BATCH = 500
 
-# A record that exists already is kept as it is, and a message is added unless there is one of its job. Not streaq's own
-# function: this one is for many messages, and takes one command where that one takes one for each beside the records.
+# Adds each record and each message that does not exist yet. streaq's own function takes one
+# message at a time, and knows no records.
 _PUBLISH = """
 for i = 1, #KEYS, 4 do
   local record, task, stream, delayed = KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[i + 3]
@@ -40,8 +40,8 @@ for i = 1, #KEYS, 4 do
 end
 """
 
-# Of one priority. What a worker holds, running or about to, waits no more. What is overdue does: it is the workers who
-# move it into the stream.
+# Counts the jobs of one priority. A message that a worker has read is running. A scheduled message
+# that is due is pending, although no worker has moved it into the stream yet.
 _STATS = """
 local now, pending, running, after = tonumber(ARGV[1]), redis.call('xlen', KEYS[1]), 0, '-'
 local groups = redis.pcall('xinfo', 'groups', KEYS[1])
@@ -54,7 +54,8 @@ local first = redis.call('xrange', KEYS[1], after, '+', 'COUNT', 1)[1]
 local since = first and tonumber(string.match(first[1], '^%d+')) or now
 local overdue = redis.call('zcount', KEYS[2], '-inf', now)
 local due = redis.call('zrange', KEYS[2], 0, 0, 'WITHSCORES')[2]
-local scheduled, oldest = redis.call('zcard', KEYS[2]) - overdue, now - math.min(since, tonumber(due or now), now)
+local scheduled = redis.call('zcard', KEYS[2]) - overdue
+local oldest = now - math.min(since, tonumber(due or now), now)
 return {pending - running + overdue, running, scheduled, oldest}
 """
 
@@ -63,9 +64,9 @@ class StreaqEngine:
     """See `core.tasks.engine.Engine`.
 
     Args:
-        url: Of the Redis or Valkey server.
-        queue_name: Keeps services apart that share a server.
-        concurrency: Jobs that one worker runs at once.
+        url: The URL of the Redis or Valkey server.
+        queue_name: The name that separates services on one server.
+        concurrency: The number of jobs that one worker runs at once.
         grace_period: Seconds that running jobs get at the end.
     """
 
@@ -84,9 +85,8 @@ class StreaqEngine:
 
     async def start(self) -> None:
         self._connection = asyncio.create_task(self._hold_connection())
-        with suppress(
-            TimeoutError
-        ):  # said already; whoever needs the queue before it is there gets QueueUnavailable
+        # An outage is logged already, and calls raise QueueUnavailable until it is over.
+        with suppress(TimeoutError):
             async with asyncio.timeout(START_SECONDS):
                 await self._connected.wait()
 
@@ -107,7 +107,7 @@ class StreaqEngine:
         keys: list[str] = []
         words: list[str | bytes | int] = [now_ms()]
         for envelope in envelopes:
-            # An unknown priority would be accepted by streaq and then never read; it is always one of ours.
+            # streaq would accept an unknown priority and never read it; it is always one of ours.
             places = (client.stream_key + envelope.priority, client.queue_key + envelope.priority)
             keys += [self.records.key(envelope.id), client.task_key + envelope.id, *places]
             job: dict[str, Any] = {"id": envelope.id, "record": flatten(envelope.record)}
@@ -137,8 +137,8 @@ class StreaqEngine:
             return Stats(sum(pending), sum(running), sum(scheduled), max(oldest) / 1000)
 
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
-        # A streaq worker ends when its server restarts, and runs only once, so a new one is built each time. The old
-        # one waits for its running jobs, while the new one takes others.
+        # A streaq worker runs once and ends when its server restarts, so a new one is built each
+        # time. The old one waits for its running jobs while the new one takes others.
         workers: dict[asyncio.Task[None], StoppableWorker] = {}
         while not stop.is_set():
             worker = self._build(handler)
@@ -160,8 +160,8 @@ class StreaqEngine:
         )
 
     async def _hold_connection(self) -> None:
-        """Keep a client open. In a task of its own, since it must be left where it was entered."""
-        told = ""
+        """Keep a client open, in one task: a client must be closed in the task that opened it."""
+        logged = ""
         while True:
             client = self._build()
             try:
@@ -170,9 +170,9 @@ class StreaqEngine:
                     self._connected.set()
                     await asyncio.Event().wait()
             except Exception as error:
-                if (cause := _root_cause(error)) != told:
+                if (cause := _root_cause(error)) != logged:
                     logger.warning("queue is down, trying again", error=cause)
-                    told = cause
+                    logged = cause
             finally:
                 self._client = None
                 self._connected.clear()
@@ -180,11 +180,11 @@ class StreaqEngine:
 
     @asynccontextmanager
     async def _redis(self) -> AsyncIterator[Client]:
-        """The open client; what the server's absence raises becomes `QueueUnavailable`."""
+        """Yield the open client. Connection errors become `QueueUnavailable`."""
         if self._client is None:
             raise QueueUnavailable("the queue's server cannot be reached")
         try:
-            async with asyncio.timeout(OPERATION_SECONDS):  # a server that hangs is as good as gone
+            async with asyncio.timeout(OPERATION_SECONDS):  # a server that hangs counts as down
                 yield self._client.redis
         except DOWN as error:
             raise QueueUnavailable(f"the queue's server cannot be reached: {error}") from error
@@ -198,7 +198,7 @@ async def _run_worker(worker: StoppableWorker) -> None:
 
 
 async def _first(*awaitables: Awaitable[object]) -> None:
-    """Wait for the first of these; coroutines among them are cancelled then, tasks go on."""
+    """Wait for the first of these. Then coroutines are cancelled, and tasks continue."""
     tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

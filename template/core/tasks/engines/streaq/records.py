@@ -20,7 +20,7 @@ local function ended(key)
 end
 """
 
-# Atomic, and one round trip for many jobs: one that has ended must never be marked as running again.
+# One atomic round trip for many jobs. A job that has ended must never be marked as running again.
 _BEGIN = f"""{_HAS_ENDED}
 local records = {{}}
 for at, key in ipairs(KEYS) do
@@ -41,7 +41,7 @@ end
 return records
 """
 
-# What has ended stays as it is, also where a worker that was taken for dead comes late.
+# The record of an ended job stays unchanged, even if a worker that seemed dead writes late.
 _WRITE = f"""{_HAS_ENDED}
 local at = 1
 for _, key in ipairs(KEYS) do
@@ -62,7 +62,7 @@ if not ended(KEYS[1]) then
 end
 """
 
-# A job that waits is aborted here; one that runs is told, and ends by itself.
+# Aborts a pending or scheduled job, and marks a running one, whose worker then ends it.
 _ABORT = """
 local state = redis.call('hget', KEYS[1], 'state')
 if state == '"pending"' or state == '"scheduled"' then
@@ -74,7 +74,7 @@ end
 return redis.call('hgetall', KEYS[1])
 """
 
-# A holder without a record is one whose message is on its way.
+# If a holder has no record yet, its message is on its way.
 _CLAIM = f"""{_HAS_ENDED}
 local holders = {{}}
 for at, key in ipairs(KEYS) do

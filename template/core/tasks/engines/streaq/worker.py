@@ -17,15 +17,15 @@ from core.tasks.engines.streaq.batch import Batch
 from core.tasks.outcome import Outcome, Retry
 
 DOWN = (coredis.exceptions.ConnectionError, TimeoutError, OSError)
-"""What is raised while the server cannot be reached."""
+"""The errors that are raised while the server cannot be reached."""
 OPERATION_SECONDS = 3.0
-"""A server that takes longer hangs, and is as good as gone."""
+"""A server that takes longer hangs, and counts as down."""
 IDLE_TIMEOUT_SECONDS = 20
-"""After this, jobs of a worker that was killed go to another one; its default of 60 s lets them wait for minutes."""
-ADD_ANEW = "again"
-"""In place of the time when a message is due: another worker is to have it, now."""
+"""After this time another worker takes the jobs of a killed one. streaq's default is 60 s."""
+PUT_BACK = "again"
+"""Instead of the time when a message is due: give the message to another worker now."""
 
-# For each message its body: nothing where another worker has it, or where its job is gone from the queue.
+# Returns the body of each message; false if another worker has it or its job has left the queue.
 _BEGIN = """
 local bodies = {}
 for at = 1, #KEYS / 2 do
@@ -44,7 +44,7 @@ end
 return bodies
 """
 
-# A message that is to be given back is added anew, which wakes up other workers, where an old entry does not.
+# A message that is put back becomes a new entry: an old one would wake no other worker.
 _END = """
 for at = 1, #KEYS / 3 do
   local stream, delayed, task = KEYS[3 * at - 2], KEYS[3 * at - 1], KEYS[3 * at]
@@ -52,7 +52,9 @@ for at = 1, #KEYS / 3 do
   local held = redis.call('xack', stream, ARGV[1], id)
   redis.call('xdel', stream, id)
   if due == 'again' then
-    if held == 1 then redis.call('xadd', stream, '*', 'task_id', task_id, 'enqueue_time', ARGV[2]) end
+    if held == 1 then
+      redis.call('xadd', stream, '*', 'task_id', task_id, 'enqueue_time', ARGV[2])
+    end
   elseif due == '' then
     redis.call('del', task)
   elseif held == 1 then
@@ -63,11 +65,11 @@ end
 
 
 class StoppableWorker(streaq.Worker[None]):
-    """A streaq worker that stops when an event is set, instead of taking over the process's signals.
+    """A streaq worker that stops when an event is set, and leaves signals to the process.
 
     Attributes:
-        stop: Set it to make the worker take no further job.
-        lost: Is set when the connection to the server was lost. Its running jobs go on.
+        stop: Set it to stop the worker.
+        lost: Set when the connection to the server was lost. Running jobs continue.
         handler: Runs one message.
     """
 
@@ -85,7 +87,7 @@ class StoppableWorker(streaq.Worker[None]):
         try:
             await self.stop.wait()
         except asyncio.CancelledError:
-            self.lost.set()  # one of the tasks beside this one failed, and took all of them with it
+            self.lost.set()  # another task of the worker failed, which cancelled all of them
             raise
         scope.cancel("the worker was told to stop")
         self.limit_running_jobs()
@@ -94,10 +96,10 @@ class StoppableWorker(streaq.Worker[None]):
                 await self._give_back_waiting()
 
     async def run_task(self, msg: StreamMessage) -> None:
-        """In place of streaq's own, which takes two round trips and some twenty commands for each job.
+        """Run one message, instead of streaq's method.
 
-        Retries are counted above the engine, where crashes and shutdowns use up none, and results are in the record:
-        what is left is to begin a message, and to take it out of the queue, put it off, or give it back.
+        streaq's method takes two round trips and some twenty commands for each job, for retries
+        and results. This service keeps both in the record, above the engine.
         """
         body = await self._begin(msg)
         if body is None:
@@ -108,7 +110,7 @@ class StoppableWorker(streaq.Worker[None]):
             outcome = await self._handle(msg.task_id, body)
             due = ""
             if outcome is None:
-                due = ADD_ANEW
+                due = PUT_BACK
             elif isinstance(outcome, Retry):
                 due = str(now_ms() + round(outcome.after * 1000))
             with CancelScope(shield=True):
@@ -117,7 +119,7 @@ class StoppableWorker(streaq.Worker[None]):
             running.discard(msg.message_id)
 
     async def _handle(self, job_id: str, body: bytes) -> Outcome | None:
-        """Run a job; None where it was cut off, or where this worker is to begin no more."""
+        """Run a job. Return None if the job was cancelled, or if the worker is stopping."""
         if self.stop.is_set():
             return None
         with CancelScope(shield=True) as scope:
@@ -160,7 +162,7 @@ class StoppableWorker(streaq.Worker[None]):
         return [None] * len(messages)
 
     async def _give_back_waiting(self) -> None:
-        """Put what was taken and has not begun back into the queue, for other workers."""
+        """Put the messages back that this worker has read but not begun."""
         for priority in PRIORITIES:
             stream = self.stream_key + priority
             taken = await self.redis.xpending(
@@ -170,11 +172,11 @@ class StoppableWorker(streaq.Worker[None]):
             for message_id in ids - self._running_tasks[priority]:
                 for entry in await self.redis.xrange(stream, start=message_id, end=message_id):
                     await self._end(
-                        (priority, message_id, str(entry.field_values["task_id"]), ADD_ANEW)
+                        (priority, message_id, str(entry.field_values["task_id"]), PUT_BACK)
                     )
 
     def limit_running_jobs(self) -> None:
-        """Cancel the jobs that have not ended after the grace period; they go back into the queue."""
+        """Give running jobs the grace period. Then they are cancelled and put back."""
         deadline = current_time() + self.grace_period
         for running in self._cancel_scopes.values():
             running.deadline = min(running.deadline, deadline)
@@ -183,14 +185,14 @@ class StoppableWorker(streaq.Worker[None]):
 def build_worker(
     url: str, queue_name: str, concurrency: int, grace_period: float, handler: Handler | None
 ) -> StoppableWorker:
-    """A worker that hands each message to the handler; without one, a client that only publishes.
+    """Build a worker that runs messages, or a client that only publishes.
 
     Args:
-        url: Of the Redis or Valkey server.
-        queue_name: Keeps services apart that share a server.
-        concurrency: Jobs that it runs at once.
+        url: The URL of the Redis or Valkey server.
+        queue_name: The name that separates services on one server.
+        concurrency: The number of jobs that run at once.
         grace_period: Seconds that running jobs get at the end.
-        handler: Runs one message.
+        handler: Runs one message; None for a client.
     """
     worker = StoppableWorker(
         redis_url=url,

