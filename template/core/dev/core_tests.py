@@ -1,6 +1,6 @@
 """Runs the tests of `core/`. `just ci` skips them if nothing changed since they passed.
 
-    python -m core.dev.core_tests [--if-changed | options of pytest]
+Run it as `python -m core.dev.core_tests`, with `--if-changed` or with options of pytest.
 """
 
 import subprocess

@@ -163,7 +163,8 @@ async def test_a_job_that_repeatedly_ends_its_worker_dies(worker, run):
         job = await killer.using(delay=0.3).enqueue()
         # The record of a job that has ended ten worker processes.
         await worker.queue.engine.records.write(job.id, {"deliveries": 10}, None)
-        with pytest.raises(JobFailed, match="the job has ended its worker process 10 times in a row"):
+        problem = "the job has ended its worker process 10 times in a row"
+        with pytest.raises(JobFailed, match=problem):
             await job.result(WAIT)
         await wait_for_dead_letters(worker, 1, task="killer")
     assert ran == []

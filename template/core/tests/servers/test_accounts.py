@@ -1,6 +1,7 @@
 """Accounts and sessions, and attempts to get around their rules."""
 
 import asyncio
+from collections.abc import Iterable
 from datetime import timedelta
 
 import pytest
@@ -27,7 +28,7 @@ from core.web import sign_in
 NEW = "quite another password"
 
 
-def names_of_types(values: list[object]) -> list[str]:
+def names_of_types(values: Iterable[object]) -> list[str]:
     return sorted(type(value).__name__ for value in values)
 
 

@@ -72,7 +72,7 @@ async def test_failed_attempts_are_listed(command, failed_orders):
 
 async def test_a_schedule_is_disabled_run_and_listed(command, app):
     assert (await command("schedules", "disable", "hourly")).output == "hourly disabled\n"
-    ran, ended = (await command("schedules", "run", "hourly")).output.splitlines()
+    ran, *_, ended = (await command("schedules", "run", "hourly")).output.splitlines()
     job_id = ran.removeprefix("hourly runs as job ")
     assert ended == f"job {job_id} completed"
     expected = r"hourly  disabled  next 20\S+  last 20\S+ completed  interval\[1:00:00\]\n"

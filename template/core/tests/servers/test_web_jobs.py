@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections import Counter
+from functools import partial
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,7 +19,7 @@ from core.web import jobs
 from core.web.auth import COOKIE
 
 
-async def enqueue_answer(worker: Worker, value: int, owner: str | None) -> Job:
+async def enqueue_answer(worker: Worker, value: int, owner: str | None) -> Job[int]:
     """Enqueue a job that returns `value`, or fails if it is negative."""
 
     async def answer(value: int) -> int:
@@ -70,7 +71,7 @@ async def test_a_failed_job_shows_no_traceback(client, user, app_worker):
 async def test_a_job_is_followed_as_events(client, user, app_worker, monkeypatch):
     monkeypatch.setattr(jobs, "EVENT_SECONDS", 0.01)
     records = app_worker.queue.engine.records
-    read, reads = records.read, Counter()
+    read, reads = records.read, Counter[str]()
 
     async def read_and_count(ids):
         found = await read(ids)
@@ -79,13 +80,16 @@ async def test_a_job_is_followed_as_events(client, user, app_worker, monkeypatch
 
     monkeypatch.setattr(records, "read", read_and_count)
 
+    def has_been_read(job_id: str, times: int) -> bool:
+        return reads[job_id] >= times
+
     @app_worker.task
     async def step() -> None:
         job_id = current_job().id
         for done in (1, 2):
             await current_job().progress(done, 2, f"step {done}")
-            enough = reads[job_id] + 2  # one read may have begun before
-            await eventually(lambda enough=enough: reads[job_id] >= enough, WAIT)
+            # Twice, since one read may have begun before.
+            await eventually(partial(has_been_read, job_id, reads[job_id] + 2), WAIT)
 
     with TaskContext.use(actor=str(user.id)):
         job = await step.enqueue()

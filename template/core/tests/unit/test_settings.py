@@ -38,7 +38,8 @@ def change(monkeypatch, settings: dict[str, str | None]) -> None:
         ({"PORT": "many"}, "PORT: "),
         (
             {"ENVIRONMENT": "production", "SECRET_KEY": DEVELOPMENT_KEY},
-            "SECRET_KEY is a development secret; production needs one of its own; SMTP_URL is missing",
+            "SECRET_KEY is a development secret; production needs one of its own; "
+            "SMTP_URL is missing",
         ),
         (
             {"ENVIRONMENT": "production", "SMTP_URL": "smtp://127.0.0.1:1"},
