@@ -2,11 +2,12 @@
 
 import shutil
 import subprocess
+from functools import cached_property
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import UV, clean_environment, run
+from conftest import UV, clean_environment
 
 SKIPPED = "core/ has not changed since its tests passed; `just test-core` runs them anyway.\n"
 PASSING = "def test_core() -> None: ...\n"
@@ -16,62 +17,69 @@ FAILING = "def test_core() -> None:\n    raise AssertionError\n"
 class Service:
     """A copy of a rendered service, with one quick test in place of the tests of `core/`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, original: Path, path: Path) -> None:
+        shutil.copytree(original, path, ignore=shutil.ignore_patterns(".venv", ".dev", "tests"))
         self.path = path
-        shutil.rmtree(path / "core" / "tests")
-        (path / "core" / "tests").mkdir()
         self.test = path / "core" / "tests" / "test_core.py"
+        self.test.parent.mkdir()
         self.test.write_text(PASSING)
+        # The quick test needs neither the plugin of core/ nor a second process.
+        project = path / "pyproject.toml"
+        project.write_text(project.read_text().replace('addopts = "-p core.testing"\n', ""))
+        self._environment = {
+            **clean_environment(),
+            "PYTEST_XDIST_AUTO_NUM_WORKERS": "0",
+            "UV_PROJECT_ENVIRONMENT": str(original / ".venv"),
+            "UV_NO_SYNC": "1",
+        }
 
     def edit(self, name: str) -> None:
         with (self.path / name).open("a") as file:
             file.write("\n")
 
-    def run_last_step_of_ci(self) -> "subprocess.CompletedProcess[str]":
-        shown = run(UV, "run", "--quiet", "just", "--dry-run", "ci", cwd=self.path)
-        step = shown.stderr.splitlines()[-1]
-        assert "core_tests" in step
+    def execute(self, command: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            ["sh", "-c", step],
+            ["sh", "-c", command],
             cwd=self.path,
-            env=clean_environment(),
+            env=self._environment,
             capture_output=True,
             text=True,
+            timeout=120,
         )
+
+    @cached_property
+    def last_step_of_ci(self) -> str:
+        return self.execute(f"{UV} run just --dry-run ci").stderr.splitlines()[-1]
 
 
 @pytest.fixture
 def copied(queue_service: Path, tmp_path: Path) -> Service:
-    target = tmp_path / "service"
-    shutil.copytree(queue_service, target, ignore=shutil.ignore_patterns(".venv", ".dev"))
-    return Service(target)
+    return Service(queue_service, tmp_path / "service")
 
 
 def test_the_tests_of_core_run_only_if_core_changed(copied: Service) -> None:
-    assert "1 passed" in copied.run_last_step_of_ci().stdout
+    ci_step = copied.last_step_of_ci
+    assert "core_tests" in ci_step
+    test_core = f"{UV} run just test-core"
+    assert "1 passed" in copied.execute(f"{test_core} -q").stdout
+    assert "1 passed" in copied.execute(ci_step).stdout  # options of pytest do not count
     copied.edit("app/main.py")
-    assert copied.run_last_step_of_ci().stdout == SKIPPED
+    assert copied.execute(ci_step).stdout == SKIPPED
+
     copied.edit("core/errors.py")
-    assert "1 passed" in copied.run_last_step_of_ci().stdout
-    assert copied.run_last_step_of_ci().stdout == SKIPPED
+    assert "1 passed" in copied.execute(test_core).stdout
+    assert copied.execute(ci_step).stdout == SKIPPED
+    assert "1 passed" in copied.execute(test_core).stdout
 
     copied.test.write_text(FAILING)
     for _ in range(2):
-        done = copied.run_last_step_of_ci()
+        done = copied.execute(ci_step)
         assert done.returncode == 1
         assert "1 failed" in done.stdout
 
 
-def test_test_core_always_runs_and_counts_without_arguments_only(copied: Service) -> None:
-    done = run(UV, "run", "--quiet", "just", "test-core", "-q", "-n0", cwd=copied.path)
-    assert "1 passed" in done.stdout
-    for _ in range(2):
-        assert "1 passed" in run(UV, "run", "just", "test-core", cwd=copied.path).stdout
-    assert copied.run_last_step_of_ci().stdout == SKIPPED
-
-
-def test_workflows_skip_and_run_them(queue_service: Path) -> None:
-    """CI keeps the file that `just ci` reads; the run of an update ends with these tests."""
+def test_the_workflows_of_a_service_skip_and_run_them(queue_service: Path) -> None:
+    """CI keeps the file that `just ci` reads. The run of an update ends with these tests."""
     workflows = queue_service / ".github" / "workflows"
     ci = yaml.safe_load((workflows / "ci.yml").read_text())["jobs"]["ci"]["steps"]
     (cache,) = [step["with"] for step in ci if step.get("uses", "").startswith("actions/cache@")]
