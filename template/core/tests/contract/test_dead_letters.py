@@ -171,7 +171,7 @@ async def test_a_job_that_repeatedly_ends_its_worker_dies(worker, run):
 
 
 async def test_innocent_suspects_complete_one_at_a_time(worker, run, monkeypatch):
-    """Jobs that ran beside one that ends its worker are suspects too."""
+    """A job that ends its worker makes suspects of all jobs that ran at the same time."""
     monkeypatch.setattr(executor, "SUSPECT_SECONDS", (0.1, 0.2))
     running_now, most = 0, 0
 

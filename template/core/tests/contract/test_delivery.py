@@ -1,4 +1,4 @@
-"""What happens between the queue and a task: unknown tasks, forged messages, ids and resources."""
+"""From the queue to a task: unknown tasks, forged messages, ids and resources."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

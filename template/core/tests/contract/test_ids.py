@@ -55,7 +55,7 @@ async def test_unique_jobs_are_one_job_until_it_has_ended(worker, run):
         runs.append(index)
         await gate.wait()
         if runs == ["a"]:
-            raise TransientError("once more")
+            raise TransientError("not yet")
         return index
 
     async with run():

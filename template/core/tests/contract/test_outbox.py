@@ -25,7 +25,7 @@ async def test_a_job_runs_after_the_commit(worker, run):
 
         async def create(session):
             job = await look.enqueue("here")
-            await worker.queue.relay()  # as every worker does meanwhile
+            await worker.queue.relay()  # as a worker may do at this time
             seen.append(await job.status())
             await save("here", session)
             return job

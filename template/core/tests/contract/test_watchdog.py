@@ -1,4 +1,4 @@
-"""The watchdog notices a stuck worker, and reports where it is stuck."""
+"""The watchdog notices a stuck worker, and logs the cause."""
 
 import time
 

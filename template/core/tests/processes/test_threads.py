@@ -1,4 +1,4 @@
-"""The end of a process whose service has threads of its own."""
+"""The end of a process in which the service's own threads are idle or busy."""
 
 from pathlib import Path
 

@@ -82,7 +82,7 @@ async def test_a_blob_whose_file_is_lost_is_not_found(client, settings):
 async def test_old_files_without_a_record_are_removed(db, settings):
     kept = await blob_service.upload(CONTENT, "kept.bin")
     lost = await blob_service.upload(CONTENT, "lost.bin")
-    await lost.delete()  # an upload that was cut off leaves such a file
+    await lost.delete()  # an interrupted upload leaves such a file
     foreign = Path(settings.blob_url) / "README"
     foreign.write_text("not ours")
     assert await blob_service.delete_orphans() == 0

@@ -111,7 +111,7 @@ async def test_a_body_of_any_bytes_becomes_a_dead_letter(worker, streaq_settings
 
 
 async def test_another_worker_takes_the_jobs_of_a_stopped_one_at_once(worker, streaq_settings):
-    """Of the two jobs one is cut off while it runs, and the other has not begun."""
+    """One of the two jobs is interrupted, and the other one has not begun."""
     streaq_settings.task_grace_period = 0
     streaq_settings.task_concurrency = 1
     started = asyncio.Event()
@@ -165,9 +165,9 @@ async def test_drain_waits_until_no_job_is_left(worker, streaq_settings, monkeyp
         )
         assert drain.stdout
         assert await drain.stdout.readline() == b"0 pending, 0 running, 1 scheduled\n"
-        async with connect(streaq_settings) as redis:
+        async with connect(streaq_settings) as redis:  # make the job due
             queue_key = worker.queue.engine._client.queue_key
-            await redis.zadd(queue_key + "normal", {job.id: 0})  # it is due now
+            await redis.zadd(queue_key + "normal", {job.id: 0})
         stop = asyncio.Event()
         consumer = asyncio.create_task(worker.run(stop))
         *_, last = (await asyncio.wait_for(drain.stdout.read(), 3 * WAIT)).splitlines()
