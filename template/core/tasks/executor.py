@@ -37,6 +37,8 @@ REDELIVERY_SECONDS = 1.0
 UNKNOWN_SECONDS = 5.0
 SUSPECT_DELIVERIES = 3
 """After this many consecutive deliveries without an outcome, a job is a suspect."""
+SUSPECT_SECONDS = (1.0, 3.0)
+"""The shortest and the longest delay of a suspect while another one runs."""
 
 
 class Executor:
@@ -124,7 +126,7 @@ class Executor:
         # The job's worker ended several times while the job ran. An innocent suspect completes when
         # no other suspect runs at the same time.
         if self._suspect.locked():
-            return Retry(random.uniform(1, 3))
+            return Retry(random.uniform(*SUSPECT_SECONDS))
         async with self._suspect:
             record = await self._records.begin(job_id)
             return await self._begin(job_id, body, record)

@@ -1,1 +1,1 @@
-"""Tests of the machinery: the template's."""
+"""Tests of the machinery. They belong to the template, and use no code of `app/`."""

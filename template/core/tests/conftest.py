@@ -1,26 +1,17 @@
-"""A worker without tasks, on each engine of this service."""
-
-from collections.abc import Callable
+"""Fixtures of all tests of the machinery."""
 
 import pytest
 
-from core.config import Settings
 from core.tasks import Worker
-from core.tasks.engines import AVAILABLE
-from core.tests.running import running
 
 
-@pytest.fixture(params=AVAILABLE)
-def engine_settings(request, settings: Settings) -> Settings:
-    return settings.model_copy(update={"task_engine": request.param, "task_unknown_period": 0.0})
+@pytest.fixture(autouse=True)
+def own_service(monkeypatch) -> None:
+    """Load the service of these tests, so their result does not depend on `app/`."""
+    monkeypatch.setenv("SERVICE", "core.tests.service:service")
 
 
 @pytest.fixture
 def worker() -> Worker:
+    """A worker without tasks."""
     return Worker()
-
-
-@pytest.fixture
-async def run(worker: Worker, engine_settings: Settings) -> Callable[[], object]:
-    """Opens the worker, and runs jobs in this process."""
-    return lambda: running(worker, engine_settings)

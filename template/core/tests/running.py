@@ -1,4 +1,4 @@
-"""A worker that runs its jobs in the test's own process, on any engine."""
+"""A worker that runs its jobs in the process of the test, on any engine."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,10 +9,18 @@ from core.entry import Service, open_service
 from core.tasks import Worker
 from core.testing import empty
 
+WAIT = 10
+"""Seconds after which a test that waits for a job fails."""
+
 
 @asynccontextmanager
 async def running(worker: Worker, settings: Settings) -> AsyncIterator[Worker]:
-    """The worker, open with its database and running jobs."""
+    """Open a worker and its database for a block, and run its jobs.
+
+    Args:
+        worker: The worker.
+        settings: The settings, which name the engine.
+    """
     async with open_service(Service([], [], worker), settings) as database:
         stop = asyncio.Event()
         in_process = worker.queue.engine.in_process

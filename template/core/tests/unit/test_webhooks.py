@@ -1,4 +1,4 @@
-"""Webhooks: a receiver that does not answer holds up nobody for long."""
+"""Webhooks: a receiver that does not answer causes no long wait."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What the adapter of streaq relies on, and that it loses no job where streaq alone would."""
+"""The adapter of streaq: the internals that it uses, and jobs that streaq alone would lose."""
 
 import asyncio
 import inspect
@@ -12,12 +12,12 @@ from pydantic import BaseModel
 from streaq.types import StreamMessage
 
 from core.config import Settings
+from core.entry import Service, open_service
 from core.tasks import JobStatus, Sensitive, Worker
 from core.tasks.engine import Envelope
 from core.tasks.engines.streaq import worker as adapter
-from core.tests.running import running
-
-WAIT = 10
+from core.testing import eventually
+from core.tests.running import WAIT, running
 
 
 @pytest.fixture
@@ -25,53 +25,48 @@ def streaq_settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"task_engine": "streaq"})
 
 
-def test_the_internals_it_relies_on_are_there():
+def connect(settings: Settings) -> Redis[str]:
+    return Redis.from_url(str(settings.redis_url), decode_responses=True)
+
+
+def test_the_internals_that_the_adapter_uses_exist():
     assert list(inspect.signature(streaq.Worker.signal_handler).parameters) == ["self", "scope"]
     assert "self.signal_handler, tg.cancel_scope" in inspect.getsource(streaq.Worker.run_async)
     assert "_cancel_scopes" in vars(adapter.build_worker("redis://localhost", "x", 1, 1, None))
     assert list(inspect.signature(streaq.Worker.run_task).parameters) == ["self", "msg"]
-    assert StreamMessage.__annotations__.keys() == {
-        "message_id",
-        "task_id",
-        "priority",
-        "enqueue_time",
-    }
-    # What `_PUBLISH` and `_END` leave on the server is what streaq's own functions would.
+    fields = {"message_id", "task_id", "priority", "enqueue_time"}
+    assert StreamMessage.__annotations__.keys() == fields
+    # `_PUBLISH` and `_END` write the same data as these functions of streaq.
     library = (Path(streaq.__file__).parent / "lua" / "streaq.lua").read_text()
-    assert (
-        "redis.call('xadd', stream_key, '*', 'task_id', task_id, 'enqueue_time', current_time)"
-        in library
-    )
+    add = "redis.call('xadd', stream_key, '*', 'task_id', {}, 'enqueue_time', {})"
+    assert add.format("task_id", "current_time") in library
+    assert add.format("tids[j]", "tids[j + 1]") in library
     assert "redis.call('zadd', queue_key, score, task_id)" in library
-    assert (
-        "redis.call('xadd', stream_key, '*', 'task_id', tids[j], 'enqueue_time', tids[j + 1])"
-        in library
-    )
-    running = inspect.getsource(streaq.Worker.consumer) + inspect.getsource(
-        streaq.Worker.renew_idle_timeouts
-    )
-    assert "await self.run_task(msg)" in running
-    assert "self._running_tasks.items()" in running
+    renewal = inspect.getsource(streaq.Worker.renew_idle_timeouts)
+    assert "await self.run_task(msg)" in inspect.getsource(streaq.Worker.consumer)
+    assert "self._running_tasks.items()" in renewal
 
 
-async def test_a_server_that_lost_its_functions_gets_them_again(worker, streaq_settings):
-    """As after a restart without persistence."""
+async def test_lost_functions_are_loaded_again(worker, streaq_settings):
+    """A server without persistence forgets its functions when it restarts."""
+
+    async def forget_functions() -> None:
+        async with connect(streaq_settings) as redis:
+            await redis.function_delete("streaq")
 
     @worker.task
     async def fine() -> str:
         return "done"
 
     async with worker.open(streaq_settings):
-        async with Redis.from_url(str(streaq_settings.redis_url), decode_responses=True) as redis:
-            await redis.function_delete("streaq")
+        await forget_functions()
         job = await fine.enqueue()
         assert await job.status() is JobStatus.PENDING
         assert (await worker.queue.engine.stats()).pending == 1
         stop = asyncio.Event()
         consumer = asyncio.create_task(worker.run(stop))
         assert await job.result(WAIT) == "done"
-        async with Redis.from_url(str(streaq_settings.redis_url), decode_responses=True) as redis:
-            await redis.function_delete("streaq")
+        await forget_functions()
         assert await (await fine.using(delay=1).enqueue()).result(WAIT) == "done"
         stop.set()
         await consumer
@@ -88,14 +83,16 @@ async def test_sensitive_arguments_are_encrypted_on_the_server(worker, streaq_se
     kept = []
     async with worker.open(streaq_settings):
         await pay.enqueue("ada", "tok-5ecret", Card(holder="Ada", number="4711-0815"))
-        async with Redis.from_url(str(streaq_settings.redis_url), decode_responses=True) as redis:
+        async with connect(streaq_settings) as redis:
             async for key in redis.scan_iter(match=f"*{streaq_settings.queue_name}*"):
                 if await redis.type(key) == "hash":
                     kept.append(str(await redis.hgetall(key)))
                 elif await redis.type(key) == "string":
                     kept.append(str(await redis.get(key)))
     assert any("ada" in value for value in kept)
-    assert not any(secret in value for value in kept for secret in ("tok-5ecret", "4711-0815"))
+    everything = " ".join(kept)
+    assert "tok-5ecret" not in everything
+    assert "4711-0815" not in everything
 
 
 async def test_a_body_of_any_bytes_becomes_a_dead_letter(worker, streaq_settings):
@@ -103,10 +100,9 @@ async def test_a_body_of_any_bytes_becomes_a_dead_letter(worker, streaq_settings
     async def fine() -> str:
         return "done"
 
+    forged = Envelope("forged", b"00.\xff\xfe{}", {"state": JobStatus.PENDING})
     async with running(worker, streaq_settings):
-        await worker.queue.engine.publish(
-            [Envelope("forged", b"00.\xff\xfe{}", {"state": JobStatus.PENDING})]
-        )
+        await worker.queue.engine.publish([forged])
         assert await (await fine.enqueue()).result(WAIT) == "done"
         assert (await worker.job("forged").wait(WAIT)).state is JobStatus.FAILED
         await worker.dead_letters.move()
@@ -114,8 +110,8 @@ async def test_a_body_of_any_bytes_becomes_a_dead_letter(worker, streaq_settings
         assert letter.raw == "00.\\xff\\xfe{}"
 
 
-async def test_what_a_stopped_worker_leaves_goes_to_another_one_at_once(worker, streaq_settings):
-    """One job is cut off in the middle, as at a deploy whose grace period was too short, and one has not begun."""
+async def test_another_worker_takes_the_jobs_of_a_stopped_one_at_once(worker, streaq_settings):
+    """One of the two jobs is interrupted, and the other one has not begun."""
     streaq_settings.task_grace_period = 0
     streaq_settings.task_concurrency = 1
     started = asyncio.Event()
@@ -129,46 +125,54 @@ async def test_what_a_stopped_worker_leaves_goes_to_another_one_at_once(worker, 
             await asyncio.sleep(60)
         return "done"
 
+    async def has_taken_both() -> bool:
+        return not (await worker.queue.engine.stats()).pending
+
+    async def is_reading() -> bool:
+        async with connect(streaq_settings) as redis:
+            return bool((await redis.info("clients"))["blocked_clients"])
+
     other = Worker()
     other.tasks = worker.tasks
     async with worker.open(streaq_settings), other.open(streaq_settings):
-        first, second = asyncio.Event(), asyncio.Event()
-        consumer = asyncio.create_task(worker.run(first))
+        stop, stop_other = asyncio.Event(), asyncio.Event()
+        consumer = asyncio.create_task(worker.run(stop))
         jobs = await long.enqueue_many([[], []])
         await asyncio.wait_for(started.wait(), WAIT)
-        while (await worker.queue.engine.stats()).pending:  # until it has taken both
-            await asyncio.sleep(0.02)
+        await eventually(has_taken_both, WAIT)
         assert attempts == [1]
-        running_too = asyncio.create_task(other.run(second))
-        await asyncio.sleep(0.5)  # it finds nothing, and waits for new messages
+        other_consumer = asyncio.create_task(other.run(stop_other))
+        await eventually(is_reading, WAIT)  # the other worker waits for new messages
         assert attempts == [1]
-        first.set()
+        stop.set()
         await consumer
         for job in jobs:
-            assert await job.result(WAIT) == "done"  # half the idle timeout
+            assert await job.result(WAIT) == "done"  # within half the idle timeout
             assert (await job.record()).attempt == 1  # a shutdown uses up no attempt
-        second.set()
-        await running_too
+        stop_other.set()
+        await other_consumer
 
 
-async def test_drain_waits_until_nothing_is_left(streaq_settings, worker, monkeypatch):
+async def test_drain_waits_until_no_job_is_left(worker, streaq_settings, monkeypatch):
     @worker.task
     async def later() -> None: ...
 
     monkeypatch.setenv("TASK_ENGINE", "streaq")
-    async with running(worker, streaq_settings):
-        job = await later.using(delay=5).enqueue()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "core",
-            "drain",
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+    async with open_service(Service([], [], worker), streaq_settings):
+        job = await later.using(delay=3600).enqueue()
+        drain = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "core", "drain"), stdout=asyncio.subprocess.PIPE
         )
-        output, errors = await asyncio.wait_for(process.communicate(), 30)
-        assert process.returncode == 0, errors.decode()
-        first, *_, last = output.decode().splitlines()
-        assert first == "0 pending, 0 running, 1 scheduled"
-        assert last == "0 pending, 0 running, 0 scheduled"
+        assert drain.stdout
+        assert await drain.stdout.readline() == b"0 pending, 0 running, 1 scheduled\n"
+        async with connect(streaq_settings) as redis:  # make the job due
+            queue_key = worker.queue.engine._client.queue_key
+            await redis.zadd(queue_key + "normal", {job.id: 0})
+        stop = asyncio.Event()
+        consumer = asyncio.create_task(worker.run(stop))
+        *_, last = (await asyncio.wait_for(drain.stdout.read(), 3 * WAIT)).splitlines()
+        assert last == b"0 pending, 0 running, 0 scheduled"
+        assert await drain.wait() == 0
         assert await job.status() is JobStatus.COMPLETED
+        stop.set()
+        await consumer

@@ -1,4 +1,4 @@
-"""Work in this process: ids are carried, failures are told, and nothing is cut off at shutdown."""
+"""Background tasks: ids are carried, failures are logged, and shutdown waits for them."""
 
 import asyncio
 import logging
@@ -23,18 +23,18 @@ async def test_the_id_of_the_caller_is_carried():
     assert await task == "request-1"
 
 
-async def test_an_id_can_be_given_and_is_made_where_there_is_none():
+async def test_an_id_can_be_given_and_is_otherwise_created():
     assert await create_background_task(current_id, correlation_id="given") == "given"
     assert await run_background_task(current_id)
 
 
 async def test_a_plain_function_runs_in_a_thread():
-    def where(prefix: str, *, suffix: str) -> str:
+    def describe(prefix: str, *, suffix: str) -> str:
         assert threading.current_thread() is not threading.main_thread()
         return f"{prefix} {TaskContext.get_correlation_id()} {suffix}"
 
     with TaskContext.use("request-2"):
-        assert await run_background_task(where, "a", suffix="z") == "a request-2 z"
+        assert await run_background_task(describe, "a", suffix="z") == "a request-2 z"
 
 
 async def test_a_failure_is_logged_and_raised(caplog):

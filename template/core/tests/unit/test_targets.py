@@ -1,9 +1,8 @@
-"""Requests to addresses that users name: what they reach, and what not."""
+"""Requests to addresses that users name reach public addresses only."""
 
 import datetime
 import ssl
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -52,7 +51,7 @@ from core.services.targets import TargetRefused, check_target, is_public, open_p
         ("4000::1", False),
     ],
 )
-def test_which_addresses_are_public(address, expected):
+def test_public_addresses_are_those_of_the_internet(address, expected):
     assert is_public(address) is expected
 
 
@@ -68,7 +67,7 @@ def test_which_addresses_are_public(address, expected):
         "",
     ],
 )
-async def test_what_is_no_target(settings, url):
+async def test_an_invalid_url_is_refused(settings, url):
     with pytest.raises(TargetRefused):
         await check_target(url)
 
@@ -85,7 +84,7 @@ async def test_what_is_no_target(settings, url):
         "nowhere.invalid",
     ],
 )
-async def test_this_machine_under_its_many_names(settings, host):
+async def test_this_machine_is_refused_under_each_of_its_names(settings, host):
     with pytest.raises(TargetRefused):
         await check_target(f"http://{host}/")
     async with open_public_client() as client:
@@ -94,7 +93,7 @@ async def test_this_machine_under_its_many_names(settings, host):
 
 
 async def test_a_name_is_looked_up_once_for_each_request(settings, monkeypatch):
-    """Otherwise it could lead to a public address when it is checked, and to this machine when it is used."""
+    """Two lookups could give a public address to the check, and this machine to the request."""
     asked, reached = [], []
 
     async def resolve(url: httpx2.URL) -> list[str]:
@@ -126,28 +125,35 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None: ...
 
 
-def certificate(name: str, file: Path) -> None:
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+def write_certificate(name: str, file: Path) -> None:
+    """Write a private key and a certificate that it signs itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
     day = datetime.timedelta(days=1)
-    made = (
-        x509.CertificateBuilder(
-            subject, subject, key.public_key(), x509.random_serial_number(), now - day, now + day
-        )
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(key, hashes.SHA256())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    builder = x509.CertificateBuilder(
+        issuer_name=subject,
+        subject_name=subject,
+        public_key=key.public_key(),
+        serial_number=x509.random_serial_number(),
+        not_valid_before=now - day,
+        not_valid_after=now + day,
     )
+    names = x509.SubjectAlternativeName([x509.DNSName(name)])
+    certificate = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
     private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
     )
-    file.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    file.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
 
 
 @pytest.fixture(params=["localhost", "another.example"])
 def tls_server(request, tmp_path, monkeypatch) -> Iterator[tuple[str, str]]:
-    """A server on this machine with a certificate for one name, whose maker clients trust."""
+    """A server on this machine, with a certificate for one name. Clients trust its issuer."""
     file = tmp_path / "certificate.pem"
-    certificate(request.param, file)
+    write_certificate(request.param, file)
     trusting = ssl.create_default_context(cafile=file)
     monkeypatch.setattr(targets, "ssl_context", lambda: trusting)
     server = HTTPServer(("127.0.0.1", 0), Handler)
@@ -160,7 +166,7 @@ def tls_server(request, tmp_path, monkeypatch) -> Iterator[tuple[str, str]]:
     server.server_close()
 
 
-async def test_the_certificate_is_that_of_the_name(settings, monkeypatch, tls_server):
+async def test_the_certificate_must_be_that_of_the_name(settings, monkeypatch, tls_server):
     monkeypatch.setattr(get_settings(), "environment", "development")
     name, url = tls_server
     async with open_public_client() as client:
@@ -172,8 +178,8 @@ async def test_the_certificate_is_that_of_the_name(settings, monkeypatch, tls_se
                 await client.get(url)
 
 
-async def test_a_name_is_asked_for_as_it_is_written(settings, monkeypatch):
-    """Python would ask for fass.de, which is another domain."""
+async def test_a_name_is_looked_up_as_it_is_written(settings, monkeypatch):
+    """Python itself looks up fass.de, which is another domain."""
     asked: list[str] = []
 
     def look_up(host: str, *_: object, **__: object) -> list[object]:
@@ -187,10 +193,12 @@ async def test_a_name_is_asked_for_as_it_is_written(settings, monkeypatch):
 
 
 async def test_a_name_server_that_does_not_answer_is_not_waited_for(settings, monkeypatch):
+    released = threading.Event()
     monkeypatch.setattr(targets, "RESOLVE_SECONDS", 0.1)
-    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: time.sleep(1))
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: released.wait(60))
     with pytest.raises(TargetRefused, match="cannot be found"):
         await check_target("http://slow.example/")
+    released.set()
 
 
 async def test_no_cookie_is_kept(settings, monkeypatch):

@@ -1,26 +1,20 @@
 """Jobs that are enqueued in a transaction: delivered if and only if it commits."""
 
-import asyncio
-from dataclasses import replace
-from pathlib import Path
-
 import pytest
 
-from core.database import TransactionsUnsupported, with_transaction
-from core.dev.servers import MONGODB, free_port, start_server
+from core.database import with_transaction
 from core.models import OutboxModel, ScheduleModel
-from core.tasks import JobStatus, QueueUnavailable
-from core.tests.running import running
-
-WAIT = 10
+from core.tasks import JobStatus, QueueUnavailable, upkeep
+from core.testing import eventually
+from core.tests.running import WAIT
 
 
 async def save(name: str, session) -> None:
-    """Something of the transaction beside its jobs."""
+    """Store a document in a transaction."""
     await ScheduleModel(id=name, trigger="", enabled=False, next_run=None).insert(session=session)
 
 
-async def test_a_job_runs_when_the_transaction_has_committed(worker, run):
+async def test_a_job_runs_after_the_commit(worker, run):
     seen = []
 
     @worker.task
@@ -31,7 +25,7 @@ async def test_a_job_runs_when_the_transaction_has_committed(worker, run):
 
         async def create(session):
             job = await look.enqueue("here")
-            await asyncio.sleep(0.2)
+            await worker.queue.relay()  # as a worker may do at this time
             seen.append(await job.status())
             await save("here", session)
             return job
@@ -42,7 +36,7 @@ async def test_a_job_runs_when_the_transaction_has_committed(worker, run):
     assert seen == [JobStatus.UNKNOWN]
 
 
-async def test_nothing_of_a_transaction_that_fails_happens(worker, run):
+async def test_a_failed_transaction_enqueues_no_job(worker, run):
     ran = []
 
     @worker.task
@@ -64,12 +58,12 @@ async def test_nothing_of_a_transaction_that_fails_happens(worker, run):
         with pytest.raises(ValueError, match="no"):
             await with_transaction(fail)
         await worker.queue.relay()
-        await (await after.enqueue()).result(WAIT)  # outside again
+        await (await after.enqueue()).result(WAIT)  # outside the transaction
         assert await ScheduleModel.get("nothing") is None
     assert ran == []
 
 
-async def test_a_conflict_runs_it_again_and_the_job_once(worker, run):
+async def test_after_a_conflict_the_function_runs_again_and_its_job_once(worker, run):
     attempts, ran = [], []
 
     @worker.task
@@ -91,9 +85,7 @@ async def test_a_conflict_runs_it_again_and_the_job_once(worker, run):
             return await count.enqueue(10)
 
         await (await with_transaction(change)).result(WAIT)
-        async with asyncio.timeout(WAIT):
-            while len(ran) < 2:
-                await asyncio.sleep(0.02)
+        await eventually(lambda: len(ran) >= 2, WAIT)
     assert len(attempts) == 2
     assert sorted(ran) == [2, 10]
 
@@ -101,10 +93,11 @@ async def test_a_conflict_runs_it_again_and_the_job_once(worker, run):
 @pytest.mark.parametrize(
     "error", [QueueUnavailable("no server"), RuntimeError("OOM command not allowed")]
 )
-async def test_workers_relay_what_the_process_that_committed_could_not(
+async def test_workers_relay_jobs_that_the_committing_process_could_not(
     worker, run, monkeypatch, error
 ):
-    """A transaction that has committed does not fail, whatever the queue says."""
+    """A transaction that has committed does not fail, even if the queue raises an error."""
+    monkeypatch.setattr(upkeep, "RELAY_SECONDS", 0.1)
 
     @worker.task
     async def late() -> str:
@@ -115,35 +108,33 @@ async def test_workers_relay_what_the_process_that_committed_could_not(
         return value
 
     async with run():
-        publish, down = worker.queue.engine.publish, True
+        publish, is_down = worker.queue.engine.publish, True
 
         async def refuse(envelopes):
-            if down:
+            if is_down:
                 raise error
             await publish(envelopes)
 
         monkeypatch.setattr(worker.queue.engine, "publish", refuse)
 
         async def create(_session):
-            return (
-                await late.enqueue(),
-                await (late | then).enqueue(),
-                await late.using(delay=1.5).enqueue(),
-            )
+            job = await late.enqueue()
+            chain = await (late | then).enqueue()
+            scheduled = await late.using(delay=0.3).enqueue()
+            later = await late.using(delay=3600).enqueue()
+            return job, chain, scheduled, later
 
-        job, chain, delayed = await with_transaction(
-            create
-        )  # the queue is down, and nobody is told
+        job, chain, scheduled, later = await with_transaction(create)
         assert await job.status() is JobStatus.UNKNOWN
-        down = False
+        is_down = False
         assert await job.result(WAIT) == "done"
-        assert await delayed.status() is JobStatus.SCHEDULED
+        assert await later.status() is JobStatus.SCHEDULED
         assert await chain.result(WAIT) == "done"
-        assert await delayed.result(WAIT) == "done"
+        assert await scheduled.result(WAIT) == "done"
 
 
-async def test_what_is_relayed_twice_runs_once(worker, run):
-    """A process may end after it has published, and before it has said so."""
+async def test_a_message_that_is_relayed_twice_runs_once(worker, run):
+    """A process may end after it published a message and before it deleted the row."""
     runs = []
 
     @worker.task
@@ -151,25 +142,25 @@ async def test_what_is_relayed_twice_runs_once(worker, run):
         runs.append(number)
 
     async with run():
-        waiting = []
+        rows = []
 
         async def create(session):
             job = await count.enqueue(1)
-            waiting.extend(await OutboxModel.find_all(session=session).to_list())
+            rows.extend(await OutboxModel.find_all(session=session).to_list())
             return job
 
         job = await with_transaction(create)
-        await waiting[0].insert()
+        await rows[0].insert()
         await worker.queue.relay()
         await job.result(WAIT)
-        await waiting[0].insert()
+        await rows[0].insert()
         await worker.queue.relay()
         await (await count.enqueue(2)).result(WAIT)
         assert await OutboxModel.count() == 0
     assert runs == [1, 2]
 
 
-async def test_a_unique_job_of_a_transaction_runs_after_it(worker, run):
+async def test_a_unique_job_of_a_transaction_runs_after_the_commit(worker, run):
     seen = []
 
     @worker.task(unique=True)
@@ -188,7 +179,7 @@ async def test_a_unique_job_of_a_transaction_runs_after_it(worker, run):
     assert seen == [1]
 
 
-async def test_a_transaction_inside_another_one_is_a_part_of_it(worker, run):
+async def test_a_transaction_inside_another_one_joins_it(worker, run):
     ran = []
 
     @worker.task
@@ -210,25 +201,3 @@ async def test_a_transaction_inside_another_one_is_a_part_of_it(worker, run):
         assert await ScheduleModel.get("inner") is None
         await (await note.enqueue("outside")).result(WAIT)
     assert ran == ["outside"]
-
-
-async def test_a_server_without_transactions_is_told_in_one_line(worker, settings, tmp_path):
-    def command(port: int, data: Path) -> list[str]:
-        options = MONGODB.command(port, data)
-        at = options.index("--replSet")
-        return options[:at] + options[at + 2 :]
-
-    alone = replace(MONGODB, command=command, prepare=lambda port: None)
-    process = start_server(alone, tmp_path / "mongod", port := free_port())
-    try:
-        changed = settings.model_copy(update={"mongodb_url": MONGODB.url(port)})
-        async with running(worker, changed):
-
-            async def create(session) -> None:
-                await save("one", session)
-
-            with pytest.raises(TransactionsUnsupported, match="replica set"):
-                await with_transaction(create)
-    finally:
-        process.kill()
-        process.wait()

@@ -1,0 +1,1 @@
+"""The contract: each test runs on every engine of this service, with its real server."""

@@ -1,0 +1,180 @@
+"""Chains: each stage's result is the next stage's argument."""
+
+import asyncio
+
+import pytest
+
+from core.context import TaskContext
+from core.tasks import InvalidArguments, JobFailed, JobStatus, QueueUnavailable, executor
+from core.testing import eventually
+from core.tests.running import WAIT
+
+
+async def test_a_chain_passes_each_result_on(worker, run):
+    seen = []
+
+    @worker.task
+    async def parse(text: str) -> int:
+        return int(text)
+
+    @worker.task
+    async def double(value: int) -> int:
+        seen.append(TaskContext.get_correlation_id())
+        return 2 * value
+
+    @worker.task
+    async def show(value: int, unit: str = "m") -> str:
+        return f"{value} {unit}"
+
+    async with run():
+        with TaskContext.use("chain-1", actor="user-1"):
+            chain = await (parse | double | show).enqueue("21")
+        assert await chain.result(WAIT) == "42 m"
+        assert await chain.statuses() == [JobStatus.COMPLETED] * 3
+        assert await chain.status() is JobStatus.COMPLETED
+        assert (await chain.stages[2].record()).owner == "user-1"
+        with pytest.raises(InvalidArguments):
+            await (parse | double).enqueue(1.5)
+    assert seen == ["chain-1"]
+
+
+async def test_a_failed_stage_stops_the_chain_and_its_replay_continues_it(worker, run):
+    calls, broken = [], True
+
+    @worker.task
+    async def first(value: int) -> int:
+        calls.append("first")
+        return value + 1
+
+    @worker.task(max_retries=0)
+    async def second(value: int) -> int:
+        if broken:
+            raise ValueError("not now")
+        return value * 10
+
+    @worker.task
+    async def third(value: int) -> int:
+        calls.append(f"third {value}")
+        return value
+
+    async with run():
+        chain = await (first | second | third).enqueue(1)
+        with pytest.raises(JobFailed, match="ValueError: not now"):
+            await chain.result(WAIT)
+        assert await chain.statuses() == [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.ABORTED]
+        assert await chain.status() is JobStatus.FAILED
+        assert (await chain.stages[2].record()).error["message"] == "stage 1 (second) failed"
+
+        broken = False
+        dead_letters = await eventually(worker.dead_letters.list, WAIT)
+        job_id = await worker.dead_letters.replay(dead_letters[0].id)
+        assert await worker.job(job_id).result(WAIT) == 20
+        assert await worker.job(f"{job_id}:2").result(WAIT) == 20
+    assert calls == ["first", "third 20"]
+
+
+async def test_the_cause_is_reported_while_its_stage_is_still_being_settled(
+    worker, run, monkeypatch
+):
+    """The later stages are aborted first. Their error must not be taken for the cause."""
+
+    @worker.task(max_retries=0)
+    async def first() -> int:
+        raise ValueError("not now")
+
+    @worker.task
+    async def second(value: int) -> int:
+        return value
+
+    async with run():
+        records = worker.queue.engine.records
+        stash, settled = records.stash, asyncio.Event()
+
+        async def stash_late(*arguments):
+            await settled.wait()
+            await stash(*arguments)
+
+        monkeypatch.setattr(records, "stash", stash_late)
+        chain = await (first | second).enqueue()
+        last = chain.stages[-1]
+
+        async def is_aborted() -> bool:
+            return await last.status() is JobStatus.ABORTED
+
+        await eventually(is_aborted, WAIT)
+        assert await chain.stages[0].status() is JobStatus.RUNNING
+        result = asyncio.create_task(chain.result(WAIT))
+        await asyncio.wait([result], timeout=0.2)
+        settled.set()
+        with pytest.raises(JobFailed, match="ValueError: not now"):
+            await result
+
+
+async def test_a_stage_that_runs_twice_starts_the_next_one_once(worker, run, monkeypatch):
+    """The queue's server fails after a stage enqueued the next one, before it is completed."""
+    monkeypatch.setattr(executor, "REDELIVERY_SECONDS", 0.05)
+    calls = []
+
+    @worker.task
+    async def first() -> int:
+        calls.append("first")
+        return 1
+
+    @worker.task
+    async def second(value: int) -> int:
+        calls.append("second")
+        return value
+
+    async with run():
+        write = worker.queue.engine.records.write
+
+        async def lose_the_first(job_id, fields, ttl):
+            is_first_stage = fields.get("state") == "completed" and job_id.endswith(":0")
+            if is_first_stage and calls.count("first") == 1:
+                raise QueueUnavailable("the queue's server cannot be reached")
+            await write(job_id, fields, ttl)
+
+        monkeypatch.setattr(worker.queue.engine.records, "write", lose_the_first)
+        chain = await (first | second).enqueue()
+        await chain.stages[0].result(WAIT)
+        assert await chain.result(WAIT) == 1
+        # A second message of the next stage would be taken before this job.
+        await (await second.enqueue(2)).result(WAIT)
+    assert sorted(calls) == ["first", "first", "second", "second"]
+
+
+async def test_a_result_that_does_not_fit_the_next_stage_fails_its_own_stage(worker, run):
+    @worker.task
+    async def text() -> str:
+        return "many"
+
+    @worker.task
+    async def number(value: int) -> int:
+        return value
+
+    problem = "the result of text does not fit the next stage: task number: parameter"
+    async with run():
+        chain = await (text | number).enqueue()
+        with pytest.raises(JobFailed, match=problem):
+            await chain.result(WAIT)
+        assert await chain.statuses() == [JobStatus.FAILED, JobStatus.ABORTED]
+
+
+async def test_a_chain_can_be_aborted(worker, run):
+    started = asyncio.Event()
+
+    @worker.task
+    async def first() -> int:
+        started.set()
+        await asyncio.sleep(60)
+        return 1
+
+    @worker.task
+    async def second(value: int) -> int:
+        return value
+
+    async with run():
+        chain = await (first | second).enqueue()
+        await asyncio.wait_for(started.wait(), WAIT)
+        assert await chain.abort(WAIT)
+        assert await chain.statuses() == [JobStatus.ABORTED] * 2

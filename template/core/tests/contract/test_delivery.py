@@ -1,0 +1,129 @@
+"""From the queue to a task: unknown tasks, forged messages, ids and resources."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from core.context import TaskContext
+from core.tasks import JobFailed, JobStatus, Worker, executor
+from core.tasks.engine import Envelope
+from core.testing import eventually
+from core.tests.running import WAIT
+
+
+async def test_an_unregistered_task_is_reported_by_name(worker, run):
+    producer = Worker()
+
+    @producer.task
+    async def forgotten() -> None: ...
+
+    async with run():
+        forgotten._owner = worker  # a process that knows the task enqueues, another one runs
+        with pytest.raises(JobFailed, match="no task named forgotten is registered"):
+            await (await forgotten.enqueue()).result(WAIT)
+
+
+async def test_a_job_waits_for_a_worker_that_knows_its_task(
+    worker, run, engine_settings, monkeypatch
+):
+    """During a rolling deploy an old worker may take a job of the new code."""
+    monkeypatch.setattr(executor, "UNKNOWN_SECONDS", 0.3)
+    engine_settings.task_unknown_period = 60.0
+    producer = Worker()
+
+    @producer.task
+    async def new() -> str:
+        return "known now"
+
+    async with run():
+        new._owner = worker
+        job = await new.enqueue()
+
+        async def is_put_off() -> bool:
+            return bool((await job.record()).unknown_since)
+
+        await eventually(is_put_off, WAIT)
+        assert await job.status() is not JobStatus.FAILED
+        worker.tasks["new"] = new  # the newer worker
+        assert await job.result(WAIT) == "known now"
+        assert (await job.record()).attempt == 1
+
+
+async def test_a_forged_message_is_refused(worker, run):
+    ran = []
+
+    @worker.task
+    async def harmless(value: int) -> None:
+        ran.append(value)
+
+    async with run():
+        engine = worker.queue.engine
+        genuine = await harmless.enqueue(1)
+        await genuine.result(WAIT)
+        for number, body in enumerate([b"", b"{}", b"00.{}", "ü.ü".encode(), b"a" * 70_000]):
+            await engine.publish([Envelope(f"forged-{number}", body, {"state": JobStatus.PENDING})])
+            with pytest.raises(JobFailed, match="signature is not ours"):
+                await worker.job(f"forged-{number}").result(WAIT)
+    assert ran == [1]
+
+
+async def test_an_ended_record_does_not_change(worker, run):
+    """A worker that was taken for dead may report late."""
+
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async with run():
+        job = await fine.enqueue()
+        await job.result(WAIT)
+        records = worker.queue.engine.records
+        await records.write(job.id, {"state": JobStatus.PENDING, "attempt": 2}, None)
+        await records.stash(job.id, {"state": JobStatus.FAILED}, 60, {"id": "letter"})
+        assert await job.result(WAIT) == "done"
+        assert await records.stashed() == []
+
+
+async def test_correlation_id_and_owner_reach_a_job_and_its_children(worker, run):
+    seen = []
+
+    @worker.task
+    async def child() -> None:
+        seen.append((TaskContext.get_correlation_id(), TaskContext.get_actor()))
+
+    @worker.task
+    async def parent() -> str:
+        return (await child.enqueue()).id
+
+    async with run():
+        with TaskContext.use("request-1", actor="user-1"):
+            job = await parent.enqueue()
+        child_id = await job.result(WAIT)
+        await worker.job(child_id).result(WAIT)
+        assert (await worker.job(child_id).record()).owner == "user-1"
+    assert seen == [("request-1", "user-1")]
+    assert TaskContext.get_correlation_id() is None
+
+
+async def test_tasks_share_the_resources_of_the_lifespan(worker, run):
+    events = []
+
+    @worker.lifespan
+    @asynccontextmanager
+    async def open_search(context) -> AsyncIterator[None]:
+        context.search = "open"
+        yield
+        events.append("closed")
+
+    @worker.task
+    async def search() -> str:
+        assert worker.context.http_client is not None
+        return worker.context.search
+
+    async with run():
+        assert await (await search.enqueue()).result(WAIT) == "open"
+        assert await search() == "open"
+    assert events == ["closed"]
+    with pytest.raises(RuntimeError, match="no queue is open"):
+        _ = worker.context

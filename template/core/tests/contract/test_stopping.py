@@ -1,0 +1,81 @@
+"""A worker stops, and its jobs end, go on elsewhere, or are lost, as the engine promises."""
+
+import asyncio
+import threading
+
+from core.tasks import JobStatus
+from core.tests.running import WAIT, running
+
+
+async def test_a_running_job_is_finished(worker, run):
+    started, stopping = asyncio.Event(), asyncio.Event()
+    finished = []
+
+    @worker.task
+    async def steady() -> None:
+        started.set()
+        await stopping.wait()
+        await asyncio.sleep(0.1)
+        finished.append(1)
+
+    async with run():
+        await steady.enqueue()
+        await asyncio.wait_for(started.wait(), WAIT)
+        stopping.set()
+    assert finished == [1]
+
+
+async def test_jobs_outlive_the_process_if_the_engine_is_durable(worker, engine_settings):
+    @worker.task
+    async def later() -> int:
+        return 1
+
+    async with worker.open(engine_settings):
+        durable = worker.queue.engine.durable
+        job_id = (await later.using(delay=0.5).enqueue()).id
+    async with running(worker, engine_settings):
+        if durable:
+            assert await worker.job(job_id).result(WAIT) == 1
+        else:
+            assert await worker.job(job_id).status() is JobStatus.UNKNOWN
+
+
+async def test_stopping_takes_no_longer_than_the_grace_period(worker, engine_settings):
+    engine_settings.task_grace_period = 0
+    engine_settings.task_concurrency = 1
+    started = asyncio.Event()
+    cut_off = threading.Event()
+
+    @worker.task
+    async def endless() -> None:
+        started.set()
+        await asyncio.sleep(60)
+
+    @worker.task
+    def endless_thread() -> None:
+        loop.call_soon_threadsafe(started.set)
+        cut_off.wait(60)
+
+    loop = asyncio.get_running_loop()
+    for task in (endless, endless_thread):
+        started.clear()
+        async with asyncio.timeout(WAIT):
+            async with running(worker, engine_settings):
+                await task.enqueue()
+                await task.enqueue()  # stays pending: there is one slot
+                await started.wait()
+        engine_settings.queue_name += "-2"
+    cut_off.set()
+
+
+async def test_stopping_ends_while_jobs_fail(worker, engine_settings):
+    """No helper of the worker may swallow its cancellation."""
+
+    @worker.task(max_retries=0)
+    async def broken() -> None:
+        raise ValueError("no")
+
+    for _ in range(5):
+        async with asyncio.timeout(WAIT), running(worker, engine_settings):
+            jobs = await broken.enqueue_many([[]] * 5)
+            await jobs[0].wait(WAIT)

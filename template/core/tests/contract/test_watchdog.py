@@ -1,0 +1,56 @@
+"""The watchdog notices a stuck worker, and logs the cause."""
+
+import time
+
+from core.tasks import upkeep
+from core.tasks.engine import Stats
+from core.testing import eventually
+from core.tests.running import WAIT
+
+
+async def test_a_blocked_event_loop_is_logged_with_the_blocking_call(worker, run, caplog):
+    @worker.task
+    async def rude() -> str:
+        give_up = time.monotonic() + WAIT
+        while "worker is stuck" not in caplog.text and time.monotonic() < give_up:
+            time.sleep(0.2)  # a task must not do this
+        return "done"
+
+    async with run():
+        assert worker.problem is None
+        assert await (await rude.enqueue()).result(2 * WAIT) == "done"
+        await eventually(lambda: "worker works again" in caplog.text, WAIT)
+        assert worker.problem is None
+    assert "the event loop has been blocked for" in caplog.text
+    assert "time.sleep(0.2)" in caplog.text
+    assert worker.problem is None
+
+
+async def test_a_worker_that_takes_no_pending_jobs_is_stuck(worker, run, monkeypatch):
+    stalled_seconds = 0.3
+    monkeypatch.setattr(upkeep, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr("core.tasks.watchdog.STALLED_SECONDS", stalled_seconds)
+
+    @worker.task
+    async def simple() -> str:
+        return "done"
+
+    async def full() -> Stats:
+        return Stats(pending=3, running=0, scheduled=0, oldest=20.0)
+
+    async with run():
+        await (await simple.enqueue()).result(WAIT)
+        watchdog = worker._opened.watchdog
+        await eventually(lambda: watchdog._idle_seconds() > stalled_seconds, WAIT)
+        await watchdog.check_taking()
+        assert worker.problem is None  # no job is pending
+        # A wedged engine cannot be had at will. This one has jobs that nobody takes.
+        monkeypatch.setattr(worker.queue.engine, "stats", full)
+        problem = await eventually(lambda: worker.problem, WAIT)
+        assert "took no job for" in problem
+
+        async def works_again() -> bool:
+            await (await simple.enqueue()).result(WAIT)
+            return worker.problem is None
+
+        await eventually(works_again, WAIT)

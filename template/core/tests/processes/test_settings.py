@@ -1,0 +1,59 @@
+"""A missing or wrong setting ends each process at once, with one line that names it."""
+
+import stat
+
+import pytest
+
+from core.config import ROOT
+from core.tasks.engines import AVAILABLE, DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("command", "settings", "problem"),
+    [
+        ("worker", {"MONGODB_URL": None}, "MONGODB_URL is missing"),
+        ("web", {"TASK_ENGINE": "rabbit"}, f"TASK_ENGINE is one of {', '.join(AVAILABLE)} in"),
+        (
+            "web",
+            {"SERVICE": "app.nowhere:service"},
+            "SERVICE=app.nowhere:service cannot be loaded: ",
+        ),
+        pytest.param(
+            "worker",
+            {"REDIS_URL": None},
+            "REDIS_URL is missing: the job queue needs it",
+            marks=pytest.mark.skipif(DEFAULT == "local", reason="the job queue is off"),
+        ),
+    ],
+)
+def test_the_process_ends_with_one_line(run, root, command, settings, problem):
+    (root / "app").mkdir()
+    done = run(command, **settings)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: settings: ")
+    assert problem in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_wrong_value_is_not_repeated(run):
+    done = run("web", MONGODB_URL="http://me:hunter2@host")
+    assert done.returncode == 2
+    assert "hunter2" not in done.stderr
+
+
+def test_setup_writes_a_new_secret_key_once(run, root):
+    (root / ".env.example").write_text((ROOT / ".env.example").read_text())
+    env = root / ".env"
+    assert run("setup").stdout == "wrote .env with a new secret key\n"
+    first = env.read_text()
+    assert "development-only" not in first
+    assert first.count("SECRET_KEY=") == 1
+    assert stat.S_IMODE(env.stat().st_mode) == 0o600
+
+    assert run("setup").stdout == ".env exists and was left unchanged\n"
+    assert env.read_text() == first
+
+    env.write_text("PORT=8001")
+    assert run("setup").stdout == "added a new secret key to .env\n"
+    assert env.read_text().startswith("PORT=8001\nSECRET_KEY=")

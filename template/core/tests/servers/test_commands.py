@@ -1,0 +1,96 @@
+"""The commands for dead letters, schedules and history, with the output that a person reads."""
+
+import re
+
+import pytest
+
+from core.tasks import JobFailed
+from core.testing import eventually
+from core.tests.running import WAIT
+from core.tests.service import ship, worker
+
+
+def find_line(output: str, start: str) -> str:
+    """Return the rest of the line that begins with `start`. Lines of the log may surround it."""
+    (line,) = [line for line in output.splitlines() if line.startswith(start)]
+    return line.removeprefix(start)
+
+
+@pytest.fixture
+async def failed_orders(app, monkeypatch) -> list[str]:
+    """The ids of two dead letters, the oldest first."""
+
+    async def fail(order: str) -> None:
+        raise ValueError(f"the disk is full\nat {order}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ship, "function", fail)
+        for order in ("o-1", "o-2"):
+            with pytest.raises(JobFailed):
+                await (await ship.enqueue(order)).result(WAIT)
+
+    async def find() -> list[str] | None:
+        ids = [letter.id for letter in await worker.dead_letters.list()]
+        return ids if len(ids) == 2 else None
+
+    ids = await eventually(find, WAIT)
+    assert ids
+    return ids[::-1]
+
+
+async def test_dead_letters_are_listed_and_shown(command, failed_orders):
+    first, second = failed_orders
+    done = await command("dead-letters", "list", "--task", "ship")
+    assert done.status == 0
+    assert [line.split()[0] for line in done.output.splitlines()] == [second, first]
+    assert "ValueError: the disk is full" in done.output
+    done = await command("dead-letters", "show", second)
+    assert 'arguments: {"order": "o-2"}' in done.output
+    assert "raise ValueError" in done.output
+
+
+async def test_dead_letters_are_replayed_and_discarded(command, failed_orders):
+    first, second = failed_orders
+    done = await command("dead-letters", "replay")
+    assert (done.status, done.output) == (2, "")
+    assert done.errors.startswith("error: name the dead letters to replay")
+
+    done = await command("dead-letters", "replay", first)
+    assert done.status == 0
+    job_id = find_line(done.output, f"{first} replayed as job ")
+    assert find_line(done.output, f"job {job_id} ") == "completed"
+
+    done = await command("dead-letters", "discard", "--error", "ValueError", "--all")
+    assert (done.status, done.output, done.errors) == (0, f"{second} discarded\n", "")
+    done = await command("dead-letters", "replay", second)
+    assert (done.status, done.errors) == (2, f"error: dead letter {second} was discarded\n")
+
+
+async def test_failed_attempts_are_listed(command, failed_orders):
+    await worker.history.write()
+    options = ("--task", "ship", "--ended-as", "failed", "--limit", "1")
+    done = await command("history", *options)
+    (line,) = done.output.splitlines()
+    newest, _ = await worker.dead_letters.list()
+    assert line.endswith(f"job {newest.job_id}  ValueError: the disk is full")
+    assert "  ship  failed  " in line
+
+
+async def test_a_schedule_is_disabled_run_and_listed(command, app):
+    assert (await command("schedules", "disable", "hourly")).output == "hourly disabled\n"
+    output = (await command("schedules", "run", "hourly")).output
+    job_id = find_line(output, "hourly runs as job ")
+    assert find_line(output, f"job {job_id} ") == "completed"
+    expected = r"hourly  disabled  next 20\S+  last 20\S+ completed  interval\[1:00:00\]\n"
+    done = await command("schedules", "list")
+    assert (done.status, done.errors) == (0, "")
+    assert re.fullmatch(expected, done.output)
+
+
+async def test_an_unknown_or_missing_schedule_is_an_error(command, app):
+    done = await command("schedules", "run", "nothing")
+    assert done.status == 2
+    assert "error: there is no schedule nothing" in done.errors
+    done = await command("schedules", "enable")
+    assert done.status == 2
+    assert "name the schedules to enable" in done.errors

@@ -1,0 +1,150 @@
+"""Jobs on the web: `/jobs`, `/metrics` and `/health/backlog`."""
+
+import asyncio
+import contextlib
+import json
+from collections import Counter
+from functools import partial
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from core.context import TaskContext
+from core.services.accounts import register
+from core.services.sessions import start_session
+from core.tasks import Job, JobFailed, Worker, current_job
+from core.testing import PASSWORD, eventually
+from core.tests.running import WAIT
+from core.web import jobs
+from core.web.auth import COOKIE
+
+
+async def enqueue_answer(worker: Worker, value: int, owner: str | None) -> Job[int]:
+    """Enqueue a job that returns `value`, or fails if it is negative."""
+
+    async def answer(value: int) -> int:
+        if value < 0:
+            raise ValueError("negative")
+        return value
+
+    task = worker.tasks.get("answer") or worker.task(max_retries=0)(answer)
+    with TaskContext.use(actor=owner):
+        return await task.enqueue(value)
+
+
+async def test_a_job_is_shown_to_its_owner_only(client, user, app_worker):
+    job = await enqueue_answer(app_worker, 7, str(user.id))
+    await job.result(WAIT)
+    url = f"/jobs/{job.id}"
+    assert (await client.get(url)).status_code == 401
+
+    client.cookies.set(COOKIE, await start_session(user))
+    response = await client.get(url)
+    assert response.json() == {
+        "id": job.id,
+        "task": "answer",
+        "status": "completed",
+        "attempt": 1,
+        "progress": None,
+        "result": 7,
+        "error": None,
+    }
+
+    stranger = await register("stranger@example.com", PASSWORD, "Stranger")
+    client.cookies.set(COOKIE, await start_session(stranger))
+    not_theirs, nobodys = await client.get(url), await client.get("/jobs/nothing")
+    assert not_theirs.status_code == nobodys.status_code == 404
+    assert not_theirs.json() == nobodys.json()
+
+
+async def test_a_failed_job_shows_no_traceback(client, user, app_worker):
+    job = await enqueue_answer(app_worker, -1, str(user.id))
+    with pytest.raises(JobFailed):
+        await job.result(WAIT)
+    client.cookies.set(COOKIE, await start_session(user))
+    response = await client.get(f"/jobs/{job.id}")
+    assert response.json()["status"] == "failed"
+    assert response.json()["error"] == {"type": "ValueError", "message": "negative"}
+    assert "Traceback" not in response.text
+
+
+async def test_a_job_is_followed_as_events(client, user, app_worker, monkeypatch):
+    monkeypatch.setattr(jobs, "EVENT_SECONDS", 0.01)
+    records = app_worker.queue.engine.records
+    read, reads = records.read, Counter[str]()
+
+    async def read_and_count(ids):
+        found = await read(ids)
+        reads.update(ids)
+        return found
+
+    monkeypatch.setattr(records, "read", read_and_count)
+
+    def has_been_read(job_id: str, times: int) -> bool:
+        return reads[job_id] >= times
+
+    @app_worker.task
+    async def step() -> None:
+        job_id = current_job().id
+        for done in (1, 2):
+            await current_job().progress(done, 2, f"step {done}")
+            # Twice, since one read may have begun before.
+            await eventually(partial(has_been_read, job_id, reads[job_id] + 2), WAIT)
+
+    with TaskContext.use(actor=str(user.id)):
+        job = await step.enqueue()
+    url = f"/jobs/{job.id}/events"
+    assert (await client.get(url)).status_code == 401
+    client.cookies.set(COOKIE, await start_session(user))
+    assert (await client.get("/jobs/nothing/events")).status_code == 404
+    response = await client.get(url)
+
+    assert response.headers["content-type"].startswith("text/event-stream")
+    lines = [line for line in response.text.splitlines() if line.startswith("data:")]
+    events = [json.loads(line.removeprefix("data: ")) for line in lines]
+    messages = [event["progress"]["message"] for event in events if event["progress"]]
+    assert messages == ["step 1", "step 2", "step 2"]
+    assert [event["status"] for event in events][-2:] == ["running", "completed"]
+
+
+async def test_metrics_count_jobs(client, app_worker):
+    for value in (1, 2, -1):
+        with contextlib.suppress(JobFailed):
+            await (await enqueue_answer(app_worker, value, None)).result(WAIT)
+    await eventually(app_worker.dead_letters.count, WAIT)
+    text = (await client.get("/metrics")).text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    ended = {
+        sample.labels["ended_as"]: sample.value
+        for sample in families["jobs"].samples
+        if sample.name == "jobs_total" and sample.labels["task"] == "answer"
+    }
+    assert ended["completed"] >= 2
+    assert ended["failed"] >= 1
+    assert families["dead_letters"].samples[0].value == 1
+    states = {sample.labels["state"] for sample in families["queue_jobs"].samples}
+    assert states == {"pending", "running", "scheduled"}
+    assert families["job_wait_seconds"].samples
+
+
+async def test_a_backlog_is_reported(client, app_worker, settings, monkeypatch):
+    async def backlog() -> tuple[int, dict[str, object]]:
+        response = await client.get("/health/backlog")
+        return response.status_code, response.json()
+
+    @app_worker.task
+    async def wait() -> None:
+        await asyncio.sleep(60)
+
+    empty = {"status": "ok", "pending": 0, "oldest_seconds": 0.0}
+    assert await backlog() == (200, empty)
+    monkeypatch.setattr(settings, "task_backlog_limit", 2)
+    waiting = await wait.enqueue_many([[]] * (settings.task_concurrency + 2))
+
+    async def is_full() -> bool:
+        return (await backlog())[1]["pending"] == 2
+
+    await eventually(is_full, WAIT)
+    assert (await backlog())[0] == 503
+    assert all(await asyncio.gather(*(job.abort() for job in waiting)))
+    assert (await backlog())[0] == 200

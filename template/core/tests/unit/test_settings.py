@@ -1,0 +1,69 @@
+"""Settings that are missing or wrong are named; links begin with the public address."""
+
+import pytest
+
+from core.config import Settings, SettingsError, load_settings
+
+GOOD = {"SECRET_KEY": "x" * 32, "MONGODB_URL": "mongodb://127.0.0.1:1"}
+DEVELOPMENT_KEY = "development-only-secret-key-change-me"
+
+
+@pytest.fixture(autouse=True)
+def good_settings(monkeypatch) -> None:
+    """Set only the settings in `GOOD`. The developer's own environment and `.env` do not count."""
+    monkeypatch.setitem(Settings.model_config, "env_file", None)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in GOOD.items():
+        monkeypatch.setenv(name, value)
+
+
+def change(monkeypatch, settings: dict[str, str | None]) -> None:
+    for name, value in settings.items():
+        if value is None:
+            monkeypatch.delenv(name)
+        else:
+            monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (
+            {"SECRET_KEY": None, "MONGODB_URL": None},
+            "SECRET_KEY is missing; MONGODB_URL is missing",
+        ),
+        ({"MONGODB_URL": "localhost"}, "MONGODB_URL: "),
+        ({"SECRET_KEY": "short"}, "SECRET_KEY: Value should have at least 32 characters"),
+        ({"PORT": "many"}, "PORT: "),
+        (
+            {"ENVIRONMENT": "production", "SECRET_KEY": DEVELOPMENT_KEY},
+            "SECRET_KEY is a development secret; production needs its own; SMTP_URL is missing",
+        ),
+        (
+            {"ENVIRONMENT": "production", "SMTP_URL": "smtp://127.0.0.1:1"},
+            "MAIL_FROM is missing, which production",
+        ),
+        ({"ENVIRONMENT": "production"}, "PUBLIC_URL is missing, which production needs"),
+    ],
+)
+def test_a_missing_or_wrong_setting_is_named(monkeypatch, settings, problem):
+    change(monkeypatch, settings)
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    assert str(error.value).startswith("settings: ")
+    assert problem in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "link"),
+    [
+        ({}, "http://127.0.0.1:8000/reset"),
+        ({"PORT": "8123"}, "http://127.0.0.1:8123/reset"),
+        ({"PUBLIC_URL": "https://example.com"}, "https://example.com/reset"),
+        ({"PUBLIC_URL": "https://example.com/service"}, "https://example.com/service/reset"),
+    ],
+)
+def test_a_link_begins_with_the_public_address(monkeypatch, settings, link):
+    change(monkeypatch, settings)
+    assert load_settings().link_to("reset") == link
