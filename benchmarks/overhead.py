@@ -1,9 +1,9 @@
 """No-op jobs through this service, bare streaq, and other queues. Goal: 0.9x bare streaq.
 
 The service has every feature on: validated arguments, signed messages, records and results,
-correlation ids, metrics, and a log line for each job. The systems take turns on one queue server without persistence, each
-with one worker. Then each worker is killed every two seconds, and the jobs that never ran are
-counted.
+correlation ids, metrics, and a log line for each job. The systems take turns. Each has one worker,
+and a queue server without persistence. Then each worker is killed every two seconds, and the jobs
+that never ran are counted.
 
     script/uv run python benchmarks/overhead.py [JOBS [RUNS [SYSTEM ...]]]
 """
