@@ -1,36 +1,41 @@
-"""Run by Copier in the project after a plain `copier update`, which ends as `just update` does.
+"""Merges `core/` after a plain `copier update`, so that it ends as `just update` does.
 
-Copier itself renders the answers file only (see `_exclude`): it merges file by file, and loses edits without a word.
+Copier runs this hook in the service's folder. Copier itself renders only the answers file (see
+`_exclude` in copier.yml), because it merges file by file and loses edits without a message.
 """
 
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "template" / "core" / "dev"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "template"))
 
-from update import NEEDS_A_PERSON, git, merge, render, undo
+from core.update.render import render
+from core.update.service import Service
+
+EXIT_FAILED = 2
 
 
 def main() -> int:
-    """Merge `core/`.
+    """Merge `core/` and return the exit status. Copier's command fails unless it is 0.
 
     Returns:
-        4 where a person has to do something, which makes Copier's command fail; 2 where it failed; 0 otherwise.
+        0, 2 if the update failed and was undone, or 4 if there are conflicts.
     """
     answers_file = Path(sys.argv[1])
+    service = Service(answers_file)
     after = answers_file.read_text(encoding="utf-8")
-    before = git("show", f"HEAD:./{answers_file.as_posix()}")
+    before = service.text("show", f"HEAD:./{answers_file.as_posix()}")
     try:
         with TemporaryDirectory(prefix="update.") as folder:
-            old, new = (
-                render(text, answers_file, Path(folder, name)) for name, text in (("old", before), ("new", after))
-            )
-            return 0 if merge(old, new, answers_file) else NEEDS_A_PERSON
-    except BaseException as error:  # Ctrl-C, too: the answers file must not move on without core/
-        undo(answers_file)
-        print(f"error: {str(error) or 'stopped, nothing was changed'}", file=sys.stderr)
-        return 2
+            old = render(before, answers_file, Path(folder, "old"))
+            new = render(after, answers_file, Path(folder, "new"))
+            return service.merge(old, new)
+    except BaseException as error:  # also Ctrl-C: the answers file must not change without core/
+        service.restore()
+        reason = str(error) or "stopped, nothing was changed"
+        print(f"error: {reason}", file=sys.stderr)
+        return EXIT_FAILED
 
 
 if __name__ == "__main__":

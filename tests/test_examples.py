@@ -127,5 +127,5 @@ def test_the_table_names_all_examples(queue_service: Path) -> None:
         for path in (queue_service / folder).rglob("*.*")
         if path.is_file()
     }
-    frame = {"__init__.py", "main.py", "worker.py", "README.md", "layout.html", "test_modules.py"}
+    frame = {"__init__.py", "main.py", "worker.py", "README.md", "layout.html"}
     assert {path.name for path in files - named if "__pycache__" not in path.parts} == frame

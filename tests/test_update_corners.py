@@ -1,4 +1,4 @@
-"""Updates of projects in which git was told unusual things. On a small template, so that each takes little time."""
+"""Updates of services with unusual git settings and files. A small template makes them fast."""
 
 import contextlib
 import os
@@ -10,13 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
-import update as updates
 from conftest import clean_environment, commit_all, git, run
 from copier import run_copy
 from test_update_random import make_template, write
 
+from core.update import EXIT_CONFLICTS
+
 PLAIN = ["-m", "copier", "update", "--trust", "--defaults", "--quiet"]
-JUST = ["core/dev/update.py", "--defaults"]
+JUST = ["-B", "-m", "core.update.command", "--defaults"]
 NEW = b"new\n"
 MINE = b"mine\n"
 
@@ -56,52 +57,69 @@ def update(project: Path, status: int = 0, command: list[str] = JUST) -> str:
 
 
 def edited(path: Path) -> bytes:
-    """A file of the template with a line of the user's at its top."""
+    """Return a file's content with a line of the user on top."""
     return MINE + path.read_bytes()
 
 
 @pytest.mark.parametrize("command", [JUST, PLAIN], ids=["just", "copier"])
-def test_ignored_files_of_the_same_name_stay(template: Path, project: Path, command: list[str]) -> None:
+def test_ignored_files_of_the_same_name_stay(
+    template: Path, project: Path, command: list[str]
+) -> None:
     release(template, {"core/new.log": NEW, "core/two.py": NEW})
     write(project / "core" / "new.log", MINE)
-    output = update(project, updates.NEEDS_A_PERSON if command == JUST else 1, command)
-    assert "core/new.log: core/new.log is not in git as it is" in output
+    output = update(project, EXIT_CONFLICTS if command == JUST else 1, command)
+    assert "core/new.log: core/new.log has content that is not in git" in output
     assert (project / "core" / "new.log").read_bytes() == MINE
     assert (project / "core" / "two.py").read_bytes() == NEW
 
 
-def test_what_is_newer_than_the_newest_version_stays(template: Path, tmp_path: Path) -> None:
+def test_a_service_newer_than_the_newest_version_stays(template: Path, tmp_path: Path) -> None:
     write(template / "template" / "core" / "two.py", NEW)
     commit_all(template, "unreleased")
     project = render(template, tmp_path / "project", version="HEAD")
-    assert re.match(r"There is nothing new: v0\.1\.0-1-g\w+ is newer than v0\.1\.0\.\n$", update(project))
+    expected = r"Nothing to update: v0\.1\.0-1-g\w+ is newer than the newest release, v0\.1\.0\.\n$"
+    assert re.match(expected, update(project))
     assert git(project, "status", "--porcelain") == ""
 
 
 @pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
-def test_edits_that_git_shall_not_see_stay(template: Path, project: Path, flag: str) -> None:
+def test_edits_in_files_hidden_from_git_stay(template: Path, project: Path, flag: str) -> None:
     release(template, {"core/two.py": NEW, "app/main.py": NEW})
     for name in ("core/two.py", "app/main.py"):
         git(project, "update-index", flag, name)
         write(project / name, MINE)
-    assert "core/two.py: core/two.py is not in git as it is" in update(project, updates.NEEDS_A_PERSON)
-    assert (project / "core" / "two.py").read_bytes() == (project / "app" / "main.py").read_bytes() == MINE
+    output = update(project, EXIT_CONFLICTS)
+    assert "core/two.py: core/two.py has content that is not in git" in output
+    for name in ("core/two.py", "app/main.py"):
+        assert (project / name).read_bytes() == MINE
 
 
-def test_untracked_files_are_seen_whatever_git_shows(template: Path, project: Path) -> None:
+def test_a_deleted_file_hidden_from_git_stays(template: Path, project: Path) -> None:
+    git(template, "rm", "--quiet", "template/core/two.py")
+    release(template, {})
+    git(project, "update-index", "--skip-worktree", "core/two.py")
+    write(project / "core" / "two.py", MINE)
+    output = update(project, EXIT_CONFLICTS)
+    assert "core/two.py: the update deleted it. It has content that is not in git" in output
+    assert (project / "core" / "two.py").read_bytes() == MINE
+
+
+def test_untracked_files_are_found_even_if_status_hides_them(template: Path, project: Path) -> None:
     release(template, {"core/two.py": NEW})
     git(project, "config", "status.showUntrackedFiles", "no")
     write(project / "core" / "work.py", MINE)
-    assert "commit your changes first (or `git stash -u`)" in update(project, 2)
+    assert "Commit your changes first (or run `git stash -u`)" in update(project, 2)
     update(project, 0, PLAIN)
     assert (project / "core" / "work.py").read_bytes() == MINE
 
 
 def test_a_file_becomes_a_folder_and_a_folder_a_file(template: Path, project: Path) -> None:
-    git(template, "rm", "--quiet", "-r", "template/core/one.py", "template/core/sub", "template/core/link")
+    names = [f"template/core/{name}" for name in ("one.py", "sub", "link")]
+    git(template, "rm", "--quiet", "-r", *names)
     release(template, {"core/one.py/inner.py": NEW, "core/sub": NEW})
     update(project)
-    assert (project / "core" / "one.py" / "inner.py").read_bytes() == (project / "core" / "sub").read_bytes() == NEW
+    assert (project / "core" / "one.py" / "inner.py").read_bytes() == NEW
+    assert (project / "core" / "sub").read_bytes() == NEW
 
 
 def test_nothing_is_written_through_a_link(template: Path, project: Path) -> None:
@@ -109,7 +127,8 @@ def test_nothing_is_written_through_a_link(template: Path, project: Path) -> Non
     commit_all(project, "mine")
     (project / "core" / "aside").symlink_to("../app")
     release(template, {"core/aside/deep/new.py": NEW})
-    assert "core/aside/deep/new.py: core/aside is not in git" in update(project, updates.NEEDS_A_PERSON)
+    output = update(project, EXIT_CONFLICTS)
+    assert "core/aside/deep/new.py: core/aside has content that is not in git" in output
     assert not (project / "app" / "deep").exists()
 
 
@@ -120,32 +139,37 @@ def test_a_new_file_that_is_ignored_reaches_the_next_commit(template: Path, proj
     assert "core/new.log" in git(project, "ls-files")
 
 
-def test_a_file_of_core_that_was_never_committed_is_not_taken_for_deleted(template: Path, tmp_path: Path) -> None:
+def test_a_file_that_was_never_committed_counts_as_untracked(
+    template: Path, tmp_path: Path
+) -> None:
     release(template, {"core/two.py": NEW})
     project = tmp_path / "project"
     run_copy(str(template), project, defaults=True, quiet=True, vcs_ref="v0.1.0")
     write(project / ".gitignore", b"/core/two.py\n")
     git(project, "init", "--quiet", "--initial-branch=main")
     commit_all(project, "rendered")
-    assert "core/two.py: core/two.py is not in git as it is" in update(project, updates.NEEDS_A_PERSON)
+    output = update(project, EXIT_CONFLICTS)
+    assert "core/two.py: core/two.py has content that is not in git" in output
 
 
-def test_all_that_the_index_names_is_there(template: Path, project: Path) -> None:
-    """Both have edited the file and moved it, each to another place: git's index has blobs that are neither's."""
+def test_the_objects_of_conflicts_exist(template: Path, project: Path) -> None:
+    """If both sides edit and move a file, git's index has blobs that neither side has."""
     (project / "core" / "one.py").rename(project / "core" / "mine.py")
     write(project / "core" / "mine.py", edited(project / "core" / "mine.py"))
     commit_all(project, "mine")
     one = template / "template" / "core" / "one.py"
     one.rename(one.with_name("theirs.py"))
     release(template, {"core/theirs.py": one.with_name("theirs.py").read_bytes() + NEW})
-    update(project, updates.NEEDS_A_PERSON)
+    update(project, EXIT_CONFLICTS)
     git(project, "diff")
     for line in git(project, "ls-files", "--unmerged").splitlines():
         git(project, "cat-file", "-e", line.split()[1])
 
 
 @pytest.mark.parametrize("options", [["--object-format=sha256"], []], ids=["sha256", "spaces"])
-def test_wherever_and_however_a_repository_lies(template: Path, tmp_path: Path, options: list[str]) -> None:
+def test_a_repository_of_another_format_or_name(
+    template: Path, tmp_path: Path, options: list[str]
+) -> None:
     project = render(template, tmp_path / " a folder ", *options)
     write(project / "core" / "two.py", edited(project / "core" / "two.py"))
     commit_all(project, "mine")
@@ -166,7 +190,9 @@ def test_in_a_folder_with_a_space_before_its_name(template: Path, tmp_path: Path
     assert (project / "core" / "two.py").read_bytes() == NEW
 
 
-def test_line_ends_of_another_system(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_ends_of_another_system(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = tmp_path / "gitconfig"
     settings.write_text("[core]\n autocrlf = true\n safecrlf = false\n")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
@@ -176,57 +202,81 @@ def test_line_ends_of_another_system(template: Path, tmp_path: Path, monkeypatch
     two = project / "core" / "two.py"
     write(two, MINE + two.read_bytes())
     commit_all(project, "mine")
-    release(template, {"core/two.py": (template / "template" / "core" / "two.py").read_bytes() + NEW})
+    content = (template / "template" / "core" / "two.py").read_bytes()
+    release(template, {"core/two.py": content + NEW})
     update(project)
     assert git(project, "show", "HEAD:core/two.py").startswith("mine\n")
     changed = git(project, "diff", "--numstat", "core/two.py").split()
     assert changed[:2] == ["1", "0"]
 
 
-def test_git_that_is_told_to_look_elsewhere(template: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_variables_of_another_repository_are_refused(
+    template: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     release(template, {"core/two.py": NEW})
     monkeypatch.setenv("GIT_INDEX_FILE", str(project / ".git" / "index"))
-    assert update(project, 2) == "error: git is told to look elsewhere: unset GIT_INDEX_FILE\n"
+    assert update(project, 2) == "error: git points to another repository. Unset GIT_INDEX_FILE.\n"
 
 
 def test_a_failure_while_writing_is_undone(template: Path, project: Path) -> None:
-    """The new version's own code fails after it has written: nothing is left, and nothing else is touched."""
+    """If the new version's code fails after writing, its files go and no others do."""
     broken = "write(Path('core/two.py'), b'x'); write(Path('core/left.py'), b'x'); sys.exit(1)"
     code = f"import sys\nfrom pathlib import Path\nwrite = Path.write_bytes\n{broken}\n".encode()
-    release(template, {"core/dev/merge.py": code, "core/one.py": NEW})
+    release(template, {"core/update/merge.py": code, "core/one.py": NEW})
     git(project, "update-index", "--assume-unchanged", "app/main.py")
     write(project / "app" / "main.py", MINE)
     write(project / "core" / "own.log", MINE)
-    assert "nothing was changed" in update(project, 2)
+    assert "Nothing was changed" in update(project, 2)
     assert git(project, "status", "--porcelain") == ""
-    assert (project / "app" / "main.py").read_bytes() == (project / "core" / "own.log").read_bytes() == MINE
+    for name in ("app/main.py", "core/own.log"):
+        assert (project / name).read_bytes() == MINE
 
 
-def test_a_failure_of_plain_copier_leaves_the_answers_file_too(template: Path, project: Path) -> None:
-    """Else the next update would begin at a version that `core/` never was."""
-    updater = (template / "template" / "core" / "dev" / "update.py").read_bytes()
-    release(template, {"core/dev/update.py": updater + b"\ndef render(*_):\n    raise ValueError('out of luck')\n"})
+def test_a_failure_of_plain_copier_restores_the_answers_file(template: Path, project: Path) -> None:
+    """Otherwise the next update would start from a version that `core/` never had."""
+    code = (template / "template" / "core" / "update" / "render.py").read_bytes()
+    broken = b"\ndef render(*_):\n    raise ValueError('out of luck')\n"
+    release(template, {"core/update/render.py": code + broken})
     assert "error: out of luck\n" in update(project, 1, PLAIN)
     assert git(project, "status", "--porcelain") == ""
 
 
+def test_merge_runs_by_its_old_path(template: Path, project: Path, tmp_path: Path) -> None:
+    """Services from before the first release run `core/dev/merge.py`. It needs no package."""
+    release(template, {"core/two.py": NEW})
+    old = render(template, tmp_path / "old")
+    new = render(template, tmp_path / "new", version="v0.2.0")
+    script = new / "core" / "dev" / "merge.py"
+    run(sys.executable, "-I", "-S", str(script), str(old), str(new), cwd=project)
+    assert (project / "core" / "two.py").read_bytes() == NEW
+    assert git(project, "status", "--porcelain") == " M core/two.py\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_at_any_moment(template: Path, project: Path, number: signal.Signals) -> None:
-    """All or nothing, and what is said of it is true."""
+def test_an_update_stopped_at_any_moment(
+    template: Path, project: Path, number: signal.Signals
+) -> None:
+    """It is done or undone, and its message is true."""
     release(template, {f"core/many/{each}.py": NEW for each in range(60)})
     for delay in (0, 0.01, 0.03, 0.06, 0.1, 0.2):
         process = subprocess.Popen(
-            [sys.executable, *JUST], cwd=project, env=clean_environment(), start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+            [sys.executable, *JUST],
+            cwd=project,
+            env=clean_environment(),
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         while process.poll() is None and not (project / "core" / "many").exists():
             time.sleep(0.001)
         time.sleep(delay)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
-        told, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=60)
         is_clean = git(project, "status", "--porcelain", "--untracked-files=all") == ""
-        assert is_clean is not ("Updated, from" in told or "The update is done" in told), told
+        is_done = "Updated from" in output or "The update is done" in output
+        assert is_clean is not is_done, output
         assert is_clean or "_commit: v0.2.0" in (project / ".copier-answers.yml").read_text()
         git(project, "reset", "--quiet", "--hard")
         git(project, "clean", "--quiet", "--force", "-d")

@@ -1,7 +1,7 @@
-"""Random edits by the user, random changes of the template, random answers: no line of the user's is lost unsaid.
+"""Random edits, template versions and answers: no line of the user is lost silently.
 
-`UPDATE_SEQUENCES` says how many; each one is made from its number, by which a failure can be repeated:
-`UPDATE_FIRST=17 UPDATE_SEQUENCES=1`.
+`UPDATE_SEQUENCES` is the number of histories. Each one follows from its seed, so a failure can be
+repeated: `UPDATE_FIRST=17 UPDATE_SEQUENCES=1`.
 """
 
 import contextlib
@@ -18,26 +18,30 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import update
 from conftest import ROOT, commit_all, git
 from copier import run_copy, run_update
 from copier.errors import CopierWarning, TaskError
+
+from core.update import EXIT_CONFLICTS, command
 
 SEQUENCES = int(os.environ.get("UPDATE_SEQUENCES", 40))
 FIRST = int(os.environ.get("UPDATE_FIRST", 0))
 PROCESSES = 2
 ANSWERS = ".copier-answers.yml"
 LINES = 12
+UPDATER_FOLDERS = ("dev", "update")
+CHANGES = ["edit"] * 3 + ["delete", "rename", "add", "chmod", "binary", "link", "rewrite"]
+"""Kinds of changes. Most of them are edits."""
 
 Files = dict[str, tuple[str, bytes, bool]]
-"""Kind, content and whether it can be run, of each file."""
+"""The kind and the content of each file, and whether it is executable."""
 
 TEXTS = [
     "core/one.py",
     "core/two.py",
     "core/sub/three.py",
     "core/sub/deep/four.txt",
-    "core/tasks/engines/streaq/engine.py",  # there with the job queue only
+    "core/tasks/engines/streaq/engine.py",  # exists only with the job queue
     "core/with space.md",
     "app/main.py",
     "app/tasks/emails.py",
@@ -54,14 +58,17 @@ def write(path: Path, content: bytes) -> None:
 
 
 def make_template(folder: Path) -> None:
-    """The real rules, hooks and questions, around a few files: rendering the real ones takes longer than the update."""
-    for name in ("copier.yml", "includes", "hooks", "template/core/dev/merge.py", "template/core/dev/update.py"):
-        source = ROOT / name
+    """Create a template with the real rules, hooks and questions, but few files to render."""
+    for name in ("copier.yml", "template/core/dev/merge.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+        shutil.copy(ROOT / name, folder / name)
+    for name in ("includes", "hooks", "template/core/update"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     rendered = folder / "template"
     for name in TEXTS:
-        write(rendered / name, "".join(f"{name} line {number}\n" for number in range(LINES)).encode())
+        lines = [f"{name} line {number}\n" for number in range(LINES)]
+        write(rendered / name, "".join(lines).encode())
     for number, name in enumerate(BINARIES):
         write(rendered / name, bytes([0, number, *range(256)]))
     (rendered / "core" / "link").symlink_to("one.py")
@@ -76,7 +83,7 @@ def make_template(folder: Path) -> None:
 
 
 def look(folder: Path) -> Files:
-    """What there is."""
+    """Return the files in a folder, without those of git."""
     seen = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -90,12 +97,12 @@ def look(folder: Path) -> Files:
 
 
 def marked_files(files: Files) -> set[str]:
-    """Those with a conflict in them."""
+    """Return the names of the files that hold conflict markers."""
     return {name for name, (_, content, _) in files.items() if b"\n<<<<<<< " in b"\n" + content}
 
 
 class Sequence:
-    """One random history of a project and its template."""
+    """A random history of a service and its template."""
 
     def __init__(self, seed: int, base: Path, folder: Path) -> None:
         self.random = random.Random(seed)
@@ -107,11 +114,14 @@ class Sequence:
         self.number = 0
 
     def files(self, root: Path, only_core: bool = False) -> list[Path]:
-        listed = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-        paths = [root / name for name in listed if name and name[0] not in ".{"]
+        options = ("--cached", "--others", "--exclude-standard")
+        names = git(root, "ls-files", "-z", *options).split("\0")
+        names = [name for name in names if name and name[0] not in ".{"]
+        if only_core:
+            names = [name for name in names if name.startswith("core/")]
+        paths = [root / name for name in names]
         paths = [path for path in paths if path.is_symlink() or path.is_file()]
-        paths = [path for path in paths if path.parent.name != "dev"]  # what updates must work
-        return [path for path in paths if not only_core or path.relative_to(root).parts[0] == "core"]
+        return [path for path in paths if path.parent.name not in UPDATER_FOLDERS]
 
     def some_name(self) -> str:
         self.number += 1
@@ -119,13 +129,13 @@ class Sequence:
         return f"{folder}/{self.random.choice(['made', 'new file', 'ümlaut'])}{self.number}.txt"
 
     def change(self, root: Path, who: str) -> None:
-        """One random change to the files in a folder."""
+        """Make a random change to the files in a folder."""
         files = self.files(root, only_core=self.random.random() < 0.8)
-        kind = self.random.choice(
-            ["edit", "edit", "edit", "delete", "rename", "add", "chmod", "binary", "link", "rewrite"]
-        )
+        kind = self.random.choice(CHANGES)
         if kind == "add" or not files:
-            name = f"core/both{self.random.randrange(2)}.txt" if self.random.random() < 0.3 else self.some_name()
+            is_shared = self.random.random() < 0.3
+            shared_name = f"core/both{self.random.randrange(2)}.txt"
+            name = shared_name if is_shared else self.some_name()
             write(root / name, self.line(who, name))
             return
         path = self.random.choice(files)
@@ -162,7 +172,7 @@ class Sequence:
         return f"{who} wrote {self.number} in {name}\n".encode()
 
     def run(self) -> None:
-        """Copy, edit on both sides, update: once or twice."""
+        """Edit both sides and update, once or twice."""
         answers = self.project / ANSWERS
         answers.write_text(answers.read_text().replace(str(self.base), str(self.template)))
         commit_all(self.project, "rendered")
@@ -180,61 +190,60 @@ class Sequence:
             if self.random.random() < 0.3:
                 self.queue = not self.queue
             self.update()
-            commit_all(self.project, "updated")  # with what it may have left to do
+            commit_all(self.project, "updated")  # with the conflicts that it may have left
             self.base_files = look(self.project)
 
     def update(self) -> None:
         before = look(self.project)
         git_before = git(self.project, "status", "--porcelain")
         assert git_before == ""
-        with output_of(self.folder / "output") as output, contextlib.chdir(self.project):
-            failed = self.copier_update() if self.random.random() < 0.2 else self.just_update()
-        told = output.read_text(errors="surrogateescape")
-        self.check(before, look(self.project), told, failed)
+        run = self.copier_update if self.random.random() < 0.2 else self.just_update
+        with output_of(self.folder / "output") as file, contextlib.chdir(self.project):
+            status = run()
+        output = file.read_text(errors="surrogateescape")
+        assert status in (0, EXIT_CONFLICTS), output
+        self.check(before, look(self.project), output, failed=status == EXIT_CONFLICTS)
 
-    def just_update(self) -> bool:
-        """Whether files need a person."""
-        status = update.main(["--defaults", "--data", f"enable_job_queue={self.queue}"])
-        assert status in (0, update.NEEDS_A_PERSON)
-        return status == update.NEEDS_A_PERSON
+    def just_update(self) -> int:
+        """Run `just update`, and return its status."""
+        return command.main(["--defaults", "--data", f"enable_job_queue={self.queue}"])
 
-    def copier_update(self) -> bool:
-        """The same by plain Copier, which takes four times as long."""
+    def copier_update(self) -> int:
+        """Run plain Copier, which takes four times as long, and return the status of its hook."""
         data = {"enable_job_queue": self.queue}
         try:
             run_update(data=data, defaults=True, quiet=True, unsafe=True, overwrite=True)
         except TaskError as error:
-            if error.returncode != update.NEEDS_A_PERSON:
-                raise
-            return True
-        return False
+            return error.returncode or 0
+        return 0
 
-    def check(self, before: Files, after: Files, told: str, failed: bool) -> None:
-        """What is promised."""
+    def check(self, before: Files, after: Files, output: str, failed: bool) -> None:
+        """Check the files and the output against the promises of an update."""
         for name in before.keys() | after.keys():
             if not name.startswith("core/") and name != ANSWERS:
-                assert before.get(name) == after.get(name), f"{name} lies outside of core/ and was changed"
+                assert before.get(name) == after.get(name), f"{name} was changed outside core/"
         assert after["core/own.log"] == before["core/own.log"]
-        assert failed is ("but for these files" in told)
+        assert failed is ("except for these files" in output)
         everything = b"\n".join(content for _, content, _ in after.values())
         for name, (_, content, _) in before.items():
             if not name.startswith("core/"):
                 continue
             for line in content.splitlines():
                 if line.startswith(b"user wrote") and line not in everything:
-                    assert f"{name}: " in told, f"{line!r} of {name} is gone, and nothing was said:\n{told}"
+                    assert f"{name}: " in output, f"{line!r} of {name} is lost:\n{output}"
         for name, base in self.base_files.items():
             mine, left = before.get(name), after.get(name)
-            if not name.startswith("core/") or f"{name}: " in told or mine == base:
+            if not name.startswith("core/") or f"{name}: " in output or mine == base:
                 continue
             if mine is None:
                 assert left is None, f"{name} was deleted and is back"
             elif mine[0] == "link":
-                assert mine in after.values(), f"{name} is no link to {mine[1]!r} any more"
+                assert mine in after.values(), f"{name} no longer links to {mine[1]!r}"
             elif left and mine[0] == base[0] == left[0] and mine[2] != base[2]:
                 assert left[2] is mine[2], f"{name} has lost its mode"
-        marked = marked_files(after) - marked_files(before)  # a random user commits the marks of the update before
-        assert all(f"{name}: " in told for name in marked), f"{marked} are marked, and not named:\n{told}"
+        # The user may have committed markers of an earlier update.
+        marked = marked_files(after) - marked_files(before)
+        assert all(f"{name}: " in output for name in marked), f"{marked} not reported:\n{output}"
         assert not [name for name in after if name.endswith(".rej")]
         if not failed:
             assert not git(self.project, "ls-files", "--unmerged")
@@ -242,9 +251,13 @@ class Sequence:
 
 @contextlib.contextmanager
 def output_of(path: Path) -> Iterator[Path]:
-    """What this process and its children print inside the block, in a file."""
+    """Write the output of this process and its children to a file."""
     saved = os.dup(1), os.dup(2)
-    with path.open("w", buffering=1) as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+    with (
+        path.open("w", buffering=1) as file,
+        contextlib.redirect_stdout(file),
+        contextlib.redirect_stderr(file),
+    ):
         for number in (1, 2):
             os.dup2(file.fileno(), number)
         try:
@@ -256,7 +269,7 @@ def output_of(path: Path) -> Iterator[Path]:
 
 
 def run_sequence(base: Path, seed: int) -> str | None:
-    """What went wrong, if anything."""
+    """Run a history, and return its failure, if any."""
     warnings.simplefilter("ignore", CopierWarning)
     with tempfile.TemporaryDirectory(prefix="sequence.") as folder:
         try:
@@ -266,7 +279,7 @@ def run_sequence(base: Path, seed: int) -> str | None:
     return None
 
 
-def test_no_line_is_lost_unsaid(tmp_path: Path) -> None:
+def test_no_line_is_lost_silently(tmp_path: Path) -> None:
     template = tmp_path / "template"
     template.mkdir()
     make_template(template)
@@ -275,7 +288,9 @@ def test_no_line_is_lost_unsaid(tmp_path: Path) -> None:
         answers = {"enable_job_queue": queue}
         run_copy(str(template), project, data=answers, defaults=True, quiet=True, vcs_ref="v0.1.0")
         git(project, "init", "--quiet", "--initial-branch=main")
+    seeds = range(FIRST, FIRST + SEQUENCES)
     with ProcessPoolExecutor(PROCESSES) as pool:
-        failures = list(filter(None, pool.map(partial(run_sequence, tmp_path), range(FIRST, FIRST + SEQUENCES))))
+        results = list(pool.map(partial(run_sequence, tmp_path), seeds))
+    failures = [result for result in results if result]
     if failures:
         pytest.fail("\n".join([*failures, f"{len(failures)} of {SEQUENCES}"]), pytrace=False)

@@ -1,0 +1,105 @@
+"""The answers file: which template and version a service is from, and with which answers."""
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from packaging.version import InvalidVersion, Version
+
+from core.update.git import UpdateError
+
+ANSWERS_FILE = ".copier-answers.yml"
+Answers = dict[str, Any]
+
+
+def find_answers_file(name: str | None) -> Path:
+    """Return the path of the answers file.
+
+    Args:
+        name: The path given on the command line, relative to the service's folder.
+
+    Raises:
+        UpdateError: No file was found, or more than one.
+    """
+    if name and (Path(name).is_absolute() or ".." in Path(name).parts):
+        raise UpdateError(f"--answers-file {name} is outside this folder. Give a path inside it.")
+    if name or Path(ANSWERS_FILE).exists():
+        return Path(name or ANSWERS_FILE)
+    files = [
+        file for file in Path().glob("*.y*ml") if "_src_path:" in file.read_text("utf-8", "replace")
+    ]
+    if len(files) != 1:
+        raise UpdateError(
+            f"{ANSWERS_FILE} is missing. `git log -- {ANSWERS_FILE}` lists commits that have it,"
+            f" and `git restore --source=COMMIT {ANSWERS_FILE}` restores it."
+            " If it has another name, give that with --answers-file."
+        )
+    return files[0]
+
+
+def read_answers(path: Path) -> Answers:
+    """Return the content of the answers file at a path.
+
+    Raises:
+        UpdateError: The file cannot be read, or it names no template that exists.
+    """
+    history = f"`git log -p {path}` shows its earlier content."
+    try:
+        answers: Answers = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UpdateError(f"{path} does not exist.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UpdateError(f"{path} cannot be read. {history} {error}") from None
+    for key in ("_src_path", "_commit"):
+        if not isinstance(answers, dict) or not isinstance(answers.get(key), str):
+            raise UpdateError(f"{path} has no {key}. {history}")
+    source = answers["_src_path"]
+    folder = Path(source).expanduser()
+    is_url = ":" in source
+    if not is_url and (not folder.exists() or folder.resolve() == Path.cwd()):
+        raise UpdateError(f"no template is at {folder}. Correct _src_path in {path}, then commit.")
+    return answers
+
+
+def is_older(version: str, other: str) -> bool:
+    """Return whether a version precedes the other one. Return False if either is no version.
+
+    Args:
+        version: A tag like `v1.2.0`, or `v1.2.0-3-g1a2b3c4` for 3 commits after that tag.
+        other: The same.
+    """
+    try:
+        return _parse_version(version) < _parse_version(other)
+    except InvalidVersion:
+        return False
+
+
+def _parse_version(described: str) -> Version:
+    return Version(re.sub(r"-(\d+)-g[0-9a-f]+$", r".post\1", described))
+
+
+def check_answers(before: Answers, after: Answers, options: argparse.Namespace) -> None:
+    """Check for mistakes that Copier does not report.
+
+    Args:
+        before: The service's answers.
+        after: The answers with which the new version was rendered.
+        options: The command line.
+
+    Raises:
+        UpdateError: The version is older, a question does not exist, or an answer is not valid.
+    """
+    current, version = before["_commit"], after["_commit"]
+    if is_older(version, current):
+        raise UpdateError(f"this service is at {current}, and {version} is older. Nothing changed.")
+    given = dict(options.data)
+    unknown = sorted(given.keys() - after.keys())
+    if unknown:
+        raise UpdateError(f"--data: the template has no question {', '.join(unknown)}.")
+    for name in before.keys() & after.keys() - given.keys():
+        is_replaced = before[name] != after[name] and not name.startswith("_")
+        if is_replaced and options.defaults:
+            hint = f"Give a valid one with --data {name}=..."
+            raise UpdateError(f"the answer {before[name]!r} to {name} is not valid. {hint}")

@@ -1,0 +1,121 @@
+"""The command `just update`. It runs beside Copier, outside the service's environment.
+
+Copier renders two versions of `core/`: the service's, and the one to update to. `merge.py` of the
+new version merges both with the service's files. No file changes until git has merged all of them.
+"""
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from copier.errors import CopierError, CopierWarning
+
+from core.update.answers import Answers, check_answers, find_answers_file, is_older, read_answers
+from core.update.git import UpdateError, failure_reason
+from core.update.render import render_both
+from core.update.service import Service, report_outdated_lock
+
+EXIT_FAILED = 2
+EXIT_NEWER_VERSION = 5
+
+
+def _parse_answer(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like enable_job_queue=false")
+    return name, value
+
+
+def _parse_options(arguments: list[str] | None) -> argparse.Namespace:
+    description = "Update core/ to a newer version of the template."
+    parser = argparse.ArgumentParser(prog="just update", description=description)
+    add = parser.add_argument
+    add("--check", action="store_true", help="exit with 5 if there is a newer version")
+    add("--to", metavar="VERSION", help="a tag, or `current`; defaults to the newest version")
+    add("--data", type=_parse_answer, action="append", default=[], metavar="QUESTION=ANSWER")
+    add("--defaults", action="store_true", help="ask no questions")
+    add("--answers-file", help="defaults to .copier-answers.yml")
+    return parser.parse_args(arguments)
+
+
+def _check_version(answers_file: Path) -> int:
+    command = [sys.executable, "-m", "copier", "check-update", "--output-format=json"]
+    command += ["--answers-file", str(answers_file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        found = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        raise UpdateError(failure_reason(done.stderr)) from None
+    current, latest = found["current_version"], found["latest_version"]
+    if not found["update_available"]:
+        print(f"{current} is the newest version.")
+        return 0
+    print(f"{latest} is available. This service is at {current}. To update, run `just update`.")
+    return EXIT_NEWER_VERSION
+
+
+def _update(options: argparse.Namespace) -> int:
+    answers_file = find_answers_file(options.answers_file)
+    answers = read_answers(answers_file)
+    if options.check:
+        return _check_version(answers_file)
+    service = Service(answers_file)
+    service.check_clean()
+    try:
+        return _render_and_merge(service, answers, options)
+    except KeyboardInterrupt:
+        if service.merge_status is None:
+            raise
+        return report_outdated_lock("stopped")
+
+
+def _render_and_merge(service: Service, answers: Answers, options: argparse.Namespace) -> int:
+    with TemporaryDirectory(prefix="update.") as folder:
+        old, new = render_both(service.answers_file, options, Path(folder))
+        new_answers = read_answers(new / service.answers_file)
+        before, after = answers["_commit"], new_answers["_commit"]
+        if is_older(after, before) and not options.to:
+            print(f"Nothing to update: {before} is newer than the newest release, {after}.")
+            return 0
+        check_answers(answers, new_answers, options)
+        service.check_clean()  # again, because questions take time
+        status = service.merge(old, new)
+    if status:
+        return status
+    if not service.git("status", "--porcelain", "--", "."):
+        print(f"Nothing to update from {before} to {after}.")
+        return 0
+    print(f"Updated from {before} to {after}. `git diff` shows the changes.")
+    return service.update_lock()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Update the service in the current folder, and print an error as one line.
+
+    Args:
+        arguments: The command line. Defaults to that of this process.
+
+    Returns:
+        The exit status: 0; 1 if only the lock is outdated; 2 if the update failed and changed
+        nothing; 4 if there are conflicts; 5 if `--check` found a newer version.
+    """
+    warnings.simplefilter("ignore", CopierWarning)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # undo everything, as after Ctrl-C
+    try:
+        return _update(_parse_options(arguments))
+    except KeyboardInterrupt:  # first, because Copier's own one is also a CopierError
+        problem = "stopped, nothing was changed"
+    except (UpdateError, CopierError, ValueError, OSError) as error:
+        problem = " ".join(str(error).split())
+    print(f"error: {problem}", file=sys.stderr)
+    return EXIT_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

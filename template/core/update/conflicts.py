@@ -1,0 +1,86 @@
+"""Conflicts: what git and the user are told about them."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from core.update.git import Repository
+
+BASE, SERVICE, UPDATE = 1, 2, 3
+"""The stages of a path in git's index: the version before, the service's file, the update's."""
+SUBMODULE = "160000"
+
+EDITED_TWICE = "you and the update changed the same lines. The file marks both versions"
+REPLACED_TWICE = (
+    "you and the update replaced it. Your file stays."
+    " `git show :3:./{path}` prints the update's file"
+)
+MOVED_TWICE = "you and the update moved or replaced it in different ways. Choose one of the files"
+UPDATE_DELETED = "you edited it and the update deleted it. It stays: move your edit, then delete it"
+SERVICE_DELETED = "you deleted it and the update changed it. It stays deleted"
+UNTRACKED = (
+    "{found} has content that is not in git, so it stays."
+    " `git show :3:./{path}` prints the update's file"
+)
+UNTRACKED_DELETED = "the update deleted it. It has content that is not in git, so it stays"
+
+
+def stages_by_path(entries: Iterable[str]) -> dict[str, set[int]]:
+    """Return the stages of each path.
+
+    Args:
+        entries: Entries of an index, as `git ls-files --unmerged` prints them.
+    """
+    stages: dict[str, set[int]] = {}
+    for entry in entries:
+        details, path = entry.split("\t", 1)
+        stages.setdefault(path, set()).add(int(details[-1]))
+    return stages
+
+
+def describe(path: str, stages: set[int], folder: Path) -> str:
+    """Return what the user is told about a path that git could not merge.
+
+    Args:
+        path: The path.
+        stages: Its stages.
+        folder: The folder in which git merged.
+    """
+    if stages == {BASE, SERVICE}:
+        return UPDATE_DELETED
+    if not {SERVICE, UPDATE} <= stages:
+        return MOVED_TWICE
+    if _has_markers(folder / path):
+        return EDITED_TWICE
+    return REPLACED_TWICE.format(path=path)
+
+
+def _has_markers(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    starts = {line[:8] for line in path.read_bytes().splitlines()}
+    return {b"<<<<<<< ", b">>>>>>> "} <= starts
+
+
+def record(merged: Repository, service: Repository, entries: Sequence[str]) -> None:
+    """Record conflicts in the service's index. Git then refuses to commit until they are resolved.
+
+    Args:
+        merged: The repository that has the conflicting files.
+        service: The service.
+        entries: The conflicts, as `git ls-files --unmerged` prints them.
+
+    Raises:
+        UpdateError: A git command failed.
+    """
+    if not entries:
+        return
+    object_ids = [entry.split()[1] for entry in entries if not entry.startswith(SUBMODULE)]
+    pack = merged.git("pack-objects", "-q", "--stdout", data="\n".join(object_ids).encode())
+    service.git("unpack-objects", "-q", data=pack)
+    prefix = service.text("rev-parse", "--show-prefix")
+    no_object = "0" * len(entries[0].split()[1])
+    lines = [f"0 {no_object}\t{path}" for path in stages_by_path(entries)]  # removes stage 0
+    lines += entries
+    text = "".join(line.replace("\t", f"\t{prefix}", 1) + "\0" for line in lines)
+    service.git("update-index", "-z", "--index-info", data=os.fsencode(text))

@@ -1,0 +1,59 @@
+"""Git commands and their errors. Standard library only."""
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class UpdateError(Exception):
+    """An update that failed or was refused. The message gives the reason and what to do."""
+
+
+class Repository:
+    """A git repository. Each method raises UpdateError if its git command fails.
+
+    Args:
+        folder: The repository's folder, or a folder inside it. Commands run there.
+        environment: Variables for git, added to the environment of this process.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.environment = {**os.environ, **(environment or {})}
+
+    def git(self, *arguments: str, data: bytes = b"", check: bool = True) -> bytes:
+        """Run a git command and return its output.
+
+        Args:
+            arguments: The command and its arguments.
+            data: The command's standard input.
+            check: Whether to raise UpdateError if the command fails.
+        """
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            input=data,
+            capture_output=True,
+            check=False,
+        )
+        if check and done.returncode:
+            raise UpdateError(f"git {arguments[0]}: {failure_reason(os.fsdecode(done.stderr))}")
+        return done.stdout
+
+    def text(self, *arguments: str) -> str:
+        """Run a git command with these arguments and return its output as text."""
+        return os.fsdecode(self.git(*arguments)).removesuffix("\n")
+
+    def entries(self, *arguments: str) -> list[str]:
+        """Run a git command with these arguments, including `-z`, and return what it lists."""
+        return [os.fsdecode(entry) for entry in self.git(*arguments).split(b"\0") if entry]
+
+
+def failure_reason(stderr: str) -> str:
+    """Return the line of a command's error output (`stderr`) that best tells why it failed."""
+    errors = re.findall(r"(?:fatal|error): .*", stderr)
+    lines = errors or stderr.strip().splitlines() or ["no reason given"]
+    return lines[-1].strip()

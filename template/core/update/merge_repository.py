@@ -1,0 +1,100 @@
+"""The temporary repository in which git merges `core/`."""
+
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from core.update.conflicts import BASE, UPDATE, stages_by_path
+from core.update.git import Repository
+
+CORE = "core"
+SERVICE_BRANCH, UPDATE_BRANCH = "service", "update"
+"""The branches that are merged. Conflict markers call them HEAD and update."""
+ISOLATION = {
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_LITERAL_PATHSPECS": "1",
+    "GIT_AUTHOR_NAME": "update",
+    "GIT_AUTHOR_EMAIL": "update",
+    "GIT_COMMITTER_NAME": "update",
+    "GIT_COMMITTER_EMAIL": "update",
+}
+"""The environment for git. It keeps out the user's settings, such as `merge.ff=only`."""
+
+
+class MergeRepository(Repository):
+    """A temporary repository, so that the service's files change only after the merge.
+
+    Args:
+        service: The service, which is a repository or a folder in one.
+        folder: An empty folder.
+    """
+
+    def __init__(self, service: Repository, folder: Path) -> None:
+        super().__init__(folder, ISOLATION)
+        self.service = service
+        object_format = service.text("rev-parse", "--show-object-format")
+        self.git("init", "--quiet", f"--object-format={object_format}")
+        for name in ("core.autocrlf", "core.eol"):  # without these, git would change line ends
+            value = service.git("config", name, check=False).decode().strip()
+            if value:
+                self.git("config", name, value)
+        objects = service.folder / service.text("rev-parse", "--git-path", "objects")
+        alternates = folder / ".git" / "objects" / "info" / "alternates"
+        alternates.write_text(f"{objects.resolve()}\n")
+
+    def merge(self, old: Path, new: Path) -> set[str]:
+        """Merge the update and the service's last commit, in this repository's folder.
+
+        Args:
+            old: The folder with the rendered version that the service is from.
+            new: The folder with the rendered version to update to.
+
+        Returns:
+            The paths that the service deleted and the update changed. They stay deleted.
+
+        Raises:
+            UpdateError: A git command failed.
+        """
+        base = self._commit("base", self._rendered_tree(old))
+        trees = {SERVICE_BRANCH: self._service_tree(), UPDATE_BRANCH: self._rendered_tree(new)}
+        for branch, tree in trees.items():
+            self.git("branch", branch, self._commit(branch, tree, "-p", base))
+        self.git("checkout", "--quiet", "--force", SERVICE_BRANCH)
+        self.git("merge", "--quiet", "--no-commit", UPDATE_BRANCH, check=False)
+        self.git("rev-parse", "--verify", "MERGE_HEAD")  # exists after a merge, even with conflicts
+        stages = stages_by_path(self.unmerged_entries())
+        deleted = {path for path, found in stages.items() if found == {BASE, UPDATE}}
+        for path in deleted:
+            self.git("rm", "--quiet", "--force", "--", path)
+        return deleted
+
+    def _commit(self, message: str, tree: str, *options: str) -> str:
+        # Different messages keep commits apart that have the same tree.
+        return self.text("commit-tree", *options, "-m", message, tree)
+
+    def _service_tree(self) -> str:
+        prefix = self.service.text("rev-parse", "--show-prefix")
+        name = f"HEAD:{prefix}{CORE}"
+        tree = self.service.git("rev-parse", "--quiet", "--verify", name, check=False)
+        self.git("read-tree", "--empty")
+        if tree:
+            self.git("read-tree", f"--prefix={CORE}/", tree.decode().strip())
+        return self.text("write-tree")
+
+    def _rendered_tree(self, rendered: Path) -> str:
+        self.git("read-tree", "--empty")
+        self.git(f"--work-tree={rendered}", "add", "--force", CORE)
+        return self.text("write-tree")
+
+    def unmerged_entries(self) -> list[str]:
+        """Return the index entries of the paths that git could not merge."""
+        return self.entries("ls-files", "--unmerged", "-z")
+
+    def update_entries(self, paths: Collection[str]) -> list[str]:
+        """Return index entries for those of these paths that the update has."""
+        if not paths:
+            return []
+        listed = self.entries("ls-tree", "-r", "-z", UPDATE_BRANCH, "--", *paths)
+        return [re.sub(r"^(\d+) blob (\w+)", rf"\1 \2 {UPDATE}", entry) for entry in listed]

@@ -1,0 +1,115 @@
+"""The service that is updated."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from core.update import EXIT_CONFLICTS
+from core.update.git import Repository, UpdateError, failure_reason
+
+LOCK = "uv.lock"
+EXIT_LOCK_OUTDATED = 1
+REDIRECTIONS = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"}
+"""Environment variables that point git to another repository."""
+
+
+class Service(Repository):
+    """The service in the current folder.
+
+    Args:
+        answers_file: The path of its answers file.
+    """
+
+    def __init__(self, answers_file: Path) -> None:
+        super().__init__(Path())
+        self.answers_file = answers_file
+        self.merge_status: int | None = None
+
+    def check_clean(self) -> None:
+        """Check that all changes are committed, so that an update can be undone.
+
+        Raises:
+            UpdateError: There is no commit, or there are changes after it.
+        """
+        redirections = sorted(os.environ.keys() & REDIRECTIONS)
+        if redirections:
+            raise UpdateError(f"git points to another repository. Unset {' '.join(redirections)}.")
+        try:
+            self.git("rev-parse", "--verify", "HEAD")
+            status = self.text("status", "--porcelain", "--untracked-files=normal", "--", ".")
+        except UpdateError:
+            command = "git init && git add --all && git commit"
+            raise UpdateError(f"an update needs a git repository. Run: {command}") from None
+        names = [line[3:] for line in status.splitlines()]
+        if names:
+            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            hint = "Commit your changes first (or run `git stash -u`), so you can undo the update."
+            raise UpdateError(f"changes are not committed: {shown}. {hint}")
+
+    def merge(self, old: Path, new: Path) -> int:
+        """Merge the new version into the service, with that version's own code.
+
+        Args:
+            old: The folder with the rendered version that the service is from.
+            new: The folder with the rendered version to update to.
+
+        Returns:
+            The exit status: 0, or 4 if there are conflicts.
+
+        Raises:
+            UpdateError: The merge failed. Nothing was changed.
+        """
+        script = new / "core" / "update" / "merge.py"
+        untracked = self._untracked_files()
+        try:
+            done = subprocess.run([sys.executable, str(script), str(old), str(new)], check=False)
+            if done.returncode not in (0, EXIT_CONFLICTS):
+                raise UpdateError("merge.py of the new version failed. Nothing was changed.")
+            shutil.copy(new / self.answers_file, self.answers_file)
+            self.merge_status = done.returncode
+        except BaseException:  # also Ctrl-C
+            self.restore()
+            for name in self._untracked_files() - untracked:
+                Path(name).unlink()
+            raise
+        return done.returncode
+
+    def _untracked_files(self) -> set[str]:
+        return {*self.entries("ls-files", "-z", "--others", "--exclude-standard", "core")}
+
+    def restore(self) -> None:
+        """Restore `core/` and the answers file to the last commit.
+
+        Raises:
+            UpdateError: A git command failed.
+        """
+        self.merge_status = None
+        paths = [str(self.answers_file)]
+        if self.git("ls-tree", "HEAD", "core"):
+            paths.append("core")
+        self.git("reset", "--quiet", "--", *paths)
+        self.git("restore", "--", *paths)
+
+    def update_lock(self) -> int:
+        """Update uv.lock, and return the exit status: 0, or 1 if it is still outdated."""
+        if not Path(LOCK).exists():
+            return 0
+        command = [os.environ.get("UV", "uv"), "lock", "--quiet"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError as error:
+            return report_outdated_lock(str(error))
+        if done.returncode:
+            return report_outdated_lock(failure_reason(done.stderr))
+        if self.git("status", "--porcelain", "--", LOCK):
+            print(f"{LOCK} has the new dependencies of core/. Run `uv sync` to install them.")
+        return 0
+
+
+def report_outdated_lock(reason: str) -> int:
+    """Print why (the reason) uv.lock is outdated, and return the exit status."""
+    message = f"The update is done, but {LOCK} is outdated ({reason}). Run `uv lock`."
+    print(message, file=sys.stderr)
+    return EXIT_LOCK_OUTDATED
