@@ -1,7 +1,8 @@
-"""Jobs while everything breaks: 0 lost, each effect once. Prints the time to recover.
+"""Jobs while everything breaks. Goal: 0 lost, and each effect once. Prints the time to recover.
 
-A worker is killed every 2 s, the queue's server is restarted once (with its append-only file), MongoDB is stopped for
-10 s, and one job ends its worker each time it runs. The ratio is against the same jobs with nothing breaking.
+A worker is killed every 2 s. The queue's server is restarted once, with its append-only file.
+MongoDB is down for 10 s. One job ends its worker each time it runs. The ratio compares the time
+with a run of the same jobs in which nothing breaks.
 
     script/uv run python benchmarks/chaos.py [JOBS]
 """
@@ -17,8 +18,9 @@ TASKS = '''
 
 import os
 
-from app.tasks.worker import worker
 from beanie import Document
+
+from core.tasks.worker import worker
 
 
 class Effect(Document):
@@ -28,8 +30,9 @@ class Effect(Document):
 
 @worker.task(max_retries=50, retry_delay=0.5, retry_max_delay=5)
 async def effect(number: int) -> None:
-    """Takes effect once, by its key; counts how often it ran."""
-    await Effect.get_pymongo_collection().update_one({"_id": number}, {"$inc": {"runs": 1}}, upsert=True)
+    """Take effect once, and count the runs."""
+    effects = Effect.get_pymongo_collection()
+    await effects.update_one({"_id": number}, {"$inc": {"runs": 1}}, upsert=True)
 
 
 @worker.task

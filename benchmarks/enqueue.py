@@ -1,6 +1,6 @@
-"""What `enqueue` adds to a request, against one round trip to the queue's server. To reach: p50 at most 1.5x.
+"""`enqueue` in a request against one round trip to the queue's server. Goal: 1.5x at p50.
 
-Both by turns, in one process on uvloop, as the web process is, with everything on.
+The two take turns in one process on uvloop, as in the web process. Every feature is on.
 
     script/uv run python benchmarks/enqueue.py [CALLS]
 """
@@ -10,9 +10,9 @@ import sys
 from rendering import run_driver
 
 TASKS = '''
-"""A job that nobody runs."""
+"""A task that no worker runs."""
 
-from app.tasks.worker import worker
+from core.tasks.worker import worker
 
 
 @worker.task

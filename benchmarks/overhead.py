@@ -1,8 +1,9 @@
-"""No-op jobs through this service, with everything on, against bare streaq and its peers. To reach: 0.9x bare streaq.
+"""No-op jobs through this service, bare streaq, and other queues. Goal: 0.9x bare streaq.
 
-Everything on: arguments validated, messages signed, records and results, correlation ids, metrics, a log line a job.
-The systems take turns, on one queue server without persistence, with one worker. Then each worker is killed every
-two seconds, and what never ran is counted.
+The service has every feature on: validated arguments, signed messages, records and results,
+correlation ids, metrics, and a log line for each job. The systems take turns. Each has one worker,
+and a queue server without persistence. Then each worker is killed every two seconds, and the jobs
+that never ran are counted.
 
     script/uv run python benchmarks/overhead.py [JOBS [RUNS [SYSTEM ...]]]
 """
@@ -16,7 +17,7 @@ TASKS = '''
 
 import asyncio
 
-from app.tasks.worker import worker
+from core.tasks.worker import worker
 from hits import PAUSE, hit
 
 

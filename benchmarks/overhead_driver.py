@@ -1,4 +1,4 @@
-"""Run by `overhead.py` inside the service that it renders."""
+"""Measures queue systems. `overhead.py` runs this in the service that it renders."""
 
 import os
 import secrets
@@ -7,16 +7,34 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
-from core.dev.servers import MONGODB, VALKEY, free_port, start_server
+from driver_servers import run_servers
+
+from core.dev.servers import MONGODB, VALKEY
+
+JOBS = 20_000
+RUNS = 3
+CONCURRENCY = "50"
 
 KILL_SECONDS = 2.0
-KILLED_JOBS, KILLED_PAUSE, KILLED_CONCURRENCY, KILLED_IDLE = 2000, 0.02, 8, 5
+KILLED_JOBS = 2000
+KILLED_PAUSE = 0.02
+KILLED_CONCURRENCY = 8
+KILLED_IDLE = 5
+STARTUP_SECONDS = 10.0
 PATIENCE_SECONDS = 60.0
-"""Without a further job for so long, the others count as lost."""
+"""If no job ran for so long, the rest counts as lost."""
+
+VALKEY_WITHOUT_PERSISTENCE = replace(
+    VALKEY,
+    command=lambda port, data: [*VALKEY.command(port, data), "--appendonly", "no"],
+)
+
 ENQUEUE = """
 import asyncio, sys
 from app.main import service
@@ -37,176 +55,242 @@ class System:
     """How to enqueue jobs and run a worker.
 
     Attributes:
-        packages: What it needs; nothing where this service's own environment has it.
-        enqueue: A command that gets the number of jobs.
-        work: A command.
+        enqueue: The arguments of the command that enqueues. The number of jobs follows them.
+        work: The arguments of the command that runs a worker.
+        packages: The packages that the service's own environment does not have. If there are any,
+            the arguments begin with a program. Otherwise the program is Python.
     """
 
     enqueue: list[str]
     work: list[str]
     packages: list[str] = field(default_factory=list)
 
-    def command(self, words: list[str]) -> list[str]:
+    def command(self, arguments: list[str]) -> list[str]:
         if not self.packages:
-            return [sys.executable, *words]
-        options = [option for package in self.packages for option in ("--with", package)]
+            return [sys.executable, *arguments]
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
-        return [os.environ["UV"], "run", "--quiet", "--no-project", "--python", python, *options, *words]
+        options = ["--quiet", "--no-project", "--python", python]
+        for package in self.packages:
+            options += ["--with", package]
+        return [os.environ["UV"], "run", *options, *arguments]
 
 
-def peer(name: str, packages: list[str], *work: str) -> System:
-    return System(["python", f"{name}_app.py"], list(work), packages)
-
-
+SAQ = System(
+    enqueue=["python", "saq_app.py"],
+    work=["saq", "--quiet", "saq_app.settings"],
+    packages=["saq[redis]==0.26.4"],
+)
+TASKIQ = System(
+    enqueue=["python", "taskiq_app.py"],
+    work=[
+        *("taskiq", "worker", "--workers", "1", "--max-async-tasks", "{concurrency}"),
+        *("--log-level", "WARNING", "taskiq_app:broker"),
+    ],
+    packages=["taskiq==0.13.0", "taskiq-redis==1.2.4"],
+)
+ARQ = System(
+    enqueue=["python", "arq_app.py"],
+    work=["arq", "arq_app.WorkerSettings"],
+    packages=["arq==0.28.0"],
+)
+CELERY = System(
+    enqueue=["python", "celery_app.py"],
+    work=[
+        *("celery", "-A", "celery_app", "worker", "-P", "prefork", "-c", "2"),
+        *("--without-gossip", "--without-mingle"),
+    ],
+    packages=["celery[redis]==5.7.0"],
+)
+DRAMATIQ = System(
+    enqueue=["python", "dramatiq_app.py"],
+    work=["dramatiq", "dramatiq_app", "-p", "1", "-t", "8"],
+    packages=["dramatiq[redis]==2.2.1"],
+)
 SYSTEMS = {
-    "groundwork": System(["-c", ENQUEUE], ["-m", "core", "worker"]),
-    "streaq": System(["bare_app.py"], ["bare_app.py", "work"]),
-    "saq": peer("saq", ["saq[redis]==0.26.4"], "saq", "--quiet", "saq_app.settings"),
-    "taskiq": peer(
-        "taskiq",
-        ["taskiq==0.13.0", "taskiq-redis==1.2.4"],
-        *("taskiq", "worker", "--workers", "1", "--max-async-tasks", "{concurrency}", "--log-level", "WARNING"),
-        "taskiq_app:broker",
-    ),
-    "arq": peer("arq", ["arq==0.28.0"], "arq", "arq_app.WorkerSettings"),
-    "celery": peer(
-        "celery",
-        ["celery[redis]==5.7.0"],
-        *("celery", "-A", "celery_app", "worker", "-P", "prefork", "-c", "2", "--without-gossip", "--without-mingle"),
-    ),
-    "dramatiq": peer("dramatiq", ["dramatiq[redis]==2.2.1"], "dramatiq", "dramatiq_app", "-p", "1", "-t", "8"),
+    "groundwork": System(enqueue=["-c", ENQUEUE], work=["-m", "core", "worker"]),
+    "streaq": System(enqueue=["bare_app.py"], work=["bare_app.py", "work"]),
+    "saq": SAQ,
+    "taskiq": TASKIQ,
+    "arq": ARQ,
+    "celery": CELERY,
+    "dramatiq": DRAMATIQ,
 }
 
 
-class Machine:
-    """The servers, and what a system left in the file of hits."""
+class Run:
+    """One run of a system.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._port = free_port()
-        mongodb = free_port()
-        self._mongod = start_server(MONGODB, folder / "mongod", mongodb)
-        self.valkey: subprocess.Popen[bytes] | None = None
-        self.environment = {
+    Args:
+        system: The system.
+        folder: The folder for the file of hits and the output of the system.
+        variables: Additional variables of the environment.
+    """
+
+    def __init__(self, system: System, folder: Path, variables: dict[str, str]) -> None:
+        self._system = system
+        self._hits = folder / "hits"
+        self._log = (folder / "output.log").open("wb")
+        self._environment = {
             **os.environ,
-            "SECRET_KEY": secrets.token_hex(32),
-            "MONGODB_URL": MONGODB.url(mongodb),
-            "REDIS_URL": VALKEY.url(self._port),
             "LOG_FORMAT": "json",
             "TASK_RECORD_TTL": "300",
             "PYTHONPATH": ".",
             "UV_PYTHON_DOWNLOADS": "never",
+            "HITS": str(self._hits),
+            "CONCURRENCY": CONCURRENCY,
+            **variables,
         }
-        self.log = (folder / "workers.log").open("ab")
+        self._worker: subprocess.Popen[bytes] | None = None
 
-    def fresh(self, name: str, **environment: str) -> tuple[dict[str, str], Path]:
-        """An empty queue server, and the environment and the file of hits for one measurement."""
-        self.stop_queue()
-        folder = Path(tempfile.mkdtemp(dir=self._folder, prefix=name))
-        without_persistence = replace(
-            VALKEY, command=lambda port, data: [*VALKEY.command(port, data), "--appendonly", "no"]
+    def enqueue(self, jobs: int) -> None:
+        command = [*self._system.command(self._system.enqueue), str(jobs)]
+        subprocess.run(command, env=self._environment, check=True, stdout=self._log)
+
+    def start_worker(self) -> None:
+        concurrency = self._environment["CONCURRENCY"]
+        arguments = [each.replace("{concurrency}", concurrency) for each in self._system.work]
+        self._worker = subprocess.Popen(
+            self._system.command(arguments),
+            env=self._environment,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
         )
-        self.valkey = start_server(without_persistence, folder / "valkey", self._port)
-        hits = folder / "hits"
-        return {**self.environment, "HITS": str(hits), **environment}, hits
 
-    def stop_queue(self) -> None:
-        if self.valkey:
-            self.valkey.kill()
-            self.valkey.wait()
+    def kill_worker(self) -> None:
+        if self._worker:
+            os.killpg(self._worker.pid, signal.SIGKILL)
+            self._worker.wait()
+            self._worker = None
 
-    def close(self) -> None:
-        self.stop_queue()
-        self._mongod.kill()
-        self._mongod.wait()
+    def hits_size(self) -> int:
+        """Return the size of the file of hits in bytes."""
+        return self._hits.stat().st_size if self._hits.exists() else 0
 
-
-def start_worker(system: System, environment: dict[str, str], machine: Machine) -> "subprocess.Popen[bytes]":
-    concurrency = environment.get("CONCURRENCY", "50")
-    command = system.command([word.replace("{concurrency}", concurrency) for word in system.work])
-    return subprocess.Popen(command, env=environment, stdout=machine.log, stderr=machine.log, start_new_session=True)
+    def hits(self) -> list[tuple[int, float]]:
+        """Return the number of each job that ran, and the time."""
+        if not self._hits.exists():
+            return []
+        lines = [line.split() for line in self._hits.read_text().splitlines()]
+        return [(int(number), float(at)) for number, at in lines]
 
 
-def kill(worker: "subprocess.Popen[bytes]") -> None:
-    os.killpg(worker.pid, signal.SIGKILL)
-    worker.wait()
+@contextmanager
+def start_run(name: str, parent: Path, **variables: str) -> Iterator[Run]:
+    """Start a run with an empty queue server, and end the server and the worker with the block.
+
+    Args:
+        name: The name of the system.
+        parent: The folder for the data of all runs.
+        **variables: Additional variables of the environment.
+    """
+    folder = Path(tempfile.mkdtemp(dir=parent, prefix=name))
+    with run_servers(folder, VALKEY_WITHOUT_PERSISTENCE):
+        run = Run(SYSTEMS[name], folder, variables)
+        try:
+            yield run
+        finally:
+            run.kill_worker()
 
 
-def read(hits: Path) -> list[tuple[int, float]]:
-    lines = hits.read_text().splitlines() if hits.exists() else []
-    return [(int(number), float(at)) for number, at in (line.split() for line in lines)]
+def measure_throughput(name: str, jobs: int, parent: Path) -> float:
+    """Return the jobs a second, from the first job to the last.
 
+    Args:
+        name: The name of the system.
+        jobs: The number of jobs.
+        parent: The folder for the data of all runs.
 
-def throughput(system: System, name: str, jobs: int, machine: Machine) -> float:
-    """Jobs a second, from the first to the last."""
-    environment, hits = machine.fresh(name)
-    subprocess.run([*system.command(system.enqueue), str(jobs)], env=environment, check=True, stdout=machine.log)
-    worker = start_worker(system, environment, machine)
-    try:
-        seen, since = 0, time.monotonic()
-        while seen < jobs:
+    Raises:
+        SystemExit: The worker stopped running jobs.
+    """
+    with start_run(name, parent) as run:
+        run.enqueue(jobs)
+        run.start_worker()
+        size = 0
+        last_progress = time.monotonic()
+        while len(run.hits()) < jobs:
             time.sleep(0.2)
-            if (size := hits.stat().st_size if hits.exists() else 0) != seen:
-                seen, since = size, time.monotonic()
-                if len(read(hits)) >= jobs:
-                    break
-            if time.monotonic() - since > PATIENCE_SECONDS:
-                raise SystemExit(f"{name}: stopped after {len(read(hits))} of {jobs} jobs")
-    finally:
-        kill(worker)
-    times = [at for _, at in read(hits)]
+            if run.hits_size() != size:
+                size = run.hits_size()
+                last_progress = time.monotonic()
+            if time.monotonic() - last_progress > PATIENCE_SECONDS:
+                raise SystemExit(f"{name}: stopped after {len(run.hits())} of {jobs} jobs")
+        run.kill_worker()
+        times = [at for _, at in run.hits()]
     return (len(times) - 1) / (max(times) - min(times))
 
 
-def lost(system: System, name: str, machine: Machine) -> tuple[int, int]:
-    """Jobs that never ran while the worker was killed again and again, and runs more than jobs."""
-    environment, hits = machine.fresh(
-        name,
-        PAUSE=str(KILLED_PAUSE),
-        CONCURRENCY=str(KILLED_CONCURRENCY),
-        TASK_CONCURRENCY=str(KILLED_CONCURRENCY),
-        IDLE=str(KILLED_IDLE),
-    )
-    subprocess.run([*system.command(system.enqueue), str(KILLED_JOBS)], env=environment, check=True, stdout=machine.log)
-    done, since = 0, time.monotonic()
-    kills = True
-    worker = start_worker(system, environment, machine)
-    try:
-        while done < KILLED_JOBS and time.monotonic() - since < PATIENCE_SECONDS:
+def count_lost(name: str, parent: Path) -> tuple[int, int]:
+    """Run jobs while the worker is killed every two seconds.
+
+    Args:
+        name: The name of the system.
+        parent: The folder for the data of all runs.
+
+    Returns:
+        The number of jobs that never ran, and the number of runs beyond one for each job.
+    """
+    variables = {
+        "PAUSE": str(KILLED_PAUSE),
+        "CONCURRENCY": str(KILLED_CONCURRENCY),
+        "TASK_CONCURRENCY": str(KILLED_CONCURRENCY),
+        "IDLE": str(KILLED_IDLE),
+    }
+    with start_run(name, parent, **variables) as run:
+        run.enqueue(KILLED_JOBS)
+        run.start_worker()
+        done = 0
+        last_progress = time.monotonic()
+        is_killing = True
+        while done < KILLED_JOBS and time.monotonic() - last_progress < PATIENCE_SECONDS:
             time.sleep(KILL_SECONDS)
-            found = len({number for number, _ in read(hits)})
-            if found != done:
-                done, since = found, time.monotonic()
-            # A system whose worker takes long to start makes little progress between two kills: then it is let run.
-            kills = kills and time.monotonic() - since < 10
-            if kills and done < KILLED_JOBS:
-                kill(worker)
-                worker = start_worker(system, environment, machine)
-    finally:
-        kill(worker)
-    return KILLED_JOBS - done, len(read(hits)) - done
+            numbers = {number for number, _ in run.hits()}
+            if len(numbers) != done:
+                done = len(numbers)
+                last_progress = time.monotonic()
+            # A worker that takes long to start makes no progress between two kills.
+            if time.monotonic() - last_progress >= STARTUP_SECONDS:
+                is_killing = False
+            if is_killing and done < KILLED_JOBS:
+                run.kill_worker()
+                run.start_worker()
+        run.kill_worker()
+        return KILLED_JOBS - done, len(run.hits()) - done
+
+
+def measure(names: list[str], jobs: int, runs: int, folder: Path) -> None:
+    """Measure the systems by turns, and print the figures.
+
+    Args:
+        names: The names of the systems.
+        jobs: The number of jobs in each run.
+        runs: The number of runs of each system.
+        folder: The folder for the data of all runs.
+    """
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(runs):
+        for name in names:
+            rate = measure_throughput(name, jobs, folder)
+            rates[name].append(rate)
+            print(f"run {number + 1}: {name} {rate:.0f}/s", flush=True)
+    print(f"\n{jobs} jobs, {runs} runs")
+    print(f"lost: of {KILLED_JOBS} jobs, with a SIGKILL every {KILL_SECONDS:.0f} s")
+    for name in names:
+        lost, run_twice = count_lost(name, folder)
+        rate = median(rates[name])
+        ratio = f"{rate / median(rates['streaq']):5.2f}x" if "streaq" in rates else ""
+        figures = f"{rate:7.0f}/s {ratio}  lost {lost:4}  run twice {run_twice:4}"
+        print(f"{name:<11} {figures}", flush=True)
 
 
 def main() -> None:
-    jobs = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
-    runs = int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    jobs = int(sys.argv[1]) if len(sys.argv) > 1 else JOBS
+    runs = int(sys.argv[2]) if len(sys.argv) > 2 else RUNS
     names = sys.argv[3:] or list(SYSTEMS)
-    rates: dict[str, list[float]] = {name: [] for name in names}
-    with tempfile.TemporaryDirectory() as folder:
-        machine = Machine(Path(folder))
-        try:
-            for run in range(runs):
-                for name in names:
-                    rates[name].append(throughput(SYSTEMS[name], name, jobs, machine))
-                    print(f"run {run + 1}: {name} {rates[name][-1]:.0f}/s", flush=True)
-            print(f"\n{jobs} jobs, {runs} runs; lost of {KILLED_JOBS} under SIGKILL every {KILL_SECONDS:.0f} s")
-            for name in names:
-                gone, more = lost(SYSTEMS[name], name, machine)
-                rate = median(rates[name])
-                ratio = f"{rate / median(rates['streaq']):5.2f}x" if "streaq" in rates else ""
-                print(f"{name:<11} {rate:7.0f}/s {ratio}  lost {gone:4}  run twice {more:4}", flush=True)
-        finally:
-            machine.close()
+    os.environ["SECRET_KEY"] = secrets.token_hex(32)
+    with tempfile.TemporaryDirectory() as folder, run_servers(Path(folder), MONGODB):
+        measure(names, jobs, runs, Path(folder))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The memory of a sales report on many orders beside that of one on few. To reach: flat, at most 1.1x.
+"""The memory of a sales report on many orders, compared with one on few. Goal: at most 1.1x.
 
 script/uv run python benchmarks/report_memory.py [ORDERS]
 """
@@ -7,5 +7,7 @@ import sys
 
 from rendering import run_driver
 
+TASKS = '"""No tasks."""\n'
+
 if __name__ == "__main__":
-    sys.exit(run_driver("report_memory", '"""No jobs."""\n', *sys.argv[1:]))
+    sys.exit(run_driver("report_memory", TASKS, *sys.argv[1:]))

@@ -1,69 +1,72 @@
-"""Compares the time of an update with the time of a copy. The target is at most 2x.
+"""An update of an untouched service against a copy of it: the median of 5 runs. Goal: at most 2x.
 
-The service is unedited, and the update changes every module of `core/`.
+Each Python file in `core/` differs between the two versions.
 
-script/uv run python benchmarks/update_time.py
+    script/uv run python benchmarks/update_time.py
 """
 
-import os
+import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 
-ROOT = Path(__file__).resolve().parent.parent
-COPIER = str(Path(sys.executable).parent / "copier")
+from rendering import ROOT, clone_template, copy_service, measure
+
 RUNS = 5
+OLD = "v1000.0.0"
+NEW = "v1001.0.0"
 AUTHOR = {
     "GIT_AUTHOR_NAME": "benchmark",
-    "GIT_AUTHOR_EMAIL": "benchmark",
+    "GIT_AUTHOR_EMAIL": "benchmark@example.com",
     "GIT_COMMITTER_NAME": "benchmark",
-    "GIT_COMMITTER_EMAIL": "benchmark",
+    "GIT_COMMITTER_EMAIL": "benchmark@example.com",
 }
 
 
-def git(folder: str, *arguments: str) -> None:
-    subprocess.run(
-        ["git", *arguments], cwd=folder, env=os.environ | AUTHOR, check=True, capture_output=True
-    )
+def git(folder: Path, *arguments: str) -> None:
+    measure("git", *arguments, cwd=folder, **AUTHOR)
 
 
-def commit(folder: str, message: str) -> None:
+def commit(folder: Path, message: str) -> None:
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", message)
 
 
-def timed(*command: str, cwd: str) -> float:
-    started = perf_counter()
-    subprocess.run(command, cwd=cwd, check=True, capture_output=True)
-    return perf_counter() - started
+def release_new_version(template: Path) -> None:
+    git(template, "tag", "--force", OLD)
+    for path in (template / "template" / "core").rglob("*.py"):
+        path.write_text(path.read_text() + "\n# newer\n")
+    commit(template, "newer")
+    git(template, "tag", NEW)
+
+
+def update_command() -> list[str]:
+    """Return the command of `just update`, with the Copier of this environment."""
+    recipes = (ROOT / "template" / "core" / "justfile").read_text()
+    (arguments,) = re.findall(r'^    @uvx .* python (.+) "\$@"$', recipes, re.MULTILINE)
+    return [sys.executable, *arguments.split(), "--defaults"]
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        template = f"{folder}/groundwork"
-        git(folder, "clone", "--quiet", str(ROOT), template)
-        git(template, "tag", "--force", "v1000.0.0")
-        for path in Path(template, "template", "core").rglob("*.py"):
-            path.write_text(path.read_text() + "\n# newer\n")
-        commit(template, "newer")
-        git(template, "tag", "v1001.0.0")
-        copies, updates = [], []
+    copies = []
+    updates = []
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent)
+        template = clone_template(folder)
+        release_new_version(template)
         for number in range(RUNS):
-            service = f"{folder}/service-{number}"
-            options = ["--quiet", "--defaults", "--vcs-ref=v1000.0.0"]
-            copies.append(timed(COPIER, "copy", *options, template, service, cwd=folder))
+            service = folder / f"service-{number}"
+            copies.append(copy_service(template, service, f"--vcs-ref={OLD}"))
             git(service, "init", "--quiet")
-            Path(service, "uv.lock").unlink()  # updating the lock would measure the network
+            (service / "uv.lock").unlink()  # an update would lock again, which uses the network
             commit(service, "rendered")
-            command = [sys.executable, "-B", "-m", "core.update.command", "--defaults"]
-            updates.append(timed(*command, cwd=service))
+            updates.append(measure(*update_command(), cwd=service))
             shutil.rmtree(service)
-        copied, updated = median(copies), median(updates)
-        print(f"copy {copied:.2f} s, update {updated:.2f} s: {updated / copied:.2f}x (target: 2x)")
+    copy = median(copies)
+    update = median(updates)
+    print(f"copy {copy:.2f} s, update {update:.2f} s: {update / copy:.2f}x (goal: 2x)")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,9 @@ class WorkerSettings:
 async def enqueue(jobs: int) -> None:
     pool = await create_pool(RedisSettings.from_dsn(URL))
     for start in range(0, jobs, 32):
-        await asyncio.gather(*(pool.enqueue_job("job", number) for number in range(start, min(start + 32, jobs))))
+        await asyncio.gather(
+            *(pool.enqueue_job("job", number) for number in range(start, min(start + 32, jobs)))
+        )
     await pool.aclose()
 
 

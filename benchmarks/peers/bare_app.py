@@ -30,7 +30,9 @@ async def enqueue(jobs: int) -> None:
     async with worker:
         for start in range(0, jobs, 500):
             numbers = range(start, min(start + 500, jobs))
-            await worker.enqueue_many([job.enqueue(number).start(priority="normal") for number in numbers])
+            await worker.enqueue_many(
+                [job.enqueue(number).start(priority="normal") for number in numbers]
+            )
 
 
 if __name__ == "__main__":

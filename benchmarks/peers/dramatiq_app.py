@@ -5,7 +5,9 @@ import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 from hits import IDLE, PAUSE, URL, hit
 
-dramatiq.set_broker(RedisBroker(url=URL, heartbeat_timeout=round(IDLE * 1000), maintenance_chance=100_000))
+dramatiq.set_broker(
+    RedisBroker(url=URL, heartbeat_timeout=round(IDLE * 1000), maintenance_chance=100_000)
+)
 
 
 @dramatiq.actor(max_retries=1000)

@@ -26,7 +26,9 @@ async def enqueue(jobs: int) -> None:
     for start in range(0, jobs, 32):
         numbers = range(start, min(start + 32, jobs))
         options = {"timeout": round(IDLE), "heartbeat": round(IDLE), "retries": 1000}
-        await asyncio.gather(*(queue.enqueue("job", number=number, **options) for number in numbers))
+        await asyncio.gather(
+            *(queue.enqueue("job", number=number, **options) for number in numbers)
+        )
     await queue.disconnect()
 
 

@@ -22,6 +22,6 @@ async def enqueue(jobs: int) -> None:
 
 
 if __name__ == "__main__":
-    from taskiq_app import enqueue  # so that the task's name is that of the module
+    from taskiq_app import enqueue  # the task's name then begins with the module's
 
     asyncio.run(enqueue(int(sys.argv[1])))
