@@ -14,8 +14,8 @@ PAGE_HEAD = """\
 
 <!-- Written by script/api of the template. -->
 
-Your code may use these names. An update that removes a name or changes a signature says so in
-[CHANGELOG.md](CHANGELOG.md).
+Your code may use these names. [CHANGELOG.md](CHANGELOG.md) names each one that an
+update removes or changes.
 
 Everything else in `core/` may change in any update. `just lint` reports its use as TID251. To use
 it on purpose, end the line with `# noqa: TID251`.
@@ -26,7 +26,7 @@ LINT_HEAD = """\
 
 [lint.flake8-tidy-imports.banned-api]
 """
-LINT_MESSAGE = "it is not public and may change in any update; see core/API.md"
+LINT_MESSAGE = "this name is not public and may change in any update; see core/API.md"
 
 
 def make_page(surface: Surface) -> str:

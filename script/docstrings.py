@@ -1,4 +1,4 @@
-"""What the docstrings of public names do not say."""
+"""Finds the gaps in the docstrings of public names."""
 
 import ast
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def _find_gaps(name: Name) -> Iterator[str]:
 
 def _find_class_gaps(found: griffe.Class) -> Iterator[str]:
     unknown = _read_section(found, "attributes") - found.all_members.keys()
-    yield from (f"{each} is no attribute" for each in unknown)
+    yield from (f"{each} is not an attribute" for each in unknown)
     init = found.members.get("__init__")
     if _read_section(found, "parameters") and isinstance(init, griffe.Function):
         yield from _find_parameter_gaps(found, init)
@@ -49,7 +49,7 @@ def _find_parameter_gaps(described: griffe.Object, function: griffe.Function) ->
     parameters = {STARS.get(each.kind, "") + each.name for each in function.parameters}
     parameters -= {"self", "cls"}
     yield from (f"{each} is not in Args" for each in parameters - named - TRIVIAL_PARAMETERS)
-    yield from (f"{each} is no parameter" for each in named - parameters)
+    yield from (f"{each} is not a parameter" for each in named - parameters)
 
 
 def _find_raised(function: griffe.Function) -> set[str]:

@@ -1,4 +1,4 @@
-"""The public names at the last release, and what has changed since then."""
+"""The public names at the last release, and the changes since then."""
 
 import re
 
@@ -47,7 +47,7 @@ def read_released(text: str) -> tuple[str, Signatures]:
 def find_breaks(released: Signatures, current: Signatures, changelog: str) -> list[str]:
     """Return every released name that is gone or has changed, and that the changelog does not name.
 
-    The members of a class that is gone need no names of their own.
+    The changelog need not name the members of a class that is gone.
 
     Args:
         released: The signatures at the last release.

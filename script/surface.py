@@ -169,7 +169,7 @@ class Surface:
         return {*self.modules, *(name.path for name in self)}
 
     def not_public(self) -> list[str]:
-        """Return every module of core that is not public, and the other names of those that are."""
+        """Return the modules of core that are not public, and the other names of public modules."""
         return sorted(_find_others(self._core, self.paths()))
 
     def _read_module(self, path: str) -> list[Name]:

@@ -1,4 +1,4 @@
-"""What `script/surface.py` calls public is described, documented, and changed on purpose only."""
+"""Public names are documented, and change on purpose only. `script/surface.py` lists them."""
 
 import re
 import shutil
@@ -229,9 +229,9 @@ def test_a_wrong_list_is_told(tmp_path: Path, old: str, new: str, error: str) ->
     [
         ('    """An engine."""\n', "", "core.cars.Engine: no docstring"),
         ('"""A hammer."""\n', "", "core.tools.HAMMER: no docstring"),
-        ("weight: In kg", "mass: In kg", "core.cars.Part: mass is no attribute"),
+        ("weight: In kg", "mass: In kg", "core.cars.Part: mass is not an attribute"),
         ("after: Seconds", "at: Seconds", "core.cars.Engine.stop: after is not in Args"),
-        ("after: Seconds", "at: Seconds", "core.cars.Engine.stop: at is no parameter"),
+        ("after: Seconds", "at: Seconds", "core.cars.Engine.stop: at is not a parameter"),
         ("            **options: Any.\n", "", "core.cars.Engine.stop: **options is not in Args"),
         ("ValueError: `after`", "KeyError:", "core.cars.Engine.stop: ValueError is not in Raises"),
         ("engine: Which one.", "", "core.cars.start: engine is not in Args"),

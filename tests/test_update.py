@@ -361,7 +361,7 @@ def remove_answers(project: Path) -> None:
         (spoil_answers("]["), ".copier-answers.yml cannot be read. `git log -p"),
         (spoil_answers("a: 1"), ".copier-answers.yml has no _src_path. `git log -p"),
         (spoil_answers("_src_path: /"), ".copier-answers.yml has no _commit. `git log -p"),
-        (move_template("/nowhere/at/all"), "no template is at /nowhere/at/all. Correct"),
+        (move_template("/nowhere/at/all"), "no template was found at /nowhere/at/all. Correct"),
         (move_template("https://127.0.0.1:1/x.git"), "change _src_path in .copier-answers"),
         (spoil_answers("enable_job_queue: perhaps", keep_source=True), "enable_job_queue"),
     ],

@@ -1,1 +1,1 @@
-"""The machinery of this service. It belongs to the template: `just update` replaces it, so keep your code in `app/`."""
+"""The machinery of this service. `just update` replaces it, so keep your code in `app/`."""

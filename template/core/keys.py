@@ -10,7 +10,7 @@ def derive_keys(secrets: Sequence[str], purpose: str) -> list[bytes]:
 
     Args:
         secrets: The secrets of `Settings.secret_keys`, the current one first.
-        purpose: What the keys are for, such as `message`.
+        purpose: The purpose of the keys, such as `message`.
 
     Returns:
         Keys of 32 bytes, in the order of the secrets.

@@ -1,4 +1,4 @@
-"""Threads for plain functions. A thread cannot be cancelled, so a process leaves busy ones behind."""
+"""Threads for plain functions. No thread can be cancelled: a process that ends leaves busy ones."""
 
 import logging
 import os
@@ -50,6 +50,6 @@ def leave_threads(status: int) -> None:
     running = [future for future in list(_unfinished) if not future.cancel()]
     _, left = wait(running, timeout=END_SECONDS)
     if left:
-        logger.warning("calls in threads were cut off", count=len(left))
+        logger.warning("calls in threads were interrupted", count=len(left))
         logging.shutdown()
         os._exit(status)

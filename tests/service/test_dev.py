@@ -99,7 +99,10 @@ def list_schedules(folder: Path) -> str:
     """Return what `schedules list` prints in another folder than the project's."""
     command = [sys.executable, "-m", "core", "schedules", "list"]
     environment = make_environment(folder)
-    return subprocess.run(command, cwd="/", env=environment, check=True, capture_output=True, text=True).stdout
+    done = subprocess.run(
+        command, cwd="/", env=environment, check=True, capture_output=True, text=True
+    )
+    return done.stdout
 
 
 def ready(dev: Dev) -> bool:

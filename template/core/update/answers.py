@@ -40,7 +40,10 @@ def find_answers_file(name: str | None) -> Path:
 
 
 def read_answers(path: Path) -> Answers:
-    """Return the content of the answers file at a path.
+    """Return the content of an answers file.
+
+    Args:
+        path: The path of the file.
 
     Raises:
         UpdateError: The file cannot be read, or it names no template that exists.
@@ -59,7 +62,8 @@ def read_answers(path: Path) -> Answers:
     folder = Path(source).expanduser()
     is_url = ":" in source
     if not is_url and (not folder.exists() or folder.resolve() == Path.cwd()):
-        raise UpdateError(f"no template is at {folder}. Correct _src_path in {path}, then commit.")
+        hint = f"Correct _src_path in {path}, then commit."
+        raise UpdateError(f"no template was found at {folder}. {hint}")
     return answers
 
 

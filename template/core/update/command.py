@@ -1,4 +1,4 @@
-"""The command `just update`. It runs beside Copier, outside the service's environment.
+"""The command `just update`. It runs in Copier's environment, not in the service's.
 
 Copier renders two versions of `core/`: the service's, and the one to update to. `merge.py` of the
 new version merges both with the service's files. No file changes until git has merged all of them.
@@ -35,7 +35,7 @@ def _parse_options(arguments: list[str] | None) -> argparse.Namespace:
     description = "Update core/ to a newer version of the template."
     parser = argparse.ArgumentParser(prog="just update", description=description)
     add = parser.add_argument
-    add("--check", action="store_true", help="exit with 5 if there is a newer version")
+    add("--check", action="store_true", help="only check; exit with 5 if there is a newer version")
     add("--to", metavar="VERSION", help="a tag, or `current`; defaults to the newest version")
     add("--data", type=_parse_answer, action="append", default=[], metavar="QUESTION=ANSWER")
     add("--defaults", action="store_true", help="ask no questions")
@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Update the service in the current folder, and print an error as one line.
 
     Args:
-        arguments: The command line. Defaults to that of this process.
+        arguments: The command line; defaults to the arguments of this process.
 
     Returns:
         The exit status: 0; 1 if only the lock is outdated; 2 if the update failed and changed

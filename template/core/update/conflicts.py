@@ -1,4 +1,4 @@
-"""Conflicts: what git and the user are told about them."""
+"""Conflicts: their descriptions for the user, and their record in git's index."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -8,21 +8,23 @@ from core.update.git import Repository
 
 BASE, SERVICE, UPDATE = 1, 2, 3
 """The stages of a path in git's index: the version before, the service's file, the update's."""
-SUBMODULE = "160000"
+SUBMODULE_MODE = "160000"
 
-EDITED_TWICE = "you and the update changed the same lines. The file marks both versions"
-REPLACED_TWICE = (
+EDIT_CONFLICT = "you and the update changed the same lines. Both versions are marked in the file"
+REPLACEMENT_CONFLICT = (
     "you and the update replaced it. Your file stays."
     " `git show :3:./{path}` prints the update's file"
 )
-MOVED_TWICE = "you and the update moved or replaced it in different ways. Choose one of the files"
-UPDATE_DELETED = "you edited it and the update deleted it. It stays: move your edit, then delete it"
-SERVICE_DELETED = "you deleted it and the update changed it. It stays deleted"
-UNTRACKED = (
+MOVE_CONFLICT = "you and the update moved or replaced it in different ways. Choose one of the files"
+UPDATE_DELETION = (
+    "you edited it and the update deleted it. It stays: move your edit, then delete it"
+)
+SERVICE_DELETION = "you deleted it and the update changed it. It stays deleted"
+OBSTACLE = (
     "{found} has content that is not in git, so it stays."
     " `git show :3:./{path}` prints the update's file"
 )
-UNTRACKED_DELETED = "the update deleted it. It has content that is not in git, so it stays"
+DELETION_OBSTACLE = "the update deleted it. It has content that is not in git, so it stays"
 
 
 def stages_by_path(entries: Iterable[str]) -> dict[str, set[int]]:
@@ -39,7 +41,7 @@ def stages_by_path(entries: Iterable[str]) -> dict[str, set[int]]:
 
 
 def describe(path: str, stages: set[int], folder: Path) -> str:
-    """Return what the user is told about a path that git could not merge.
+    """Return the description of a path that git could not merge.
 
     Args:
         path: The path.
@@ -47,12 +49,12 @@ def describe(path: str, stages: set[int], folder: Path) -> str:
         folder: The folder in which git merged.
     """
     if stages == {BASE, SERVICE}:
-        return UPDATE_DELETED
+        return UPDATE_DELETION
     if not {SERVICE, UPDATE} <= stages:
-        return MOVED_TWICE
+        return MOVE_CONFLICT
     if _has_markers(folder / path):
-        return EDITED_TWICE
-    return REPLACED_TWICE.format(path=path)
+        return EDIT_CONFLICT
+    return REPLACEMENT_CONFLICT.format(path=path)
 
 
 def _has_markers(path: Path) -> bool:
@@ -75,7 +77,7 @@ def record(merged: Repository, service: Repository, entries: Sequence[str]) -> N
     """
     if not entries:
         return
-    object_ids = [entry.split()[1] for entry in entries if not entry.startswith(SUBMODULE)]
+    object_ids = [entry.split()[1] for entry in entries if not entry.startswith(SUBMODULE_MODE)]
     pack = merged.git("pack-objects", "-q", "--stdout", data="\n".join(object_ids).encode())
     service.git("unpack-objects", "-q", data=pack)
     prefix = service.text("rev-parse", "--show-prefix")

@@ -53,7 +53,7 @@ class Repository:
 
 
 def failure_reason(stderr: str) -> str:
-    """Return the line of a command's error output (`stderr`) that best tells why it failed."""
+    """Return the line of a command's error output (`stderr`) that best explains the failure."""
     errors = re.findall(r"(?:fatal|error): .*", stderr)
     lines = errors or stderr.strip().splitlines() or ["no reason given"]
     return lines[-1].strip()

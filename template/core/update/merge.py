@@ -20,7 +20,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from core.update import EXIT_CONFLICTS
-from core.update.conflicts import SERVICE_DELETED, UNTRACKED, describe, record, stages_by_path
+from core.update.conflicts import OBSTACLE, SERVICE_DELETION, describe, record, stages_by_path
 from core.update.git import Repository, UpdateError
 from core.update.merge_repository import CORE, MergeRepository
 from core.update.write_back import write_back
@@ -42,7 +42,7 @@ def _merge_core(service: Repository, old: Path, new: Path) -> tuple[dict[str, st
         blocked = write_back(merged, service)
         for path in deleted:
             if os.path.lexists(service.folder / path):
-                blocked[path] = UNTRACKED.format(found=path, path=path)
+                blocked[path] = OBSTACLE.format(found=path, path=path)
         record(merged, service, [*unmerged, *merged.update_entries(blocked)])
         problems = {}
         for path, stages in stages_by_path(unmerged).items():
@@ -83,7 +83,7 @@ def main() -> int:
     problems, deleted = _merge_core(Repository(Path.cwd()), old, new)
     _print_news(old, new)
     for path in deleted:
-        print(f"{path}: {SERVICE_DELETED}.")
+        print(f"{path}: {SERVICE_DELETION}.")
     if not problems:
         return 0
     sys.stdout.flush()

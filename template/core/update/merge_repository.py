@@ -93,7 +93,7 @@ class MergeRepository(Repository):
         return self.entries("ls-files", "--unmerged", "-z")
 
     def update_entries(self, paths: Collection[str]) -> list[str]:
-        """Return index entries for those of these paths that the update has."""
+        """Return the index entries of these paths in the update, as far as it has them."""
         if not paths:
             return []
         listed = self.entries("ls-tree", "-r", "-z", UPDATE_BRANCH, "--", *paths)

@@ -71,7 +71,7 @@ def render_both(answers_file: Path, options: argparse.Namespace, folder: Path) -
     answers = answers_file.read_text(encoding="utf-8")
     version = VcsRef.CURRENT if options.to == "current" else options.to
     data = dict(options.data)
-    # A second process renders the old version meanwhile. It leaves Ctrl-C to this one.
+    # A second process renders the old version at the same time. It leaves Ctrl-C to this one.
     ignore_ctrl_c = (signal.SIGINT, signal.SIG_IGN)
     with ProcessPoolExecutor(1, initializer=signal.signal, initargs=ignore_ctrl_c) as pool:
         old = pool.submit(render, answers, answers_file, folder / "old")

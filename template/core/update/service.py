@@ -44,7 +44,7 @@ class Service(Repository):
             raise UpdateError(f"an update needs a git repository. Run: {command}") from None
         names = [line[3:] for line in status.splitlines()]
         if names:
-            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            shown = ", ".join(names[:5]) + (" and others" if len(names) > 5 else "")
             hint = "Commit your changes first (or run `git stash -u`), so you can undo the update."
             raise UpdateError(f"changes are not committed: {shown}. {hint}")
 

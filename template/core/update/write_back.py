@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from core.update.conflicts import UNTRACKED, UNTRACKED_DELETED
+from core.update.conflicts import DELETION_OBSTACLE, OBSTACLE
 from core.update.git import Repository
 from core.update.merge_repository import CORE, SERVICE_BRANCH, MergeRepository
 
@@ -19,7 +19,7 @@ def write_back(merged: MergeRepository, service: Repository) -> dict[str, str]:
         service: The service.
 
     Returns:
-        The paths that could not be written or deleted, each with what the user is told.
+        The paths that could not be written or deleted, each with a description.
 
     Raises:
         UpdateError: A git command failed.
@@ -47,7 +47,7 @@ def _delete_files(service: Path, names: set[str], tracked: set[str]) -> dict[str
         with contextlib.suppress(OSError):  # not empty
             os.removedirs((service / name).parent)
     kept = {name for name in names - tracked if os.path.lexists(service / name)}
-    return dict.fromkeys(kept, UNTRACKED_DELETED)
+    return dict.fromkeys(kept, DELETION_OBSTACLE)
 
 
 def _copy_files(
@@ -61,7 +61,7 @@ def _copy_files(
         obstacle = _find_obstacle(target, name in tracked)
         if obstacle:
             found = obstacle.relative_to(service).as_posix()
-            blocked[name] = UNTRACKED.format(found=found, path=name)
+            blocked[name] = OBSTACLE.format(found=found, path=name)
             continue
         target.unlink(missing_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -11,12 +11,12 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 
 from core.config import get_settings
 from core.models import AuditModel, ResetTokenModel, SessionModel, UserModel
-from core.services.accounts import passwords
 from core.services.accounts import (
     EmailTaken,
     InvalidToken,
     WrongCredentials,
     log_in,
+    passwords,
     register,
     reset_password,
     start_password_reset,
