@@ -68,7 +68,7 @@ def test_code_of_users_takes_public_names_only(surface: Surface, tmp_path: Path)
         assert surface.paths().issuperset(named), file
 
 
-BANNED = "TID251 `core.tasks.queue` is banned: it is not public and may change in any update"
+BANNED = "TID251 `core.tasks.queue` is banned: this name is not public and may change in any update"
 PROBE = """\
 import core.tasks.queue
 from core.tasks import Job, queue
