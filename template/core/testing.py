@@ -42,6 +42,7 @@ from core.dev.servers import (
     MONGODB,
     Server,
     free_port,
+    is_listening,
     needed_servers,
     start_server,
 )
@@ -72,6 +73,7 @@ __all__ = [
 T = TypeVar("T")
 
 POLL_SECONDS = 0.05
+WORKER_START_SECONDS = 60
 WORKER_STOP_SECONDS = 30
 PASSWORD = "correct horse battery staple"
 """The password of the user in the fixture `user`."""
@@ -301,15 +303,23 @@ def mailbox(servers: Servers) -> Mailbox:
 
 @pytest.fixture
 async def running_worker(app: FastAPI) -> AsyncIterator["subprocess.Popen[bytes] | None"]:
-    """A real worker process on the test's queue.
+    """A real worker process on the test's queue. The test begins when the worker has started.
 
     If the job queue is off, jobs run in the test's process and the value is None.
     """
     if DEFAULT == "local":
         yield None
         return
-    process = subprocess.Popen([sys.executable, "-m", "core", "worker"], cwd=ROOT)
+    port = free_port()
+    environment = {**os.environ, "WORKER_PORT": str(port)}
+    command = [sys.executable, "-m", "core", "worker"]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment)
+
+    def has_started() -> bool:
+        return is_listening(port) or process.poll() is not None
+
     try:
+        await eventually(has_started, WORKER_START_SECONDS)
         yield process
         status = process.poll()
         assert status is None, f"the worker ended with status {status} during the test"
