@@ -9,7 +9,13 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 from core.dev.processes import Child, Guard, say
-from core.dev.servers import START_SECONDS, Server, free_port, is_listening, start_server
+from core.dev.servers import (
+    START_SECONDS,
+    Server,
+    free_port,
+    is_listening,
+    start_server,
+)
 from core.errors import UserError
 from core.local_servers import FOLDER, claim, read_variables
 
@@ -30,7 +36,12 @@ class OwnServer(Child):
         Raises:
             UserError: The server did not start.
         """
-        start_server(self._server, FOLDER / self.name, self._port, self.watch)
+        start_server(
+            self._server,
+            FOLDER / self.name,
+            self._port,
+            self.watch,
+        )
 
     def keep_running(self) -> None:
         """Start the server again if it has ended."""
@@ -64,7 +75,11 @@ def plan_servers(servers: list[Server], guard: Guard, stack: ExitStack) -> list[
     for server in servers:
         url = variables.get(server.setting)
         if url:
-            _say_url(server, url.rpartition("@")[2], f" (from {server.setting})")
+            _say_url(
+                server,
+                url.rpartition("@")[2],
+                f" (from {server.setting})",
+            )
             continue
         if stack.enter_context(claim(server.name)):
             port = _choose_port(server)

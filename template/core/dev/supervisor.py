@@ -11,7 +11,12 @@ from watchfiles import Change, DefaultFilter, awatch
 from core.config import ROOT, load_settings
 from core.dev.own_servers import OwnServer, plan_servers
 from core.dev.processes import Child, CoreProcess, Guard, say
-from core.dev.servers import MAIL, MAILDIR, is_listening, needed_servers
+from core.dev.servers import (
+    MAIL,
+    MAILDIR,
+    is_listening,
+    needed_servers,
+)
 from core.errors import UserError
 from core.local_servers import FOLDER
 from core.tasks.engines import DEFAULT
@@ -86,7 +91,9 @@ class _CodeFilter(DefaultFilter):
 
 
 async def _reload(
-    servers: list[OwnServer], processes: list[CoreProcess], stop: asyncio.Event
+    servers: list[OwnServer],
+    processes: list[CoreProcess],
+    stop: asyncio.Event,
 ) -> None:
     """Restart web and worker after each change, and servers that end, until `stop` is set."""
     paths = [ROOT / name for name in WATCHED]

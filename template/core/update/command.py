@@ -15,7 +15,13 @@ from tempfile import TemporaryDirectory
 
 from copier.errors import CopierError, CopierWarning
 
-from core.update.answers import Answers, check_answers, find_answers_file, is_older, read_answers
+from core.update.answers import (
+    Answers,
+    check_answers,
+    find_answers_file,
+    is_older,
+    read_answers,
+)
 from core.update.git import UpdateError, failure_reason
 from core.update.render import render_both
 from core.update.service import Service, report_outdated_lock
@@ -35,23 +41,44 @@ def _parse_options(arguments: list[str] | None) -> argparse.Namespace:
     description = "Update core/ to a newer version of the template."
     parser = argparse.ArgumentParser(prog="just update", description=description)
     add = parser.add_argument
-    add("--check", action="store_true", help="only check; exit with 5 if there is a newer version")
-    add("--to", metavar="VERSION", help="a tag, or `current`; defaults to the newest version")
-    add("--data", type=_parse_answer, action="append", default=[], metavar="QUESTION=ANSWER")
+    add(
+        "--check",
+        action="store_true",
+        help="only check; exit with 5 if there is a newer version",
+    )
+    add(
+        "--to",
+        metavar="VERSION",
+        help="a tag, or `current`; defaults to the newest version",
+    )
+    add(
+        "--data",
+        type=_parse_answer,
+        action="append",
+        default=[],
+        metavar="QUESTION=ANSWER",
+    )
     add("--defaults", action="store_true", help="ask no questions")
     add("--answers-file", help="defaults to .copier-answers.yml")
     return parser.parse_args(arguments)
 
 
 def _check_version(answers_file: Path) -> int:
-    command = [sys.executable, "-m", "copier", "check-update", "--output-format=json"]
+    command = [
+        sys.executable,
+        "-m",
+        "copier",
+        "check-update",
+        "--output-format=json",
+    ]
     command += ["--answers-file", str(answers_file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         found = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         raise UpdateError(failure_reason(done.stderr)) from None
-    current, latest = found["current_version"], found["latest_version"]
+    current = found["current_version"]
+    latest = found["latest_version"]
     if not found["update_available"]:
         print(f"{current} is the newest version.")
         return 0
@@ -74,7 +101,11 @@ def _update(options: argparse.Namespace) -> int:
         return report_outdated_lock("stopped")
 
 
-def _render_and_merge(service: Service, answers: Answers, options: argparse.Namespace) -> int:
+def _render_and_merge(
+    service: Service,
+    answers: Answers,
+    options: argparse.Namespace,
+) -> int:
     with TemporaryDirectory(prefix="update.") as folder:
         old, new = render_both(service.answers_file, options, Path(folder))
         new_answers = read_answers(new / service.answers_file)
@@ -111,7 +142,12 @@ def main(arguments: list[str] | None = None) -> int:
         return _update(_parse_options(arguments))
     except KeyboardInterrupt:  # first, because Copier's own one is also a CopierError
         problem = "stopped, nothing was changed"
-    except (UpdateError, CopierError, ValueError, OSError) as error:
+    except (
+        UpdateError,
+        CopierError,
+        ValueError,
+        OSError,
+    ) as error:
         problem = " ".join(str(error).split())
     print(f"error: {problem}", file=sys.stderr)
     return EXIT_FAILED

@@ -64,7 +64,11 @@ def _has_markers(path: Path) -> bool:
     return {b"<<<<<<< ", b">>>>>>> "} <= starts
 
 
-def record(merged: Repository, service: Repository, entries: Sequence[str]) -> None:
+def record(
+    merged: Repository,
+    service: Repository,
+    entries: Sequence[str],
+) -> None:
     """Record conflicts in the service's index. Git then refuses to commit until they are resolved.
 
     Args:
@@ -78,11 +82,21 @@ def record(merged: Repository, service: Repository, entries: Sequence[str]) -> N
     if not entries:
         return
     object_ids = [entry.split()[1] for entry in entries if not entry.startswith(SUBMODULE_MODE)]
-    pack = merged.git("pack-objects", "-q", "--stdout", data="\n".join(object_ids).encode())
+    pack = merged.git(
+        "pack-objects",
+        "-q",
+        "--stdout",
+        data="\n".join(object_ids).encode(),
+    )
     service.git("unpack-objects", "-q", data=pack)
     prefix = service.text("rev-parse", "--show-prefix")
     no_object = "0" * len(entries[0].split()[1])
     lines = [f"0 {no_object}\t{path}" for path in stages_by_path(entries)]  # removes stage 0
     lines += entries
     text = "".join(line.replace("\t", f"\t{prefix}", 1) + "\0" for line in lines)
-    service.git("update-index", "-z", "--index-info", data=os.fsencode(text))
+    service.git(
+        "update-index",
+        "-z",
+        "--index-info",
+        data=os.fsencode(text),
+    )

@@ -19,11 +19,20 @@ class Repository:
         environment: Variables for git, added to the environment of this process.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.environment = {**os.environ, **(environment or {})}
 
-    def git(self, *arguments: str, data: bytes = b"", check: bool = True) -> bytes:
+    def git(
+        self,
+        *arguments: str,
+        data: bytes = b"",
+        check: bool = True,
+    ) -> bytes:
         """Run a git command and return its output.
 
         Args:

@@ -20,7 +20,13 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from core.update import EXIT_CONFLICTS
-from core.update.conflicts import OBSTACLE, SERVICE_DELETION, describe, record, stages_by_path
+from core.update.conflicts import (
+    OBSTACLE,
+    SERVICE_DELETION,
+    describe,
+    record,
+    stages_by_path,
+)
 from core.update.git import Repository, UpdateError
 from core.update.merge_repository import CORE, MergeRepository
 from core.update.write_back import write_back
@@ -43,7 +49,11 @@ def _merge_core(service: Repository, old: Path, new: Path) -> tuple[dict[str, st
         for path in deleted:
             if os.path.lexists(service.folder / path):
                 blocked[path] = OBSTACLE.format(found=path, path=path)
-        record(merged, service, [*unmerged, *merged.update_entries(blocked)])
+        record(
+            merged,
+            service,
+            [*unmerged, *merged.update_entries(blocked)],
+        )
         problems = {}
         for path, stages in stages_by_path(unmerged).items():
             problems[path] = describe(path, stages, merged.folder)
@@ -52,7 +62,11 @@ def _merge_core(service: Repository, old: Path, new: Path) -> tuple[dict[str, st
 
 def _print_news(old: Path, new: Path) -> None:
     before = _read(old, "CHANGELOG.md")
-    sections = re.split(r"^(?=## )", _read(new, "CHANGELOG.md"), flags=re.MULTILINE)[1:]
+    sections = re.split(
+        r"^(?=## )",
+        _read(new, "CHANGELOG.md"),
+        flags=re.MULTILINE,
+    )[1:]
     sections = [section.strip() for section in sections]
     news = [section for section in sections if section not in before and "\n" in section]
     if news:
@@ -88,7 +102,10 @@ def main() -> int:
         return 0
     sys.stdout.flush()
     lines = [f"  {path}: {text}." for path, text in sorted(problems.items())]
-    print(CONFLICTS.format(problems="\n".join(lines)), file=sys.stderr)
+    print(
+        CONFLICTS.format(problems="\n".join(lines)),
+        file=sys.stderr,
+    )
     return EXIT_CONFLICTS
 
 

@@ -36,7 +36,8 @@ class MergeRepository(Repository):
         self.service = service
         object_format = service.text("rev-parse", "--show-object-format")
         self.git("init", "--quiet", f"--object-format={object_format}")
-        for name in ("core.autocrlf", "core.eol"):  # without these, git would change line ends
+        # Without these settings, git would change line ends.
+        for name in ("core.autocrlf", "core.eol"):
             value = service.git("config", name, check=False).decode().strip()
             if value:
                 self.git("config", name, value)
@@ -58,11 +59,24 @@ class MergeRepository(Repository):
             UpdateError: A git command failed.
         """
         base = self._commit("base", self._rendered_tree(old))
-        trees = {SERVICE_BRANCH: self._service_tree(), UPDATE_BRANCH: self._rendered_tree(new)}
+        trees = {
+            SERVICE_BRANCH: self._service_tree(),
+            UPDATE_BRANCH: self._rendered_tree(new),
+        }
         for branch, tree in trees.items():
-            self.git("branch", branch, self._commit(branch, tree, "-p", base))
+            self.git(
+                "branch",
+                branch,
+                self._commit(branch, tree, "-p", base),
+            )
         self.git("checkout", "--quiet", "--force", SERVICE_BRANCH)
-        self.git("merge", "--quiet", "--no-commit", UPDATE_BRANCH, check=False)
+        self.git(
+            "merge",
+            "--quiet",
+            "--no-commit",
+            UPDATE_BRANCH,
+            check=False,
+        )
         self.git("rev-parse", "--verify", "MERGE_HEAD")  # exists after a merge, even with conflicts
         stages = stages_by_path(self.unmerged_entries())
         deleted = {path for path, found in stages.items() if found == {BASE, UPDATE}}
@@ -80,7 +94,11 @@ class MergeRepository(Repository):
         tree = self.service.git("rev-parse", "--quiet", "--verify", name, check=False)
         self.git("read-tree", "--empty")
         if tree:
-            self.git("read-tree", f"--prefix={CORE}/", tree.decode().strip())
+            self.git(
+                "read-tree",
+                f"--prefix={CORE}/",
+                tree.decode().strip(),
+            )
         return self.text("write-tree")
 
     def _rendered_tree(self, rendered: Path) -> str:

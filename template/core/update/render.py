@@ -45,7 +45,8 @@ def render(
             data=dict(data),
             answers_file=str(answers_file),
             vcs_ref=version,
-            exclude=["/app", "/tests", "/.*", f"!/{answers_file}"],  # not needed, and slow
+            # An update does not need these files, and rendering them is slow.
+            exclude=["/app", "/tests", "/.*", f"!/{answers_file}"],
             defaults=defaults,
             skip_answered=True,
             overwrite=True,
@@ -75,5 +76,12 @@ def render_both(answers_file: Path, options: argparse.Namespace, folder: Path) -
     ignore_ctrl_c = (signal.SIGINT, signal.SIG_IGN)
     with ProcessPoolExecutor(1, initializer=signal.signal, initargs=ignore_ctrl_c) as pool:
         old = pool.submit(render, answers, answers_file, folder / "old")
-        new = render(answers, answers_file, folder / "new", version, data, options.defaults)
+        new = render(
+            answers,
+            answers_file,
+            folder / "new",
+            version,
+            data,
+            options.defaults,
+        )
         return old.result(), new

@@ -7,11 +7,20 @@ import sys
 from pathlib import Path
 
 from core.update import EXIT_CONFLICTS
-from core.update.git import Repository, UpdateError, failure_reason
+from core.update.git import (
+    Repository,
+    UpdateError,
+    failure_reason,
+)
 
 LOCK = "uv.lock"
 EXIT_LOCK_OUTDATED = 1
-REDIRECTIONS = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"}
+REDIRECTIONS = {
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+}
 """Environment variables that point git to another repository."""
 
 
@@ -38,7 +47,13 @@ class Service(Repository):
             raise UpdateError(f"git points to another repository. Unset {' '.join(redirections)}.")
         try:
             self.git("rev-parse", "--verify", "HEAD")
-            status = self.text("status", "--porcelain", "--untracked-files=normal", "--", ".")
+            status = self.text(
+                "status",
+                "--porcelain",
+                "--untracked-files=normal",
+                "--",
+                ".",
+            )
         except UpdateError:
             command = "git init && git add --all && git commit"
             raise UpdateError(f"an update needs a git repository. Run: {command}") from None
@@ -64,7 +79,10 @@ class Service(Repository):
         script = new / "core" / "update" / "merge.py"
         untracked = self._untracked_files()
         try:
-            done = subprocess.run([sys.executable, str(script), str(old), str(new)], check=False)
+            done = subprocess.run(
+                [sys.executable, str(script), str(old), str(new)],
+                check=False,
+            )
             if done.returncode not in (0, EXIT_CONFLICTS):
                 raise UpdateError("merge.py of the new version failed. Nothing was changed.")
             shutil.copy(new / self.answers_file, self.answers_file)
@@ -77,7 +95,15 @@ class Service(Repository):
         return done.returncode
 
     def _untracked_files(self) -> set[str]:
-        return {*self.entries("ls-files", "-z", "--others", "--exclude-standard", "core")}
+        return {
+            *self.entries(
+                "ls-files",
+                "-z",
+                "--others",
+                "--exclude-standard",
+                "core",
+            )
+        }
 
     def restore(self) -> None:
         """Restore `core/` and the answers file to the last commit.
@@ -98,7 +124,12 @@ class Service(Repository):
             return 0
         command = [os.environ.get("UV", "uv"), "lock", "--quiet"]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         except OSError as error:
             return report_outdated_lock(str(error))
         if done.returncode:

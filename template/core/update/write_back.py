@@ -8,7 +8,11 @@ from pathlib import Path
 
 from core.update.conflicts import DELETION_OBSTACLE, OBSTACLE
 from core.update.git import Repository
-from core.update.merge_repository import CORE, SERVICE_BRANCH, MergeRepository
+from core.update.merge_repository import (
+    CORE,
+    SERVICE_BRANCH,
+    MergeRepository,
+)
 
 
 def write_back(merged: MergeRepository, service: Repository) -> dict[str, str]:
@@ -25,7 +29,15 @@ def write_back(merged: MergeRepository, service: Repository) -> dict[str, str]:
         UpdateError: A git command failed.
         OSError: A file cannot be written.
     """
-    changed = {*merged.entries("diff", "--name-only", "--no-renames", "-z", SERVICE_BRANCH)}
+    changed = {
+        *merged.entries(
+            "diff",
+            "--name-only",
+            "--no-renames",
+            "-z",
+            SERVICE_BRANCH,
+        )
+    }
     changed |= {*merged.entries("ls-files", "-z", "--others")}
     written = {name for name in changed if _is_file(merged.folder / name)}
     # "H" leaves out the files that git has been told to ignore: assume-unchanged, skip-worktree.
@@ -51,7 +63,10 @@ def _delete_files(service: Path, names: set[str], tracked: set[str]) -> dict[str
 
 
 def _copy_files(
-    merged: Path, service: Path, names: Iterable[str], tracked: set[str]
+    merged: Path,
+    service: Path,
+    names: Iterable[str],
+    tracked: set[str],
 ) -> dict[str, str]:
     blocked = {}
     for name in sorted(names):
@@ -76,7 +91,10 @@ def _content(path: Path) -> tuple[str, bytes] | None:
     if not path.is_file():
         return None
     is_executable = path.stat().st_mode & 0o100
-    return "program" if is_executable else "file", path.read_bytes()
+    return (
+        "program" if is_executable else "file",
+        path.read_bytes(),
+    )
 
 
 def _find_obstacle(target: Path, is_tracked: bool) -> Path | None:
@@ -85,7 +103,10 @@ def _find_obstacle(target: Path, is_tracked: bool) -> Path | None:
         return target
     if not is_tracked and os.path.lexists(target):
         return target
-    return next((folder for folder in target.parents if _is_file(folder)), None)
+    return next(
+        (folder for folder in target.parents if _is_file(folder)),
+        None,
+    )
 
 
 def _add_ignored_files(service: Repository, names: Iterable[str]) -> None:
@@ -93,5 +114,10 @@ def _add_ignored_files(service: Repository, names: Iterable[str]) -> None:
     listed = b"".join(os.fsencode(name) + b"\0" for name in names)
     ignored = service.git("check-ignore", "-z", "--stdin", data=listed, check=False)
     if ignored:
-        options = ["--force", "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul"]
+        options = [
+            "--force",
+            "--intent-to-add",
+            "--pathspec-from-file=-",
+            "--pathspec-file-nul",
+        ]
         service.git("--literal-pathspecs", "add", *options, data=ignored)
