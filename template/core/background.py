@@ -23,13 +23,19 @@ _running: set[asyncio.Task[Any]] = set()
 
 @overload
 async def run_background_task(
-    function: AsyncFunction[R], *args: Any, correlation_id: str | None = None, **kwargs: Any
+    function: AsyncFunction[R],
+    *args: Any,
+    correlation_id: str | None = None,
+    **kwargs: Any,
 ) -> R: ...
 
 
 @overload
 async def run_background_task(
-    function: Callable[..., R], *args: Any, correlation_id: str | None = None, **kwargs: Any
+    function: Callable[..., R],
+    *args: Any,
+    correlation_id: str | None = None,
+    **kwargs: Any,
 ) -> R: ...
 
 
@@ -66,13 +72,19 @@ async def run_background_task(
 
 @overload
 def create_background_task(
-    function: AsyncFunction[R], *args: Any, correlation_id: str | None = None, **kwargs: Any
+    function: AsyncFunction[R],
+    *args: Any,
+    correlation_id: str | None = None,
+    **kwargs: Any,
 ) -> asyncio.Task[R]: ...
 
 
 @overload
 def create_background_task(
-    function: Callable[..., R], *args: Any, correlation_id: str | None = None, **kwargs: Any
+    function: Callable[..., R],
+    *args: Any,
+    correlation_id: str | None = None,
+    **kwargs: Any,
 ) -> asyncio.Task[R]: ...
 
 

@@ -14,7 +14,11 @@ from core.entry import load_service, open_service
 from core.errors import UserError
 from core.logging import MASK
 from core.models import DeadLetterModel, DeadLetterState, RunModel
-from core.services.accounts import MAX_PASSWORD, MIN_PASSWORD, make_admin
+from core.services.accounts import (
+    MAX_PASSWORD,
+    MIN_PASSWORD,
+    make_admin,
+)
 from core.tasks import DeadLetters, ScheduleView, Worker
 
 MAX_LETTERS = 1000

@@ -38,7 +38,9 @@ def audit_router(current_user: Callable[..., Any]) -> APIRouter:
     """
     router = APIRouter(tags=["audit"])
 
-    async def require_admin(user: Annotated[Any, Depends(current_user)]) -> None:
+    async def require_admin(
+        user: Annotated[Any, Depends(current_user)],
+    ) -> None:
         ensure_admin(user)
 
     @router.get(

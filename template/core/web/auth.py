@@ -9,7 +9,11 @@ from fastapi import Cookie, Depends, HTTPException, Request, Response
 from core.config import get_settings
 from core.context import TaskContext
 from core.models import UserModel
-from core.services.sessions import end_session, find_user, start_session
+from core.services.sessions import (
+    end_session,
+    find_user,
+    start_session,
+)
 
 D = TypeVar("D", bound=Document)
 

@@ -53,7 +53,10 @@ def health_router(worker: Worker, settings: Settings) -> APIRouter:
         The limits are `TASK_BACKLOG_LIMIT` and `TASK_BACKLOG_SECONDS`.
         """
         stats = await worker.queue.engine.stats()
-        figures = {"pending": stats.pending, "oldest_seconds": stats.oldest}
+        figures = {
+            "pending": stats.pending,
+            "oldest_seconds": stats.oldest,
+        }
         too_many = stats.pending >= settings.task_backlog_limit
         too_old = stats.oldest >= settings.task_backlog_seconds
         if too_many or too_old:

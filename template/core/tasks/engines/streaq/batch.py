@@ -40,7 +40,10 @@ class Batch(Generic[T, R]):
     async def _run_all(self) -> None:
         try:
             while self._items:
-                batch, self._items = self._items[:MAX_BATCH], self._items[MAX_BATCH:]
+                batch, self._items = (
+                    self._items[:MAX_BATCH],
+                    self._items[MAX_BATCH:],
+                )
                 try:
                     results = await self._run([item for item, _ in batch])
                     for (_, future), result in zip(batch, results, strict=True):

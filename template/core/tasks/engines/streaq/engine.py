@@ -9,9 +9,24 @@ from pydantic_core import to_json
 from streaq.utils import now_ms
 
 from core.logging import get_logger
-from core.tasks.engine import FOLLOWING_SECONDS, PRIORITIES, Envelope, Handler, Stats
-from core.tasks.engines.streaq.records import Client, RedisRecords, flatten
-from core.tasks.engines.streaq.worker import DOWN, OPERATION_SECONDS, StoppableWorker, build_worker
+from core.tasks.engine import (
+    FOLLOWING_SECONDS,
+    PRIORITIES,
+    Envelope,
+    Handler,
+    Stats,
+)
+from core.tasks.engines.streaq.records import (
+    Client,
+    RedisRecords,
+    flatten,
+)
+from core.tasks.engines.streaq.worker import (
+    DOWN,
+    OPERATION_SECONDS,
+    StoppableWorker,
+    build_worker,
+)
 from core.tasks.errors import QueueUnavailable
 
 logger = get_logger(__name__)
@@ -73,7 +88,13 @@ class StreaqEngine:
     durable: ClassVar[bool] = True
     in_process: ClassVar[bool] = False
 
-    def __init__(self, url: str, queue_name: str, concurrency: int, grace_period: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        queue_name: str,
+        concurrency: int,
+        grace_period: float,
+    ) -> None:
         self._url = url
         self._queue_name = queue_name
         self._concurrency = concurrency
@@ -98,7 +119,10 @@ class StreaqEngine:
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
         for start in range(0, len(envelopes), PUBLISH_BATCH):
             async with self._redis() as redis:
-                await redis.eval(_PUBLISH, *self._flatten(envelopes[start : start + PUBLISH_BATCH]))
+                await redis.eval(
+                    _PUBLISH,
+                    *self._flatten(envelopes[start : start + PUBLISH_BATCH]),
+                )
 
     def _flatten(self, envelopes: Sequence[Envelope]) -> tuple[list[str], list[str | bytes | int]]:
         """Return the keys and arguments of `_PUBLISH`. Each one costs time, so they are few."""
@@ -108,15 +132,37 @@ class StreaqEngine:
         words: list[str | bytes | int] = [now_ms()]
         for envelope in envelopes:
             # streaq never reads an unknown priority. Each of these was checked.
-            places = (client.stream_key + envelope.priority, client.queue_key + envelope.priority)
-            keys += [self.records.key(envelope.id), client.task_key + envelope.id, *places]
-            job: dict[str, Any] = {"id": envelope.id, "record": flatten(envelope.record)}
+            places = (
+                client.stream_key + envelope.priority,
+                client.queue_key + envelope.priority,
+            )
+            keys += [
+                self.records.key(envelope.id),
+                client.task_key + envelope.id,
+                *places,
+            ]
+            job: dict[str, Any] = {
+                "id": envelope.id,
+                "record": flatten(envelope.record),
+            }
             if envelope.at is not None:
                 job["due"] = str(round(envelope.at * 1000))
             words += [to_json(job), envelope.body]
             for job_id, record in envelope.following.items():
-                keys += [self.records.key(job_id), client.task_key + job_id, *places]
-                words += [to_json({"record": flatten(record), "ttl": FOLLOWING_SECONDS}), b""]
+                keys += [
+                    self.records.key(job_id),
+                    client.task_key + job_id,
+                    *places,
+                ]
+                words += [
+                    to_json(
+                        {
+                            "record": flatten(record),
+                            "ttl": FOLLOWING_SECONDS,
+                        }
+                    ),
+                    b"",
+                ]
         return keys, words
 
     async def stats(self) -> Stats:
@@ -127,14 +173,22 @@ class StreaqEngine:
                 replies = [
                     pipe.eval(
                         _STATS,
-                        keys=[client.stream_key + priority, client.queue_key + priority],
+                        keys=[
+                            client.stream_key + priority,
+                            client.queue_key + priority,
+                        ],
                         args=[now_ms()],
                     )
                     for priority in PRIORITIES
                 ]
             each = [cast("list[int]", await reply) for reply in replies]
             pending, running, scheduled, oldest = zip(*each, strict=True)
-            return Stats(sum(pending), sum(running), sum(scheduled), max(oldest) / 1000)
+            return Stats(
+                sum(pending),
+                sum(running),
+                sum(scheduled),
+                max(oldest) / 1000,
+            )
 
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
         # A streaq worker ends when its server restarts, and cannot run again. So a new one is built
@@ -156,7 +210,11 @@ class StreaqEngine:
 
     def _build(self, handler: Handler | None = None) -> StoppableWorker:
         return build_worker(
-            self._url, self._queue_name, self._concurrency, self._grace_period, handler
+            self._url,
+            self._queue_name,
+            self._concurrency,
+            self._grace_period,
+            handler,
         )
 
     async def _hold_connection(self) -> None:
@@ -194,7 +252,10 @@ async def _run_worker(worker: StoppableWorker) -> None:
     try:
         await worker.run_async()
     except Exception as error:
-        logger.warning("queue connection lost, trying again", error=_root_cause(error))
+        logger.warning(
+            "queue connection lost, trying again",
+            error=_root_cause(error),
+        )
 
 
 async def _first(*awaitables: Awaitable[object]) -> None:

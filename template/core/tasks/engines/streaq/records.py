@@ -99,7 +99,9 @@ class RedisRecords:
     """
 
     def __init__(
-        self, redis: Callable[[], AbstractAsyncContextManager[Client]], prefix: str
+        self,
+        redis: Callable[[], AbstractAsyncContextManager[Client]],
+        prefix: str,
     ) -> None:
         self._redis = redis
         self._prefix = prefix
@@ -125,19 +127,33 @@ class RedisRecords:
 
     async def request_abort(self, job_id: str, ttl: float) -> JobRecord:
         async with self._redis() as redis:
-            reply = await redis.eval(_ABORT, keys=[self.key(job_id)], args=[round(ttl * 1000)])
+            reply = await redis.eval(
+                _ABORT,
+                keys=[self.key(job_id)],
+                args=[round(ttl * 1000)],
+            )
             return _pairs(cast("list[str]", reply))
 
     async def claim(self, keys: dict[str, str], ttl: float) -> dict[str, str]:
         async with self._redis() as redis:
             names = [f"{self._prefix}holder:{key}" for key in keys]
             holders = await redis.eval(
-                _CLAIM, keys=names, args=[self.key(""), round(ttl * 1000), *keys.values()]
+                _CLAIM,
+                keys=names,
+                args=[
+                    self.key(""),
+                    round(ttl * 1000),
+                    *keys.values(),
+                ],
             )
             return dict(zip(keys, cast("list[str]", holders), strict=True))
 
     async def stash(
-        self, job_id: str, fields: RecordFields, ttl: float, dead_letter: dict[str, Any]
+        self,
+        job_id: str,
+        fields: RecordFields,
+        ttl: float,
+        dead_letter: dict[str, Any],
     ) -> None:
         async with self._redis() as redis:
             words = [
@@ -159,10 +175,16 @@ class RedisRecords:
 
     async def _begin_all(self, items: list[tuple[str, int]]) -> list[JobRecord]:
         async with self._redis() as redis:
-            keys, limits = [self.key(job_id) for job_id, _ in items], [limit for _, limit in items]
+            keys, limits = (
+                [self.key(job_id) for job_id, _ in items],
+                [limit for _, limit in items],
+            )
             return [
                 _pairs(record)
-                for record in cast("list[list[str]]", await redis.eval(_BEGIN, keys, limits))
+                for record in cast(
+                    "list[list[str]]",
+                    await redis.eval(_BEGIN, keys, limits),
+                )
             ]
 
     async def _write_all(self, items: list[tuple[str, list[str], float | None]]) -> list[None]:
@@ -170,7 +192,11 @@ class RedisRecords:
         for _, flat, ttl in items:
             words += [round((ttl or 0) * 1000), len(flat), *flat]
         async with self._redis() as redis:
-            await redis.eval(_WRITE, [self.key(job_id) for job_id, _, _ in items], words)
+            await redis.eval(
+                _WRITE,
+                [self.key(job_id) for job_id, _, _ in items],
+                words,
+            )
         return [None] * len(items)
 
 

@@ -134,7 +134,10 @@ class StoppableWorker(streaq.Worker[None]):
         keys = [
             key
             for msg in messages
-            for key in (self.stream_key + msg.priority, self.task_key + msg.task_id)
+            for key in (
+                self.stream_key + msg.priority,
+                self.task_key + msg.task_id,
+            )
         ]
         ids = [msg.message_id for msg in messages]
         with self.redis.decoding(False):  # a forged body may be anything
@@ -166,13 +169,23 @@ class StoppableWorker(streaq.Worker[None]):
         for priority in PRIORITIES:
             stream = self.stream_key + priority
             taken = await self.redis.xpending(
-                stream, REDIS_GROUP, start="-", end="+", count=self.prefetch, consumer=self.id
+                stream,
+                REDIS_GROUP,
+                start="-",
+                end="+",
+                count=self.prefetch,
+                consumer=self.id,
             )
             ids = {str(entry.identifier) for entry in cast("tuple[StreamPendingExt, ...]", taken)}
             for message_id in ids - self._running_tasks[priority]:
                 for entry in await self.redis.xrange(stream, start=message_id, end=message_id):
                     await self._end(
-                        (priority, message_id, str(entry.field_values["task_id"]), PUT_BACK)
+                        (
+                            priority,
+                            message_id,
+                            str(entry.field_values["task_id"]),
+                            PUT_BACK,
+                        )
                     )
 
     def limit_running_jobs(self) -> None:
@@ -183,7 +196,11 @@ class StoppableWorker(streaq.Worker[None]):
 
 
 def build_worker(
-    url: str, queue_name: str, concurrency: int, grace_period: float, handler: Handler | None
+    url: str,
+    queue_name: str,
+    concurrency: int,
+    grace_period: float,
+    handler: Handler | None,
 ) -> StoppableWorker:
     """Build a worker that runs messages, or a client that only publishes.
 
