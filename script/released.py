@@ -72,6 +72,9 @@ def find_breaks(released: Signatures, current: Signatures, changelog: str) -> li
 
 
 def _find_names(changelog: str) -> set[str]:
+    """Return the names in `Unreleased`, except in its section `Added`."""
     _, _, unreleased = changelog.partition("## [Unreleased]")
     unreleased, _, _ = unreleased.partition("\n## [")
-    return set(re.findall(r"`([\w.]+)[^`]*`", unreleased))
+    sections = re.split(r"^(?=### )", unreleased, flags=re.MULTILINE)
+    changes = "".join(each for each in sections if not each.startswith("### Added"))
+    return set(re.findall(r"`([\w.]+)[^`]*`", changes))

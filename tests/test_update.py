@@ -228,6 +228,7 @@ def test_an_update_prints_what_is_new(newer: Path, tmp_path: Path) -> None:
     news = "## [0.2.0] - 2027-01-01\n\n### By hand\n\n- Feed the cat."
     assert f"What is new:\n\n{news}\n\nNew settings" in output
     assert "New settings (see core/config.py): BRAND_NEW\n" in output
+    assert "Next, run `just ci`. It also runs the tests of core/" in output
     assert (project / "uv.lock").read_text() == lock  # no dependency has changed
     commit_all(project, "updated")
     assert just_update(project, "--check") == "0.2.0 is the newest version.\n"

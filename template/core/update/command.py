@@ -122,6 +122,7 @@ def _render_and_merge(
         print(f"Nothing to update from {before} to {after}.")
         return 0
     print(f"Updated from {before} to {after}. `git diff` shows the changes.")
+    print("Next, run `just ci`. It also runs the tests of core/, because core/ has changed.")
     return service.update_lock()
 
 
