@@ -19,18 +19,21 @@ AWKWARD = {
 """Answers with the special characters of TOML, YAML, Markdown, Jinja and shells."""
 
 
+UNWANTED = (
+    "VIRTUAL_ENV",
+    "PYTHONPATH",
+    "PYTHONDONTWRITEBYTECODE",  # each process would compile its imports again
+    "MONGODB_URL",
+    "REDIS_URL",
+    "SMTP_URL",
+    "SECRET_KEY",
+    "PORT",
+)
+
+
 def clean_environment() -> dict[str, str]:
     """Return the environment without this repository's virtual environment and settings."""
-    unwanted = (
-        "VIRTUAL_ENV",
-        "PYTHONPATH",
-        "MONGODB_URL",
-        "REDIS_URL",
-        "SMTP_URL",
-        "SECRET_KEY",
-        "PORT",
-    )
-    return {name: value for name, value in os.environ.items() if name not in unwanted}
+    return {name: value for name, value in os.environ.items() if name not in UNWANTED}
 
 
 def run(

@@ -105,7 +105,7 @@ def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> No
     assert "worker-dev" in execute(just, service, shell)
     git(service, "init", "--quiet")
     commit_all(service, "mine")
-    assert execute(check, service, shell) == "0.1.0 is the newest version\n"
+    assert execute(check, service, shell) == "0.1.0 is the newest version.\n"
     execute(update, service, shell)
     assert git(service, "status", "--porcelain") == ""
     for switch, is_on in ((off, False), (on, True)):
@@ -247,8 +247,10 @@ def test_uv_is_installed_if_it_is_missing(template: Path, tmp_path: Path) -> Non
 def test_the_demo_fails_when_a_promise_is_not_kept(template: Path, tmp_path: Path) -> None:
     clone = tmp_path / "groundwork"
     run("git", "clone", "--quiet", str(template), str(clone), cwd=tmp_path)
-    emails = clone / "template" / "app" / "tasks" / "emails.py"
-    emails.write_text(emails.read_text().replace("    await send_email(", "    _ = dict("))
+    emails = clone / "template" / "app" / "services" / "user_email.py"
+    text = emails.read_text()
+    assert "    await send_email(" in text
+    emails.write_text(text.replace("    await send_email(", "    _ = dict("))
     commit_all(clone, "break the mail")
     done = run(str(clone / "script" / "demo"), cwd=clone, check=False)
     assert done.returncode == 1
