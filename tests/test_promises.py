@@ -110,7 +110,8 @@ def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> No
     assert git(service, "status", "--porcelain") == ""
     for switch, is_on in ((off, False), (on, True)):
         execute(switch, service, shell)
-        assert (service / "core" / "tasks" / "engines" / "streaq").exists() is is_on
+        engine = service / "core" / "tasks" / "engines" / "streaq" / "engine.py"
+        assert engine.exists() is is_on
         changed = git(service, "status", "--porcelain").splitlines()
         assert all(
             line[3:].startswith(("core/", ".copier-answers.yml", "uv.lock")) for line in changed
