@@ -19,18 +19,21 @@ AWKWARD = {
 """Answers with the special characters of TOML, YAML, Markdown, Jinja and shells."""
 
 
+UNWANTED = (
+    "VIRTUAL_ENV",
+    "PYTHONPATH",
+    "PYTHONDONTWRITEBYTECODE",  # each process would compile its imports again
+    "MONGODB_URL",
+    "REDIS_URL",
+    "SMTP_URL",
+    "SECRET_KEY",
+    "PORT",
+)
+
+
 def clean_environment() -> dict[str, str]:
     """Return the environment without this repository's virtual environment and settings."""
-    unwanted = (
-        "VIRTUAL_ENV",
-        "PYTHONPATH",
-        "MONGODB_URL",
-        "REDIS_URL",
-        "SMTP_URL",
-        "SECRET_KEY",
-        "PORT",
-    )
-    return {name: value for name, value in os.environ.items() if name not in unwanted}
+    return {name: value for name, value in os.environ.items() if name not in UNWANTED}
 
 
 def run(
@@ -127,6 +130,21 @@ def no_queue_service(template: Path, tmp_path_factory: pytest.TempPathFactory) -
             **AWKWARD,
         )
     )
+
+
+def duplicate(service: Path, target: Path, installed: bool = True) -> Path:
+    """Copy a service.
+
+    Args:
+        service: A rendered service.
+        target: The folder of the copy.
+        installed: Whether the copy shares the environment of the service. It must not if it is
+            going to install or remove packages.
+    """
+    shutil.copytree(service, target, ignore=shutil.ignore_patterns(".venv"))
+    if installed:
+        (target / ".venv").symlink_to(service / ".venv")
+    return target
 
 
 @pytest.fixture(scope="session", params=["queue_service", "no_queue_service"])
