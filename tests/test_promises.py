@@ -106,12 +106,12 @@ def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> No
     git(service, "init", "--quiet")
     commit_all(service, "mine")
     first_commit = git(service, "rev-parse", "HEAD").strip()
-    assert execute(check, service, shell) == "0.1.0 is the newest version\n"
+    assert execute(check, service, shell) == "0.1.0 is the newest version.\n"
     execute(update, service, shell)
     assert git(service, "status", "--porcelain") == ""
     for switch, is_on in ((off, False), (on, True)):
         execute(switch, service, shell)
-        assert (service / "core" / "tasks" / "engines" / "streaq").exists() is is_on
+        assert (service / "core" / "tasks" / "engines" / "streaq" / "engine.py").exists() is is_on
         changed = git(service, "status", "--porcelain").splitlines()
         assert all(
             line[3:].startswith(("core/", ".copier-answers.yml", "uv.lock")) for line in changed
@@ -266,8 +266,10 @@ def test_uv_is_installed_if_it_is_missing(template: Path, tmp_path: Path) -> Non
 def test_the_demo_fails_when_a_promise_is_not_kept(template: Path, tmp_path: Path) -> None:
     clone = tmp_path / "groundwork"
     run("git", "clone", "--quiet", str(template), str(clone), cwd=tmp_path)
-    emails = clone / "template" / "app" / "tasks" / "emails.py"
-    emails.write_text(emails.read_text().replace("    await send_email(", "    _ = dict("))
+    emails = clone / "template" / "app" / "services" / "user_email.py"
+    text = emails.read_text()
+    assert "    await send_email(" in text
+    emails.write_text(text.replace("    await send_email(", "    _ = dict("))
     commit_all(clone, "break the mail")
     done = run_demo(clone)
     assert done.returncode == 1
