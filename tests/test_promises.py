@@ -105,7 +105,6 @@ def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> No
     assert "worker-dev" in execute(just, service, shell)
     git(service, "init", "--quiet")
     commit_all(service, "mine")
-    first_commit = git(service, "rev-parse", "HEAD").strip()
     assert execute(check, service, shell) == "0.1.0 is the newest version.\n"
     execute(update, service, shell)
     assert git(service, "status", "--porcelain") == ""
@@ -117,11 +116,8 @@ def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> No
             line[3:].startswith(("core/", ".copier-answers.yml", "uv.lock")) for line in changed
         ), changed
         commit_all(service, switch)
-        if not is_on:
-            install_and_test = "uv sync --quiet && uv run just test -q tests"
-            assert " passed" in execute(install_and_test, service, shell)
-    # test_rendered.py tests this state.
-    assert git(service, "diff", first_commit, "HEAD") == ""
+        # Each switch resolves the packages again, so these are not the tests of test_rendered.py.
+        assert " passed" in execute("uv sync --quiet && uv run just test -q tests", service, shell)
 
 
 def test_a_service_in_use_switches_the_queue(
