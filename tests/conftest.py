@@ -132,6 +132,21 @@ def no_queue_service(template: Path, tmp_path_factory: pytest.TempPathFactory) -
     )
 
 
+def duplicate(service: Path, target: Path, installed: bool = True) -> Path:
+    """Copy a service.
+
+    Args:
+        service: A rendered service.
+        target: The folder of the copy.
+        installed: Whether the copy shares the environment of the service. It must not if it is
+            going to install or remove packages.
+    """
+    shutil.copytree(service, target, ignore=shutil.ignore_patterns(".venv"))
+    if installed:
+        (target / ".venv").symlink_to(service / ".venv")
+    return target
+
+
 @pytest.fixture(scope="session", params=["queue_service", "no_queue_service"])
 def service(request: pytest.FixtureRequest) -> Path:
     """A rendered service of each variant. Tests must not change it."""

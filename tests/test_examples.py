@@ -2,11 +2,10 @@
 
 import ast
 import re
-import shutil
 from pathlib import Path
 
 import pytest
-from conftest import UV, run
+from conftest import UV, duplicate, run
 from examples import CONTRIBUTING, delete, read_examples, remove_example
 
 EXAMPLES = read_examples()
@@ -21,13 +20,6 @@ def checked(queue_service: Path) -> Path:
     return queue_service
 
 
-@pytest.fixture
-def copied(checked: Path, tmp_path: Path) -> Path:
-    target = tmp_path / "service"
-    shutil.copytree(checked, target, ignore=shutil.ignore_patterns(".venv"))
-    return target
-
-
 def check(service: Path) -> None:
     run(UV, "run", "--quiet", "just", "format", cwd=service)
     for recipe in ("lint", "typecheck"):
@@ -36,9 +28,11 @@ def check(service: Path) -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_is_taken_out(copied: Path, name: str) -> None:
-    remove_example(copied, EXAMPLES[name])
-    check(copied)
+def test_an_example_is_taken_out(checked: Path, tmp_path: Path, name: str) -> None:
+    example = EXAMPLES[name]
+    service = duplicate(checked, tmp_path / "service", installed=not example.packages)
+    remove_example(service, example)
+    check(service)
 
 
 def delete_functions(source: str, word: str) -> str:
@@ -53,7 +47,8 @@ def delete_functions(source: str, word: str) -> str:
     return "".join(lines)
 
 
-def test_a_single_task_is_taken_out(copied: Path) -> None:
+def test_a_single_task_is_taken_out(checked: Path, tmp_path: Path) -> None:
+    copied = duplicate(checked, tmp_path / "service")
     pattern = r"remove the daily digest, delete (.*?), and their tests in `(\S+)`"
     ((names, tests),) = re.findall(pattern, CONTRIBUTING)
     *functions, module, templates = re.findall(r"`([^`]+)`", names)

@@ -1,10 +1,9 @@
 """Every module of a service can be the first one that a process imports."""
 
-import shutil
 from pathlib import Path
 
 import pytest
-from conftest import run
+from conftest import duplicate, run
 
 IMPORT_EACH_FIRST = """
 import importlib, os, sys
@@ -65,8 +64,7 @@ def test_each_module_can_be_imported_first(python: Path, queue_service: Path) ->
 def test_task_modules_may_import_the_worker_of_app(
     python: Path, queue_service: Path, tmp_path: Path
 ) -> None:
-    service = tmp_path / "service"
-    shutil.copytree(queue_service, service, ignore=shutil.ignore_patterns(".venv"))
+    service = duplicate(queue_service, tmp_path / "service")
     tasks = service / "app" / "tasks"
     (tasks / "greetings.py").write_text(TASK)
     (tasks / "invitations.py").write_text(TASK_OF_ANOTHER_MODULE)
@@ -78,8 +76,7 @@ def test_task_modules_may_import_the_worker_of_app(
 def test_a_module_that_cannot_be_imported_first_is_found(
     python: Path, queue_service: Path, tmp_path: Path
 ) -> None:
-    service = tmp_path / "service"
-    shutil.copytree(queue_service, service, ignore=shutil.ignore_patterns(".venv"))
+    service = duplicate(queue_service, tmp_path / "service")
     (service / "app" / "first.py").write_text("from app.second import b\na = 1\n")
     (service / "app" / "second.py").write_text("from app.first import a\nb = 1\n")
     with pytest.raises(AssertionError, match=r"app\.first cannot be imported first"):

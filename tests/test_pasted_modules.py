@@ -1,9 +1,8 @@
 """A service with modules of a reference document, pasted unchanged, passes its own checks."""
 
-import shutil
 from pathlib import Path
 
-from conftest import ROOT, UV, run
+from conftest import ROOT, UV, duplicate, run
 from examples import read_examples, remove_example
 
 PASTED = ROOT / "tests" / "snippets" / "pasted"
@@ -11,8 +10,7 @@ PASTED = ROOT / "tests" / "snippets" / "pasted"
 
 def test_pasted_modules_pass_the_checks(queue_service: Path, tmp_path: Path) -> None:
     """`emails.py` replaces the emails of the accounts, so this example is removed first."""
-    service = tmp_path / "service"
-    shutil.copytree(queue_service, service, ignore=shutil.ignore_patterns(".venv"))
+    service = duplicate(queue_service, tmp_path / "service")
     remove_example(service, read_examples()["accounts"])
     modules = {path.name: path.read_bytes() for path in PASTED.glob("*.py")}
     assert modules.keys() == {"emails.py", "worker.py"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from api_files import make_lint_list, make_page
-from conftest import ROOT, UV, run
+from conftest import ROOT, UV, duplicate, run
 from docstrings import find_gaps
 from released import (
     NO_RELEASE,
@@ -80,8 +80,7 @@ REPORTED_LINES = [1, 2, 3, 5]
 
 
 def test_just_lint_reports_what_is_not_public(queue_service: Path, tmp_path: Path) -> None:
-    service = tmp_path / "service"
-    shutil.copytree(queue_service, service, ignore=shutil.ignore_patterns(".venv"))
+    service = duplicate(queue_service, tmp_path / "service")
     module = service / "app" / "probe.py"
     module.write_text(PROBE)
     done = run(UV, "run", "--quiet", "just", "lint", cwd=service, check=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, UV, git, run
+from conftest import ROOT, UV, duplicate, git, run
 
 SERVICE_TESTS = ROOT / "tests" / "service"
 TOOLS = ["hypothesis>=6.170,<7", "moto[server,s3]>=5.2,<6", "schemathesis>=4.32,<5"]
@@ -66,8 +66,7 @@ def write_snippets(readme: str, target: Path) -> None:
 
 def test_the_readme_of_the_tasks(service: Path, tmp_path: Path) -> None:
     """Its modules pass the checks, and its snippets and commands work with a real worker."""
-    target = tmp_path / "service"
-    shutil.copytree(service, target, ignore=shutil.ignore_patterns(".venv"))
+    target = duplicate(service, tmp_path / "service")
     readme = (target / "app" / "tasks" / "README.md").read_text()
     # A server of the test answers the requests.
     write_snippets(readme.replace("https://", "http://"), target)
@@ -148,8 +147,7 @@ def read_locked(service: Path, package: str) -> str:
 
 def test_a_security_fix_is_taken_as_contributing_tells(queue_service: Path, tmp_path: Path) -> None:
     """An older version outside of core's bound stands for a newer one, which may not exist yet."""
-    target = tmp_path / "service"
-    shutil.copytree(queue_service, target, ignore=shutil.ignore_patterns(".venv"))
+    target = duplicate(queue_service, tmp_path / "service", installed=False)
     section = (target / "CONTRIBUTING.md").read_text().split("## Take a security fix\n")[1]
     (table,) = re.findall(r"^```toml\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     ((package, bound),) = re.findall(r'"([a-z]+)(>=.+)"', table)
@@ -172,8 +170,7 @@ def test_a_security_fix_is_taken_as_contributing_tells(queue_service: Path, tmp_
 
 
 def test_snippets_of_the_documents_run_as_they_are(service: Path, tmp_path: Path) -> None:
-    target = tmp_path / "service"
-    shutil.copytree(service, target, ignore=shutil.ignore_patterns(".venv"))
+    target = duplicate(service, tmp_path / "service")
     for folder in ("app", "tests"):
         shutil.copytree(ROOT / "tests" / "snippets" / folder, target / folder, dirs_exist_ok=True)
     assert " passed" in run(UV, "run", "just", "test", "tests/test_pasted.py", cwd=target).stdout
@@ -200,8 +197,7 @@ def test_another_python(service: Path, tmp_path: Path) -> None:
     python = "3.13" if is_queue_on(service) else "3.12"
     if (interpreter := find_python(python, tmp_path)) is None:
         pytest.skip(f"Python {python} is not installed")
-    target = tmp_path / "service"
-    shutil.copytree(service, target, ignore=shutil.ignore_patterns(".venv"))
+    target = duplicate(service, tmp_path / "service", installed=False)
     done = run(
         UV, "run", "--quiet", "--locked", "--python", interpreter, "just", "test", "-q", cwd=target
     )
