@@ -2,8 +2,6 @@
 
 __all__ = ["UserError"]
 
-__all__ = ["UserError"]
-
 
 class UserError(Exception):
     """An error that a user can fix. Command lines print its message without a traceback."""

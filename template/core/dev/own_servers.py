@@ -53,6 +53,7 @@ class OwnServer(Child):
             self.start()
         except UserError as error:
             say(str(error))
+            self.forget()  # one attempt: the cause will not pass on its own
 
 
 def plan_servers(servers: list[Server], guard: Guard, stack: ExitStack) -> list[OwnServer]:

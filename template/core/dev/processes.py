@@ -91,7 +91,7 @@ class Child:
         """Return the exit status if the process has ended. It is returned once."""
         status = self._process.poll() if self._process else None
         if status is not None:
-            self._forget()
+            self.forget()
         return status
 
     async def stop(self) -> None:
@@ -106,12 +106,13 @@ class Child:
             say(f"{self.name} did not stop within {STOP_SECONDS:.0f} s and was killed")
             process.kill()
             await asyncio.to_thread(process.wait)
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
-        assert self._process
-        self._guard.forget(self._process.pid)
-        self._process = None
+    def forget(self) -> None:
+        """Stop watching the process, if there is one."""
+        if self._process:
+            self._guard.forget(self._process.pid)
+            self._process = None
 
 
 class CoreProcess(Child):

@@ -3,7 +3,9 @@
 No job waits for another job. Each stage enqueues the next one before it completes.
 """
 
+import asyncio
 from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 from uuid import uuid4
 
@@ -19,6 +21,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R2 = TypeVar("R2")
 R_co = TypeVar("R_co", covariant=True)
+
+SETTLE_SECONDS = 5.0
+"""How long `ChainJob.result` waits for the end of the stage that stopped the chain."""
 
 
 class Stage(Protocol[P, R_co]):
@@ -81,14 +86,18 @@ class ChainJob(Generic[R]):
         last = self.stages[-1]
         record = await last.wait(timeout)
         if record.status is not JobStatus.COMPLETED:
-            await self._raise_cause()
+            limit = SETTLE_SECONDS if timeout is None else min(timeout, SETTLE_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(limit):
+                    await self._raise_cause()
         value: R = await last.result()
         return value
 
     async def _raise_cause(self) -> None:
         """Raise the error of the stage that stopped the chain.
 
-        That stage may still be running, because the later stages are marked as aborted first.
+        That stage may still be running for a moment, because the later stages are marked as
+        aborted first.
         """
         for stage in self.stages:
             status = await stage.status()

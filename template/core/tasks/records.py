@@ -119,13 +119,20 @@ class JobRecord:
         """Make a record from stored fields.
 
         Args:
-            stored: The fields. Unknown fields of a newer version are ignored.
+            stored: The fields. Unknown fields of a newer version are ignored, and a status that
+                this version does not know is `unknown`.
         """
         known = {name: value for name, value in stored.items() if name in _NAMES}
-        state = known.get("state", JobStatus.UNKNOWN)
-        known["state"] = JobStatus(state)
-        if progress := known.get("progress"):
-            known["progress"] = Progress(**progress)
+        if known.get("state") not in _STATES:
+            known["state"] = JobStatus.UNKNOWN
+        known["state"] = JobStatus(known["state"])
+        progress = known.get("progress")
+        if progress:
+            known["progress"] = Progress(
+                progress["done"],
+                progress["total"],
+                progress["message"],
+            )
         return cls(**known)
 
     @property
@@ -138,6 +145,7 @@ class JobRecord:
 
 
 _NAMES = frozenset(field.name for field in fields(JobRecord))
+_STATES = frozenset(JobStatus)
 
 
 class Records(Protocol):

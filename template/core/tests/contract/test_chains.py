@@ -178,3 +178,27 @@ async def test_a_chain_can_be_aborted(worker, run):
         await asyncio.wait_for(started.wait(), WAIT)
         assert await chain.abort(WAIT)
         assert await chain.statuses() == [JobStatus.ABORTED] * 2
+
+
+async def test_the_cause_is_not_awaited_without_a_limit(worker, run, monkeypatch):
+    """The worker of the stage that stopped the chain may end before that stage is settled."""
+    monkeypatch.setattr("core.tasks.chain.SETTLE_SECONDS", 0.1)
+    go_on = asyncio.Event()
+
+    @worker.task
+    async def first() -> int:
+        await go_on.wait()
+        return 1
+
+    @worker.task
+    async def second(value: int) -> int:
+        return value
+
+    async with run():
+        chain = await (first | second).enqueue()
+        await eventually(chain.stages[0].status, WAIT)
+        assert await chain.stages[1].abort()
+        with pytest.raises(JobFailed, match="the job was aborted"):
+            await chain.result()
+        go_on.set()
+        await chain.stages[0].wait(WAIT)
