@@ -402,8 +402,14 @@ def test_invalid_options_are_refused(
 
 
 def test_the_weekly_workflow(newer: Path, tmp_path: Path) -> None:
-    """Run the workflow's script in a clone. A stand-in records the calls of GitHub's command."""
+    """Run the workflow's script in a clone. A stand-in records the calls of GitHub's command.
+
+    A recipe of the service replaces `test-core`, whose tests run elsewhere.
+    """
     project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
+    with (project / "Justfile").open("a") as justfile:
+        justfile.write("\ntest-core *arguments:\n    @echo core/ is tested\n")
+    commit_all(project, "a recipe")
     workflow = yaml.safe_load((project / ".github" / "workflows" / "update.yml").read_text())
     steps = workflow["jobs"]["update"]["steps"]
     remote, clone, bin_folder = tmp_path / "remote.git", tmp_path / "clone", tmp_path / "bin"
@@ -421,6 +427,7 @@ def test_the_weekly_workflow(newer: Path, tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         if times == 1:
+            assert done.stdout.endswith("core/ is tested\n")
             assert "Feed the cat." in (tmp_path / "update.txt").read_text()
             assert "Update from the template" in (tmp_path / "gh.txt").read_text()
             (tmp_path / "gh.txt").unlink()
