@@ -59,7 +59,9 @@ async def test_no_request_ends_in_a_server_error(web, user, running_worker, tmp_
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{web}/openapi.json"),
-            *("--checks", "not_a_server_error", "--max-examples", str(EXAMPLES), "--workers", "2"),
+            # Two workers are two threads, in which CPython 3.11 may fail to parse: "AST constructor
+            # recursion depth mismatch" (SystemError).
+            *("--checks", "not_a_server_error", "--max-examples", str(EXAMPLES), "--workers", "1"),
             *("--phases", "examples,coverage,fuzzing,stateful", "--no-color", *options),
         ],
         cwd=tmp_path,
