@@ -26,7 +26,7 @@ from core.tasks.history import History
 from core.tasks.job import Job
 from core.tasks.message import Signer
 from core.tasks.queue import Queue
-from core.tasks.registry import Registry
+from core.tasks.schedule_registry import ScheduleRegistry
 from core.tasks.schedules import Schedules
 from core.tasks.sensitive import Cipher
 from core.tasks.watchdog import Watchdog
@@ -64,7 +64,7 @@ class _Opened:
     history: History
 
 
-class Worker(Registry):
+class Worker(ScheduleRegistry):
     """A registry of tasks. Task modules register their tasks when they are imported.
 
     Its properties raise RuntimeError if no service is running in this process.
