@@ -1,69 +1,73 @@
-"""The schedules that the code declares."""
+"""The decorators that declare schedules."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, TypeVar, cast
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import date
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
-from apscheduler.triggers.base import BaseTrigger
-
-from core.logging import get_logger
-from core.tasks.errors import InvalidArguments, InvalidTask
+from core.tasks.declarations import Declaration
+from core.tasks.errors import InvalidTask, ScheduleError
 from core.tasks.registry import Registry
-from core.tasks.schedules import Schedule
+from core.tasks.schedule_options import (
+    CronArguments,
+    DateArguments,
+    IntervalArguments,
+    NewTaskOptions,
+    ScheduleOptions,
+)
 from core.tasks.task import AnyTask, Task
-from core.tasks.triggers import crontab_trigger, make_trigger
 
-T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
 
-MakeTrigger = Callable[[str], BaseTrigger]
-"""Makes a trigger from the default time zone."""
-
-logger = get_logger(__name__)
+_LIMITS = NewTaskOptions.__optional_keys__
 
 
-@dataclass(frozen=True)
-class Declaration:
-    """A schedule as it was declared, before the settings are known.
+class ScheduleDecorator(Protocol):
+    """The type of `worker.every(...)`: takes a task or a function, and returns the task."""
 
-    Attributes:
-        task: The task to run.
-        make_trigger: Makes the trigger.
-        options: `id`, `enabled` and `misfire_grace`, if they were given.
-    """
+    @overload
+    def __call__(self, function: Task[P, R], /) -> Task[P, R]: ...
 
-    task: AnyTask
-    make_trigger: MakeTrigger
-    options: dict[str, Any]
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
 
 class ScheduleRegistry(Registry):
-    """Tasks by name, and the schedules that the code declares."""
+    """Tasks by name, and the schedules that the code declares.
+
+    The declarations are checked when the service starts, because they need the settings.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._declared: list[Declaration] = []
+        self._unnamed: Counter[str] = Counter()
 
-    def cron(
-        self,
-        expression: str,
-        *,
-        timezone: str | None = None,
-        **options: Any,
-    ) -> Callable[[T], T]:
+    @property
+    @abstractmethod
+    def is_open(self) -> bool:
+        """Whether the service is running in this process."""
+
+    def cron(self, expression: str, **options: Unpack[ScheduleOptions]) -> ScheduleDecorator:
         """Run a task at the times of a crontab line: `@worker.cron("0 */6 * * *")`.
 
         Use it above `@worker.task`, or instead of it.
 
         Args:
             expression: Minute, hour, day, month and weekday. Sunday is 0 or 7.
-            timezone: A time zone such as `Europe/Berlin`; defaults to `SCHEDULE_TIMEZONE`.
-            **options: `id`, `enabled` and `misfire_grace`: see `core.tasks.schedules.Schedule`.
+            **options: See `ScheduleOptions`.
+
+        Raises:
+            InvalidTask: The expression is missing.
         """
-        return self._scheduled(
-            lambda default_zone: crontab_trigger(expression, timezone or default_zone),
-            options,
-        )
+        if not isinstance(expression, str):
+            raise InvalidTask('write @worker.cron("0 */6 * * *"), with a crontab line')
+        return self._decorator("crontab", {"expression": expression, **options})
 
     def every(
         self,
@@ -73,8 +77,8 @@ class ScheduleRegistry(Registry):
         hours: int = 0,
         minutes: int = 0,
         seconds: int = 0,
-        **options: Any,
-    ) -> Callable[[T], T]:
+        **options: Unpack[ScheduleOptions],
+    ) -> ScheduleDecorator:
         """Run a task at an interval: `@worker.every(hours=1)`.
 
         Args:
@@ -83,7 +87,7 @@ class ScheduleRegistry(Registry):
             hours: Hours of the interval.
             minutes: Minutes of the interval.
             seconds: Seconds of the interval.
-            **options: `id`, `enabled` and `misfire_grace`: see `core.tasks.schedules.Schedule`.
+            **options: See `ScheduleOptions`.
         """
         interval = {
             "weeks": weeks,
@@ -92,100 +96,108 @@ class ScheduleRegistry(Registry):
             "minutes": minutes,
             "seconds": seconds,
         }
-        return self._scheduled(
-            lambda zone: make_trigger("interval", zone, **interval),
-            options,
-        )
+        return self._decorator("interval", {**interval, **options})
 
-    def at(self, run_date: str | datetime, **options: Any) -> Callable[[T], T]:
+    def at(self, run_date: str | date, **options: Unpack[ScheduleOptions]) -> ScheduleDecorator:
         """Run a task once: `@worker.at("2027-01-01T00:00:00Z")`.
 
         Args:
-            run_date: The time. A time without a zone is in the zone of `SCHEDULE_TIMEZONE`.
-            **options: `id`, `enabled` and `misfire_grace`: see `core.tasks.schedules.Schedule`.
-        """
-        return self._scheduled(
-            lambda zone: make_trigger("date", zone, run_date=run_date),
-            options,
-        )
+            run_date: The time. A time without a zone is in the schedule's time zone.
+            **options: See `ScheduleOptions`.
 
+        Raises:
+            InvalidTask: The time is missing.
+        """
+        if not isinstance(run_date, str | date):
+            raise InvalidTask('write @worker.at("2027-01-01T00:00:00Z"), with a time')
+        return self._decorator("date", {"run_date": run_date, **options})
+
+    @overload
     def schedule(
         self,
         func: Callable[..., Any],
-        trigger: str,
-        id: str | None = None,
-        *,
-        enabled: bool = True,
-        misfire_grace: float = 3600,
-        max_retries: int | None = None,
-        timeout: float | None = None,
-        **trigger_args: Any,
-    ) -> None:
-        """Register a schedule: `worker.schedule(clean_up, trigger="cron", hour=0, minute=0)`.
+        trigger: Literal["cron"],
+        **arguments: Unpack[CronArguments],
+    ) -> None: ...
+
+    @overload
+    def schedule(
+        self,
+        func: Callable[..., Any],
+        trigger: Literal["interval"],
+        **arguments: Unpack[IntervalArguments],
+    ) -> None: ...
+
+    @overload
+    def schedule(
+        self,
+        func: Callable[..., Any],
+        trigger: Literal["date"],
+        **arguments: Unpack[DateArguments],
+    ) -> None: ...
+
+    def schedule(self, func: Callable[..., Any], trigger: str, **arguments: Any) -> None:
+        """Declare a schedule: `worker.schedule(clean_up, trigger="cron", hour=0, minute=0)`.
 
         Args:
             func: A task, or a function that becomes one.
             trigger: `cron`, `interval` or `date`.
-            id: The schedule's id; defaults to the task's name.
-            enabled: Whether the new schedule fires.
-            misfire_grace: The longest delay of a run, in seconds.
-            max_retries: Retries of the new task; ignored if `func` is a task.
-            timeout: Timeout of the new task, in seconds; ignored if `func` is a task.
-            **trigger_args: The arguments of APScheduler's trigger.
+            **arguments: The arguments of APScheduler's trigger, the options in `ScheduleOptions`,
+                and `max_retries` and `timeout` of the new task. In a cron trigger, weekday 0 is
+                Monday.
+
+        Raises:
+            InvalidTask: `func` is not a function, or has other values of `max_retries` or
+                `timeout`, because it is a task already.
+            ScheduleError: The service is running in this process.
         """
-        if not isinstance(func, Task):
-            func = self.task(max_retries=max_retries, timeout=timeout)(func)
-        options = {
-            "id": id,
-            "enabled": enabled,
-            "misfire_grace": misfire_grace,
-        }
-        declare = self._scheduled(
-            lambda zone: make_trigger(trigger, zone, **trigger_args),
-            options,
-        )
-        declare(func)
+        limits = {name: arguments.pop(name) for name in _LIMITS if name in arguments}
+        self._declare(func, trigger, arguments, limits)
 
-    def _scheduled(self, make: MakeTrigger, options: dict[str, Any]) -> Callable[[T], T]:
-        """Return a decorator that declares a schedule of a task, or of a function."""
-        given = {name: value for name, value in options.items() if value is not None}
+    def _decorator(self, kind: str, arguments: Mapping[str, Any]) -> ScheduleDecorator:
+        def declare(function: Callable[..., Any]) -> AnyTask:
+            return self._declare(function, kind, arguments, {})
 
-        def declare(function: T) -> T:
-            if isinstance(function, Task):
-                task: AnyTask = function
-            else:
-                task = self.task(cast("Callable[..., Any]", function))
-            self._declared.append(Declaration(task, make, given))
-            return cast(T, task)
+        return cast(ScheduleDecorator, declare)
 
-        return declare
+    def _declare(
+        self,
+        function: Callable[..., Any],
+        kind: str,
+        arguments: Mapping[str, Any],
+        limits: Mapping[str, Any],
+    ) -> AnyTask:
+        if self.is_open:
+            rule = "declare schedules in a module that is imported before the service starts"
+            hint = "for one later run, use task.using(run_at=...)"
+            raise ScheduleError(f"the service is already running: {rule}; {hint}")
+        task = self._find_task(function, limits)
+        schedule_id = arguments.get("id")
+        if schedule_id is None:
+            schedule_id = self._next_id(task.name)
+        self._declared.append(Declaration(schedule_id, task, kind, arguments))
+        return task
 
-    def make_schedules(self, timezone: str) -> dict[str, Schedule]:
-        """Build every valid schedule. Invalid ones are logged and skipped.
+    def _find_task(self, function: Callable[..., Any], limits: Mapping[str, Any]) -> AnyTask:
+        """Return the task of a function. A function without a task is registered as one."""
+        for task in self.tasks.values():
+            if function in (task, task.function):
+                _check_limits(task, limits)
+                return task
+        if isinstance(function, Task) or not hasattr(function, "__name__"):
+            rule = "a schedule runs a function, or a task of its worker"
+            raise InvalidTask(f"{rule}, not {function!r}")
+        register: Callable[..., AnyTask] = self.task(**limits)
+        return register(function)
 
-        Args:
-            timezone: The time zone of schedules that name none.
-        """
-        schedules: dict[str, Schedule] = {}
-        for declaration in self._declared:
-            try:
-                schedule = _make_schedule(declaration, timezone)
-                if schedule.id in schedules:
-                    hint = "give one of them another id"
-                    raise InvalidTask(f"another schedule has this id; {hint}")
-            except (InvalidTask, InvalidArguments, TypeError) as error:
-                reason = str(error)
-                logger.error("schedule skipped", task=declaration.task.name, error=reason)
-            else:
-                schedules[schedule.id] = schedule
-        return schedules
+    def _next_id(self, task: str) -> str:
+        self._unnamed[task] += 1
+        number = self._unnamed[task]
+        return task if number == 1 else f"{task}:{number}"
 
 
-def _make_schedule(declaration: Declaration, timezone: str) -> Schedule:
-    task = declaration.task
-    options = {"id": task.name, **declaration.options}
-    trigger = declaration.make_trigger(timezone)
-    schedule = Schedule(task=task, trigger=trigger, **options)
-    # A schedule passes no arguments, so a task that needs some is reported here.
-    task.arguments.dump((), {})
-    return schedule
+def _check_limits(task: AnyTask, limits: Mapping[str, Any]) -> None:
+    for name, value in limits.items():
+        if value not in (None, getattr(task.options, name)):
+            hint = f"set {name} where the task is registered"
+            raise InvalidTask(f"task {task.name} exists already, with another {name}; {hint}")
