@@ -149,12 +149,16 @@ def _format_schedule(view: ScheduleView) -> str:
     last = _format(view.last_run)
     if view.last_run:
         last += f" {view.status}"
+    state = "enabled " if view.enabled else "disabled"
+    if view.problem:
+        state = "broken  "
     columns = [
         view.id,
-        "enabled " if view.enabled else "disabled",
+        state,
         f"next {_format(view.next_run)}",
         f"last {last}",
         view.trigger,
+        *filter(None, [view.name, view.problem]),
     ]
     return "  ".join(columns)
 

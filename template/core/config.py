@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import (
+    AfterValidator,
     Field,
     HttpUrl,
     NonNegativeFloat,
@@ -69,6 +71,14 @@ def _local_url(fields: dict[str, Any]) -> HttpUrl:
     return HttpUrl(f"http://127.0.0.1:{port}")
 
 
+def _check_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError(f"{name!r} is not a time zone such as Europe/Berlin") from None
+    return name
+
+
 class Settings(BaseSettings):
     """The settings of a process. A field's variable is the field's name in capitals."""
 
@@ -100,7 +110,7 @@ class Settings(BaseSettings):
     """Retries after the first attempt, unless the task sets its own number."""
     task_timeout: PositiveFloat = 300
     """Seconds that one attempt may take, unless the task sets its own limit."""
-    schedule_timezone: str = "UTC"
+    schedule_timezone: Annotated[str, AfterValidator(_check_zone)] = "UTC"
     """The time zone of schedules that name no time zone, such as `Europe/Berlin`."""
     task_concurrency: PositiveInt = 50
     """Jobs that one worker runs at once."""

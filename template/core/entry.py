@@ -47,13 +47,15 @@ class Service:
 
 
 def load_service(settings: Settings) -> Service:
-    """Import the entry point that the setting `SERVICE` names.
+    """Import the entry point that the setting `SERVICE` names, and check its tasks.
 
     Args:
         settings: The service's settings.
 
     Raises:
         SettingsError: The entry point does not exist, or is not a `Service`.
+        InvalidTask: A task cannot be used for jobs.
+        ScheduleError: A schedule is broken, and this is not production.
     """
     module_name, _, attribute = settings.service.partition(":")
     if str(ROOT) not in sys.path:
@@ -68,6 +70,8 @@ def load_service(settings: Settings) -> Service:
     service = getattr(module, attribute, None)
     if not isinstance(service, Service):
         raise SettingsError(f"{problem} is not a core.entry.Service")
+    # Before a server is needed, so the only output is the line that names the fault.
+    service.worker.check(settings)
     return service
 
 

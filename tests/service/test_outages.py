@@ -89,7 +89,7 @@ async def test_the_service_starts_before_its_database_and_survives_its_loss(
         ready = await client.get("/health/ready")
         assert (ready.status_code, ready.json()["checks"]) == (
             503,
-            {"database": "down", "queue": "ok"},
+            {"database": "down", "queue": "ok", "schedules": "ok"},
         )
 
         mongodb.start()
@@ -219,7 +219,7 @@ async def test_a_signup_while_the_queue_is_down_loses_no_mail(settings: Settings
         ready = await client.get("/health/ready")
         assert (ready.status_code, ready.json()["checks"]) == (
             503,
-            {"database": "ok", "queue": "down"},
+            {"database": "ok", "queue": "down", "schedules": "ok"},
         )
         signed_up = await client.post("/signup", json=FORM)
         assert signed_up.status_code == 202

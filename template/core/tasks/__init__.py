@@ -10,13 +10,15 @@ from core.tasks.errors import (
     JobFailed,
     PermanentError,
     QueueUnavailable,
+    ScheduleError,
     TransientError,
 )
 from core.tasks.history import History
 from core.tasks.job import Job
 from core.tasks.options import TaskOptions
 from core.tasks.records import JobRecord, JobStatus, Progress
-from core.tasks.schedules import ScheduleError, Schedules, ScheduleView
+from core.tasks.schedule_options import ScheduleOptions
+from core.tasks.schedules import Schedules, ScheduleView
 from core.tasks.sensitive import Sensitive
 from core.tasks.task import BoundTask, Task
 from core.tasks.worker import Worker, WorkerContext, worker
@@ -40,6 +42,7 @@ __all__ = [
     "Progress",
     "QueueUnavailable",
     "ScheduleError",
+    "ScheduleOptions",
     "ScheduleView",
     "Schedules",
     "Sensitive",

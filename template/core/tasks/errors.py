@@ -30,6 +30,10 @@ class InvalidTask(UserError, TypeError):
     """A function cannot be registered as a task."""
 
 
+class ScheduleError(UserError):
+    """A schedule is broken, does not exist, or was declared too late."""
+
+
 class QueueUnavailable(UserError):
     """The queue's server cannot be reached.
 

@@ -1,45 +1,27 @@
 """Schedules: declared in code, stored in MongoDB, and fired by the first worker that is ready."""
 
+import asyncio
+import random
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from apscheduler.triggers.base import BaseTrigger
 
-from core.errors import UserError
 from core.logging import get_logger
 from core.models import ScheduleModel
+from core.tasks.declarations import BrokenSchedule, DeclaredSchedules, Schedule
+from core.tasks.errors import ScheduleError
 from core.tasks.options import Call
 from core.tasks.queue import Queue
 from core.tasks.records import JobStatus
-from core.tasks.task import Task
+from core.tasks.schedule_states import ScheduleStates, first_run, first_state
 from core.tasks.triggers import next_time
 
 logger = get_logger(__name__)
 
-
-class ScheduleError(UserError):
-    """A schedule cannot be found; the message names the existing ones."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """A schedule as the code declares it.
-
-    Attributes:
-        id: The schedule's name.
-        task: The task to run, without arguments.
-        trigger: When to run it.
-        enabled: Whether the new schedule fires. Later, `enable` and `disable` decide.
-        misfire_grace: The longest delay of a run, in seconds, for example because no worker was
-            running. If several runs are due, only the latest one is considered.
-    """
-
-    id: str
-    task: Task[[], Any]
-    trigger: BaseTrigger
-    enabled: bool = True
-    misfire_grace: float = 3600
+REGISTER_PERIOD = timedelta(seconds=10)
+"""How often a worker claims its schedules."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +29,16 @@ class ScheduleView:
     """A schedule as the code declares it, with its state.
 
     Attributes:
-        id: The schedule's name.
+        id: The schedule's id.
         task: The task's name.
         trigger: When the schedule fires, as text.
         enabled: Whether the schedule fires.
-        next_run: When the schedule fires next, or None.
+        next_run: When the schedule fires next, or None if it never fires again.
         last_run: The due time of the last run, or None.
         last_job: The id of the last run's job, or None.
         status: The status of that job, or None.
+        name: The title for people, or None.
+        problem: Why the schedule is broken, or None.
     """
 
     id: str
@@ -65,41 +49,37 @@ class ScheduleView:
     last_run: datetime | None = None
     last_job: str | None = None
     status: JobStatus | None = None
+    name: str | None = None
+    problem: str | None = None
 
 
 class Schedules:
-    """The schedules of this service."""
+    """The schedules of this service.
 
-    def __init__(self, queue: Queue, declared: dict[str, Schedule]) -> None:
+    Attributes:
+        broken: The schedules that cannot run.
+    """
+
+    def __init__(self, queue: Queue, declared: DeclaredSchedules) -> None:
+        self.broken = declared.broken
         self._queue = queue
-        self._declared = declared
-        self._registered = False
+        self._declared = declared.valid
+        self._states = ScheduleStates(declared.valid)
+        self._registered_at: datetime | None = None
 
     async def tick(self) -> None:
         """Fire the schedules that are due. Any number of workers may do this at the same time."""
-        if not self._registered:
-            await self.register()
-            self._registered = True
-        if self._declared:
-            await self.fire_due(datetime.now(UTC))
+        if not self._declared:
+            return
+        now = datetime.now(UTC)
+        if self._registered_at is None or now - self._registered_at >= REGISTER_PERIOD:
+            await self._states.register(now)
+            self._registered_at = now
+        await self.fire_due(now)
 
     async def register(self) -> None:
-        """Store new schedules, and compute the next run of each whose trigger has changed."""
-        now = datetime.now(UTC)
-        collection = ScheduleModel.get_pymongo_collection()
-        for schedule in self._declared.values():
-            state = {
-                "trigger": str(schedule.trigger),
-                "next_run": next_time(schedule.trigger, None, now),
-            }
-            new = {"enabled": schedule.enabled, **state}
-            same_id = {"_id": schedule.id}
-            await collection.update_one(same_id, {"$setOnInsert": new}, upsert=True)
-            changed = {
-                "_id": schedule.id,
-                "trigger": {"$ne": state["trigger"]},
-            }
-            await collection.update_one(changed, {"$set": state})
+        """Claim the schedules for the definitions of this process."""
+        await self._states.register(datetime.now(UTC))
 
     async def fire_due(self, now: datetime) -> None:
         """Enqueue a job for each schedule that is due.
@@ -107,51 +87,68 @@ class Schedules:
         Args:
             now: The time.
         """
-        ids = list(self._declared)
-        due = {
-            "_id": {"$in": ids},
-            "enabled": True,
-            "next_run": {"$lte": now},
-        }
-        for state in await ScheduleModel.find(due).to_list():
-            schedule = self._declared[state.id]
-            await self._fire(schedule, state, now)
+        due = await self._states.find_due(now)
+        fires = [self._fire(self._declared[state.id], state, now) for state in due]
+        # Together, so that a schedule that fails does not stop the others.
+        results = await asyncio.gather(*fires, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def _fire(self, schedule: Schedule, state: ScheduleModel, now: datetime) -> None:
         assert state.next_run
         latest, following = _last_missed(schedule.trigger, state.next_run, now)
-        change: dict[str, Any] = {"next_run": following}
-        if now - latest <= timedelta(seconds=schedule.misfire_grace):
-            # The id contains the time, so a second worker that enqueues the same run creates no
-            # second job. The next run is stored after the job is enqueued. If the process ends in
-            # between, the schedule is still due.
-            job_id = f"schedule:{schedule.id}:{latest.timestamp():.0f}"
-            task = schedule.task
-            call = Call(task.name, job_id=job_id, schedule=schedule.id)
-            job = await task.submit(call)
-            change |= {"last_run": latest, "last_job": job.id}
-        else:
+        moved = {"next_run": following}
+        unfired = {
+            "_id": schedule.id,
+            "definition": schedule.definition,
+            "next_run": state.next_run,
+        }
+        if now - latest > timedelta(seconds=schedule.options.misfire_grace):
             due = latest.isoformat()
-            logger.warning(
-                "schedule missed its time",
-                schedule=schedule.id,
-                due=due,
-            )
-        unchanged = {"_id": schedule.id, "next_run": state.next_run}
-        collection = ScheduleModel.get_pymongo_collection()
-        await collection.update_one(unchanged, {"$set": change})
+            logger.warning("schedule missed its time", schedule=schedule.id, due=due)
+            await self._states.change(unfired, moved)
+            return
+        if not self._queue.engine.durable:
+            # Another process has its own queue, which does not know the ids of this one.
+            if await self._states.change(unfired, moved):
+                fired = await self._enqueue(schedule, latest)
+                await self._states.change({"_id": schedule.id}, fired)
+            return
+        # The id contains the time, so a second worker that enqueues the same run creates no second
+        # job. The next run is stored after the job is enqueued. If the process ends in between,
+        # the schedule is still due.
+        fired = await self._enqueue(schedule, latest)
+        await self._states.change(unfired, {**moved, **fired})
+
+    async def _enqueue(self, schedule: Schedule, due: datetime) -> dict[str, Any]:
+        """Enqueue the job of one run, and return the fields that describe this run."""
+        timestamp = due.timestamp()
+        at = None
+        if schedule.options.jitter:
+            at = timestamp + random.uniform(0, schedule.options.jitter)
+        call = Call(
+            schedule.task.name,
+            at=at,
+            # Runs are at least a second apart, so the whole seconds tell them apart.
+            job_id=f"schedule:{schedule.id}:{int(timestamp)}",
+            schedule=schedule.id,
+        )
+        args, kwargs = schedule.arguments
+        job = await schedule.task.submit(call, *args, **kwargs)
+        return {"last_run": due, "last_job": job.id}
 
     async def list(self) -> list[ScheduleView]:
         """Return all schedules, sorted by id."""
-        ids = sorted(self._declared)
-        stored = await ScheduleModel.find({"_id": {"$in": ids}}).to_list()
-        states = {state.id: state for state in stored}
-        views = []
-        for schedule_id in ids:
-            schedule = self._declared[schedule_id]
-            state = states.get(schedule_id) or _first_state(schedule)
+        states = await self._states.read()
+        now = datetime.now(UTC)
+        views = [_view_broken(broken) for broken in self.broken]
+        for schedule in self._declared.values():
+            state = states.get(schedule.id)
+            if state is None:
+                state = ScheduleModel(id=schedule.id, **first_state(schedule, now))
             views.append(await self._view(schedule, state))
-        return views
+        return sorted(views, key=lambda view: view.id)
 
     async def _view(self, schedule: Schedule, state: ScheduleModel) -> ScheduleView:
         return ScheduleView(
@@ -163,6 +160,7 @@ class Schedules:
             last_run=state.last_run,
             last_job=state.last_job,
             status=await self._status(state),
+            name=schedule.options.name,
         )
 
     async def _status(self, state: ScheduleModel) -> JobStatus | None:
@@ -181,11 +179,17 @@ class Schedules:
             schedule_id: The schedule's id.
 
         Raises:
-            ScheduleError: There is no such schedule.
+            ScheduleError: There is no such schedule, or it never fires again.
         """
-        trigger = self._get(schedule_id).trigger
-        next_run = next_time(trigger, None, datetime.now(UTC))
-        await self._set(schedule_id, {"enabled": True, "next_run": next_run})
+        schedule = self._get(schedule_id)
+        now = datetime.now(UTC)
+        next_run = first_run(schedule, now)
+        if next_run is None:
+            hint = f"`just schedules run {schedule_id}` runs it once"
+            raise ScheduleError(f"schedule {schedule_id} never fires again; {hint}")
+        await self._states.add(schedule, now)
+        disabled = {"_id": schedule_id, "enabled": False}
+        await self._states.change(disabled, {"enabled": True, "next_run": next_run})
 
     async def disable(self, schedule_id: str) -> None:
         """Stop a schedule from firing until it is enabled again.
@@ -196,8 +200,8 @@ class Schedules:
         Raises:
             ScheduleError: There is no such schedule.
         """
-        self._get(schedule_id)
-        await self._set(schedule_id, {"enabled": False})
+        schedule = self._get(schedule_id)
+        await self._set(schedule, {"enabled": False})
 
     async def run_now(self, schedule_id: str) -> str:
         """Enqueue a schedule's job now, even if the schedule is disabled.
@@ -213,33 +217,38 @@ class Schedules:
         Raises:
             ScheduleError: There is no such schedule.
         """
-        task = self._get(schedule_id).task
-        call = Call(task.name, schedule=schedule_id)
-        job = await task.submit(call)
-        change = {"last_run": datetime.now(UTC), "last_job": job.id}
-        await self._set(schedule_id, change)
+        schedule = self._get(schedule_id)
+        call = Call(schedule.task.name, schedule=schedule_id)
+        args, kwargs = schedule.arguments
+        job = await schedule.task.submit(call, *args, **kwargs)
+        run = {"last_run": datetime.now(UTC), "last_job": job.id}
+        await self._set(schedule, run)
         return job.id
 
     def _get(self, schedule_id: str) -> Schedule:
-        if schedule_id not in self._declared:
-            known = ", ".join(sorted(self._declared)) or "none"
-            problem = f"there is no schedule {schedule_id}"
-            raise ScheduleError(f"{problem}; this service has: {known}")
-        return self._declared[schedule_id]
+        if schedule_id in self._declared:
+            return self._declared[schedule_id]
+        for broken in self.broken:
+            if broken.id == schedule_id:
+                raise ScheduleError(f"schedule {schedule_id} is broken: {broken.problem}")
+        known = ", ".join(sorted(self._declared)) or "none"
+        problem = f"there is no schedule {schedule_id}"
+        raise ScheduleError(f"{problem}; this service has: {known}")
 
-    async def _set(self, schedule_id: str, change: dict[str, Any]) -> None:
-        await self.register()
-        collection = ScheduleModel.get_pymongo_collection()
-        await collection.update_one({"_id": schedule_id}, {"$set": change})
+    async def _set(self, schedule: Schedule, change: dict[str, Any]) -> None:
+        await self._states.add(schedule, datetime.now(UTC))
+        await self._states.change({"_id": schedule.id}, change)
 
 
-def _first_state(schedule: Schedule) -> ScheduleModel:
-    """Return the state that `register` stores for a new schedule."""
-    return ScheduleModel(
-        id=schedule.id,
-        trigger=str(schedule.trigger),
-        enabled=schedule.enabled,
-        next_run=next_time(schedule.trigger, None, datetime.now(UTC)),
+def _view_broken(broken: BrokenSchedule) -> ScheduleView:
+    return ScheduleView(
+        id=broken.id,
+        task=broken.task,
+        trigger=broken.trigger,
+        enabled=False,
+        next_run=None,
+        name=broken.name,
+        problem=broken.problem,
     )
 
 

@@ -1,8 +1,10 @@
 """The times of schedules. APScheduler's triggers compute them, with time zones and DST."""
 
 import re
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
@@ -10,63 +12,90 @@ from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from core.tasks.errors import InvalidTask
+from core.tasks.schedule_options import (
+    CronFields,
+    DateFields,
+    IntervalFields,
+    ScheduleOptions,
+)
 
-_KINDS = {
-    "cron": CronTrigger,
-    "interval": IntervalTrigger,
-    "date": DateTrigger,
+FIELDS = {
+    "cron": CronFields.__optional_keys__,
+    "crontab": frozenset({"expression"}),
+    "interval": IntervalFields.__optional_keys__,
+    "date": DateFields.__required_keys__,
 }
+"""The arguments of each kind of trigger, without the arguments that all kinds share."""
+
+_SHORTEST = timedelta(seconds=1)
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY_NUMBERS = re.compile(r"(\d)(?:-(\d))?(?:/(\d+))?")
 
 
-def make_trigger(kind: str, timezone: str, /, **arguments: Any) -> BaseTrigger:
+class _Period(NamedTuple):
+    """The arguments that the triggers share."""
+
+    timezone: ZoneInfo
+    start_date: datetime | None
+    end_date: datetime | None
+
+
+def make_trigger(
+    kind: str,
+    /,
+    *,
+    timezone: str,
+    start_date: str | date | None = None,
+    end_date: str | date | None = None,
+    **fields: Any,
+) -> BaseTrigger:
     """Make a trigger of APScheduler.
 
     Args:
-        kind: `cron`, `interval` or `date`.
+        kind: One of `FIELDS`.
         timezone: The time zone of the trigger's times, such as `Europe/Berlin`.
-        **arguments: The trigger's arguments: `hour=9, minute=0`, `hours=1`,
+        start_date: The first time at which the trigger may fire, or None.
+        end_date: The last time at which it may fire, or None.
+        **fields: The trigger's own arguments: `hour=9, minute=0`, `hours=1`,
             `run_date="2027-01-01"`.
 
     Raises:
         InvalidTask: An argument does not fit; the message says which.
     """
+    if kind not in FIELDS:
+        raise InvalidTask(f"a trigger is cron, interval or date, not {kind!r}")
+    unknown = fields.keys() - FIELDS[kind]
+    if unknown:
+        names = ", ".join(sorted(unknown))
+        known = ", ".join(sorted(FIELDS[kind] | ScheduleOptions.__optional_keys__))
+        raise InvalidTask(f"{kind} trigger: there is no option {names}; it takes {known}")
+    zone = find_zone(timezone)
+    start = _read_time("start_date", start_date, zone)
+    end = _read_time("end_date", end_date, zone)
+    if start and end and end < start:
+        raise InvalidTask("end_date is before start_date")
+    period = _Period(zone, start, end)
     try:
-        return _KINDS[kind](timezone=timezone, **arguments)
-    except KeyError as error:
-        kinds = ", ".join(_KINDS)
-        rule = f"a trigger is one of {kinds}, and time zones are known by name"
-        raise InvalidTask(f"{rule}: {error}") from None
-    except (ValueError, TypeError) as error:
+        return _MAKERS[kind](period, **fields)
+    except InvalidTask:
+        raise
+    except (ValueError, TypeError, OverflowError) as error:
         raise InvalidTask(f"{kind} trigger: {error}") from None
 
 
-def crontab_trigger(expression: str, timezone: str) -> BaseTrigger:
-    """Make the trigger of a crontab line.
+def find_zone(name: str) -> ZoneInfo:
+    """Return a time zone.
 
     Args:
-        expression: Minute, hour, day, month and weekday.
-        timezone: The time zone, such as `Europe/Berlin`.
+        name: Its name, such as `Europe/Berlin`.
 
     Raises:
-        InvalidTask: The line does not have five valid fields.
+        InvalidTask: There is no such time zone.
     """
-    fields = expression.split()
-    if len(fields) != 5:
-        rule = "a crontab has five fields (minute hour day month weekday)"
-        raise InvalidTask(f"{rule}, not {expression!r}")
-    minute, hour, day, month, weekday = fields
-    weekdays = [_name_weekdays(part) for part in weekday.split(",")]
-    return make_trigger(
-        "cron",
-        timezone,
-        minute=minute,
-        hour=hour,
-        day=day,
-        month=month,
-        day_of_week=",".join(weekdays),
-    )
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, TypeError, OSError):
+        raise InvalidTask(f"{name!r} is not a time zone such as Europe/Berlin") from None
 
 
 def next_time(trigger: BaseTrigger, previous: datetime | None, now: datetime) -> datetime | None:
@@ -75,10 +104,72 @@ def next_time(trigger: BaseTrigger, previous: datetime | None, now: datetime) ->
     Args:
         trigger: The trigger.
         previous: When it fired last, or None.
-        now: The earliest time to return.
+        now: The earliest time to return. The date of a trigger that fires once may be earlier.
     """
     found: datetime | None = trigger.get_next_fire_time(previous, now)
     return found
+
+
+def _read_time(name: str, value: Any, zone: ZoneInfo) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        time: datetime = DateTrigger(value, zone).run_date
+    except (ValueError, TypeError):
+        example = "2027-01-31 or 2027-01-31T12:00:00"
+        raise InvalidTask(f"{name} is a time such as {example}, not {value!r}") from None
+    return time
+
+
+def _make_cron(period: _Period, **fields: Any) -> BaseTrigger:
+    # Without a field, APScheduler's trigger fires once a second.
+    if all(value is None for value in fields.values()):
+        raise InvalidTask("cron trigger: give at least one field, such as hour=9")
+    return CronTrigger(**fields, **period._asdict())
+
+
+def _make_crontab(period: _Period, *, expression: str) -> BaseTrigger:
+    parts = expression.split()
+    if len(parts) != 5:
+        rule = "a crontab has five fields (minute hour day month weekday)"
+        raise InvalidTask(f"{rule}, not {expression!r}")
+    minute, hour, day, month, weekday = parts
+    weekdays = [_name_weekdays(part) for part in weekday.split(",")]
+    return _make_cron(
+        period,
+        minute=minute,
+        hour=hour,
+        day=day,
+        month=month,
+        day_of_week=",".join(weekdays),
+    )
+
+
+def _make_interval(period: _Period, **fields: Any) -> BaseTrigger:
+    # APScheduler turns an interval of zero into one second, and accepts a negative one.
+    interval = timedelta(**fields)
+    if interval < _SHORTEST:
+        raise InvalidTask(f"an interval is at least one second, not {interval}")
+    return IntervalTrigger(**fields, **period._asdict())
+
+
+def _make_date(period: _Period, *, run_date: str | date | None = None) -> BaseTrigger:
+    zone, start, end = period
+    time = _read_time("run_date", run_date, zone)
+    # APScheduler turns a missing date into the present time.
+    if time is None:
+        raise InvalidTask("date trigger: run_date is missing")
+    if (start and time < start) or (end and time > end):
+        raise InvalidTask("run_date is not between start_date and end_date")
+    return DateTrigger(time, zone)
+
+
+_MAKERS: dict[str, Callable[..., BaseTrigger]] = {
+    "cron": _make_cron,
+    "crontab": _make_crontab,
+    "interval": _make_interval,
+    "date": _make_date,
+}
 
 
 def _name_weekdays(part: str) -> str:

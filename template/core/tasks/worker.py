@@ -16,23 +16,28 @@ import httpx2
 
 from core.config import Settings
 from core.context import TaskContext
+from core.logging import get_logger
 from core.services.targets import open_public_client, ssl_context
 from core.tasks import upkeep
 from core.tasks.dead_letters import DeadLetters
+from core.tasks.declarations import DeclaredSchedules, build_schedules
 from core.tasks.engine import Engine
 from core.tasks.engines import build_engine
+from core.tasks.errors import ScheduleError
 from core.tasks.executor import Executor
 from core.tasks.history import History
 from core.tasks.job import Job
 from core.tasks.message import Signer
 from core.tasks.queue import Queue
-from core.tasks.registry import Registry
+from core.tasks.schedule_registry import ScheduleRegistry
 from core.tasks.schedules import Schedules
 from core.tasks.sensitive import Cipher
 from core.tasks.watchdog import Watchdog
 from core.threads import ThreadPool
 
 __all__ = ["Worker", "WorkerContext", "worker"]
+
+logger = get_logger(__name__)
 
 
 class WorkerContext(SimpleNamespace):
@@ -64,7 +69,7 @@ class _Opened:
     history: History
 
 
-class Worker(Registry):
+class Worker(ScheduleRegistry):
     """A registry of tasks. Task modules register their tasks when they are imported.
 
     Its properties raise RuntimeError if no service is running in this process.
@@ -81,6 +86,11 @@ class Worker(Registry):
             hint = "do this inside a running service (tests: use the fixture `db`)"
             raise RuntimeError(f"no queue is open: {hint}")
         return self._open
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the service is running in this process."""
+        return self._open is not None
 
     @property
     def queue(self) -> Queue:
@@ -129,6 +139,24 @@ class Worker(Registry):
         """
         return Job(job_id, self.queue, lambda value: value)
 
+    def check(self, settings: Settings) -> DeclaredSchedules:
+        """Return the schedules, if the tasks and the schedules can be used.
+
+        Args:
+            settings: The service's settings.
+
+        Raises:
+            InvalidTask: A task has an annotation that cannot be used for a job.
+            ScheduleError: A schedule is broken, and this is not production.
+        """
+        for task in self.tasks.values():
+            task.arguments  # noqa: B018  # raises InvalidTask for a wrong annotation
+        declared = build_schedules(self._declared, settings.schedule_timezone)
+        if declared.broken and not settings.is_production:
+            problems = "; ".join(map(str, declared.broken))
+            raise ScheduleError(f"broken schedules: {problems}")
+        return declared
+
     @asynccontextmanager
     async def open(self, settings: Settings) -> AsyncIterator[None]:
         """Open the queue and the context for a block. The engine `local` also runs jobs in it.
@@ -138,9 +166,15 @@ class Worker(Registry):
 
         Raises:
             InvalidTask: A task has an annotation that cannot be used for a job.
+            ScheduleError: A schedule is broken, and this is not production.
         """
-        for task in self.tasks.values():
-            task.arguments  # noqa: B018  # raises InvalidTask for a wrong annotation
+        for broken in self.check(settings).broken:
+            logger.error(
+                "schedule is broken",
+                schedule=broken.id,
+                task=broken.task,
+                problem=broken.problem,
+            )
         engine = build_engine(settings)
         async with AsyncExitStack() as stack:
             context = await self._open_context(stack)
@@ -182,7 +216,7 @@ class Worker(Registry):
         history = History(settings.task_history_ttl)
         executor = Executor(queue, self.tasks, settings, history)
         limit = _stuck_limit(settings, queue.engine)
-        declared = self.make_schedules(settings.schedule_timezone)
+        declared = self.check(settings)
         return _Opened(
             queue=queue,
             context=context,
@@ -222,13 +256,31 @@ class Worker(Registry):
                 upkeep.MOVE_SECONDS,
                 executor.stashed,
             ),
-            upkeep.repeat("schedules", opened.schedules.tick, upkeep.TICK_SECONDS),
             upkeep.repeat("jobs in the outbox", opened.queue.relay, upkeep.RELAY_SECONDS),
             upkeep.repeat("runs of history", opened.history.write, upkeep.WRITE_SECONDS),
             upkeep.repeat("checks", opened.watchdog.check_taking, upkeep.CHECK_SECONDS),
             opened.watchdog.keep_watching(stop),
         ]
+        if not opened.queue.engine.in_process:
+            works.append(_fire(opened.schedules))
         return [asyncio.create_task(work) for work in works]
+
+    @asynccontextmanager
+    async def fire_schedules(self) -> AsyncIterator[None]:
+        """Fire the schedules during a block, if the job queue is off. Otherwise workers do it.
+
+        Only the web process does this. A command may end before the jobs have run, and with the
+        engine `local` they are lost then.
+        """
+        if not self.queue.engine.in_process:
+            yield
+            return
+        firing = asyncio.create_task(_fire(self.schedules))
+        try:
+            yield
+        finally:
+            firing.cancel()
+            await asyncio.wait([firing])
 
     @asynccontextmanager
     async def _consuming(self) -> AsyncIterator[None]:
@@ -239,6 +291,10 @@ class Worker(Registry):
         finally:
             stop.set()
             await consumer
+
+
+async def _fire(schedules: Schedules) -> None:
+    await upkeep.repeat("schedules", schedules.tick, upkeep.TICK_SECONDS)
 
 
 def _stuck_limit(settings: Settings, engine: Engine) -> float | None:

@@ -21,7 +21,8 @@ async def running(worker: Worker, settings: Settings) -> AsyncIterator[Worker]:
         worker: The worker.
         settings: The settings, which name the engine.
     """
-    async with open_service(Service([], [], worker), settings) as database:
+    service = Service([], [], worker)
+    async with open_service(service, settings) as database, worker.fire_schedules():
         stop = asyncio.Event()
         in_process = worker.queue.engine.in_process
         consumer = None if in_process else asyncio.create_task(worker.run(stop))

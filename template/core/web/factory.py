@@ -34,7 +34,10 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_service(service, settings) as database:
+        async with (
+            open_service(service, settings) as database,
+            service.worker.fire_schedules(),
+        ):
             app.state.database = database
             logger.info("web started", host=settings.host, port=settings.port)
             yield

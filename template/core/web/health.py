@@ -34,17 +34,27 @@ def health_router(worker: Worker, settings: Settings) -> APIRouter:
 
     @router.get("/ready")
     async def ready(request: Request) -> JSONResponse:
-        """Check the database and the queue. If one of them is down, the status is 503."""
+        """Check the database, the queue and the schedules.
+
+        If the database or the queue is down, the status is 503. A broken schedule leaves it at 200,
+        because requests can still be served.
+        """
         database: Database = request.app.state.database
         database_state, queue_state = await asyncio.gather(
             _check(database.ping()),
             _check(worker.queue.engine.stats()),
         )
-        checks = {"database": database_state, "queue": queue_state}
+        broken = worker.schedules.broken
+        checks = {
+            "database": database_state,
+            "queue": queue_state,
+            "schedules": "broken" if broken else "ok",
+        }
         if "down" in checks.values():
             body = {"status": "unavailable", "checks": checks}
             return JSONResponse(body, 503)
-        return JSONResponse({"status": "ok", "checks": checks})
+        status = "degraded" if broken else "ok"
+        return JSONResponse({"status": status, "checks": checks})
 
     @router.get("/backlog")
     async def backlog() -> JSONResponse:

@@ -2,12 +2,14 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
 import pytest
+from pydantic import AfterValidator
 
 from core.models import ScheduleModel
-from core.tasks import JobStatus
-from core.tasks.schedules import ScheduleError, Schedules
+from core.tasks import JobStatus, ScheduleError, Sensitive
+from core.tasks.schedules import Schedules
 from core.testing import eventually
 from core.tests.running import WAIT
 
@@ -31,7 +33,15 @@ async def test_a_schedule_fires_repeatedly(worker, run):
     assert times[1] - times[0] > timedelta(seconds=0.4)
 
 
-async def test_each_run_is_one_job_with_any_number_of_workers(worker, run):
+async def make_due(schedule: str, seconds: float = 2) -> datetime:
+    """Let a schedule be due for some seconds, and return its due time."""
+    due = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=seconds)
+    collection = ScheduleModel.get_pymongo_collection()
+    await collection.update_one({"_id": schedule}, {"$set": {"next_run": due}})
+    return due
+
+
+async def test_each_run_is_one_job_with_any_number_of_workers(worker, run, engine_settings):
     ran = []
 
     @worker.cron("0 0 1 1 *", id="yearly")
@@ -40,11 +50,10 @@ async def test_each_run_is_one_job_with_any_number_of_workers(worker, run):
 
     async with run():
         schedules = worker.schedules
-        await schedules.register()
-        due = datetime.now(UTC) - timedelta(seconds=2)
-        collection = ScheduleModel.get_pymongo_collection()
-        await collection.update_one({"_id": "yearly"}, {"$set": {"next_run": due}})
-        others = [Schedules(worker.queue, schedules._declared) for _ in range(5)]
+        declared = worker.check(engine_settings)
+        others = [Schedules(worker.queue, declared) for _ in range(5)]
+        await asyncio.gather(*(other.register() for other in others))
+        await make_due("yearly")
         await asyncio.gather(*(other.fire_due(datetime.now(UTC)) for other in others))
         (view,) = await schedules.list()
         assert view.last_job
@@ -80,3 +89,68 @@ async def test_a_schedule_is_enabled_disabled_and_run_now(worker, run):
         problem = "there is no schedule slow; this service has: quick"
         with pytest.raises(ScheduleError, match=problem):
             await worker.schedules.enable("slow")
+
+
+async def test_the_jobs_of_a_schedule_get_its_arguments(worker, run):
+    seen = []
+
+    @worker.cron("0 0 1 1 *", id="by position", args=["weekly", "tok-5ecret"])
+    @worker.cron("0 0 1 1 *", id="by name", args={"token": "tok-5ecret", "kind": "daily"})
+    @worker.task
+    async def report(kind: str, token: Sensitive[str], pages: int = 1) -> None:
+        seen.append((kind, token, pages))
+
+    async with run():
+        schedules = worker.schedules
+        await schedules.register()
+        await make_due("by name")
+        await schedules.fire_due(datetime.now(UTC))
+        await eventually(lambda: seen == [("daily", "tok-5ecret", 1)], WAIT)
+        job_id = await schedules.run_now("by position")
+        await worker.job(job_id).result(WAIT)
+        assert seen[1] == ("weekly", "tok-5ecret", 1)
+        stored = await ScheduleModel.get_pymongo_collection().find().to_list()
+        assert "tok-5ecret" not in str(stored)
+
+
+async def test_jitter_delays_the_job_of_a_run(worker, run, engine_settings):
+    @worker.cron("0 0 1 1 *", id="yearly", jitter=7200)
+    async def yearly() -> None: ...
+
+    async with run():
+        schedules = worker.schedules
+        await schedules.register()
+        due = await make_due("yearly")
+        others = [Schedules(worker.queue, worker.check(engine_settings)) for _ in range(5)]
+        await asyncio.gather(*(other.fire_due(datetime.now(UTC)) for other in others))
+        (view,) = await schedules.list()
+        assert (view.last_run, view.status) == (due, JobStatus.SCHEDULED)
+        assert view.last_job
+        record = await worker.queue.read(view.last_job)
+        assert record.at is not None
+        assert due.timestamp() < record.at < due.timestamp() + 7200
+        assert (await worker.queue.engine.stats()).scheduled == 1
+
+
+async def test_a_schedule_that_fails_stops_no_other(worker, run):
+    ran = []
+    is_refused = False
+
+    def check(value: str) -> str:
+        if is_refused:
+            raise ValueError("not today")
+        return value
+
+    @worker.cron("0 0 1 1 *", id="first", args=["x"])
+    async def refused(value: Annotated[str, AfterValidator(check)]) -> None: ...
+
+    @worker.cron("0 0 1 1 *", id="second")
+    async def fine() -> None:
+        ran.append(1)
+
+    async with run():
+        await worker.schedules.register()
+        is_refused = True
+        await make_due("first")
+        await make_due("second")
+        await eventually(lambda: ran == [1], WAIT)

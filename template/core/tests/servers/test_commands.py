@@ -1,13 +1,16 @@
 """The commands for dead letters, schedules and history, with the output that a person reads."""
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from core.entry import open_service
+from core.models import ScheduleModel
 from core.tasks import JobFailed
-from core.testing import eventually
+from core.testing import empty, eventually
 from core.tests.running import WAIT
-from core.tests.service import ship, worker
+from core.tests.service import service, ship, worker
 
 
 def find_line(output: str, start: str) -> str:
@@ -94,3 +97,35 @@ async def test_an_unknown_or_missing_schedule_is_an_error(command, app):
     done = await command("schedules", "enable")
     assert done.status == 2
     assert "name the schedules to enable" in done.errors
+
+
+async def test_a_broken_schedule_is_listed_in_production(command, monkeypatch):
+    production = {
+        "ENVIRONMENT": "production",
+        "SMTP_URL": "smtp://127.0.0.1:1",
+        "MAIL_FROM": "me@example.com",
+        "PUBLIC_URL": "https://example.com",
+        "SERVICE": "core.tests.broken_service:service",
+    }
+    for name, value in production.items():
+        monkeypatch.setenv(name, value)
+    done = await command("schedules", "list")
+    assert done.status == 0
+    report = find_line(done.output, "report  broken  ")
+    assert "The report  a crontab has five fields" in report
+    assert find_line(done.output, "visit  enabled  ").endswith("  The visit")
+
+
+async def test_a_command_fires_no_schedule(command, settings, monkeypatch):
+    """With the engine `local`, the job of a run would be lost when the command ends."""
+    async with open_service(service, settings) as database:
+        await worker.schedules.register()
+        schedules = ScheduleModel.get_pymongo_collection()
+        past = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=5)
+        await schedules.update_one({"_id": "hourly"}, {"$set": {"next_run": past}})
+        # The command waits for its own job, long enough to look for schedules that are due.
+        assert (await command("schedules", "run", "hourly")).status == 0
+        state = await ScheduleModel.get("hourly")
+        await empty(database)
+    assert state
+    assert state.next_run == past

@@ -15,7 +15,8 @@ async def test_a_service_with_its_servers_is_ready(client):
     assert (await client.get("/health/live")).json() == {"status": "ok"}
     response = await client.get("/health/ready")
     assert response.status_code == 200
-    assert response.json() == {"status": "ok", "checks": {"database": "ok", "queue": "ok"}}
+    checks = {"database": "ok", "queue": "ok", "schedules": "ok"}
+    assert response.json() == {"status": "ok", "checks": checks}
 
 
 async def test_background_tasks_of_fastapi_keep_the_correlation_id(app: FastAPI, client):

@@ -37,6 +37,10 @@ def change(monkeypatch, settings: dict[str, str | None]) -> None:
         ({"SECRET_KEY": "short"}, "SECRET_KEY: Value should have at least 32 characters"),
         ({"PORT": "many"}, "PORT: "),
         (
+            {"SCHEDULE_TIMEZONE": "Mars"},
+            "SCHEDULE_TIMEZONE: 'Mars' is not a time zone such as Europe/Berlin",
+        ),
+        (
             {"ENVIRONMENT": "production", "SECRET_KEY": DEVELOPMENT_KEY},
             "SECRET_KEY is a development secret; production needs its own; SMTP_URL is missing",
         ),

@@ -1,17 +1,17 @@
 """Triggers: crontab lines, weekdays, and time zones."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from core.tasks import InvalidTask
-from core.tasks.triggers import crontab_trigger, make_trigger, next_time
+from core.tasks.triggers import make_trigger, next_time
 
 
 def test_a_day_may_have_23_hours():
     berlin = ZoneInfo("Europe/Berlin")
-    trigger = crontab_trigger("30 9 * * *", "Europe/Berlin")
+    trigger = make_trigger("crontab", timezone="Europe/Berlin", expression="30 9 * * *")
     # In the following night the clocks go forward.
     before = datetime(2027, 3, 27, 9, 30, tzinfo=berlin)
     after = next_time(trigger, before, before)
@@ -32,7 +32,7 @@ def test_a_day_may_have_23_hours():
     ],
 )
 def test_weekdays_are_those_of_crontab(weekday, days):
-    trigger = crontab_trigger(f"0 0 * * {weekday}", "UTC")
+    trigger = make_trigger("crontab", timezone="UTC", expression=f"0 0 * * {weekday}")
     time, seen = datetime(2027, 1, 1, tzinfo=UTC), set()
     for _ in range(14):
         found = next_time(trigger, time, time + timedelta(seconds=1))
@@ -42,16 +42,75 @@ def test_weekdays_are_those_of_crontab(weekday, days):
     assert seen == days
 
 
-@pytest.mark.parametrize("line", ["", "* * * *", "61 * * * *", "* * * * 8", "a b c d e"])
-def test_an_invalid_crontab_line_is_refused(line):
-    with pytest.raises(InvalidTask):
-        crontab_trigger(line, "UTC")
+CRONTAB = "a crontab has five fields"
 
 
-def test_an_invalid_trigger_is_refused():
-    with pytest.raises(InvalidTask, match="a trigger is one of cron, interval, date"):
-        make_trigger("weekly", "UTC")
-    with pytest.raises(InvalidTask, match="interval trigger"):
-        make_trigger("interval", "UTC", fortnights=1)
-    with pytest.raises(InvalidTask):
-        make_trigger("cron", "Europe/Nowhere", hour=1)
+@pytest.mark.parametrize(
+    ("kind", "arguments", "problem"),
+    [
+        ("crontab", {"expression": ""}, CRONTAB),
+        ("crontab", {"expression": "* * * *"}, CRONTAB),
+        ("crontab", {"expression": "61 * * * *"}, "higher than the maximum value"),
+        ("crontab", {"expression": "* * * * 8"}, "a weekday is 0 to 7 or a name"),
+        ("crontab", {"expression": "* * * * 1/0"}, "step cannot be zero"),
+        ("crontab", {"expression": "a b c d e"}, "crontab trigger: "),
+        ("weekly", {}, "a trigger is cron, interval or date, not 'weekly'"),
+        ("cron", {}, "give at least one field"),
+        ("cron", {"hour": None}, "give at least one field"),
+        ("cron", {"hour": 24}, "cron trigger: .*maximum value"),
+        ("cron", {"hours": 1}, "there is no option hours; it takes args, day,"),
+        ("cron", {"hour": 1, "timezone": "Europe/Nowhere"}, "'Europe/Nowhere' is not a time zone"),
+        ("cron", {"hour": 1, "timezone": "../etc"}, "is not a time zone"),
+        ("cron", {"hour": 1, "start_date": "soon"}, "start_date is a time such as 2027-01-31"),
+        ("cron", {"hour": 1, "end_date": 5}, "end_date is a time"),
+        (
+            "cron",
+            {"hour": 1, "start_date": "2027-01-02", "end_date": "2027-01-01"},
+            "end_date is before start_date",
+        ),
+        ("interval", {"fortnights": 1}, "interval trigger: there is no option fortnights"),
+        ("interval", {}, "an interval is at least one second, not 0:00:00"),
+        ("interval", {"hours": 0}, "an interval is at least one second"),
+        ("interval", {"seconds": 0.5}, "an interval is at least one second"),
+        ("interval", {"hours": -1}, "an interval is at least one second"),
+        ("interval", {"hours": "1"}, "interval trigger: .*hours"),
+        ("interval", {"weeks": 10**9}, "interval trigger: "),
+        ("date", {}, "run_date is missing"),
+        ("date", {"run_date": "soon"}, "run_date is a time"),
+        (
+            "date",
+            {"run_date": "2027-01-01", "start_date": "2027-01-02"},
+            "run_date is not between start_date and end_date",
+        ),
+        (
+            "date",
+            {"run_date": "2027-01-03", "end_date": date(2027, 1, 2)},
+            "run_date is not between start_date and end_date",
+        ),
+    ],
+)
+def test_an_invalid_trigger_is_refused(kind, arguments, problem):
+    with pytest.raises(InvalidTask, match=problem):
+        make_trigger(kind, **{"timezone": "UTC", **arguments})
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        ("crontab", {"expression": "0 9 * * *"}),
+        ("cron", {"hour": 9}),
+        ("interval", {"days": 1}),
+        ("date", {"run_date": "2027-06-01 09:00:00"}),
+    ],
+)
+def test_each_trigger_takes_a_time_zone_a_start_and_an_end(kind, arguments):
+    trigger = make_trigger(
+        kind,
+        timezone="America/New_York",
+        start_date="2027-06-01 09:00:00",
+        end_date="2027-06-02",
+        **arguments,
+    )
+    first = next_time(trigger, None, datetime(2026, 1, 1, tzinfo=UTC))
+    assert first == datetime(2027, 6, 1, 13, tzinfo=UTC)
+    assert next_time(trigger, first, first + timedelta(seconds=1)) is None
