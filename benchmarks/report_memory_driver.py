@@ -29,7 +29,7 @@ START = datetime(2027, 1, 1, tzinfo=UTC)
 
 def make_order(number: int) -> Order:
     time = START + timedelta(days=number % DAYS)
-    return Order(customer="Ada", product="Engine", quantity=1, price="1", created_at=time)
+    return Order(owner="1", product="Engine", quantity=1, price="1", created_at=time)
 
 
 async def fill(count: int) -> None:

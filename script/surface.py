@@ -21,6 +21,7 @@ PUBLIC_MODULES = (
     "core.services.blob",
     "core.services.email",
     "core.services.limits",
+    "core.services.signatures",
     "core.services.targets",
     "core.services.webhooks",
     "core.background",

@@ -59,4 +59,5 @@ def delete(service: Path, patterns: list[str]) -> None:
 def remove_name(text: str, name: str) -> str:
     """Remove a name from a list, and an import of only this name."""
     text = re.sub(rf"^from \S+ import {name}\n", "", text, flags=re.MULTILINE)
-    return re.sub(rf"\b{name}(?:\.router)?, |(?:, )?\b{name}(?:\.router)?\b", "", text)
+    item = rf"\b{name}(?:\.router)?"
+    return re.sub(rf"{item},\s+|(?:,\s+)?{item}\b", "", text)

@@ -6,10 +6,19 @@ from pathlib import Path
 
 import pytest
 from conftest import UV, duplicate, run
-from examples import CONTRIBUTING, delete, read_examples, remove_example
+from examples import CONTRIBUTING, Example, read_examples, remove_example
 
 EXAMPLES = read_examples()
-FRAME = {"__init__.py", "main.py", "worker.py", "README.md", "layout.html", "user_email.py"}
+FRAME = {
+    "__init__.py",
+    "main.py",
+    "worker.py",
+    "README.md",
+    "layout.html",
+    "layout.txt",
+    "button.html",
+    "user_email.py",
+}
 """The files that belong to no example."""
 
 
@@ -49,14 +58,14 @@ def delete_functions(source: str, word: str) -> str:
 
 def test_a_single_task_is_taken_out(checked: Path, tmp_path: Path) -> None:
     copied = duplicate(checked, tmp_path / "service")
-    pattern = r"remove the daily digest, delete (.*?), and their tests in `(\S+)`"
-    ((names, tests),) = re.findall(pattern, CONTRIBUTING)
-    *functions, module, templates = re.findall(r"`([^`]+)`", names)
+    pattern = r"remove the daily digest, delete (.*?), the files (.*?), and the names (.*?) from"
+    (parts,) = re.findall(pattern, CONTRIBUTING)
+    functions, files, names = (re.findall(r"`([^`]+)`", part) for part in parts)
+    *functions, module = functions
     source = (copied / module).read_text()
     assert all(f"async def {function}(" in source for function in functions)
-    delete(copied, [templates])
-    for path in (copied / module, copied / tests):
-        path.write_text(delete_functions(path.read_text(), "digest"))
+    (copied / module).write_text(delete_functions(source, "digest"))
+    remove_example(copied, Example("digest", files, names, []))
     check(copied)
 
 

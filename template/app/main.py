@@ -1,12 +1,19 @@
 """The service: its documents, routers and worker. Every process imports it."""
 
 from app.models import DOCUMENTS
-from app.routes import accounts, reports, uploads, webhooks
+from app.routes import accounts, digest, orders, reports, uploads, webhooks
 from app.tasks.worker import worker
 from core.entry import Service
 
 service = Service(
     documents=DOCUMENTS,
-    routers=[accounts.router, reports.router, uploads.router, webhooks.router],
+    routers=[
+        accounts.router,
+        digest.router,
+        orders.router,
+        reports.router,
+        uploads.router,
+        webhooks.router,
+    ],
     worker=worker,
 )

@@ -1,6 +1,8 @@
 """Settings, read from the environment and `.env`, and checked before a process starts."""
 
+import tomllib
 from collections.abc import Iterator
+from email.utils import parseaddr
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +20,7 @@ from pydantic import (
     UrlConstraints,
     ValidationError,
     model_validator,
+    validate_email,
 )
 from pydantic_core import ErrorDetails, MultiHostUrl, Url
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -58,12 +61,37 @@ SmtpUrl = Annotated[
         host_required=True,
     ),
 ]
+
+
+def _check_sender(value: str) -> str:
+    _, address = parseaddr(value)
+    try:
+        validate_email(address)
+    except ValueError:
+        example = "Parcel Tracker <no-reply@example.com>"
+        raise ValueError(f"must be an address, such as {example}") from None
+    return value
+
+
+MailSender = Annotated[str, AfterValidator(_check_sender)]
 Secret = Annotated[SecretStr, Field(min_length=32)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class SettingsError(UserError):
     """A setting is missing or wrong. The message names the setting and the fix."""
+
+
+def read_pyproject() -> dict[str, Any]:
+    """Return the content of the service's `pyproject.toml`."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def _project_title() -> str:
+    content = read_pyproject()
+    table = content.get("tool", {}).get("core", {})
+    return str(table.get("service_name") or content["project"]["name"])
 
 
 def _local_url(fields: dict[str, Any]) -> HttpUrl:
@@ -92,6 +120,9 @@ class Settings(BaseSettings):
     environment: Literal["development", "test", "production"] = "development"
     service: str = Field("app.main:service", pattern=r"^[\w.]+:\w+$")
     """The entry point that every process loads, as `module:name`."""
+
+    service_name: str = Field(default_factory=_project_title, pattern=r"^[^\x00-\x1f\x7f]+$")
+    """The name that people read in mails and pages. Defaults to the one in `pyproject.toml`."""
 
     secret_key: Secret
     """Signs job messages and links, and encrypts sensitive arguments."""
@@ -138,8 +169,9 @@ class Settings(BaseSettings):
 
     smtp_url: SmtpUrl = Url("smtp://127.0.0.1:1025")
     """`smtp://user:password@host:587` (STARTTLS if offered) or `smtps://...:465`."""
-    mail_from: str = "no-reply@localhost.localdomain"
-    """The sender's address of every mail."""
+    mail_from: MailSender = "no-reply@localhost.localdomain"
+    """The sender of every mail: `Name <address>`, or an address. The name defaults to
+    `service_name`."""
 
     blob_url: str = ".dev/blobs"
     """The store for files: a folder, or `s3://bucket/folder`, `gs://...` or `az://...`.

@@ -24,7 +24,7 @@ async def log_in(client, email: str, password: str):
     return await client.post("/login", json={"email": email, "password": password})
 
 
-async def test_sign_up_log_in_and_log_out(client, mailbox, running_worker):
+async def test_sign_up_log_in_and_log_out(client, settings, mailbox, running_worker):
     response = await client.post("/signup", json=FORM, headers={"X-Request-ID": "signup-1"})
     assert response.status_code == 202
     assert (await client.get("/me")).status_code == 401
@@ -38,7 +38,8 @@ async def test_sign_up_log_in_and_log_out(client, mailbox, running_worker):
         "is_admin": False,
     }
     (mail,) = await eventually(lambda: mailbox.messages)
-    assert (mail["To"], mail["Subject"]) == ("grace@example.com", "Welcome!")
+    assert mail["To"] == "grace@example.com"
+    assert mail["Subject"] == f"Welcome to {settings.service_name}!"
     assert mail["X-Correlation-ID"] == "signup-1"
 
     cookie = dict(client.cookies)
@@ -48,7 +49,7 @@ async def test_sign_up_log_in_and_log_out(client, mailbox, running_worker):
     assert (await client.get("/me")).status_code == 401
 
 
-async def test_sign_up_does_not_reveal_accounts(client, user, mailbox, running_worker):
+async def test_sign_up_does_not_reveal_accounts(client, user, settings, mailbox, running_worker):
     new = await client.post("/signup", json=FORM)
     known = await client.post("/signup", json={**FORM, "email": user.email})
 
@@ -58,8 +59,8 @@ async def test_sign_up_does_not_reveal_accounts(client, user, mailbox, running_w
     assert (await log_in(client, user.email, FORM["password"])).status_code == 401
     await eventually(lambda: len(mailbox.messages) == 2)
     assert {mail["To"]: mail["Subject"] for mail in mailbox.messages} == {
-        "grace@example.com": "Welcome!",
-        user.email: "You already have an account",
+        "grace@example.com": f"Welcome to {settings.service_name}!",
+        user.email: f"You already have an account at {settings.service_name}",
     }
 
 

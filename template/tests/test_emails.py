@@ -1,36 +1,30 @@
 """Emails: the tasks called directly, and as jobs on a real worker."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from html import unescape
 
-import pytest
-
-from app.tasks.emails import (
-    send_already_signed_up,
-    send_daily_digest,
-    send_digest,
-    send_password_reset,
-    send_welcome_email,
-)
-from core.models import BlobModel, UserModel
-from core.services.accounts import register
-from core.testing import PASSWORD, eventually
+from app.tasks.emails import send_already_signed_up, send_password_reset, send_welcome_email
+from core.services.accounts import get_reset_expiry, reset_password, start_password_reset
+from core.testing import PASSWORD
 
 NO_ID = "000000000000000000000000"
 USER_NOT_FOUND = {"status": "skipped", "reason": "user_not_found"}
-YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
+LINK = re.compile(r"https?://\S+")
 
 
-async def store_file(user: UserModel, name: str, days_ago: int) -> None:
-    created_at = datetime.now(UTC) - timedelta(days=days_ago)
-    blob = BlobModel(
-        name=name,
-        content_type="",
-        size=0,
-        owner=str(user.id),
-        created_at=created_at,
-    )
-    await blob.insert()
+async def new_token(email: str) -> str:
+    _, token = await start_password_reset(email, "127.0.0.1")
+    return token
+
+
+def visible_text(mail: EmailMessage) -> str:
+    """Return the text that a reader sees of the HTML version, without its hidden preview."""
+    body = mail.get_body(("html",))
+    assert body
+    html = re.sub(r"<head>.*?</head>|<div.*?</div>", "", body.get_content(), flags=re.DOTALL)
+    text = unescape(re.sub(r"<[^>]+>", " ", html))
+    return " ".join(text.split())
 
 
 async def test_send_welcome_email(db, user, mailbox):
@@ -59,32 +53,55 @@ async def test_send_already_signed_up(db, user, mailbox):
 
     assert result == {"status": "sent", "user_email": user.email}
     (mail,) = mailbox.messages
-    assert mail["Subject"] == "You already have an account"
+    assert "You already have an account" in mail["Subject"]
     for kind in ("html", "plain"):
         assert "ask for a new password" in mail.get_body((kind,)).get_content()
 
 
-async def test_send_password_reset(db, user, mailbox):
-    result = await send_password_reset(str(user.id), "t-1")
+async def test_a_password_reset_says_when_its_link_ends(db, user, settings, mailbox):
+    token = await new_token(user.email)
+    result = await send_password_reset(str(user.id), token)
 
     assert result == {"status": "sent", "user_email": user.email}
     (mail,) = mailbox.messages
-    assert mail["Subject"] == "Reset your password"
+    assert mail["Subject"] == f"Reset your password at {settings.service_name}"
+    expires_at = await get_reset_expiry(token)
     for kind in ("html", "plain"):
         body = mail.get_body((kind,)).get_content()
-        assert "http://127.0.0.1:8000/reset?token=t-1" in body
+        assert f"http://127.0.0.1:8000/reset?token={token}" in body
+        assert f"{expires_at.day} {expires_at:%B %Y, %H:%M} UTC" in body
 
 
-@pytest.mark.parametrize(
-    ("task", "arguments"),
-    [
-        (send_welcome_email, []),
-        (send_already_signed_up, []),
-        (send_password_reset, ["t-1"]),
-    ],
-)
-async def test_a_deleted_user_gets_no_email(db, mailbox, task, arguments):
-    assert await task(NO_ID, *arguments) == USER_NOT_FOUND
+async def test_a_link_that_no_longer_works_is_not_sent(db, user, mailbox):
+    token = await new_token(user.email)
+    await reset_password(token, PASSWORD)
+
+    result = await send_password_reset(str(user.id), token)
+    assert result == {"status": "skipped", "reason": "link_expired"}
+    assert mailbox.messages == []
+
+
+async def test_both_versions_say_the_same(db, user, settings, mailbox):
+    await send_welcome_email(str(user.id))
+    await send_already_signed_up(str(user.id))
+    await send_password_reset(str(user.id), await new_token(user.email))
+
+    for mail in mailbox.messages:
+        html = visible_text(mail)
+        plain = mail.get_body(("plain",)).get_content()
+        assert set(LINK.findall(html)) == set(LINK.findall(plain))
+        sentences = [line for line in plain.splitlines() if line and "link" not in line]
+        assert len(sentences) >= 4
+        for sentence in sentences:
+            assert sentence == "-- " or sentence in html or LINK.fullmatch(sentence)
+        assert f"{settings.service_name} sent this email to {user.email}" in html
+
+
+async def test_a_deleted_user_gets_no_email(db, mailbox):
+    assert await send_welcome_email(NO_ID) == USER_NOT_FOUND
+    assert await send_already_signed_up(NO_ID) == USER_NOT_FOUND
+    token = await new_token("nobody@example.com")
+    assert await send_password_reset(NO_ID, token) == USER_NOT_FOUND
     assert mailbox.messages == []
 
 
@@ -97,53 +114,7 @@ async def test_an_email_on_a_real_worker(db, user, mailbox, running_worker):
 
 
 async def test_the_token_of_a_reset_is_masked(db, user, mailbox, caplog):
-    job = await send_password_reset.enqueue(str(user.id), "a-secret-token")
+    token = await new_token(user.email)
+    job = await send_password_reset.enqueue(str(user.id), token)
     assert (await job.result(timeout=10))["status"] == "sent"
-    assert "a-secret-token" not in f"{caplog.text} {await job.record()}"
-
-
-async def test_a_digest_lists_the_files_of_one_day(db, user, mailbox):
-    await store_file(user, "today.pdf", days_ago=0)
-    await store_file(user, "a <file>.pdf", days_ago=1)
-    await store_file(user, "older.pdf", days_ago=2)
-
-    assert await send_digest(NO_ID, YESTERDAY) == USER_NOT_FOUND
-    assert (await send_digest(str(user.id), YESTERDAY))["status"] == "sent"
-
-    (mail,) = mailbox.messages
-    assert mail["Subject"] == f"Your files from {YESTERDAY}"
-    html = mail.get_body(("html",)).get_content()
-    text = mail.get_body(("plain",)).get_content()
-    assert re.findall(r"<li>(.*)</li>", html) == ["a &lt;file&gt;.pdf"]
-    assert re.findall(r"^- (.*)", text, re.MULTILINE) == ["a <file>.pdf"]
-
-
-async def test_each_user_gets_one_digest(db, user, mailbox, running_worker, monkeypatch):
-    monkeypatch.setattr("app.tasks.emails.USER_BATCH", 2)
-    broken, *others = [
-        await register(f"{name}@example.com", PASSWORD, name) for name in ("bob", "eve", "joe")
-    ]
-    await store_file(user, "a.pdf", days_ago=1)
-    await store_file(broken, "a.pdf", days_ago=1)
-    invalid = {"$set": {"email": "no address"}}
-    await UserModel.get_pymongo_collection().update_one({"_id": broken.id}, invalid)
-
-    queued = {"status": "completed", "queued_count": 4}
-    assert await send_daily_digest() == queued
-    again = await send_daily_digest.enqueue()
-    assert await again.result(timeout=10) == queued
-
-    # The idempotency key makes these the jobs that were enqueued above.
-    sent = await send_digest.enqueue(str(user.id), YESTERDAY)
-    assert (await sent.result(timeout=10))["status"] == "sent"
-    for other in others:
-        skipped = await send_digest.enqueue(str(other.id), YESTERDAY)
-        assert (await skipped.result(timeout=10))["reason"] == "no_files"
-    failed = await send_digest.enqueue(str(broken.id), YESTERDAY)
-
-    async def is_retried() -> bool:
-        return await failed.status() == "scheduled"
-
-    await eventually(is_retried)
-    (mail,) = mailbox.messages
-    assert mail["To"] == user.email
+    assert token not in f"{caplog.text} {await job.record()}"

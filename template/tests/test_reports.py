@@ -1,5 +1,6 @@
 """Reports, from the request to the numbers in the PDF."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
@@ -8,6 +9,8 @@ import pytest
 from pypdf import PdfReader
 
 from app.models.order import Order
+from app.services.chart import make_ticks
+from app.services.export import export_service
 from app.tasks.reports import generate_sales_report, send_report
 from core.config import get_settings
 from core.context import TaskContext
@@ -16,13 +19,14 @@ from core.services.blob import blob_service
 from core.tasks import JobFailed, PermanentError
 from core.testing import eventually
 
+NO_ID = "000000000000000000000000"
 START = datetime(2027, 1, 1, tzinfo=UTC)
 JANUARY = {"start_date": "2027-01-01", "end_date": "2027-01-31"}
 
 
 def make_order(created_at: datetime, quantity: int, price: str) -> Order:
     return Order(
-        customer="Ada",
+        owner=NO_ID,
         product="Engine",
         quantity=quantity,
         price=price,
@@ -62,6 +66,42 @@ async def test_generate_sales_report(orders):
     assert "2027-01-01 2 3 59.97" in text
     assert "Total 120 240 4,797.60" in text
     assert "1,000" not in text
+
+
+async def test_the_chart_covers_the_whole_period(orders):
+    result = await generate_sales_report("2026-12-01", "2027-12-31")
+
+    text = text_of(await read(str(result["blob_id"])))
+    lines = text.splitlines()
+    (axis,) = re.findall(r"^\d{4}-\d\d-\d\d \d{4}-.*", text, re.MULTILINE)
+    assert axis.startswith("2026-12-01 ")
+    assert axis.endswith(" 2027-12-31")
+    assert {"0", "250", "500", "750", "1,000"} <= set(lines)
+    assert "Revenue by day in EUR" in lines
+
+
+@pytest.mark.parametrize(
+    ("highest", "ticks"),
+    [
+        (0, [0, 1]),
+        (0.03, [0, 0.01, 0.02, 0.03]),
+        (59.97, [0, 20, 40, 60]),
+        (100, [0, 25, 50, 75, 100]),
+        (101, [0, 50, 100, 150]),
+        (9e9, [0, 2.5e9, 5e9, 7.5e9, 10e9]),
+    ],
+)
+def test_the_scale_is_round(highest, ticks):
+    assert make_ticks(highest) == pytest.approx(ticks)
+
+
+async def test_a_report_without_dates_covers_the_days_with_sales(orders):
+    title = "Sales of everything in every region, in every year, and at any price " * 2
+    report = await export_service.create_pdf_report(Order.find(), title)
+
+    text = text_of(PdfReader(BytesIO(report)))
+    assert text.count("2026-12-31") == 2  # below the chart and in the table
+    assert "at any price" in text
 
 
 async def test_a_report_without_sales(db):
@@ -122,7 +162,7 @@ async def test_send_report(db, user, mailbox):
     assert result == {"status": "sent", "user_email": user.email}
     assert [mail["Subject"] for mail in mailbox.messages] == ["Sales"]
 
-    result = await send_report("000000000000000000000000", "Sales", "1")
+    result = await send_report(NO_ID, "Sales", "1")
     assert result == {"status": "skipped", "reason": "user_not_found"}
 
 

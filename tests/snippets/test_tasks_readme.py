@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from core.config import get_settings
 from core.models import AuditModel
 from core.testing import eventually
 
@@ -75,7 +76,8 @@ async def test_each_snippet(internet, client, signed_in, user, mailbox, running_
     await user.delete()  # the next snippet uses the same address
     await execute(transaction, names)
     assert (await names["job"].result(10))["status"] == "sent"
-    assert [mail["Subject"] for mail in mailbox.messages] == ["Welcome!"]
+    service = get_settings().service_name
+    assert [mail["Subject"] for mail in mailbox.messages] == [f"Welcome to {service}!"]
 
     await execute(chain, names)
     assert (await names["chain"].result(10), await names["chain"].statuses()) == (6, ["completed", "completed"])

@@ -7,22 +7,20 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
-from fastapi.templating import Jinja2Templates
 from pydantic import BaseModel, EmailStr, Field, StringConstraints
 from pymongo.asynchronous.client_session import AsyncClientSession
 
+from app.services.pages import show_page
 from app.tasks.emails import send_already_signed_up, send_password_reset, send_welcome_email
-from core.config import ROOT
 from core.context import TaskContext
 from core.database import with_transaction
 from core.services import accounts
 from core.services.accounts import EmailTaken, InvalidToken, Password, WrongCredentials
 from core.services.limits import SIGN_UP, check_limits
 from core.tasks import Job
-from core.web import PAGE_HEADERS, ClientAddress, CurrentUser, sign_in, sign_out
+from core.web import ClientAddress, CurrentUser, sign_in, sign_out
 
 router = APIRouter(tags=["accounts"])
-pages = Jinja2Templates(ROOT / "app" / "templates" / "pages")
 
 NAME_RULES = StringConstraints(
     strip_whitespace=True,
@@ -143,7 +141,7 @@ async def request_reset(form: ResetRequest, client: ClientAddress) -> None:
 @router.get("/reset", response_class=HTMLResponse)
 async def show_reset_form(request: Request, token: str) -> Response:
     """Show the page that the emailed link opens."""
-    return _page(request, token=token)
+    return show_page(request, "reset", token=token)
 
 
 @router.post(
@@ -161,22 +159,6 @@ async def reset(
         await accounts.reset_password(token, password)
     except InvalidToken:
         message = "This link has expired or was already used. Ask for a new one."
-        return _page(request, status=400, message=message)
-    return _page(
-        request,
-        message="Your password has been changed. You can now log in.",
-    )
-
-
-def _page(
-    request: Request,
-    status: int = 200,
-    **values: str,
-) -> Response:
-    return pages.TemplateResponse(
-        request,
-        "reset.html",
-        values,
-        status_code=status,
-        headers=PAGE_HEADERS,
-    )
+        return show_page(request, "reset", status=400, message=message)
+    message = "Your password has been changed. You can now log in."
+    return show_page(request, "reset", message=message)

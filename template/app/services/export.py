@@ -2,15 +2,17 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
 from app.models.order import Order
+from app.services.chart import DayChart
 from app.services.pdf import PdfDocument
 
-HEADINGS = ("Day", "Orders", "Units", "Revenue")
+CURRENCY = "EUR"
+HEADINGS = ("Day", "Orders", "Units", f"Revenue ({CURRENCY})")
 
 
 @dataclass
@@ -62,12 +64,16 @@ class ExportService:
         self,
         orders: Iterable[Order] | AsyncIterable[Order],
         title: str = "Sales report",
+        start: date | None = None,
+        end: date | None = None,
     ) -> bytes:
         """Return a PDF with a chart and a table of the sales by day.
 
         Args:
             orders: The orders. They need not be sorted.
             title: The title of the document.
+            start: The first day of the chart. Defaults to the first day with sales.
+            end: The last day of the chart. Defaults to the last day with sales.
         """
         sales = SalesByDay()
         if isinstance(orders, AsyncIterable):
@@ -77,25 +83,35 @@ class ExportService:
             for order in orders:
                 sales.add(order)
         # In a thread, because drawing would block the other jobs of the worker.
-        return await asyncio.to_thread(_draw, sales, title)
+        limits = [day for day in (start, end) if day]
+        return await asyncio.to_thread(_draw, sales, title, limits)
 
 
-def _draw(sales: SalesByDay, title: str) -> bytes:
+def _draw(sales: SalesByDay, title: str, limits: Sequence[date]) -> bytes:
     document = PdfDocument(title)
     if sales.days:
-        _draw_sales(document, sales)
+        _draw_chart(document, sales, limits)
+        _draw_table(document, sales)
     else:
         document.cell(text="There were no sales.")
     return bytes(document.output())
 
 
-def _draw_sales(document: PdfDocument, sales: SalesByDay) -> None:
-    days = sorted(sales.days)
-    labels = [day.isoformat() for day in days]
-    revenue = [float(sales.days[day].revenue) for day in days]
-    caption = f"Revenue by day, at most {max(revenue):,.2f}"
-    document.draw_chart(caption, labels, revenue)
-    rows = [_row(day.isoformat(), sales.days[day]) for day in days]
+def _draw_chart(
+    document: PdfDocument,
+    sales: SalesByDay,
+    limits: Sequence[date],
+) -> None:
+    days = [*limits, *sales.days]
+    revenue = {day: float(found.revenue) for day, found in sales.days.items()}
+    caption = f"Revenue by day in {CURRENCY}"
+    document.cell(text=caption, new_x="LMARGIN", new_y="NEXT")
+    document.ln(4)
+    DayChart(document, revenue, min(days), max(days)).draw()
+
+
+def _draw_table(document: PdfDocument, sales: SalesByDay) -> None:
+    rows = [_row(day.isoformat(), found) for day, found in sorted(sales.days.items())]
     total = _row("Total", sales.total)
     document.draw_table(HEADINGS, rows, total)
 

@@ -1,4 +1,4 @@
-"""PDF documents with a title, a bar chart and a table."""
+"""PDF documents with a title and a table."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -6,10 +6,6 @@ from datetime import UTC, datetime
 from fpdf import FPDF, FontFace
 
 MARGIN = 15
-CHART_HEIGHT = 55
-BAR_SHARE = 0.8
-"""The part of a bar's place that the bar fills. The rest is the gap to the next bar."""
-
 DARK = (38, 70, 115)
 LIGHT = (232, 238, 246)
 WHITE = 255
@@ -34,7 +30,7 @@ class PdfDocument(FPDF):
         """Draw the title. FPDF calls this on each page."""
         size = 16 if self.page_no() == 1 else 9
         self.set_font("helvetica", "B", size)
-        self.cell(text=self._title, new_x="LMARGIN", new_y="NEXT")
+        self.multi_cell(0, text=self._title, align="L", new_x="LMARGIN", new_y="NEXT")
         self.ln(4)
 
     def footer(self) -> None:
@@ -44,40 +40,6 @@ class PdfDocument(FPDF):
         self.set_font("helvetica", size=8)
         self.cell(text=self._created)
         self.cell(0, text=page, align="R")
-
-    def draw_chart(self, caption: str, labels: Sequence[str], values: Sequence[float]) -> None:
-        """Draw a bar for each value.
-
-        Args:
-            caption: The line above the chart.
-            labels: The bars' names. Only the first and the last one are shown.
-            values: The heights of the bars, in any unit.
-        """
-        left = self.l_margin
-        right = left + self.epw
-        top = self.get_y() + 4
-        bottom = self.get_y() + CHART_HEIGHT
-        self._draw_bars(values, bottom)
-        self.line(left, bottom, right, bottom)
-        self.set_font_size(8)
-        self.text(left, top, caption)
-        self.text(left, bottom + 4, labels[0])
-        start = right - self.get_string_width(labels[-1])
-        self.text(start, bottom + 4, labels[-1])
-        self.set_font_size(10)
-        self.set_y(bottom + 10)
-
-    def _draw_bars(self, values: Sequence[float], bottom: float) -> None:
-        highest = max(values) or 1
-        step = self.epw / len(values)
-        width = step * BAR_SHARE
-        left = self.l_margin + (step - width) / 2
-        self.set_fill_color(*DARK)
-        for value in values:
-            height = value / highest * (CHART_HEIGHT - 8)
-            self.rect(left, bottom - height, width, height, style="F")
-            left += step
-        self.set_fill_color(WHITE)
 
     def draw_table(
         self,

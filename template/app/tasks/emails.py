@@ -2,13 +2,18 @@
 
 from datetime import UTC, date, datetime, time, timedelta
 
-from app.services.user_email import USER_NOT_FOUND, email_user
+from app.models.unsubscription import Unsubscription
+from app.services.digest import unsubscribe_link
+from app.services.user_email import USER_NOT_FOUND, email_user, show_day, show_time
 from core.config import get_settings
 from core.models import BlobModel, UserModel
+from core.services.accounts import InvalidToken, get_reset_expiry
 from core.tasks import Sensitive
 from core.tasks.worker import worker
 
 USER_BATCH = 1000
+MAX_FILES = 50
+"""Files that a digest names. A mail reader hides the end of a long email."""
 
 
 @worker.task(max_retries=5, retry_delay=30, timeout=60)
@@ -18,7 +23,8 @@ async def send_welcome_email(user_id: str) -> dict[str, str]:
     Args:
         user_id: The user's id.
     """
-    return await email_user(user_id, "welcome", "Welcome!")
+    service = get_settings().service_name
+    return await email_user(user_id, "welcome", f"Welcome to {service}!")
 
 
 @worker.task(max_retries=5, retry_delay=30, timeout=60)
@@ -28,10 +34,11 @@ async def send_already_signed_up(user_id: str) -> dict[str, str]:
     Args:
         user_id: The user's id.
     """
+    service = get_settings().service_name
     return await email_user(
         user_id,
         "already_signed_up",
-        "You already have an account",
+        f"You already have an account at {service}",
     )
 
 
@@ -46,12 +53,17 @@ async def send_password_reset(
         user_id: The user's id.
         token: The token for the link. It is encrypted in the queue and masked in logs.
     """
-    link = get_settings().link_to(f"reset?token={token}")
+    try:
+        expires_at = await get_reset_expiry(token)
+    except InvalidToken:
+        return {"status": "skipped", "reason": "link_expired"}
+    settings = get_settings()
     return await email_user(
         user_id,
         "password_reset",
-        "Reset your password",
-        link=link,
+        f"Reset your password at {settings.service_name}",
+        link=settings.link_to(f"reset?token={token}"),
+        until=show_time(expires_at),
     )
 
 
@@ -79,7 +91,7 @@ async def send_daily_digest() -> dict[str, str | int]:
     idempotency_key=lambda user_id, day: f"{user_id} {day}",
 )
 async def send_digest(user_id: str, day: date) -> dict[str, str]:
-    """Send a user the list of their files from one day.
+    """Send a user the list of their files from one day, unless they have unsubscribed.
 
     The idempotency key prevents a second email if `send_daily_digest` runs again.
 
@@ -89,6 +101,8 @@ async def send_digest(user_id: str, day: date) -> dict[str, str]:
     """
     if not await UserModel.get(user_id):
         return USER_NOT_FOUND
+    if await Unsubscription.get(user_id):
+        return {"status": "skipped", "reason": "unsubscribed"}
     start = datetime.combine(day, time(), UTC)
     end = start + timedelta(days=1)
     files = await BlobModel.find(
@@ -102,7 +116,9 @@ async def send_digest(user_id: str, day: date) -> dict[str, str]:
     return await email_user(
         user_id,
         "digest",
-        f"Your files from {day}",
-        day=day,
-        files=names,
+        f"Your files from {show_day(day)}",
+        unsubscribe_link=unsubscribe_link(user_id),
+        day=show_day(day),
+        files=names[:MAX_FILES],
+        more=len(names[MAX_FILES:]),
     )

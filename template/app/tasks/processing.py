@@ -4,7 +4,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.models.image import ImageModel, ImageStatus
 from app.services.image import UnusableImage, image_service
-from app.services.user_email import email_user
+from app.services.user_email import email_file
 from core.database import with_transaction
 from core.services.blob import blob_service
 from core.tasks import PermanentError
@@ -82,14 +82,12 @@ async def notify_user(file_id: str, status: str = "completed") -> dict[str, str]
     image = await ImageModel.get(file_id)
     if not image or not image.optimized_id:
         return {"status": "skipped", "reason": "image_not_processed"}
-    link = blob_service.link(image.optimized_id)
-    subject = f"{image.name}: {status}"
-    return await email_user(
+    return await email_file(
         image.owner,
         "upload",
-        subject,
+        f"{image.name}: {status}",
+        image.optimized_id,
         file=image.name,
-        link=link,
     )
 
 
@@ -113,11 +111,11 @@ async def _create_versions(image: ImageModel) -> None:
             return
         thumb_blob = await blob_service.upload(
             thumbnail,
-            f"thumbs/{image.id}.webp",
+            f"thumbs/{image.name}.webp",
         )
         opt_blob = await blob_service.upload(
             optimized,
-            f"optimized/{image.id}.webp",
+            f"optimized/{image.name}.webp",
         )
         current.thumbnail_id = str(thumb_blob.id)
         current.optimized_id = str(opt_blob.id)

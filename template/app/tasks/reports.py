@@ -7,7 +7,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.models.order import Order
 from app.services.export import export_service
-from app.services.user_email import email_user
+from app.services.user_email import email_file
 from core.context import TaskContext
 from core.database import with_transaction
 from core.services.blob import blob_service
@@ -15,6 +15,7 @@ from core.tasks import PermanentError, report_progress
 from core.tasks.worker import worker
 
 ORDER_BATCH = 1000
+ONE_DAY = timedelta(days=1)
 
 
 @worker.task(max_retries=3, retry_delay=60, timeout=1800)
@@ -41,6 +42,8 @@ async def generate_sales_report(
     report = await export_service.create_pdf_report(
         _with_progress(orders, count),
         title,
+        start.date(),
+        end.date() - ONE_DAY,
     )
     name = f"reports/sales_{start_date}_{end_date}.pdf"
     return {
@@ -63,13 +66,12 @@ async def send_report(
         title: The title of the report.
         blob_id: The blob of the report.
     """
-    link = blob_service.link(blob_id)
-    return await email_user(
+    return await email_file(
         user_id,
         "report",
         title,
+        blob_id,
         title=title,
-        link=link,
     )
 
 

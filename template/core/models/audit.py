@@ -10,7 +10,9 @@ class AuditModel(Document):
 
     Attributes:
         action: The action, such as `password.changed`.
-        actor: The id of the user who acted or whom a job acted for, or None if nobody is logged in.
+        actor: The id of the user who acted, or for whom a job acted. None if nobody has proven who
+            they are with a session, a password or an emailed link.
+        subject: The id of the user whom the action concerns.
         details: More facts, such as the address of a failed log-in.
         correlation_id: The correlation id of the request or job.
         at: The time of the action.
@@ -18,6 +20,7 @@ class AuditModel(Document):
 
     action: Annotated[str, Indexed()]
     actor: Annotated[str | None, Indexed()] = None
+    subject: Annotated[str | None, Indexed()] = None
     details: dict[str, Any] = Field(default_factory=dict)
     correlation_id: str | None = None
     at: Annotated[datetime, Indexed()] = Field(default_factory=lambda: datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""The audit log, a record of every user's actions."""
+"""The audit log, a record of who did what, and to whom."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -21,20 +21,23 @@ async def audit_log(
 ) -> AuditModel:
     """Write an entry. In a transaction, the entry is part of it.
 
+    The actor is the user of `TaskContext.get_actor()`, or None if nobody has proven who they are.
+
     Args:
         action: The action, as `thing.happened`.
-        user_id: The user who acted. Defaults to the current actor of `TaskContext`.
+        user_id: The user whom the action concerns, stored as `subject`.
         timestamp: The time of the action. Defaults to now. A naive time is local time.
         **details: More facts, stored as JSON. Administrators read them, so pass no secrets.
 
     Returns:
         The stored entry.
     """
-    actor = TaskContext.get_actor() if user_id is None else str(user_id)
+    subject = None if user_id is None else str(user_id)
     time = timestamp or datetime.now(UTC)
     entry = AuditModel(
         action=action,
-        actor=actor,
+        actor=TaskContext.get_actor(),
+        subject=subject,
         details=to_jsonable_python(details, fallback=str),
         correlation_id=TaskContext.get_correlation_id(),
         at=time.astimezone(UTC),

@@ -2,10 +2,11 @@
 
 import time
 
-from itsdangerous import BadSignature, URLSafeSerializer
+from itsdangerous import BadSignature
 
-from core.config import get_settings
-from core.keys import derive_keys
+from core.services.signatures import make_serializer
+
+PURPOSE = "blob"
 
 
 class InvalidLink(Exception):
@@ -24,7 +25,7 @@ def sign_link(blob_id: str, seconds: float) -> str:
         seconds: Seconds for which the link is valid.
     """
     expires = round(time.time() + seconds)
-    token = _serializer().dumps([blob_id, expires])
+    token = make_serializer(PURPOSE).dumps([blob_id, expires])
     return str(token)
 
 
@@ -39,15 +40,9 @@ def read_link(token: str) -> str:
         LinkExpired: The link has expired.
     """
     try:
-        blob_id, expires = _serializer().loads(token)
+        blob_id, expires = make_serializer(PURPOSE).loads(token)
     except BadSignature:
         raise InvalidLink(token) from None
     if time.time() > expires:
         raise LinkExpired(blob_id)
     return str(blob_id)
-
-
-def _serializer() -> URLSafeSerializer:
-    keys = derive_keys(get_settings().secret_keys, "blob")
-    # itsdangerous signs with the last key.
-    return URLSafeSerializer(keys[::-1])

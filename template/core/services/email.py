@@ -1,6 +1,9 @@
 """Mail: Jinja2 templates from `app/templates/emails`, sent over SMTP."""
 
+from datetime import UTC, datetime
+from email.headerregistry import Address, BaseHeader, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
+from email.policy import Policy
 from email.utils import make_msgid, parseaddr
 from functools import lru_cache
 from typing import NamedTuple
@@ -19,6 +22,18 @@ TEMPLATES = ROOT / "app" / "templates" / "emails"
 TIMEOUT_SECONDS = 30
 SMTPS_PORT = 465
 SUBMISSION_PORT = 587
+
+
+class _LinkHeader(UnstructuredHeader, BaseHeader):
+    """A header with a link. The standard library would encode a link that does not fit a line."""
+
+    def fold(self, *, policy: Policy) -> str:
+        """Return the header as one line."""
+        return f"{self.name}: {self}{policy.linesep}"
+
+
+_headers = HeaderRegistry()
+_headers.map_to_type("List-Unsubscribe", _LinkHeader)
 
 
 class Rendered(NamedTuple):
@@ -47,7 +62,7 @@ def render_email(template: str, **values: object) -> Rendered:
 
     Args:
         template: The name of both files in `app/templates/emails`, without its ending.
-        **values: The template's variables.
+        **values: The template's variables. `service_name` is always set.
 
     Raises:
         jinja2.TemplateNotFound: One of the files is missing.
@@ -55,6 +70,7 @@ def render_email(template: str, **values: object) -> Rendered:
     """
     html = _templates().get_template(f"{template}.html")
     text = _templates().get_template(f"{template}.txt")
+    values = {"service_name": get_settings().service_name, **values}
     return Rendered(html.render(values), text.render(values))
 
 
@@ -64,6 +80,7 @@ async def send_email(
     subject: str,
     html_content: str,
     text_content: str,
+    unsubscribe_link: str | None = None,
 ) -> str:
     """Send a mail through the server in `SMTP_URL`.
 
@@ -72,6 +89,9 @@ async def send_email(
         subject: The subject, one line.
         html_content: The body as HTML.
         text_content: The body for mail readers that show plain text only.
+        unsubscribe_link: For a mail that people can unsubscribe from, such as a newsletter: a link
+            whose page unsubscribes the recipient. Mail readers show a button for it. The button
+            sends a POST request without a cookie (RFC 8058).
 
     Returns:
         The mail's `Message-ID` header.
@@ -81,6 +101,10 @@ async def send_email(
         ValueError: The subject has a line break, or the address is not valid.
     """
     message = _make_message(to_email, subject)
+    if unsubscribe_link:
+        link = f"<{unsubscribe_link}>"
+        message["List-Unsubscribe"] = _headers("List-Unsubscribe", link)
+        message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     message.set_content(text_content)
     message.add_alternative(html_content, subtype="html")
     await _send(message)
@@ -88,20 +112,31 @@ async def send_email(
 
 
 def _make_message(to_email: str, subject: str) -> EmailMessage:
-    sender = get_settings().mail_from
-    _, sender_address = parseaddr(sender)
-    _, _, domain = sender_address.rpartition("@")
-    recipient = validate_email(to_email, check_deliverability=False)
+    sender = _find_sender()
     message = EmailMessage()
     message["From"] = sender
-    # Some servers accept ASCII addresses only. Every domain has an ASCII form.
-    message["To"] = recipient.ascii_email or to_email
+    message["To"] = _ascii_address(to_email)
     message["Subject"] = subject
-    message["Message-ID"] = make_msgid(domain=domain)
+    message["Date"] = datetime.now(UTC)
+    message["Message-ID"] = make_msgid(domain=sender.domain)
+    # Keeps out-of-office replies away (RFC 3834).
+    message["Auto-Submitted"] = "auto-generated"
     correlation_id = TaskContext.get_correlation_id()
     if correlation_id:
         message["X-Correlation-ID"] = correlation_id
     return message
+
+
+def _find_sender() -> Address:
+    settings = get_settings()
+    name, address = parseaddr(settings.mail_from)
+    return Address(name or settings.service_name, addr_spec=_ascii_address(address))
+
+
+def _ascii_address(address: str) -> str:
+    """Return an address for servers that accept ASCII only. Every domain has an ASCII form."""
+    valid = validate_email(address, check_deliverability=False)
+    return valid.ascii_email or address
 
 
 async def _send(message: EmailMessage) -> None:

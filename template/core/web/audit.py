@@ -25,6 +25,7 @@ class AuditEntry(BaseModel):
     id: str
     action: str
     actor: str | None
+    subject: str | None
     details: dict[str, Any]
     correlation_id: str | None
     at: datetime
@@ -51,6 +52,7 @@ def audit_router(current_user: Callable[..., Any]) -> APIRouter:
     async def show_audit_log(
         action: str | None = None,
         actor: str | None = None,
+        subject: str | None = None,
         since: Time | None = None,
         until: Time | None = None,
         before: EntryId | None = None,
@@ -58,9 +60,17 @@ def audit_router(current_user: Callable[..., Any]) -> APIRouter:
     ) -> list[AuditEntry]:
         """List the entries of the audit log, the newest first.
 
+        `actor` is the user who acted, and `subject` the user whom the action concerns.
         For the next page, pass the id of the last entry as `before`.
         """
-        query = make_query("at", since, until, action=action, actor=actor)
+        query = make_query(
+            "at",
+            since,
+            until,
+            action=action,
+            actor=actor,
+            subject=subject,
+        )
         if before:
             query["_id"] = {"$lt": ObjectId(before)}
         newest = AuditModel.find(query).sort("-_id").limit(limit)

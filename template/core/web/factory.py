@@ -1,14 +1,13 @@
 """The FastAPI application."""
 
 import re
-import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import Depends, FastAPI, Request
 
-from core.config import ROOT, Settings
+from core.config import Settings, read_pyproject
 from core.entry import Service, open_service
 from core.logging import get_logger
 from core.web.access_log import AccessLogMiddleware
@@ -43,10 +42,9 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
             yield
         logger.info("web stopped")
 
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    project = tomllib.loads(text)["project"]
+    project = read_pyproject()["project"]
     app = FastAPI(
-        title=project["name"],
+        title=settings.service_name,
         description=project.get("description", ""),
         version=project["version"],
         lifespan=lifespan,

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 
 import pytest
@@ -10,6 +10,7 @@ from PIL import Image
 
 from app.tasks import backends, external, processing, scheduled
 from app.models.image import ImageModel
+from app.models.order import Order
 from app.routes import in_process
 from app.tasks.emails import send_daily_digest, send_password_reset, send_welcome_email
 from app.tasks.cleanup import cleanup_expired_sessions
@@ -72,8 +73,11 @@ async def test_task_management(db, user, running_worker, mailbox):
 
 
 async def test_reports_and_cleanup(db):
+    for day in (1, 31):
+        time = datetime(2027, 1, day, 12, tzinfo=UTC)
+        await Order(owner="1", product="Engine", quantity=1, price="1", created_at=time).insert()
     report = await (await generate_sales_report.enqueue("2027-01-01", "2027-01-31")).result(timeout=10)
-    assert (report["status"], report["order_count"]) == ("completed", 0)
+    assert (report["status"], report["order_count"]) == ("completed", 2)
     assert (await blob_service.download(report["blob_id"])).startswith(b"%PDF")
     assert await cleanup_expired_sessions() == {"status": "completed", "deleted_count": 0}
 
@@ -241,7 +245,7 @@ async def test_correlation_ids(caplog):
 
 
 async def test_background_tasks_of_fastapi(app, client, user, httpserver_url, caplog):
-    app.include_router(in_process.app)
+    app.include_router(in_process.app, prefix="/pasted")  # the service has its own /orders
     calls = [
         ("POST", "/tasks?title=Test", {}, ["Log: Created: Test"]),
         ("POST", "/notify?email=a@example.com", {}, ["sent Hello to a@example.com"]),
@@ -255,11 +259,12 @@ async def test_background_tasks_of_fastapi(app, client, user, httpserver_url, ca
     ]
     for method, path, options, expected in calls:
         in_process.ran.clear()
-        assert (await client.request(method, path, **options)).status_code == 200
+        assert (await client.request(method, f"/pasted{path}", **options)).status_code == 200
         assert in_process.ran == expected
     assert "Task failed: broken" in caplog.text
     (entry,) = await AuditModel.find_all().to_list()
-    assert (entry.action, entry.actor, entry.correlation_id) == ("user_deleted", "7", "delete-7")
+    assert (entry.action, entry.correlation_id) == ("user_deleted", "delete-7")
+    assert (entry.actor, entry.subject) == (None, "7")  # nobody is logged in
 
 
 async def test_webhooks_as_background_tasks(development, app, client, user, as_user, receiver):

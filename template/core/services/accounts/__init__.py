@@ -15,6 +15,7 @@ from core.services.accounts.registration import (
 )
 from core.services.accounts.resets import (
     InvalidToken,
+    get_reset_expiry,
     reset_password,
     start_password_reset,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "InvalidToken",
     "Password",
     "WrongCredentials",
+    "get_reset_expiry",
     "hash_password",
     "log_in",
     "make_admin",

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from core.context import TaskContext
 from core.models import UserModel
 from core.services.accounts.passwords import verify_password
 from core.services.accounts.registration import normalize_email
@@ -37,11 +38,13 @@ async def log_in(email: str, password: str, client: str) -> UserModel:
         password_hash,
     )
     if user is None or not valid:
-        await audit_log("login.failed", email=email, client=client)
+        attacked = user.id if user else None
+        await audit_log("login.failed", user_id=attacked, email=email, client=client)
         raise WrongCredentials
     if new_hash:
         await _replace_hash(user, new_hash)
-    await audit_log("login.succeeded", user_id=user.id, client=client)
+    with TaskContext.use(actor=str(user.id)):
+        await audit_log("login.succeeded", user_id=user.id, client=client)
     return user
 
 

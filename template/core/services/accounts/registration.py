@@ -101,7 +101,7 @@ async def make_admin(email: str, password: str) -> UserModel:
             user = await register(email, password, name, session)
             user.is_admin = True
             await user.save(session=session)
-        await audit_log("admin.made", subject=str(user.id), email=email)
+        await audit_log("admin.made", user_id=user.id, email=email)
         return user
 
     return await with_transaction(make)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from beanie import PydanticObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 
+from core.context import TaskContext
 from core.database import with_transaction
 from core.models import ResetTokenModel, UserModel
 from core.services.accounts.passwords import change_password
@@ -38,7 +39,8 @@ async def start_password_reset(email: str, client: str) -> tuple[str, str]:
     email = normalize_email(email)
     await check_limits("reset", RESET, email, client)
     user = await UserModel.find_one(UserModel.email == email)
-    user_id = user.id if user and user.id else PydanticObjectId()
+    known_id = user.id if user else None
+    user_id = known_id or PydanticObjectId()
     token = new_token()
     stored = ResetTokenModel(
         token_hash=hash_token(token),
@@ -46,8 +48,28 @@ async def start_password_reset(email: str, client: str) -> tuple[str, str]:
         expires_at=datetime.now(UTC) + RESET_LIFETIME,
     )
     await stored.insert()
-    await audit_log("password.reset_requested", email=email, client=client)
+    await audit_log(
+        "password.reset_requested",
+        user_id=known_id,
+        email=email,
+        client=client,
+    )
     return str(user_id), token
+
+
+async def get_reset_expiry(token: str) -> datetime:
+    """Return the time at which a reset token expires.
+
+    Args:
+        token: The token from `start_password_reset`.
+
+    Raises:
+        InvalidToken: The token is unknown, used or expired.
+    """
+    found = await _find_token(token)
+    if found is None:
+        raise InvalidToken
+    return found.expires_at
 
 
 async def reset_password(token: str, password: str) -> UserModel:
@@ -70,18 +92,26 @@ async def reset_password(token: str, password: str) -> UserModel:
             raise InvalidToken
         # Of two requests with one token, the second conflicts here. Its next try finds no token.
         await change_password(user, password, session)
-        await audit_log("password.changed", user_id=user.id)
+        with TaskContext.use(actor=str(user.id)):
+            await audit_log("password.changed", user_id=user.id)
         return user
 
     return await with_transaction(change)
 
 
-async def _find_user(token: str, session: AsyncClientSession) -> UserModel | None:
-    found = await ResetTokenModel.find_one(
+async def _find_token(
+    token: str,
+    session: AsyncClientSession | None = None,
+) -> ResetTokenModel | None:
+    return await ResetTokenModel.find_one(
         ResetTokenModel.token_hash == hash_token(token),
         ResetTokenModel.expires_at > datetime.now(UTC),
         session=session,
     )
+
+
+async def _find_user(token: str, session: AsyncClientSession) -> UserModel | None:
+    found = await _find_token(token, session)
     if found is None:
         return None
     return await UserModel.get(found.user_id, session=session)

@@ -1,14 +1,23 @@
 """Administrators, and the audit log that only they may read."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from bson import ObjectId
+from fastapi import BackgroundTasks
 
+from core.context import TaskContext
 from core.models import AuditModel, UserModel
-from core.services.accounts import WrongCredentials, log_in
+from core.services.accounts import (
+    WrongCredentials,
+    log_in,
+    register,
+    reset_password,
+    start_password_reset,
+)
 from core.services.audit import audit_log
 from core.testing import PASSWORD
+from core.web import CurrentUser
 
 NEW = "quite another password"
 
@@ -23,7 +32,9 @@ async def test_an_administrator_is_made_on_the_command_line(command, client, sig
     assert (await client.get("/audit-log")).status_code == 401
     with pytest.raises(WrongCredentials):
         await log_in(user.email, PASSWORD, "127.0.0.1")
-    assert await AuditModel.find(AuditModel.action == "admin.made").count() == 2
+    made = await AuditModel.find(AuditModel.action == "admin.made").to_list()
+    assert [entry.actor for entry in made] == [None, None]
+    assert made[0].subject == str(user.id)
     assert await UserModel.count() == 2
 
 
@@ -47,8 +58,9 @@ async def test_the_audit_log_records_actions_and_actors(client, signed_in, user)
     await log_in(user.email, PASSWORD, "192.0.2.8")
 
     newest, before = (await client.get("/audit-log", params={"limit": 2})).json()
-    assert (newest["action"], newest["actor"]) == ("login.succeeded", str(user.id))
-    assert (before["action"], before["actor"]) == ("login.failed", None)
+    assert newest["action"] == "login.succeeded"
+    assert newest["actor"] == newest["subject"] == str(user.id)
+    assert (before["action"], before["actor"], before["subject"]) == ("login.failed", None, None)
     assert before["details"] == {"email": "x@example.com", "client": "192.0.2.7"}
     older = (await client.get("/audit-log", params={"before": newest["id"]})).json()
     assert [entry["action"] for entry in older] == ["login.failed"]
@@ -60,3 +72,53 @@ async def test_the_audit_log_records_actions_and_actors(client, signed_in, user)
     assert (await client.get("/audit-log", params={"limit": 1001})).status_code == 422
     client.cookies.clear()
     assert (await client.get("/audit-log")).status_code == 401
+
+
+async def test_user_id_names_the_subject_and_not_the_actor(app, client, signed_in, user):
+    """The snippet of FastAPI's background tasks: an administrator deletes a user."""
+
+    @app.delete("/users/{user_id}")
+    async def delete_user(
+        user_id: str,
+        admin: CurrentUser,
+        background_tasks: BackgroundTasks,
+    ) -> None:
+        background_tasks.add_task(
+            audit_log,
+            action="user_deleted",
+            user_id=user_id,
+            timestamp=datetime.now(),
+        )
+
+    await user.set({UserModel.is_admin: True})
+    assert (await client.delete("/users/7")).status_code == 200
+    TaskContext.set_actor(None)  # the request ran in this context
+    await audit_log("user_deleted", user_id=8)
+
+    async def subjects(**filters: str) -> list[tuple[str | None, str | None]]:
+        entries = (await client.get("/audit-log", params=filters)).json()
+        return [(entry["actor"], entry["subject"]) for entry in entries]
+
+    by_admin = (str(user.id), "7")
+    by_nobody = (None, "8")
+    assert await subjects(action="user_deleted") == [by_nobody, by_admin]
+    assert await subjects(actor=str(user.id)) == [by_admin]
+    assert await subjects(subject="7") == [by_admin]
+    assert await subjects(subject=str(user.id)) == []
+
+
+async def test_an_account_is_the_subject_of_its_entries(db, user):
+    """Only a proof, such as a password or an emailed link, makes its user the actor."""
+    with pytest.raises(WrongCredentials):
+        await log_in(user.email, "wrong", "192.0.2.7")
+    grace = await register("grace@example.com", PASSWORD, "Grace")
+    _, token = await start_password_reset(user.email, "192.0.2.7")
+    await reset_password(token, NEW)
+
+    entries = await AuditModel.find_all().sort("_id").to_list()
+    assert [(entry.action, entry.actor, entry.subject) for entry in entries] == [
+        ("login.failed", None, str(user.id)),
+        ("account.created", None, str(grace.id)),
+        ("password.reset_requested", None, str(user.id)),
+        ("password.changed", str(user.id), str(user.id)),
+    ]

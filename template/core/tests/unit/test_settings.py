@@ -36,6 +36,8 @@ def change(monkeypatch, settings: dict[str, str | None]) -> None:
         ({"MONGODB_URL": "localhost"}, "MONGODB_URL: "),
         ({"SECRET_KEY": "short"}, "SECRET_KEY: Value should have at least 32 characters"),
         ({"PORT": "many"}, "PORT: "),
+        ({"MAIL_FROM": "nobody"}, "MAIL_FROM: must be an address, such as Parcel Tracker <no-"),
+        ({"SERVICE_NAME": "two\nlines"}, "SERVICE_NAME: "),
         (
             {"SCHEDULE_TIMEZONE": "Mars"},
             "SCHEDULE_TIMEZONE: 'Mars' is not a time zone such as Europe/Berlin",
@@ -71,3 +73,19 @@ def test_a_missing_or_wrong_setting_is_named(monkeypatch, settings, problem):
 def test_a_link_begins_with_the_public_address(monkeypatch, settings, link):
     change(monkeypatch, settings)
     assert load_settings().link_to("reset") == link
+
+
+@pytest.mark.parametrize(
+    ("project", "variable", "name"),
+    [
+        ('[project]\nname = "parcels"', None, "parcels"),
+        ('[project]\nname = "parcels"\n[tool.core]\nservice_name = "Größe"', None, "Größe"),
+        ('[project]\nname = "parcels"\n[tool.core]\nservice_name = "Größe"', "Staging", "Staging"),
+    ],
+)
+def test_the_service_has_a_name(monkeypatch, tmp_path, project, variable, name):
+    (tmp_path / "pyproject.toml").write_text(project, encoding="utf-8")
+    monkeypatch.setattr("core.config.ROOT", tmp_path)
+    if variable:
+        monkeypatch.setenv("SERVICE_NAME", variable)
+    assert load_settings().service_name == name
