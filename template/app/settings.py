@@ -9,7 +9,7 @@ class AppSettings(BaseServiceSettings):
     """The variable of a field is the field's name in capitals, such as `CURRENCY`."""
 
     currency: str = Field("EUR", pattern="^[A-Z]{3}$")
-    """The currency of prices, as a code of ISO 4217."""
+    """The currency of prices and reports, as a code of ISO 4217."""
 
     # A field without a default must be set: no process starts without PAYMENT_KEY.
     # payment_key: SecretStr  # from pydantic; it never shows its value
