@@ -37,6 +37,7 @@ PUBLIC_MODULES = (
 
 INTERNAL_MEMBERS = frozenset(
     {
+        "core.config.BaseServiceSettings.model_config",
         "core.config.Settings.model_config",
         "core.config.Settings.secret_keys",
         "core.entry.Service.all_documents",

@@ -18,6 +18,8 @@ FRAME = {
     "layout.txt",
     "button.html",
     "user_email.py",
+    "settings.py",
+    "test_settings.py",
 }
 """The files that belong to no example."""
 

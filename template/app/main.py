@@ -2,6 +2,7 @@
 
 from app.models import DOCUMENTS
 from app.routes import accounts, digest, orders, reports, uploads, webhooks
+from app.settings import app_settings
 from app.tasks.worker import worker
 from core.entry import Service
 
@@ -16,4 +17,5 @@ service = Service(
         webhooks.router,
     ],
     worker=worker,
+    settings=app_settings,
 )

@@ -4,7 +4,6 @@ import tomllib
 from collections.abc import Iterator
 from email.utils import parseaddr
 from functools import lru_cache
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -18,25 +17,25 @@ from pydantic import (
     PositiveInt,
     SecretStr,
     UrlConstraints,
-    ValidationError,
     model_validator,
     validate_email,
 )
-from pydantic_core import ErrorDetails, MultiHostUrl, Url
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_core import MultiHostUrl, Url
 
-from core.errors import UserError
+from core.base_settings import ROOT, BaseServiceSettings, SettingsError, read_settings
 
-__all__ = ["ROOT", "Settings", "SettingsError", "get_settings"]
-
-ROOT = Path(__file__).absolute().parent.parent
-"""The service's folder, which holds `app/`, `core/` and `.env`."""
+__all__ = [
+    "ROOT",
+    "BaseServiceSettings",
+    "Settings",
+    "SettingsError",
+    "get_settings",
+    "read_settings",
+]
 
 DEVELOPMENT_MARK = "development-only"
 """A part of the secret in `.env.example`."""
 
-HINT = "set it in the environment or in .env, which `just setup` writes"
-DEFAULT_NOT_MADE = "default_factory_not_called"
 PRODUCTION_SETTINGS = ("smtp_url", "mail_from", "public_url", "blob_url")
 """The settings whose defaults fit development only."""
 
@@ -78,10 +77,6 @@ Secret = Annotated[SecretStr, Field(min_length=32)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-class SettingsError(UserError):
-    """A setting is missing or wrong. The message names the setting and the fix."""
-
-
 def read_pyproject() -> dict[str, Any]:
     """Return the content of the service's `pyproject.toml`."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
@@ -107,15 +102,8 @@ def _check_zone(name: str) -> str:
     return name
 
 
-class Settings(BaseSettings):
+class Settings(BaseServiceSettings):
     """The settings of a process. A field's variable is the field's name in capitals."""
-
-    model_config = SettingsConfigDict(
-        env_file=ROOT / ".env",
-        env_ignore_empty=True,
-        extra="ignore",
-        hide_input_in_errors=True,
-    )
 
     environment: Literal["development", "test", "production"] = "development"
     service: str = Field("app.main:service", pattern=r"^[\w.]+:\w+$")
@@ -238,23 +226,7 @@ def load_settings() -> Settings:
     Raises:
         SettingsError: A setting is missing or wrong. One line names all such settings.
     """
-    try:
-        return Settings()
-    except ValidationError as error:
-        details = error.errors(include_url=False)
-        # Pydantic also reports each default that depends on a wrong setting.
-        causes = [each for each in details if each["type"] != DEFAULT_NOT_MADE]
-        problems = "; ".join(map(_describe, causes))
-        raise SettingsError(f"settings: {problems} ({HINT})") from None
-
-
-def _describe(detail: ErrorDetails) -> str:
-    name = str(detail["loc"][0]).upper() if detail["loc"] else ""
-    if detail["type"] == "missing":
-        return f"{name} is missing"
-    message = detail["msg"].removeprefix("Value error, ")
-    message = message.replace("items after validation", "characters")
-    return f"{name}: {message}" if name else message
+    return read_settings(Settings)
 
 
 @lru_cache(maxsize=1)

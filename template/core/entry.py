@@ -1,22 +1,31 @@
 """The service's entry point, which every process loads and opens."""
 
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeAlias
 
 from beanie import Document
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.middleware import Middleware
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
+from pydantic_settings import SettingsError as UnreadableSetting
 
 from core.background import drain_background_tasks
+from core.base_settings import explain, find_settings_class
 from core.config import ROOT, Settings, SettingsError
 from core.database import Database, open_database
 from core.models import DOCUMENTS
 from core.tasks import Worker
 
 __all__ = ["Service", "open_service"]
+
+ExceptionHandler: TypeAlias = Callable[[Request, Any], Coroutine[Any, Any, Response]]
+Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -30,12 +39,36 @@ class Service:
         current_user: A FastAPI dependency that returns the logged-in user. Defaults to the
             dependency in `core.web`. Another one must call `TaskContext.set_actor(str(user.id))`,
             so that jobs belong to their users.
+        settings: Your own settings, from `app.settings`.
+        middleware: Middleware of the web process, outermost first. The correlation id and the
+            access log are outside it, so a request that it answers is logged. The answers to errors
+            are inside it, so it can add headers to them. The limit `MAX_BODY_SIZE` is inside it
+            too: a middleware that reads bodies sets its own limit.
+        exception_handlers: Functions that answer a status code or an exception class. They take the
+            request and the exception. A handler replaces the handler in `core.web` for the same
+            exception.
+        lifespan: An async context manager around the web process. It takes the FastAPI application,
+            opens after the database and the queue, and closes before them. The database may still
+            be down then. It does not open in a worker: `worker.lifespan` opens resources for tasks,
+            in every process.
+        docs_url: The path of the API documentation. None turns the page off.
+        redoc_url: The path of the documentation by ReDoc. None turns the page off.
+        openapi_url: The path of the OpenAPI schema. None turns the schema and both pages off.
     """
 
     documents: Sequence[type[Document]]
     routers: Sequence[APIRouter]
     worker: Worker
     current_user: Callable[..., Any] | None = None
+    settings: BaseSettings | None = None
+    middleware: Sequence[Middleware] = ()
+    exception_handlers: Mapping[int | type[Exception], ExceptionHandler] = field(
+        default_factory=dict
+    )
+    lifespan: Lifespan | None = None
+    docs_url: str | None = "/docs"
+    redoc_url: str | None = "/redoc"
+    openapi_url: str | None = "/openapi.json"
 
     def all_documents(self) -> list[type[Document]]:
         """Return the documents of `core` and of `app`.
@@ -53,16 +86,15 @@ def load_service(settings: Settings) -> Service:
         settings: The service's settings.
 
     Raises:
-        SettingsError: The entry point does not exist, or is not a `Service`.
+        SettingsError: The entry point does not exist, or is not a `Service`; or one of the
+            service's own settings is missing or wrong.
         InvalidTask: A task cannot be used for jobs.
         ScheduleError: A schedule is broken, and this is not production.
     """
     module_name, _, attribute = settings.service.partition(":")
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
     problem = f"settings: SERVICE={settings.service}"
     try:
-        module = import_module(module_name)
+        module = _import(module_name)
     except ModuleNotFoundError as error:
         if not _is_part_of(str(error.name), module_name):
             raise  # the entry point exists, but imports a missing module
@@ -73,6 +105,41 @@ def load_service(settings: Settings) -> Service:
     # Before a server is needed, so the only output is the line that names the fault.
     service.worker.check(settings)
     return service
+
+
+def check_own_settings(settings: Settings) -> None:
+    """Check the service's own settings, by importing the module `settings` next to the entry point.
+
+    This takes much less time than loading the service. Other errors are left to `load_service`.
+
+    Args:
+        settings: The service's settings.
+
+    Raises:
+        SettingsError: A setting is missing or wrong.
+    """
+    entry_point, _, _ = settings.service.partition(":")
+    package, _, _ = entry_point.rpartition(".")
+    try:
+        _import(f"{package}.settings")
+    except SettingsError:
+        raise
+    except Exception:
+        return
+
+
+def _import(module_name: str) -> ModuleType:
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    try:
+        return import_module(module_name)
+    except UnreadableSetting as error:
+        raise explain(error, BaseSettings) from None
+    except ValidationError as error:
+        settings_class = find_settings_class(error.title)
+        if settings_class is None:
+            raise
+        raise explain(error, settings_class) from None
 
 
 def _is_part_of(parent: str, module: str) -> bool:

@@ -5,12 +5,16 @@ import signal
 
 import uvloop
 
+from core.base_settings import list_variables
 from core.config import Settings
 from core.entry import Service, load_service, open_service
+from core.local_servers import read_variables
 from core.logging import configure_logging, get_logger
+from core.spelling import find_misspelled
 from core.tasks.engines import build_engine
 from core.tasks.health_server import serve_health
 from core.web import create_app
+from core.web.startup import StartedApp
 
 logger = get_logger(__name__)
 
@@ -23,20 +27,30 @@ def run_web(settings: Settings) -> int:
 
     Returns:
         The exit status.
+
+    Raises:
+        UserError: The service cannot start; the message says why.
     """
     import uvicorn  # here, because a worker does not need it
 
     configure_logging(settings, "web")
     service = load_service(settings)
+    _report_misspelled(service, settings)
     build_engine(settings)  # reports a wrong setting in one line, before uvicorn starts
-    uvicorn.run(
-        create_app(service, settings),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=round(settings.task_grace_period),
-    )
+    app = StartedApp(create_app(service, settings))
+    try:
+        uvicorn.run(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=round(settings.task_grace_period),
+        )
+    except SystemExit:
+        if app.error:
+            raise app.error from None
+        raise
     return 0
 
 
@@ -51,12 +65,22 @@ def run_worker(settings: Settings) -> int:
     """
     configure_logging(settings, "worker")
     service = load_service(settings)
+    if settings.is_production:  # in development, the web process has the same variables
+        _report_misspelled(service, settings)
     if build_engine(settings).in_process:
         print("The job queue is off: jobs run in the web process. There is no worker to start.")
         return 0
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_work(service, settings))
     return 0
+
+
+def _report_misspelled(service: Service, settings: Settings) -> None:
+    known = list_variables(type(settings))
+    if service.settings:
+        known |= list_variables(type(service.settings))
+    for line in find_misspelled(read_variables(), known):
+        logger.warning(line)
 
 
 async def _work(service: Service, settings: Settings) -> None:

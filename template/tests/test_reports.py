@@ -11,6 +11,7 @@ from pypdf import PdfReader
 from app.models.order import Order
 from app.services.chart import make_ticks
 from app.services.export import export_service
+from app.settings import app_settings
 from app.tasks.reports import generate_sales_report, send_report
 from core.config import get_settings
 from core.context import TaskContext
@@ -77,7 +78,15 @@ async def test_the_chart_covers_the_whole_period(orders):
     assert axis.startswith("2026-12-01 ")
     assert axis.endswith(" 2027-12-31")
     assert {"0", "250", "500", "750", "1,000"} <= set(lines)
-    assert "Revenue by day in EUR" in lines
+
+
+async def test_a_report_names_the_currency(orders, monkeypatch):
+    monkeypatch.setattr(app_settings, "currency", "CHF")
+    result = await generate_sales_report("2027-01-01", "2027-01-01")
+
+    text = text_of(await read(str(result["blob_id"])))
+    assert "Revenue by day in CHF" in text
+    assert "Revenue (CHF)" in text
 
 
 @pytest.mark.parametrize(

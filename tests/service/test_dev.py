@@ -165,3 +165,26 @@ def test_a_port_that_is_taken_is_named(dev, folder):
     assert other.process.wait(SECONDS) == 2
     assert f"error: port {dev.port} is in use. Set PORT to another port." in other.output
     assert "Traceback" not in other.output
+
+
+def test_a_misspelled_setting_is_named_once(folder):
+    env = folder / ".env"
+    env.write_text(f"{env.read_text()}TASK_TIMEOTU=60\n")
+    dev = Dev(folder, port=free_port())
+    try:
+        for name in ["web"] if DEFAULT == "local" else ["web", "worker"]:
+            dev.wait_for(f"{name} started")
+        line = "TASK_TIMEOTU is not a setting; did you mean TASK_TIMEOUT?"
+        assert dev.output.count(line) == 1
+    finally:
+        dev.process.kill()
+
+
+def test_a_missing_setting_of_ones_own_is_named_once(folder):
+    settings = folder / "app" / "settings.py"
+    source = settings.read_text().replace("# payment_key", "payment_key")
+    settings.write_text(f"from pydantic import SecretStr\n{source}")
+    dev = Dev(folder, port=free_port())
+    assert dev.process.wait(SECONDS) == 2
+    assert dev.output.count("error: settings: PAYMENT_KEY is missing") == 1
+    assert "Traceback" not in dev.output

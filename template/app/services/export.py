@@ -10,9 +10,7 @@ from decimal import Decimal
 from app.models.order import Order
 from app.services.chart import DayChart
 from app.services.pdf import PdfDocument
-
-CURRENCY = "EUR"
-HEADINGS = ("Day", "Orders", "Units", f"Revenue ({CURRENCY})")
+from app.settings import app_settings
 
 
 @dataclass
@@ -104,7 +102,7 @@ def _draw_chart(
 ) -> None:
     days = [*limits, *sales.days]
     revenue = {day: float(found.revenue) for day, found in sales.days.items()}
-    caption = f"Revenue by day in {CURRENCY}"
+    caption = f"Revenue by day in {app_settings.currency}"
     document.cell(text=caption, new_x="LMARGIN", new_y="NEXT")
     document.ln(4)
     DayChart(document, revenue, min(days), max(days)).draw()
@@ -113,7 +111,8 @@ def _draw_chart(
 def _draw_table(document: PdfDocument, sales: SalesByDay) -> None:
     rows = [_row(day.isoformat(), found) for day, found in sorted(sales.days.items())]
     total = _row("Total", sales.total)
-    document.draw_table(HEADINGS, rows, total)
+    headings = ["Day", "Orders", "Units", f"Revenue ({app_settings.currency})"]
+    document.draw_table(headings, rows, total)
 
 
 def _row(label: str, sales: Sales) -> list[str]:

@@ -17,6 +17,7 @@ from core.dev.servers import (
     is_listening,
     needed_servers,
 )
+from core.entry import check_own_settings
 from core.errors import UserError
 from core.local_servers import FOLDER
 from core.tasks.engines import DEFAULT
@@ -66,6 +67,7 @@ async def run_development(only: str | None) -> int:
 
 def _start(servers: list[OwnServer], processes: list[CoreProcess]) -> None:
     settings = load_settings()
+    check_own_settings(settings)
     web_url = f"http://{settings.host}:{settings.port}"
     has_web = any(process.name == "web" for process in processes)
     if has_web and is_listening(settings.port, settings.host):

@@ -2,35 +2,48 @@
 
 import json
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from core.context import TaskContext
 from core.database import CONNECTION_ERRORS
+from core.entry import ExceptionHandler
 from core.logging import get_logger
 from core.services.limits import TooManyRequests
 from core.tasks import QueueUnavailable
+
+Handlers: TypeAlias = dict[int | type[Exception], ExceptionHandler]
 
 logger = get_logger(__name__)
 
 RETRY_AFTER_SECONDS = 2
 
 
-def add_error_handlers(app: FastAPI) -> None:
-    """Add handlers for servers that are down, rate limits, invalid requests and other errors.
+def make_error_handlers(
+    own: Mapping[int | type[Exception], ExceptionHandler],
+) -> Handlers:
+    """Return the exception handlers of the service and of `core`.
+
+    The handler of `Exception` answers all errors that no other handler answers.
 
     Args:
-        app: The application.
+        own: The service's own handlers, which replace handlers of `core`.
     """
-    for error in CONNECTION_ERRORS:
-        app.add_exception_handler(error, _database_down)
-    app.add_exception_handler(QueueUnavailable, _queue_down)
-    app.add_exception_handler(TooManyRequests, _rate_limited)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(Exception, _internal_error)
+    handlers: Handlers = {
+        **dict.fromkeys(CONNECTION_ERRORS, _database_down),
+        QueueUnavailable: _queue_down,
+        TooManyRequests: _rate_limited,
+        RequestValidationError: _invalid,
+        Exception: _internal_error,
+        **own,
+    }
+    # Starlette takes both names for the same handler.
+    handlers[Exception] = handlers.pop(500, handlers[Exception])
+    return handlers
 
 
 async def _database_down(_: Request, error: Exception) -> Response:
@@ -77,10 +90,20 @@ async def _rate_limited(_: Request, error: Exception) -> Response:
 
 
 async def _internal_error(_: Request, error: Exception) -> Response:
-    correlation_id = TaskContext.get_correlation_id() or ""
     body = {
         "detail": "Internal error. Search the log for this correlation id.",
-        "correlation_id": correlation_id,
+        "correlation_id": TaskContext.get_correlation_id(),
     }
-    headers = {"X-Request-ID": correlation_id}
-    return JSONResponse(body, 500, headers)
+    return JSONResponse(body, 500)
+
+
+async def answer_broken_middleware(request: Request, error: Exception) -> Response:
+    """Answer an exception of a middleware, outside the middleware that adds the correlation id.
+
+    Args:
+        request: The request.
+        error: The exception.
+    """
+    response = await _internal_error(request, error)
+    response.headers["X-Request-ID"] = TaskContext.get_correlation_id() or ""
+    return response

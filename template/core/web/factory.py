@@ -2,19 +2,22 @@
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import Depends, FastAPI, Request
+from fastapi.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.middleware.errors import ServerErrorMiddleware
 
 from core.config import Settings, read_pyproject
-from core.entry import Service, open_service
+from core.entry import ExceptionHandler, Lifespan, Service, open_service
 from core.logging import get_logger
 from core.web.access_log import AccessLogMiddleware
 from core.web.audit import audit_router
 from core.web.auth import current_user
 from core.web.blobs import blobs_router
-from core.web.errors import add_error_handlers
+from core.web.errors import answer_broken_middleware, make_error_handlers
 from core.web.health import health_router, metrics_router
 from core.web.jobs import jobs_router
 
@@ -30,6 +33,27 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
         service: The service, as `app.main` declares it.
         settings: The service's settings.
     """
+    project = read_pyproject()["project"]
+    handlers = make_error_handlers(service.exception_handlers)
+    handler = handlers.pop(Exception)
+    app = FastAPI(
+        title=settings.service_name,
+        description=project.get("description", ""),
+        version=project["version"],
+        docs_url=service.docs_url,
+        redoc_url=service.redoc_url,
+        openapi_url=service.openapi_url,
+        lifespan=_make_lifespan(service, settings),
+        middleware=_list_middleware(service, settings, handler),
+        exception_handlers=handlers,
+    )
+    app.add_exception_handler(Exception, answer_broken_middleware)
+    _add_routers(app, service, settings)
+    return app
+
+
+def _make_lifespan(service: Service, settings: Settings) -> Lifespan:
+    own_lifespan = service.lifespan or nullcontext
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -38,27 +62,29 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
             service.worker.fire_schedules(),
         ):
             app.state.database = database
-            logger.info("web started", host=settings.host, port=settings.port)
-            yield
+            async with own_lifespan(app):
+                logger.info("web started", host=settings.host, port=settings.port)
+                yield
         logger.info("web stopped")
 
-    project = read_pyproject()["project"]
-    app = FastAPI(
-        title=settings.service_name,
-        description=project.get("description", ""),
-        version=project["version"],
-        lifespan=lifespan,
-        max_body_size=settings.max_body_size,
-    )
-    add_error_handlers(app)
-    _add_routers(app, service, settings)
-    # The last middleware is the outermost. The access log needs the correlation id.
-    app.add_middleware(AccessLogMiddleware)
-    app.add_middleware(
-        CorrelationIdMiddleware,
-        validator=_is_correlation_id,
-    )
-    return app
+    return lifespan
+
+
+def _list_middleware(
+    service: Service,
+    settings: Settings,
+    handler: ExceptionHandler,
+) -> list[Middleware]:
+    """Return all middleware, outermost first."""
+    return [
+        # The access log needs the correlation id.
+        Middleware(CorrelationIdMiddleware, validator=_is_correlation_id),
+        Middleware(AccessLogMiddleware),
+        *service.middleware,
+        # Inside the service's own middleware, so CORS headers are added to answers 500 and 413 too.
+        Middleware(ServerErrorMiddleware, handler=handler),
+        Middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_size),
+    ]
 
 
 def _add_routers(app: FastAPI, service: Service, settings: Settings) -> None:

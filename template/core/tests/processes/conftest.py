@@ -22,10 +22,11 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A service's folder with a link to `core/` and no other file: no `.env`, for one."""
+    """A service's folder with a link to `core/` and the project's name: no `.env`, for one."""
     root = tmp_path / "service"
     root.mkdir()
     (root / "core").symlink_to(ROOT / "core")
+    (root / "pyproject.toml").write_text('[project]\nname = "service"\nversion = "0"\n')
     return root
 
 

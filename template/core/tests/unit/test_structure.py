@@ -7,7 +7,8 @@ from core.config import ROOT
 
 # Each part may import the parts before it.
 ORDER = [
-    {"errors", "context", "keys"},
+    {"errors", "context", "keys", "spelling"},
+    {"base_settings"},
     {"config"},
     {"logging", "local_servers"},
     {"background", "threads"},
