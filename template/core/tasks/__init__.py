@@ -11,6 +11,7 @@ from core.tasks.errors import (
     JobFailed,
     PermanentError,
     QueueUnavailable,
+    RetryAfter,
     ScheduleError,
     TransientError,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "PermanentError",
     "Progress",
     "QueueUnavailable",
+    "RetryAfter",
     "ScheduleError",
     "ScheduleOptions",
     "ScheduleView",
