@@ -1,11 +1,14 @@
 """A task with a choice of when and how its next job runs."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Coroutine
 from datetime import datetime, timedelta
-from typing import Generic, ParamSpec, TypeVar
+from functools import partial
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from core.tasks.job import Job
 from core.tasks.options import Call
+from core.tasks.portal import run_or_return, run_sync
 from core.tasks.producer import Producer
 
 P = ParamSpec("P")
@@ -56,7 +59,7 @@ class BoundTask(Bindable[P, R]):
         self.task = task
         self.call = call
 
-    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, Job[R]]:
         """Queue a job, as `Task.enqueue` does.
 
         Args:
@@ -67,6 +70,26 @@ class BoundTask(Bindable[P, R]):
             InvalidArguments: An argument does not fit; the message names the parameter.
             QueueUnavailable: The queue's server cannot be reached, or did not answer.
         """
+        return run_or_return(self.task, partial(self._enqueue, *args, **kwargs))
+
+    delay = enqueue
+    """Another name of `enqueue`."""
+
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Queue a job from a plain function, as `Task.enqueue_sync` does.
+
+        Args:
+            *args: The function's positional arguments.
+            **kwargs: The function's keyword arguments.
+
+        Raises:
+            InvalidArguments: An argument does not fit; the message names the parameter.
+            QueueUnavailable: The queue's server cannot be reached, or did not answer.
+            RuntimeError: An event loop runs in this thread, or the service is closing.
+        """
+        return run_sync(self.task, partial(self._enqueue, *args, **kwargs))
+
+    async def _enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         return await self.task.submit(self.call, *args, **kwargs)
 
     def _bind(self) -> "BoundTask[P, R]":

@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import uuid4
 
+from anyio import CapacityLimiter
 from pydantic_core import to_json
 
 from core.context import TaskContext
@@ -17,6 +17,7 @@ from core.tasks.engine import Envelope
 from core.tasks.job import Job
 from core.tasks.message import Message, PlainArguments
 from core.tasks.options import Call, TaskOptions
+from core.tasks.portal import Portal
 from core.tasks.queue import Queue
 
 R = TypeVar("R")
@@ -34,8 +35,13 @@ class TaskOwner(Protocol):
         ...
 
     @property
-    def threads(self) -> Executor | None:
-        """Threads for plain functions; None while no service is open."""
+    def portal(self) -> Portal:
+        """The way from plain functions to the event loop of the service."""
+        ...
+
+    @property
+    def thread_limiter(self) -> CapacityLimiter | None:
+        """Limits the threads of plain functions; None while no service is open."""
         ...
 
 
@@ -78,6 +84,15 @@ class Producer(Generic[R]):
             RuntimeError: No service is running in this process.
         """
         return self._owner.queue
+
+    @property
+    def portal(self) -> Portal:
+        """The way from plain functions to the event loop of the service.
+
+        Raises:
+            RuntimeError: No service is running in this process.
+        """
+        return self._owner.portal
 
     async def submit(self, call: Call, /, *args: Any, **kwargs: Any) -> Job[R]:
         """Make a message and send it to the queue; see `submit_many`.

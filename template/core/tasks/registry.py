@@ -2,11 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Executor
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
+
+from anyio import CapacityLimiter
 
 from core.tasks.errors import InvalidTask
 from core.tasks.options import make_options
+from core.tasks.portal import Portal
 from core.tasks.queue import Queue
 from core.tasks.task import AnyTask, Task
 
@@ -29,17 +31,22 @@ class Registry(ABC):
 
     Attributes:
         tasks: The tasks by name.
-        threads: Threads for plain functions; None while no service is open.
+        thread_limiter: Limits the threads of plain functions; None while no service is open.
     """
 
     def __init__(self) -> None:
         self.tasks: dict[str, AnyTask] = {}
-        self.threads: Executor | None = None
+        self.thread_limiter: CapacityLimiter | None = None
 
     @property
     @abstractmethod
     def queue(self) -> Queue:
         """The open queue."""
+
+    @property
+    @abstractmethod
+    def portal(self) -> Portal:
+        """The way from plain functions to the event loop of the service."""
 
     @overload
     def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...

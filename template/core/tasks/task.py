@@ -1,9 +1,7 @@
 """A task: a function that can be called directly, or enqueued as a job."""
 
-import asyncio
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextvars import copy_context
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial, update_wrapper
 from typing import (
@@ -19,7 +17,9 @@ from core.tasks.bound import Bindable, BoundTask
 from core.tasks.chain import Chain
 from core.tasks.job import Job
 from core.tasks.options import Call, TaskOptions, check_priority
+from core.tasks.portal import run_or_return, run_sync
 from core.tasks.producer import ArgsAndKwargs, Producer, TaskOwner
+from core.threads import run_in_thread
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,19 +56,26 @@ class Task(Bindable[P, R], Producer[R]):
         """
         if inspect.iscoroutinefunction(self.function):
             return cast(R, await self.function(*args, **kwargs))
-        context = copy_context()
-        call = partial(context.run, self.function, *args, **kwargs)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._owner.threads, call)
+        call = partial(self.function, *args, **kwargs)
+        return await run_in_thread(call, self._owner.thread_limiter)
 
     @overload
-    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, Job[R]]: ...
 
     @overload
-    async def enqueue(self, *args: Any, scheduled_at: datetime, **kwargs: Any) -> Job[R]: ...
+    def enqueue(
+        self,
+        *args: Any,
+        scheduled_at: datetime,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, Job[R]]: ...
 
-    async def enqueue(self, *args: Any, **kwargs: Any) -> Job[R]:
+    def enqueue(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Job[R]]:
         """Queue a job that calls the function with these arguments.
+
+        In async code, await it. In a plain function that runs in a thread (a plain task or route,
+        a script), it queues the job before it returns; `enqueue_sync` is the same with the right
+        type.
 
         Args:
             *args: The function's positional arguments, checked against its annotations.
@@ -79,17 +86,48 @@ class Task(Bindable[P, R], Producer[R]):
             InvalidArguments: An argument does not fit; the message names the parameter.
             QueueUnavailable: The queue's server cannot be reached, or did not answer.
         """
+        return run_or_return(self, partial(self._enqueue, *args, **kwargs))
+
+    delay = enqueue
+    """Another name of `enqueue`."""
+
+    @overload
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+
+    @overload
+    def enqueue_sync(self, *args: Any, scheduled_at: datetime, **kwargs: Any) -> Job[R]: ...
+
+    def enqueue_sync(self, *args: Any, **kwargs: Any) -> Job[R]:
+        """Queue a job from a plain function, and wait until it is queued.
+
+        The job gets the correlation id and the owner of the calling code. In a MongoDB
+        transaction, it is delivered after the commit.
+
+        Args:
+            *args: The function's positional arguments, checked against its annotations.
+            **kwargs: The function's keyword arguments, checked in the same way. `scheduled_at`
+                is short for `using(run_at=...)`.
+
+        Raises:
+            InvalidArguments: An argument does not fit; the message names the parameter.
+            QueueUnavailable: The queue's server cannot be reached, or did not answer.
+            RuntimeError: An event loop runs in this thread, or the service is closing.
+        """
+        return run_sync(self, partial(self._enqueue, *args, **kwargs))
+
+    async def _enqueue(self, *args: Any, **kwargs: Any) -> Job[R]:
         if "scheduled_at" in kwargs:
             bound = self.using(run_at=kwargs.pop("scheduled_at"))
-            return await bound.enqueue(*args, **kwargs)
-        call = Call(self.name)
-        return await self.submit(call, *args, **kwargs)
+            return await self.submit(bound.call, *args, **kwargs)
+        return await self.submit(Call(self.name), *args, **kwargs)
 
-    async def enqueue_many(
+    def enqueue_many(
         self,
         calls: Iterable[Sequence[Any] | Mapping[str, Any]],
-    ) -> list[Job[R]]:
+    ) -> Coroutine[Any, Any, list[Job[R]]]:
         """Queue a job for each set of arguments, with few round trips to the server.
+
+        In a plain function, it works as `enqueue` does.
 
         Args:
             calls: For each job, a sequence of positional arguments, or a mapping of all arguments
@@ -99,6 +137,28 @@ class Task(Bindable[P, R], Producer[R]):
             InvalidArguments: An argument of one job does not fit. No job was enqueued.
             QueueUnavailable: The queue's server cannot be reached. Some jobs may be enqueued.
         """
+        return run_or_return(self, partial(self._enqueue_many, calls))
+
+    def enqueue_many_sync(
+        self,
+        calls: Iterable[Sequence[Any] | Mapping[str, Any]],
+    ) -> list[Job[R]]:
+        """Queue a job for each set of arguments from a plain function.
+
+        Args:
+            calls: As in `enqueue_many`.
+
+        Raises:
+            InvalidArguments: An argument of one job does not fit. No job was enqueued.
+            QueueUnavailable: The queue's server cannot be reached. Some jobs may be enqueued.
+            RuntimeError: An event loop runs in this thread, or the service is closing.
+        """
+        return run_sync(self, partial(self._enqueue_many, calls))
+
+    async def _enqueue_many(
+        self,
+        calls: Iterable[Sequence[Any] | Mapping[str, Any]],
+    ) -> list[Job[R]]:
         arguments = [_split(call) for call in calls]
         return await self.submit_many(Call(self.name), arguments)
 
