@@ -21,7 +21,7 @@ from core.logging import configure_logging
 HISTORY = FOLDER / "shell-history"
 
 Names = dict[str, Any]
-"""What the code in the shell finds by name."""
+"""The objects that the code in the shell finds by name."""
 
 
 class Console(code.InteractiveConsole):

@@ -22,6 +22,8 @@ class PermanentError(Exception):
 class RetryAfter(Exception):
     """The job must run again after a time that its task chooses. The attempt does not count.
 
+    If the job would then have expired, it fails with `JobExpired`.
+
     Args:
         seconds: The time, such as the one that a server named in its header `Retry-After`.
 
