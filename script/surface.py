@@ -56,6 +56,7 @@ INTERNAL_MEMBERS = frozenset(
         "core.tasks.Task.function",
         "core.tasks.Task.message",
         "core.tasks.Task.options",
+        "core.tasks.Task.portal",
         "core.tasks.Task.priority",
         "core.tasks.Task.submit",
         "core.tasks.Task.submit_many",
@@ -64,11 +65,12 @@ INTERNAL_MEMBERS = frozenset(
         "core.tasks.Worker.fire_schedules",
         "core.tasks.Worker.is_open",
         "core.tasks.Worker.open",
+        "core.tasks.Worker.portal",
         "core.tasks.Worker.problem",
         "core.tasks.Worker.queue",
         "core.tasks.Worker.run",
         "core.tasks.Worker.tasks",
-        "core.tasks.Worker.threads",
+        "core.tasks.Worker.thread_limiter",
     }
 )
 """Members of public classes that only `core/` uses. They are not public, although their names have

@@ -86,7 +86,7 @@ def test_the_readme_of_the_tasks(service: Path, tmp_path: Path) -> None:
     done = run(
         UV, "run", "just", "test", "tests/test_texts.py", "tests/test_tasks_readme.py", cwd=target
     )
-    assert "4 passed" in done.stdout
+    assert "6 passed" in done.stdout
 
 
 def test_compose_files(service: Path) -> None:

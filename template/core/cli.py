@@ -47,6 +47,8 @@ def _run(chosen: argparse.Namespace) -> int:
             return asyncio.run(run_development(chosen.only))
         case "web" | "worker":
             return _run_process(chosen.command)
+        case "shell":
+            return _run_shell()
         case _:
             return _run_command(chosen)
 
@@ -58,6 +60,18 @@ def _run_process(name: str) -> int:
 
     run = run_web if name == "web" else run_worker
     status = run(get_settings())
+    leave_threads(status)
+    return status
+
+
+def _run_shell() -> int:
+    from core.config import get_settings
+    from core.local_servers import use_running_servers
+    from core.shell import run_shell
+    from core.threads import leave_threads
+
+    use_running_servers()
+    status = run_shell(get_settings())
     leave_threads(status)
     return status
 
@@ -81,6 +95,7 @@ def _make_parser() -> argparse.ArgumentParser:
     commands.add_parser("worker", help="run jobs")
     commands.add_parser("setup", help="write .env with a new secret key, unless it has one")
     _add_dev(commands)
+    commands.add_parser("shell", help="open a Python shell in which the service is open")
     commands.add_parser("drain", help="wait until the queue has no jobs left")
     _add_dead_letters(commands)
     _add_schedules(commands)

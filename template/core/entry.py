@@ -1,13 +1,15 @@
 """The service's entry point, which every process loads and opens."""
 
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import ModuleType
 from typing import Any, TypeAlias
 
+import structlog
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from beanie import Document
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.middleware import Middleware
@@ -17,12 +19,14 @@ from pydantic_settings import SettingsError as UnreadableSetting
 
 from core.background import drain_background_tasks
 from core.base_settings import explain, find_settings_class
-from core.config import ROOT, Settings, SettingsError
+from core.config import ROOT, Settings, SettingsError, get_settings
 from core.database import Database, open_database
+from core.local_servers import use_running_servers
+from core.logging import configure_logging
 from core.models import DOCUMENTS
 from core.tasks import Worker
 
-__all__ = ["Service", "open_service"]
+__all__ = ["Service", "open_service", "open_service_sync"]
 
 ExceptionHandler: TypeAlias = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -147,22 +151,67 @@ def _is_part_of(parent: str, module: str) -> bool:
 
 
 @asynccontextmanager
-async def open_service(service: Service, settings: Settings) -> AsyncIterator[Database]:
+async def open_service(
+    service: Service | None = None,
+    settings: Settings | None = None,
+) -> AsyncIterator[Database]:
     """Open the database and the queue for a block, in any process, test or script.
 
+    A script calls it without arguments. If `just dev` is running, the script uses its servers.
+
     Args:
-        service: The service, as `app.main` declares it.
-        settings: The settings, from `core.config.get_settings`.
+        service: The service, as `app.main` declares it. Defaults to the one that the setting
+            `SERVICE` names.
+        settings: The settings. Without them the block begins only if the database can be reached,
+            and log lines go to standard error.
 
     Yields:
         The connection to the database.
+
+    Raises:
+        SettingsError: A setting is missing or wrong.
+        DatabaseUnavailable: No settings were given, and the database cannot be reached.
     """
+    is_script = settings is None
+    settings = settings or _prepare_script()
+    service = service or load_service(settings)
     documents = service.all_documents()
     async with (
         open_database(settings, documents) as database,
         service.worker.open(settings),
     ):
+        if is_script:
+            database.require()
         try:
             yield database
         finally:
             await drain_background_tasks(settings.task_grace_period)
+
+
+@contextmanager
+def open_service_sync() -> Iterator[BlockingPortal]:
+    """Open the service for a block of a plain script, as `open_service` does without arguments.
+
+    In the block, `enqueue_sync` works. The service runs in a thread.
+
+    Yields:
+        A portal of anyio, for async functions: `portal.call(job.result)`.
+
+    Raises:
+        SettingsError: A setting is missing or wrong.
+        DatabaseUnavailable: The database cannot be reached.
+    """
+    _prepare_script()  # here, so that a wrong setting has a short traceback
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(open_service()),
+    ):
+        yield portal
+
+
+def _prepare_script() -> Settings:
+    use_running_servers()
+    settings = get_settings()
+    if not structlog.is_configured():
+        configure_logging(settings, "script")
+    return settings

@@ -79,7 +79,21 @@ PASSWORD = "correct horse battery staple"
 """The password of the user in the fixture `user`."""
 
 
-def pytest_configure() -> None:
+# Otherwise an `enqueue` without `await` would be a warning of a test that passes.
+FORGOTTEN_AWAIT = (
+    "error:coroutine .* was never awaited:RuntimeWarning",
+    "error:(?s).*was never awaited:pytest.PytestUnraisableExceptionWarning",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let a forgotten `await` fail its test, and send log lines to pytest's `caplog`."""
+    for warning in FORGOTTEN_AWAIT:
+        config.addinivalue_line("filterwarnings", warning)
+    configure_test_logging()
+
+
+def configure_test_logging() -> None:
     """Send log lines to the standard library's loggers, which pytest's `caplog` reads."""
     structlog.configure(
         processors=[

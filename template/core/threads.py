@@ -6,6 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, ParamSpec, TypeVar
 
+from anyio import CapacityLimiter, to_thread
+
 from core.logging import get_logger
 
 __all__ = ["ThreadPool"]
@@ -34,9 +36,36 @@ class ThreadPool(ThreadPoolExecutor):
             **kwargs: Its keyword arguments.
         """
         future = super().submit(fn, *args, **kwargs)
-        _unfinished.add(future)
-        future.add_done_callback(_unfinished.discard)
+        _note(future)
         return future
+
+
+async def run_in_thread(function: Callable[[], R], limiter: CapacityLimiter | None) -> R:
+    """Run a function in a thread in which `anyio.from_thread.run` works.
+
+    If the caller is cancelled, the thread keeps running. It no longer counts for the limiter, so
+    other calls do not wait for it.
+
+    Args:
+        function: The function.
+        limiter: Limits the threads; anyio's own limiter if None.
+    """
+
+    def call() -> R:
+        future: Future[None] = Future()
+        future.set_running_or_notify_cancel()
+        _note(future)
+        try:
+            return function()
+        finally:
+            future.set_result(None)
+
+    return await to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter)
+
+
+def _note(future: Future[Any]) -> None:
+    _unfinished.add(future)
+    future.add_done_callback(_unfinished.discard)
 
 
 def leave_threads(status: int) -> None:

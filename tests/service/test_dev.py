@@ -105,6 +105,27 @@ def list_schedules(folder: Path) -> str:
     return done.stdout
 
 
+SCRIPT = """
+from app.tasks.emails import send_welcome_email
+from core.entry import open_service_sync
+
+with open_service_sync() as portal:
+    job = send_welcome_email.enqueue_sync("0" * 24)
+    print(portal.call(job.result, 20)["status"])
+"""
+
+
+def run_script(folder: Path) -> str:
+    """Return what a script in the project's folder prints."""
+    (folder / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "script.py"]
+    environment = make_environment(folder)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, check=True, capture_output=True, text=True
+    )
+    return done.stdout
+
+
 def ready(dev: Dev) -> bool:
     try:
         return httpx2.get(f"http://127.0.0.1:{dev.port}/health/ready").status_code == 200
@@ -118,6 +139,7 @@ def test_it_starts_reloads_and_stops_cleanly(dev, folder):
     ports = dev.server_ports()
     assert len(ports) == (3 if DEFAULT == "local" else 4)  # one for each process
     assert "send_daily_digest  enabled" in list_schedules(folder)
+    assert run_script(folder) == "skipped\n"
 
     main = folder / "app" / "main.py"
     main.write_text(main.read_text() + "\nthis is not Python\n")

@@ -29,7 +29,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         text = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.received.append((self.path, text, self.headers["x-api-key"]))
-        self.send_response(422 if text == "untranslatable" else 200)
+        is_first = len([each for each in self.received if each[1] == text]) == 1
+        status = {"untranslatable": 422, "too many": 429 if is_first else 200}.get(text, 200)
+        self.send_response(status)
+        self.send_header("Retry-After", "0.1")
         self.end_headers()
         self.wfile.write(b"bonjour")
 
@@ -85,6 +88,8 @@ async def test_each_snippet(internet, client, signed_in, user, mailbox, running_
 
     await (await texts.publish.enqueue("to be", "a-secret-key")).result(10)
     assert await (await texts.translate.enqueue("to be")).result(10) == "bonjour"
+    busy = await texts.translate.enqueue("too many")
+    assert (await busy.result(10), (await busy.record()).attempt) == ("bonjour", 1)
     assert Handler.received[0] == ("http://texts.example/", "to be", "a-secret-key")
     assert str(texts.worker.context.dictionary.base_url).endswith("://words.example")
     schedules = {view.id: view.enabled for view in await texts.worker.schedules.list()}
@@ -96,6 +101,26 @@ async def test_each_snippet(internet, client, signed_in, user, mailbox, running_
     await execute(which, names)
     assert names["words"] == 2
     assert await eventually(lambda: AuditModel.find_one(AuditModel.action == "text.counted"))
+
+
+async def test_enqueueing_from_a_plain_task(tmp_path, db, running_worker):
+    from app.tasks import texts
+
+    path = tmp_path / "texts.txt"
+    path.write_text("to be\nor not to be\n")
+    assert await (await texts.import_texts.enqueue(str(path))).result(10) == 2
+
+
+async def test_each_script(db, running_worker):
+    scripts = re.findall(r"^```python\n# (\w+\.py)\n", README, re.MULTILINE)
+    assert len(scripts) == 2
+    assert f"`uv run python {scripts[0]}`" in README
+    for script in scripts:
+        process = await asyncio.create_subprocess_exec(
+            "uv", "run", "python", script, stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), 30)
+        assert (process.returncode, output) == (0, b"6\n")
 
 
 async def test_each_command(internet, db, running_worker):

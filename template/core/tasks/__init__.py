@@ -1,5 +1,6 @@
 """The task system, as services use it. The modules behind this one may change in any update."""
 
+from core.tasks.bound import BoundTask
 from core.tasks.chain import Chain, ChainJob
 from core.tasks.current import CurrentJob, current_job, report_progress
 from core.tasks.dead_letters import DeadLetterError, DeadLetters
@@ -10,6 +11,7 @@ from core.tasks.errors import (
     JobFailed,
     PermanentError,
     QueueUnavailable,
+    RetryAfter,
     ScheduleError,
     TransientError,
 )
@@ -20,7 +22,7 @@ from core.tasks.records import JobRecord, JobStatus, Progress
 from core.tasks.schedule_options import ScheduleOptions
 from core.tasks.schedules import Schedules, ScheduleView
 from core.tasks.sensitive import Sensitive
-from core.tasks.task import BoundTask, Task
+from core.tasks.task import Task
 from core.tasks.worker import Worker, WorkerContext, worker
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "PermanentError",
     "Progress",
     "QueueUnavailable",
+    "RetryAfter",
     "ScheduleError",
     "ScheduleOptions",
     "ScheduleView",

@@ -6,6 +6,7 @@ No job waits for another job. Each stage enqueues the next one before it complet
 import asyncio
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from core.tasks.arguments import Arguments
 from core.tasks.errors import InvalidArguments, PermanentError
 from core.tasks.job import Job
 from core.tasks.message import Message, PlainArguments
+from core.tasks.portal import Portal, run_or_return, run_sync
 from core.tasks.queue import Queue
 from core.tasks.records import ErrorFields, JobStatus, RecordFields
 
@@ -44,6 +46,11 @@ class Stage(Protocol[P, R_co]):
     @property
     def queue(self) -> Queue:
         """The queue of the running service."""
+        ...
+
+    @property
+    def portal(self) -> Portal:
+        """The way from plain functions to the event loop of the service."""
         ...
 
     def message(self, job_id: str, arguments: PlainArguments, **origin: Any) -> Message:
@@ -143,8 +150,10 @@ class Chain(Generic[P, R]):
         """The tasks' names, in order."""
         return [task.name for task in self._tasks]
 
-    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> ChainJob[R]:
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, ChainJob[R]]:
         """Queue the first stage with these arguments. The others follow with the results.
+
+        In a plain function, it works as `Task.enqueue` does.
 
         Args:
             *args: The first task's positional arguments.
@@ -154,6 +163,26 @@ class Chain(Generic[P, R]):
             InvalidArguments: An argument of the first stage does not fit.
             QueueUnavailable: The queue's server cannot be reached, or did not answer.
         """
+        return run_or_return(self._tasks[0], partial(self._enqueue, *args, **kwargs))
+
+    delay = enqueue
+    """Another name of `enqueue`."""
+
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> ChainJob[R]:
+        """Queue the chain from a plain function, as `Task.enqueue_sync` does.
+
+        Args:
+            *args: The first task's positional arguments.
+            **kwargs: The first task's keyword arguments.
+
+        Raises:
+            InvalidArguments: An argument of the first stage does not fit.
+            QueueUnavailable: The queue's server cannot be reached, or did not answer.
+            RuntimeError: An event loop runs in this thread, or the service is closing.
+        """
+        return run_sync(self._tasks[0], partial(self._enqueue, *args, **kwargs))
+
+    async def _enqueue(self, *args: P.args, **kwargs: P.kwargs) -> ChainJob[R]:
         first = self._tasks[0]
         rest = self.names[1:]
         chain = uuid4().hex

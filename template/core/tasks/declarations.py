@@ -9,8 +9,9 @@ from typing import Any
 from apscheduler.triggers.base import BaseTrigger
 
 from core.tasks.errors import InvalidArguments, InvalidTask
+from core.tasks.producer import ArgsAndKwargs
 from core.tasks.schedule_options import CheckedOptions, ScheduleOptions, check_options
-from core.tasks.task import AnyTask, ArgsAndKwargs
+from core.tasks.task import AnyTask
 from core.tasks.triggers import make_trigger
 
 _OPTIONS = ScheduleOptions.__optional_keys__

@@ -1,5 +1,6 @@
 """The errors of the task system, and their form as text."""
 
+import math
 import traceback
 
 from core.errors import UserError
@@ -16,6 +17,26 @@ class TransientError(Exception):
 
 class PermanentError(Exception):
     """A lasting error: the job fails without another attempt."""
+
+
+class RetryAfter(Exception):
+    """The job must run again after a time that its task chooses. The attempt does not count.
+
+    If the job would then have expired, it fails with `JobExpired`.
+
+    Args:
+        seconds: The time, such as the one that a server named in its header `Retry-After`.
+
+    Raises:
+        ValueError: This is not a number of seconds.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        is_number = isinstance(seconds, int | float) and math.isfinite(seconds)
+        if not is_number or seconds < 0:
+            raise ValueError(f"RetryAfter takes a number of seconds, not {seconds!r}")
+        super().__init__(f"the job asked to run again after {seconds:g} s")
+        self.seconds = seconds
 
 
 class JobExpired(PermanentError):

@@ -219,9 +219,15 @@ class Executor:
         sensitive = [call.arguments[name] for name in message.sensitive]
         mask_texts(find_texts(sensitive))
         seconds = task.options.timeout or self._settings.task_timeout
-        async with asyncio.timeout(seconds) as timeout:
-            self._running[message.id] = timeout
-            value = await task(*call.args, **call.kwargs)
+        try:
+            async with asyncio.timeout(seconds) as timeout:
+                self._running[message.id] = timeout
+                value = await task(*call.args, **call.kwargs)
+        except TimeoutError as error:
+            if timeout.expired():
+                problem = f"the attempt took longer than {seconds:g} s (timeout)"
+                raise TimeoutError(problem) from error
+            raise
         result = _to_json(message.task, value)
         if message.rest:
             # This happens before the stage is marked as completed, so a crash loses no stage. The

@@ -3,17 +3,26 @@
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from typing import Any
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from core.tasks.engine import PRIORITIES
-from core.tasks.errors import InvalidArguments
+from core.tasks.errors import InvalidArguments, InvalidTask
 
 _JOB_ID = re.compile(r"[\w.:@-]{1,200}", re.ASCII)
 
+_CONFIG = ConfigDict(extra="forbid", strict=True)
+_NOT_NEGATIVE = Field(ge=0, allow_inf_nan=False)
+_POSITIVE = Field(gt=0, allow_inf_nan=False)
 
-@dataclass(frozen=True, slots=True)
+
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=_CONFIG)
 class TaskOptions:
     """How a task's jobs run. An option that is None comes from the settings (`TASK_...`).
 
@@ -22,6 +31,8 @@ class TaskOptions:
         retry_delay: The longest delay before the first retry, in seconds. It doubles with each
             retry.
         retry_max_delay: The limit of that doubling, in seconds.
+        jitter: Whether a delay is random, from 0 to its longest, so that jobs which failed together
+            are not retried together. If not, each delay is the longest.
         timeout: The longest time that one attempt may take, in seconds.
         priority: `low`, `normal` or `high`.
         expires: Seconds within which a job must start once it is due. Otherwise the job fails.
@@ -31,14 +42,43 @@ class TaskOptions:
             long as its record is kept.
     """
 
-    max_retries: int | None = None
-    retry_delay: float = 10
-    retry_max_delay: float = 3600
-    timeout: float | None = None
+    max_retries: Annotated[int | None, Field(ge=0)] = None
+    retry_delay: Annotated[float, _NOT_NEGATIVE] = 10
+    retry_max_delay: Annotated[float, _NOT_NEGATIVE] = 3600
+    jitter: bool = True
+    timeout: Annotated[float | None, _POSITIVE] = None
     priority: str = "normal"
-    expires: float | None = None
+    expires: Annotated[float | None, _POSITIVE] = None
     unique: bool = False
     idempotency_key: Callable[..., object] | None = None
+
+
+def make_options(task: str, given: dict[str, Any]) -> TaskOptions:
+    """Make the options of a task.
+
+    Args:
+        task: The task's name, for the message.
+        given: The options as they were given, by name.
+
+    Raises:
+        InvalidTask: There is no such option, or it does not take this value.
+    """
+    try:
+        return TaskOptions(**given)
+    except ValidationError as error:
+        problem = _describe(error.errors()[0])
+        raise InvalidTask(f"task {task}: {problem}") from None
+
+
+def _describe(detail: ErrorDetails) -> str:
+    name = str(detail["loc"][0])
+    if detail["type"] != "unexpected_keyword_argument":
+        return f"{name}={detail['input']!r}: {detail['msg']}"
+    known = ["name", *(field.name for field in fields(TaskOptions))]
+    nearest = get_close_matches(name, known, n=1)
+    if nearest:
+        return f"there is no option {name}; did you mean {nearest[0]}?"
+    return f"there is no option {name}; the options are {', '.join(known)}"
 
 
 @dataclass(frozen=True, slots=True)

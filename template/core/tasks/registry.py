@@ -2,11 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Executor
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
+from anyio import CapacityLimiter
+
 from core.tasks.errors import InvalidTask
-from core.tasks.options import TaskOptions
+from core.tasks.options import make_options
+from core.tasks.portal import Portal
 from core.tasks.queue import Queue
 from core.tasks.task import AnyTask, Task
 
@@ -29,17 +31,22 @@ class Registry(ABC):
 
     Attributes:
         tasks: The tasks by name.
-        threads: Threads for plain functions; None while no service is open.
+        thread_limiter: Limits the threads of plain functions; None while no service is open.
     """
 
     def __init__(self) -> None:
         self.tasks: dict[str, AnyTask] = {}
-        self.threads: Executor | None = None
+        self.thread_limiter: CapacityLimiter | None = None
 
     @property
     @abstractmethod
     def queue(self) -> Queue:
         """The open queue."""
+
+    @property
+    @abstractmethod
+    def portal(self) -> Portal:
+        """The way from plain functions to the event loop of the service."""
 
     @overload
     def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
@@ -56,6 +63,7 @@ class Registry(ABC):
         max_retries: int | None = None,
         retry_delay: float = 10,
         retry_max_delay: float = 3600,
+        jitter: bool = True,
         timeout: float | None = None,
         priority: str = "normal",
         expires: float | None = None,
@@ -79,16 +87,29 @@ class Registry(ABC):
             **options: See `core.tasks.options.TaskOptions`.
 
         Raises:
-            InvalidTask: Another task has this name.
+            InvalidTask: Another task has this name, or an option is unknown or has a wrong value.
         """
-        task_options = TaskOptions(**options)
 
         def register(function: Callable[..., Any]) -> AnyTask:
-            task_name = name or function.__name__
+            task_name = _name_of(function, name)
             if task_name in self.tasks:
                 hint = "give one of them another name"
                 raise InvalidTask(f"two tasks are named {task_name}; {hint}")
+            task_options = make_options(task_name, options)
             self.tasks[task_name] = Task(task_name, function, task_options, self)
             return self.tasks[task_name]
 
-        return register(function) if function else register
+        return register if function is None else register(function)
+
+
+def _name_of(function: Any, name: str | None) -> str:
+    """Return the name of the task that a function becomes."""
+    if isinstance(function, Task):
+        hint = "put @worker.task below the decorator of the schedule"
+        raise InvalidTask(f"{function.name} is a task already; {hint}")
+    if not callable(function):
+        raise InvalidTask(f"worker.task takes a function, not {function!r}")
+    task_name = name or getattr(function, "__name__", None)
+    if task_name is None:
+        raise InvalidTask(f"{function!r} has no name; give the task one: worker.task(name=...)")
+    return str(task_name)

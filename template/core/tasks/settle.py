@@ -15,8 +15,10 @@ from core.tasks.chain import abort_rest
 from core.tasks.dead_letters import make_dead_letter
 from core.tasks.errors import (
     InvalidArguments,
+    JobExpired,
     PermanentError,
     QueueUnavailable,
+    RetryAfter,
     describe_error,
 )
 from core.tasks.history import History
@@ -100,6 +102,8 @@ class Settler:
             run: The run.
             error: The error that the run raised.
         """
+        if isinstance(error, RetryAfter):
+            return await self._postpone(run, error)
         details = describe_error(error)
         options = self._retry_options(run, error)
         if options is None:
@@ -115,6 +119,16 @@ class Settler:
             retry_in=round(delay, 1),
         )
         return await self.retry(run, delay, {"attempt": attempt + 1})
+
+    async def _postpone(self, run: Run, error: RetryAfter) -> Outcome:
+        """Let a job run again when its task asked for it. The attempt does not count."""
+        expires_at = run.message.expires_at
+        if expires_at and time.time() + error.seconds > expires_at:
+            expired = JobExpired(f"{error}, when it has expired")
+            return await self._fail_for_good(run, describe_error(expired))
+        seconds = self._note(run, "retried", _summarize(describe_error(error)))
+        logger.info("job postponed", seconds=seconds, retry_in=error.seconds)
+        return await self.retry(run, error.seconds, {})
 
     async def retry(self, run: Run, delay: float, fields: RecordFields) -> Retry:
         """Let a job run again.
@@ -215,15 +229,18 @@ class Settler:
 
 
 def _summarize(error: ErrorFields) -> str:
+    if not error["message"]:
+        return error["type"]
     return f"{error['type']}: {error['message']}"
 
 
 def _backoff(options: TaskOptions, attempt: int) -> float:
-    """Return the seconds until the next attempt: capped exponential backoff with full jitter.
+    """Return the seconds until the next attempt: capped exponential backoff.
 
-    The rule is "full jitter" of the AWS Architecture Blog, "Exponential Backoff And Jitter" (2015).
+    The jitter is the "full jitter" of the AWS Architecture Blog, "Exponential Backoff And Jitter"
+    (2015).
     """
     doublings = min(attempt - 1, 32)
     doubled = options.retry_delay * 2**doublings
     longest = min(options.retry_max_delay, doubled)
-    return random.uniform(0, longest)
+    return random.uniform(0, longest) if options.jitter else longest

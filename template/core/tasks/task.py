@@ -1,94 +1,32 @@
 """A task: a function that can be called directly, or enqueued as a job."""
 
-import asyncio
 import inspect
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
-from contextvars import copy_context
-from datetime import datetime, timedelta
-from functools import cached_property, partial, update_wrapper
-from hashlib import sha256
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import partial, update_wrapper
 from typing import (
     Any,
     Concatenate,
-    Generic,
     ParamSpec,
-    Protocol,
     TypeVar,
     cast,
     overload,
 )
-from uuid import uuid4
 
-from pydantic_core import to_json
-
-from core.context import TaskContext
-from core.database import current_transaction
-from core.tasks.arguments import Arguments
+from core.tasks.bound import Bindable, BoundTask
 from core.tasks.chain import Chain
-from core.tasks.engine import Envelope
 from core.tasks.job import Job
-from core.tasks.message import Message, PlainArguments
 from core.tasks.options import Call, TaskOptions, check_priority
-from core.tasks.queue import Queue
+from core.tasks.portal import run_or_return, run_sync
+from core.tasks.producer import ArgsAndKwargs, Producer, TaskOwner
+from core.threads import run_in_thread
 
 P = ParamSpec("P")
 R = TypeVar("R")
 R2 = TypeVar("R2")
 
-ArgsAndKwargs = tuple[tuple[Any, ...], Mapping[str, Any]]
-"""The positional and the keyword arguments of one job."""
 
-
-class TaskOwner(Protocol):
-    """The worker that a task belongs to."""
-
-    @property
-    def queue(self) -> Queue:
-        """The open queue."""
-        ...
-
-    @property
-    def threads(self) -> Executor | None:
-        """Threads for plain functions; None while no service is open."""
-        ...
-
-
-class Bindable(ABC, Generic[P, R]):
-    """The base of `Task` and `BoundTask`."""
-
-    @abstractmethod
-    def _bind(self) -> "BoundTask[P, R]": ...
-
-    def using(
-        self,
-        *,
-        run_at: datetime | None = None,
-        delay: float | timedelta | None = None,
-        priority: str | None = None,
-        job_id: str | None = None,
-    ) -> "BoundTask[P, R]":
-        """Choose how the next job is enqueued. Further calls add to the earlier ones.
-
-        Args:
-            run_at: When the job is due. A time without a zone is local.
-            delay: How long to wait until the job is due, in seconds if it is a number.
-            priority: `low`, `normal` or `high`, instead of the task's priority.
-            job_id: An id that you choose. A job with this id runs once for as long as its record
-                is kept.
-
-        Raises:
-            InvalidArguments: Both `run_at` and `delay` are given, the priority is unknown, or the
-                `job_id` has other characters than letters, digits and `_.:@-`.
-        """
-        bound = self._bind()
-        call = bound.call.change(run_at, delay, priority, job_id)
-        return BoundTask(bound.task, call)
-
-
-class Task(Bindable[P, R]):
+class Task(Bindable[P, R], Producer[R]):
     """A registered function. A call runs it directly; `enqueue` makes a job.
 
     Attributes:
@@ -105,33 +43,11 @@ class Task(Bindable[P, R]):
         owner: TaskOwner,
     ) -> None:
         check_priority(name, options.priority)
-        self.name = name
-        self.function = function
-        self.options = options
-        self._owner = owner
+        super().__init__(name, function, options, owner)
         update_wrapper(self, function)
 
     def __repr__(self) -> str:
         return f"Task({self.name!r})"
-
-    @cached_property
-    def arguments(self) -> Arguments:
-        """The function's parameters, read at first use, when the annotations can be resolved."""
-        return Arguments(self.name, self.function)
-
-    @property
-    def priority(self) -> str:
-        """The default priority of the task's jobs."""
-        return self.options.priority
-
-    @property
-    def queue(self) -> Queue:
-        """The queue of the running service.
-
-        Raises:
-            RuntimeError: No service is running in this process.
-        """
-        return self._owner.queue
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function directly. A plain function runs in a thread.
@@ -140,19 +56,26 @@ class Task(Bindable[P, R]):
         """
         if inspect.iscoroutinefunction(self.function):
             return cast(R, await self.function(*args, **kwargs))
-        context = copy_context()
-        call = partial(context.run, self.function, *args, **kwargs)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._owner.threads, call)
+        call = partial(self.function, *args, **kwargs)
+        return await run_in_thread(call, self._owner.thread_limiter)
 
     @overload
-    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, Job[R]]: ...
 
     @overload
-    async def enqueue(self, *args: Any, scheduled_at: datetime, **kwargs: Any) -> Job[R]: ...
+    def enqueue(
+        self,
+        *args: Any,
+        scheduled_at: datetime,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, Job[R]]: ...
 
-    async def enqueue(self, *args: Any, **kwargs: Any) -> Job[R]:
+    def enqueue(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Job[R]]:
         """Queue a job that calls the function with these arguments.
+
+        In async code, await it. In a plain function that runs in a thread (a plain task or route,
+        a script), it queues the job before it returns; `enqueue_sync` is the same with the right
+        type.
 
         Args:
             *args: The function's positional arguments, checked against its annotations.
@@ -163,17 +86,48 @@ class Task(Bindable[P, R]):
             InvalidArguments: An argument does not fit; the message names the parameter.
             QueueUnavailable: The queue's server cannot be reached, or did not answer.
         """
+        return run_or_return(self, partial(self._enqueue, *args, **kwargs))
+
+    delay = enqueue
+    """Another name of `enqueue`."""
+
+    @overload
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+
+    @overload
+    def enqueue_sync(self, *args: Any, scheduled_at: datetime, **kwargs: Any) -> Job[R]: ...
+
+    def enqueue_sync(self, *args: Any, **kwargs: Any) -> Job[R]:
+        """Queue a job from a plain function, and wait until it is queued.
+
+        The job gets the correlation id and the owner of the calling code. In a MongoDB
+        transaction, it is delivered after the commit.
+
+        Args:
+            *args: The function's positional arguments, checked against its annotations.
+            **kwargs: The function's keyword arguments, checked in the same way. `scheduled_at`
+                is short for `using(run_at=...)`.
+
+        Raises:
+            InvalidArguments: An argument does not fit; the message names the parameter.
+            QueueUnavailable: The queue's server cannot be reached, or did not answer.
+            RuntimeError: An event loop runs in this thread, or the service is closing.
+        """
+        return run_sync(self, partial(self._enqueue, *args, **kwargs))
+
+    async def _enqueue(self, *args: Any, **kwargs: Any) -> Job[R]:
         if "scheduled_at" in kwargs:
             bound = self.using(run_at=kwargs.pop("scheduled_at"))
-            return await bound.enqueue(*args, **kwargs)
-        call = Call(self.name)
-        return await self.submit(call, *args, **kwargs)
+            return await self.submit(bound.call, *args, **kwargs)
+        return await self.submit(Call(self.name), *args, **kwargs)
 
-    async def enqueue_many(
+    def enqueue_many(
         self,
         calls: Iterable[Sequence[Any] | Mapping[str, Any]],
-    ) -> list[Job[R]]:
+    ) -> Coroutine[Any, Any, list[Job[R]]]:
         """Queue a job for each set of arguments, with few round trips to the server.
+
+        In a plain function, it works as `enqueue` does.
 
         Args:
             calls: For each job, a sequence of positional arguments, or a mapping of all arguments
@@ -183,6 +137,28 @@ class Task(Bindable[P, R]):
             InvalidArguments: An argument of one job does not fit. No job was enqueued.
             QueueUnavailable: The queue's server cannot be reached. Some jobs may be enqueued.
         """
+        return run_or_return(self, partial(self._enqueue_many, calls))
+
+    def enqueue_many_sync(
+        self,
+        calls: Iterable[Sequence[Any] | Mapping[str, Any]],
+    ) -> list[Job[R]]:
+        """Queue a job for each set of arguments from a plain function.
+
+        Args:
+            calls: As in `enqueue_many`.
+
+        Raises:
+            InvalidArguments: An argument of one job does not fit. No job was enqueued.
+            QueueUnavailable: The queue's server cannot be reached. Some jobs may be enqueued.
+            RuntimeError: An event loop runs in this thread, or the service is closing.
+        """
+        return run_sync(self, partial(self._enqueue_many, calls))
+
+    async def _enqueue_many(
+        self,
+        calls: Iterable[Sequence[Any] | Mapping[str, Any]],
+    ) -> list[Job[R]]:
         arguments = [_split(call) for call in calls]
         return await self.submit_many(Call(self.name), arguments)
 
@@ -196,163 +172,14 @@ class Task(Bindable[P, R]):
         """
         return Chain((self, other))
 
-    async def submit(self, call: Call, /, *args: Any, **kwargs: Any) -> Job[R]:
-        """Make a message and send it to the queue; see `submit_many`.
-
-        Args:
-            call: How the job is enqueued.
-            *args: The function's positional arguments.
-            **kwargs: The function's keyword arguments.
-        """
-        (job,) = await self.submit_many(call, [(args, kwargs)])
-        return job
-
-    async def submit_many(
-        self,
-        call: Call,
-        arguments: Sequence[ArgsAndKwargs],
-    ) -> list[Job[R]]:
-        """Make messages and send them to the queue.
-
-        Args:
-            call: How the jobs are enqueued.
-            arguments: For each job, its positional and its keyword arguments.
-
-        Raises:
-            InvalidArguments: An argument does not fit.
-            QueueUnavailable: The queue's server cannot be reached, or did not answer.
-        """
-        queue = self.queue
-        chosen: list[str | None] = []
-        plain: list[PlainArguments] = []
-        for args, kwargs in arguments:
-            chosen_id = call.job_id or self._idempotent_id(args, kwargs)
-            chosen.append(chosen_id)
-            plain.append(self.arguments.dump(args, kwargs))
-        ids = [job_id or uuid4().hex for job_id in chosen]
-        chosen_ids = [job_id for job_id in chosen if job_id]
-        # In a transaction each job is separate: the job that holds a key may run before the commit.
-        if self.options.unique and current_transaction() is None:
-            ids = chosen_ids = await self._claim_unique(ids, plain, call.at)
-        priority = call.priority or self.options.priority
-        # By id, because two jobs with the same id are one job.
-        envelopes: dict[str, Envelope] = {}
-        with TaskContext.use():
-            for job_id, values in zip(ids, plain, strict=True):
-                message = self.message(
-                    job_id,
-                    values,
-                    at=call.at,
-                    schedule=call.schedule,
-                )
-                envelopes[job_id] = queue.seal(message, call.at, priority)
-        await queue.send(list(envelopes.values()), chosen_ids)
-        return [Job(job_id, queue, self.arguments.load_result) for job_id in ids]
-
-    async def _claim_unique(
-        self,
-        ids: list[str],
-        arguments: list[PlainArguments],
-        at: float | None,
-    ) -> list[str]:
-        """Return the ids of the jobs that hold the keys of these arguments."""
-        keys = [_hash(self.name, to_json(values)) for values in arguments]
-        wanted: dict[str, str] = {}
-        for key, job_id in zip(keys, ids, strict=True):
-            wanted.setdefault(key, job_id)
-        holders = await self.queue.claim(wanted, at)
-        return [holders[key] for key in keys]
-
-    def message(
-        self,
-        job_id: str,
-        arguments: PlainArguments,
-        *,
-        at: float | None = None,
-        **origin: Any,
-    ) -> Message:
-        """Make the message of one job. It carries the current correlation id and actor.
-
-        Args:
-            job_id: The job's id.
-            arguments: The arguments, as `Arguments.dump` returned them.
-            at: When the job is due, in seconds since 1970; at once if None.
-            **origin: `schedule`, or `chain`, `stage` and `rest`.
-        """
-        now = time.time()
-        expires_at = None
-        if self.options.expires:
-            due_at = max(at or now, now)
-            expires_at = due_at + self.options.expires
-        cipher = self.queue.cipher
-        encrypted = arguments.copy()
-        for name in self.arguments.sensitive:
-            encrypted[name] = cipher.encrypt(arguments[name])
-        return Message(
-            id=job_id,
-            task=self.name,
-            arguments=encrypted,
-            sensitive=self.arguments.sensitive,
-            correlation_id=TaskContext.get_correlation_id() or job_id,
-            owner=TaskContext.get_actor(),
-            enqueued_at=now,
-            expires_at=expires_at,
-            **origin,
-        )
-
     def _bind(self) -> "BoundTask[P, R]":
         return BoundTask(self, Call(self.name))
 
-    def _idempotent_id(
-        self,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-    ) -> str | None:
-        make_key = self.options.idempotency_key
-        if make_key is None:
-            return None
-        key = str(make_key(*args, **kwargs))
-        return _hash(self.name, key.encode())
-
 
 AnyTask = Task[..., Any]
-
-
-class BoundTask(Bindable[P, R]):
-    """A task, and how its next job is enqueued. `Task.using` returns one.
-
-    Attributes:
-        task: The task.
-        call: How the next job is enqueued.
-    """
-
-    def __init__(self, task: Task[P, R], call: Call) -> None:
-        self.task = task
-        self.call = call
-
-    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
-        """Queue a job, as `Task.enqueue` does.
-
-        Args:
-            *args: The function's positional arguments.
-            **kwargs: The function's keyword arguments.
-
-        Raises:
-            InvalidArguments: An argument does not fit; the message names the parameter.
-            QueueUnavailable: The queue's server cannot be reached, or did not answer.
-        """
-        return await self.task.submit(self.call, *args, **kwargs)
-
-    def _bind(self) -> "BoundTask[P, R]":
-        return self
 
 
 def _split(call: Sequence[Any] | Mapping[str, Any]) -> ArgsAndKwargs:
     if isinstance(call, Mapping):
         return (), call
     return tuple(call), {}
-
-
-def _hash(task: str, value: bytes) -> str:
-    # A key or an id must be short, but a value may have any length.
-    return f"{task}:{sha256(value).hexdigest()[:32]}"

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx2
+from anyio import CapacityLimiter
 
 from core.config import Settings
 from core.context import TaskContext
@@ -28,12 +29,12 @@ from core.tasks.executor import Executor
 from core.tasks.history import History
 from core.tasks.job import Job
 from core.tasks.message import Signer
+from core.tasks.portal import Portal
 from core.tasks.queue import Queue
 from core.tasks.schedule_registry import ScheduleRegistry
 from core.tasks.schedules import Schedules
 from core.tasks.sensitive import Cipher
 from core.tasks.watchdog import Watchdog
-from core.threads import ThreadPool
 
 __all__ = ["Worker", "WorkerContext", "worker"]
 
@@ -61,6 +62,7 @@ class _Opened:
     """The parts of a worker that exist while the service runs."""
 
     queue: Queue
+    portal: Portal
     context: WorkerContext
     executor: Executor
     watchdog: Watchdog
@@ -83,8 +85,9 @@ class Worker(ScheduleRegistry):
     @property
     def _opened(self) -> _Opened:
         if self._open is None:
-            hint = "do this inside a running service (tests: use the fixture `db`)"
-            raise RuntimeError(f"no queue is open: {hint}")
+            tests = "in a test, use the fixture `db`"
+            scripts = "in a script, use `open_service_sync` of core.entry"
+            raise RuntimeError(f"no service is open here: {tests}; {scripts}")
         return self._open
 
     @property
@@ -96,6 +99,11 @@ class Worker(ScheduleRegistry):
     def queue(self) -> Queue:
         """The open queue."""
         return self._opened.queue
+
+    @property
+    def portal(self) -> Portal:
+        """The way from plain functions to the event loop of the service."""
+        return self._opened.portal
 
     @property
     def context(self) -> WorkerContext:
@@ -188,18 +196,18 @@ class Worker(ScheduleRegistry):
             await engine.start()
             stack.push_async_callback(engine.stop)
             stack.push_async_callback(queue.close)
+            portal = Portal()
+            stack.callback(portal.close)
             # One thread for each slot, so no job waits for a thread while its timeout runs.
-            threads = ThreadPool(settings.task_concurrency, thread_name_prefix="job")
-            self.threads = threads
-            self._open = self._make_parts(settings, queue, context)
+            self.thread_limiter = CapacityLimiter(settings.task_concurrency)
+            self._open = self._make_parts(settings, queue, portal, context)
             try:
                 if engine.in_process:
                     await stack.enter_async_context(self._consuming())
                 yield
             finally:
                 await stack.aclose()
-                threads.shutdown(wait=False, cancel_futures=True)
-                self._open = self.threads = None
+                self._open = self.thread_limiter = None
 
     async def _open_context(self, stack: AsyncExitStack) -> WorkerContext:
         hooks = {"request": [_send_correlation_id]}
@@ -212,13 +220,20 @@ class Worker(ScheduleRegistry):
             await stack.enter_async_context(open_resources(context))
         return context
 
-    def _make_parts(self, settings: Settings, queue: Queue, context: WorkerContext) -> _Opened:
+    def _make_parts(
+        self,
+        settings: Settings,
+        queue: Queue,
+        portal: Portal,
+        context: WorkerContext,
+    ) -> _Opened:
         history = History(settings.task_history_ttl)
         executor = Executor(queue, self.tasks, settings, history)
         limit = _stuck_limit(settings, queue.engine)
         declared = self.check(settings)
         return _Opened(
             queue=queue,
+            portal=portal,
             context=context,
             executor=executor,
             watchdog=Watchdog(queue.engine, executor, settings.task_concurrency, limit),

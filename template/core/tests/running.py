@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from core.config import Settings
 from core.entry import Service, open_service
@@ -22,7 +22,10 @@ async def running(worker: Worker, settings: Settings) -> AsyncIterator[Worker]:
         settings: The settings, which name the engine.
     """
     service = Service([], [], worker)
-    async with open_service(service, settings) as database, worker.fire_schedules():
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_service(service, settings))
+        await empty(database)  # the engine `local` stores history after the end of a test
+        await stack.enter_async_context(worker.fire_schedules())
         stop = asyncio.Event()
         in_process = worker.queue.engine.in_process
         consumer = None if in_process else asyncio.create_task(worker.run(stop))

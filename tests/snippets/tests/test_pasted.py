@@ -22,6 +22,7 @@ from core.context import TaskContext
 from core.models import AuditModel
 from core.services.blob import blob_service
 from core.tasks import JobFailed
+from core.testing import eventually
 from tests.test_webhooks import as_user, development, receiver, subscribe
 
 
@@ -156,6 +157,7 @@ async def test_backends(db):
     assert await (await update.enqueue(1, {"name": "Ada"})).result(timeout=10) == {"status": "already_updated"}
     assert await (await backends.process_with_retry.enqueue({"a": 1})).result(timeout=10) == {"a": 1}
     assert await (await backends.step_one.enqueue({})).result(timeout=10) == {"one": True}
+    assert await eventually(lambda: backends.steps) == [{"one": True, "two": True, "three": True}]
     with pytest.raises(JobFailed, match="TransientError: not now"):
         await (await backends.robust_task.enqueue({"fail": True})).result(timeout=10)
     async with asyncio.timeout(10):

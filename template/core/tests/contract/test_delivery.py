@@ -125,5 +125,5 @@ async def test_tasks_share_the_resources_of_the_lifespan(worker, run):
         assert await (await search.enqueue()).result(WAIT) == "open"
         assert await search() == "open"
     assert events == ["closed"]
-    with pytest.raises(RuntimeError, match="no queue is open"):
+    with pytest.raises(RuntimeError, match="no service is open here"):
         _ = worker.context

@@ -12,7 +12,7 @@ from core import commands
 from core.logging import configure_logging, get_logger
 from core.models import DeadLetterModel
 from core.tasks import JobFailed, Sensitive
-from core.testing import pytest_configure
+from core.testing import configure_test_logging
 from core.tests.running import WAIT
 
 TOKEN = "tok-5ecret-4711"
@@ -46,7 +46,7 @@ def log(engine_settings, monkeypatch) -> Iterator[io.StringIO]:
     configure_logging(engine_settings, "worker")
     yield log
     root.handlers, root.level = before
-    pytest_configure()
+    configure_test_logging()
 
 
 async def test_logs_dead_letters_and_errors_show_no_sensitive_argument(worker, run, log):

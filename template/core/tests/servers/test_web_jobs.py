@@ -15,7 +15,7 @@ from core.services.sessions import start_session
 from core.tasks import Job, JobFailed, Worker, current_job
 from core.testing import PASSWORD, eventually
 from core.tests.running import WAIT
-from core.web import jobs
+from core.web import CurrentUser, jobs
 from core.web.auth import COOKIE
 
 
@@ -55,6 +55,23 @@ async def test_a_job_is_shown_to_its_owner_only(client, user, app_worker):
     not_theirs, nobodys = await client.get(url), await client.get("/jobs/nothing")
     assert not_theirs.status_code == nobodys.status_code == 404
     assert not_theirs.json() == nobodys.json()
+
+
+async def test_a_plain_route_enqueues_a_job_of_its_user(app, signed_in, user, app_worker):
+    @app_worker.task
+    def shout(text: str) -> str:
+        return text.upper()
+
+    @app.post("/shout")
+    def post_shout(text: str, user: CurrentUser) -> str:
+        return shout.enqueue_sync(text).id
+
+    headers = {"X-Request-ID": "shout-1"}
+    response = await signed_in.post("/shout?text=hello", headers=headers)
+    job = app_worker.job(response.json())
+    assert await job.result(WAIT) == "HELLO"
+    record = await job.record()
+    assert (record.owner, record.correlation_id) == (str(user.id), "shout-1")
 
 
 async def test_a_failed_job_shows_no_traceback(client, user, app_worker):

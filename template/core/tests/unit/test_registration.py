@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 
 import pytest
 from pydantic import SecretStr
@@ -75,3 +76,44 @@ async def test_invalid_options_are_refused(worker, settings):
                 await enqueue()
     with pytest.raises(InvalidArguments, match="priority is one of low, normal, high"):
         worker.task(name="other", priority="urgent")(plain.function)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"max_retires": 3}, "there is no option max_retires; did you mean max_retries?"),
+        ({"colour": "red"}, "there is no option colour; the options are name, max_retries, "),
+        ({"max_retries": -1}, "max_retries=-1: Input should be greater than or equal to 0"),
+        ({"max_retries": "3"}, "max_retries='3': Input should be a valid integer"),
+        ({"timeout": 0}, "timeout=0: Input should be greater than 0"),
+        ({"retry_delay": float("nan")}, "retry_delay=nan: Input should be a finite number"),
+        ({"unique": "yes"}, "unique='yes': Input should be a valid boolean"),
+        ({"idempotency_key": "id"}, "idempotency_key='id': Input should be callable"),
+    ],
+)
+def test_a_wrong_option_of_a_task_is_named(worker, options, problem):
+    async def refresh() -> None: ...
+
+    with pytest.raises(InvalidTask) as refused:
+        worker.task(**options)(refresh)
+    assert str(refused.value).startswith(f"task refresh: {problem}")
+    assert len(str(refused.value).splitlines()) == 1
+    assert worker.tasks == {}
+
+
+def test_a_task_above_its_schedule_is_told_to_move(worker):
+    async def refresh() -> None: ...
+
+    scheduled = worker.every(hours=1)(refresh)
+    problem = r"refresh is a task already; put @worker\.task below the decorator of the schedule"
+    for decorate in (worker.task, worker.task(name="other")):
+        with pytest.raises(InvalidTask, match=problem):
+            decorate(scheduled)
+
+
+def test_what_is_no_function_is_not_a_task(worker):
+    with pytest.raises(InvalidTask, match=r"worker\.task takes a function, not 'refresh'"):
+        worker.task("refresh")
+    with pytest.raises(InvalidTask, match=r"has no name; give the task one"):
+        worker.task(partial(int, "1"))
+    assert worker.task(name="one")(partial(int, "1")).name == "one"

@@ -17,7 +17,7 @@ ORDER = [
     {"tasks"},
     {"entry"},
     {"web"},
-    {"process", "dev", "commands", "update"},
+    {"process", "dev", "commands", "shell", "update"},
     {"testing", "cli"},
     {"__main__", "__init__"},
 ]

@@ -7,7 +7,7 @@ from core.tasks import TransientError, current_job
 
 background = worker.task
 logger = logging.getLogger(__name__)
-steps: list[str] = []
+steps: list[dict] = []
 profiles: dict[int, dict] = {}
 
 
@@ -36,7 +36,9 @@ def process_step_two(data: dict) -> dict:
 
 
 def process_step_three(data: dict) -> dict:
-    return {**data, "three": True}
+    result = {**data, "three": True}
+    steps.append(result)
+    return result
 
 
 @background
@@ -65,21 +67,21 @@ def process_with_retry(data: dict, max_retries: int = 3):
 
 
 @background
-async def step_one(data: dict):
+def step_one(data: dict):
     result = process_step_one(data)
     # Enqueue next step
-    await step_two.enqueue(result)
+    step_two.delay(result)
     return result
 
 @background
-async def step_two(data: dict):
+def step_two(data: dict):
     result = process_step_two(data)
     # Enqueue final step
-    await step_three.enqueue(result)
+    step_three.delay(result)
     return result
 
 @background
-async def step_three(data: dict):
+def step_three(data: dict):
     return process_step_three(data)
 
 

@@ -1,0 +1,220 @@
+"""The making of jobs: arguments become signed messages, which go to the queue."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from hashlib import sha256
+from typing import Any, Generic, Protocol, TypeVar
+from uuid import uuid4
+
+from anyio import CapacityLimiter
+from pydantic_core import to_json
+
+from core.context import TaskContext
+from core.database import current_transaction
+from core.tasks.arguments import Arguments
+from core.tasks.engine import Envelope
+from core.tasks.job import Job
+from core.tasks.message import Message, PlainArguments
+from core.tasks.options import Call, TaskOptions
+from core.tasks.portal import Portal
+from core.tasks.queue import Queue
+
+R = TypeVar("R")
+
+ArgsAndKwargs = tuple[tuple[Any, ...], Mapping[str, Any]]
+"""The positional and the keyword arguments of one job."""
+
+
+class TaskOwner(Protocol):
+    """The worker that a task belongs to."""
+
+    @property
+    def queue(self) -> Queue:
+        """The open queue."""
+        ...
+
+    @property
+    def portal(self) -> Portal:
+        """The way from plain functions to the event loop of the service."""
+        ...
+
+    @property
+    def thread_limiter(self) -> CapacityLimiter | None:
+        """Limits the threads of plain functions; None while no service is open."""
+        ...
+
+
+class Producer(Generic[R]):
+    """Makes the jobs of one task. The base of `Task`.
+
+    Attributes:
+        name: The name that jobs carry in the queue.
+        function: The function.
+        options: How the task's jobs run.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        options: TaskOptions,
+        owner: TaskOwner,
+    ) -> None:
+        self.name = name
+        self.function = function
+        self.options = options
+        self._owner = owner
+
+    @cached_property
+    def arguments(self) -> Arguments:
+        """The function's parameters, read at first use, when the annotations can be resolved."""
+        return Arguments(self.name, self.function)
+
+    @property
+    def priority(self) -> str:
+        """The default priority of the task's jobs."""
+        return self.options.priority
+
+    @property
+    def queue(self) -> Queue:
+        """The queue of the running service.
+
+        Raises:
+            RuntimeError: No service is running in this process.
+        """
+        return self._owner.queue
+
+    @property
+    def portal(self) -> Portal:
+        """The way from plain functions to the event loop of the service.
+
+        Raises:
+            RuntimeError: No service is running in this process.
+        """
+        return self._owner.portal
+
+    async def submit(self, call: Call, /, *args: Any, **kwargs: Any) -> Job[R]:
+        """Make a message and send it to the queue; see `submit_many`.
+
+        Args:
+            call: How the job is enqueued.
+            *args: The function's positional arguments.
+            **kwargs: The function's keyword arguments.
+        """
+        (job,) = await self.submit_many(call, [(args, kwargs)])
+        return job
+
+    async def submit_many(
+        self,
+        call: Call,
+        arguments: Sequence[ArgsAndKwargs],
+    ) -> list[Job[R]]:
+        """Make messages and send them to the queue.
+
+        Args:
+            call: How the jobs are enqueued.
+            arguments: For each job, its positional and its keyword arguments.
+
+        Raises:
+            InvalidArguments: An argument does not fit.
+            QueueUnavailable: The queue's server cannot be reached, or did not answer.
+        """
+        plain = [self.arguments.dump(args, kwargs) for args, kwargs in arguments]
+        chosen = [call.job_id or self._idempotent_id(*each) for each in arguments]
+        ids = [job_id or uuid4().hex for job_id in chosen]
+        chosen_ids = [job_id for job_id in chosen if job_id]
+        # In a transaction each job is separate: the job that holds a key may run before the commit.
+        if self.options.unique and current_transaction() is None:
+            ids = chosen_ids = await self._claim_unique(ids, plain, call.at)
+        envelopes = self._seal(call, ids, plain)
+        queue = self.queue
+        await queue.send(envelopes, chosen_ids)
+        return [Job(job_id, queue, self.arguments.load_result) for job_id in ids]
+
+    def _seal(
+        self,
+        call: Call,
+        ids: list[str],
+        arguments: list[PlainArguments],
+    ) -> list[Envelope]:
+        priority = call.priority or self.options.priority
+        # By id, because two jobs with the same id are one job.
+        envelopes: dict[str, Envelope] = {}
+        with TaskContext.use():
+            for job_id, values in zip(ids, arguments, strict=True):
+                message = self.message(
+                    job_id,
+                    values,
+                    at=call.at,
+                    schedule=call.schedule,
+                )
+                envelopes[job_id] = self.queue.seal(message, call.at, priority)
+        return list(envelopes.values())
+
+    def message(
+        self,
+        job_id: str,
+        arguments: PlainArguments,
+        *,
+        at: float | None = None,
+        **origin: Any,
+    ) -> Message:
+        """Make the message of one job. It carries the current correlation id and actor.
+
+        Args:
+            job_id: The job's id.
+            arguments: The arguments, as `Arguments.dump` returned them.
+            at: When the job is due, in seconds since 1970; at once if None.
+            **origin: `schedule`, or `chain`, `stage` and `rest`.
+        """
+        now = time.time()
+        expires_at = None
+        if self.options.expires:
+            due_at = max(at or now, now)
+            expires_at = due_at + self.options.expires
+        cipher = self.queue.cipher
+        encrypted = arguments.copy()
+        for name in self.arguments.sensitive:
+            encrypted[name] = cipher.encrypt(arguments[name])
+        return Message(
+            id=job_id,
+            task=self.name,
+            arguments=encrypted,
+            sensitive=self.arguments.sensitive,
+            correlation_id=TaskContext.get_correlation_id() or job_id,
+            owner=TaskContext.get_actor(),
+            enqueued_at=now,
+            expires_at=expires_at,
+            **origin,
+        )
+
+    async def _claim_unique(
+        self,
+        ids: list[str],
+        arguments: list[PlainArguments],
+        at: float | None,
+    ) -> list[str]:
+        """Return the ids of the jobs that hold the keys of these arguments."""
+        keys = [_hash(self.name, to_json(values)) for values in arguments]
+        wanted: dict[str, str] = {}
+        for key, job_id in zip(keys, ids, strict=True):
+            wanted.setdefault(key, job_id)
+        holders = await self.queue.claim(wanted, at)
+        return [holders[key] for key in keys]
+
+    def _idempotent_id(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> str | None:
+        make_key = self.options.idempotency_key
+        if make_key is None:
+            return None
+        key = str(make_key(*args, **kwargs))
+        return _hash(self.name, key.encode())
+
+
+def _hash(task: str, value: bytes) -> str:
+    # A key or an id must be short, but a value may have any length.
+    return f"{task}:{sha256(value).hexdigest()[:32]}"
