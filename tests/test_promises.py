@@ -97,7 +97,8 @@ def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> No
     with in_background(second, tmp_path, shell, tmp_path / "dev.log") as base:
         assert httpx2.get(f"{base}/docs").status_code == 200
         assert execute(drain, service, shell) == "0 pending, 0 running, 0 scheduled\n"
-        assert "send_daily_digest  enabled" in execute("uv run just schedules", service, shell)
+        schedules = execute("uv run just schedules", service, shell)
+        assert re.search(r"^send_daily_digest +enabled ", schedules, re.MULTILINE)
 
     execute(variant, tmp_path, shell)
     assert (tmp_path / "parcels" / "README.md").read_text().startswith("# Parcel Tracker\n")

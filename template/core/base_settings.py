@@ -12,16 +12,15 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSetting
 
+from core.env_file import ENV_FILE, read_env_file
 from core.errors import UserError
 from core.spelling import find_similar
 
 S = TypeVar("S", bound=BaseSettings)
 SettingsClass: TypeAlias = type[BaseSettings]
 
-ROOT = Path(__file__).absolute().parent.parent
-"""The service's folder, which holds `app/`, `core/` and `.env`."""
-
-HINT = "set it in the environment or in .env, which `just setup` writes"
+HINT = "set it in the environment or in .env"
+SETUP_HINT = "`just setup` writes SECRET_KEY"
 DEFAULT_NOT_MADE = "default_factory_not_called"
 
 # By default, pydantic's errors show the values of all variables in `.env`. They would be logged.
@@ -39,7 +38,7 @@ class BaseServiceSettings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_file=ROOT / ".env",
+        env_file=ENV_FILE,
         env_ignore_empty=True,
         extra="ignore",
         hide_input_in_errors=True,
@@ -55,7 +54,10 @@ def read_settings(settings_class: type[S]) -> S:
     Raises:
         SettingsError: A setting is missing or wrong. One line names all such settings. It contains
             no values.
+        UserError: A line of `.env` cannot be read.
     """
+    if settings_class.model_config.get("env_file") == ENV_FILE:
+        read_env_file()
     try:
         return settings_class()
     except (ValidationError, UnreadableSetting) as error:
@@ -116,7 +118,8 @@ def _list_problems(error: ValidationError, settings_class: SettingsClass) -> lis
     wrong = [each for each in causes if each["type"] != "extra_forbidden"]
     problems = [_describe(each, settings_class) for each in wrong]
     if wrong:
-        problems[-1] += f" ({HINT})"
+        hint = f"{HINT}; {SETUP_HINT}" if "SECRET_KEY is missing" in problems else HINT
+        problems[-1] += f" ({hint})"
     if len(wrong) < len(causes):
         name = settings_class.__name__
         cause = f"{name} refuses the other variables in .env"

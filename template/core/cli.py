@@ -5,13 +5,21 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from core.errors import UserError
+from core.supervised import tell_error
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 ENDINGS = ["completed", "retried", "failed", "aborted"]
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that reports a wrong command line in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}. `{self.prog} --help` explains the options.\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(chosen)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        problem = f"error: {error}"
+        if not tell_error(problem):
+            print(problem, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -86,7 +96,7 @@ def _run_command(chosen: argparse.Namespace) -> int:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m core",
         description="Run the service, and manage its jobs and accounts.",
     )
@@ -129,7 +139,7 @@ def _add_dead_letters(commands: Commands) -> None:
     _add_letter_filters(list_)
 
     show = actions.add_parser("show", help="print arguments, error and traceback")
-    _add_letter_ids(show)
+    _add_letter_ids(show, "+")
 
     replay = actions.add_parser("replay", help="enqueue the jobs again")
     discard = actions.add_parser("discard", help="mark dead letters as discarded")
@@ -143,8 +153,8 @@ def _add_dead_letters(commands: Commands) -> None:
         )
 
 
-def _add_letter_ids(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("ids", nargs="*", metavar="ID", help="the id of a dead letter")
+def _add_letter_ids(parser: argparse.ArgumentParser, number: str = "*") -> None:
+    parser.add_argument("ids", nargs=number, metavar="ID", help="the id of a dead letter")
 
 
 def _add_letter_filters(parser: argparse.ArgumentParser) -> None:

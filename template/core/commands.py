@@ -4,27 +4,31 @@ import asyncio
 import json
 import sys
 from argparse import Namespace
-from datetime import UTC, datetime
+from collections.abc import Iterable
 from getpass import getpass
 
 from pydantic import EmailStr, TypeAdapter, ValidationError
+from pymongo.errors import ConnectionFailure
 
 from core.config import Settings
+from core.database import summarize_error
 from core.entry import load_service, open_service
 from core.errors import UserError
-from core.logging import MASK
+from core.logging import MASK, configure_logging
 from core.models import DeadLetterModel, DeadLetterState, RunModel
 from core.services.accounts import (
     MAX_PASSWORD,
     MIN_PASSWORD,
     make_admin,
 )
+from core.tables import first_line, format_table, format_time
 from core.tasks import DeadLetters, ScheduleView, Worker
 
 MAX_LETTERS = 1000
 """The largest number of dead letters that one command lists, replays or discards."""
-MAX_ERROR = 100
-"""The largest number of an error's characters that one line shows."""
+LETTER_HEADINGS = ["ID", "DIED", "TASK", "ERROR"]
+SCHEDULE_HEADINGS = ["ID", "STATE", "NEXT RUN", "LAST RUN", "STATUS", "TRIGGER", "REMARK"]
+RUN_HEADINGS = ["STARTED", "TASK", "ENDED AS", "SECONDS", "JOB", "ERROR"]
 DRAIN_SECONDS = 0.5
 EMAIL: TypeAdapter[str] = TypeAdapter(EmailStr)
 
@@ -42,6 +46,7 @@ def run_command(chosen: Namespace, settings: Settings) -> int:
     Raises:
         UserError: The command failed; the message says why.
     """
+    configure_logging(settings, "command", is_command=True)
     asyncio.run(_run(chosen, settings))
     return 0
 
@@ -57,15 +62,18 @@ async def _run(chosen: Namespace, settings: Settings) -> None:
     service = load_service(settings)
     async with open_service(service, settings) as database:
         database.require()
-        await commands[chosen.command](service.worker, chosen)
+        try:
+            await commands[chosen.command](service.worker, chosen)
+        except ConnectionFailure as error:
+            raise database.unavailable(summarize_error(error)) from error
 
 
 async def _dead_letters(worker: Worker, chosen: Namespace) -> None:
     letters = worker.dead_letters
     match chosen.action:
         case "list":
-            for letter in await _find(letters, chosen):
-                print(_summarize(letter))
+            rows = map(_letter_row, await _find(letters, chosen))
+            _print_table(LETTER_HEADINGS, rows, "No dead letters.")
         case "show":
             for letter_id in chosen.ids:
                 print(_describe(await letters.get(letter_id)))
@@ -100,15 +108,13 @@ async def _find(letters: DeadLetters, chosen: Namespace) -> list[DeadLetterModel
     )
 
 
-def _summarize(letter: DeadLetterModel) -> str:
-    """Return one line about a dead letter."""
-    columns = [
+def _letter_row(letter: DeadLetterModel) -> list[str]:
+    return [
         letter.id,
-        _format(letter.died_at),
+        format_time(letter.died_at),
         letter.task or "(unreadable)",
-        f"{letter.error_type}: {_first_line(letter.error)}",
+        f"{letter.error_type}: {first_line(letter.error)}",
     ]
-    return "  ".join(columns)
 
 
 def _describe(letter: DeadLetterModel) -> str:
@@ -125,9 +131,9 @@ def _describe(letter: DeadLetterModel) -> str:
 async def _schedules(worker: Worker, chosen: Namespace) -> None:
     schedules = worker.schedules
     if chosen.action == "list":
-        for view in await schedules.list():
-            if not chosen.ids or view.id in chosen.ids:
-                print(_format_schedule(view))
+        views = await schedules.list()
+        rows = [_schedule_row(view) for view in views if not chosen.ids or view.id in chosen.ids]
+        _print_table(SCHEDULE_HEADINGS, rows, "No schedules.")
         return
     if not chosen.ids:
         problem = f"name the schedules to {chosen.action}"
@@ -145,22 +151,29 @@ async def _schedules(worker: Worker, chosen: Namespace) -> None:
                 print(f"{schedule_id} disabled")
 
 
-def _format_schedule(view: ScheduleView) -> str:
-    last = _format(view.last_run)
-    if view.last_run:
-        last += f" {view.status}"
-    state = "enabled " if view.enabled else "disabled"
+def _schedule_row(view: ScheduleView) -> list[str]:
+    state = "enabled" if view.enabled else "disabled"
     if view.problem:
-        state = "broken  "
-    columns = [
+        state = "broken"
+    remark = ": ".join(filter(None, [view.name, view.problem]))
+    return [
         view.id,
         state,
-        f"next {_format(view.next_run)}",
-        f"last {last}",
+        format_time(view.next_run),
+        format_time(view.last_run),
+        view.status or "",
         view.trigger,
-        *filter(None, [view.name, view.problem]),
+        remark,
     ]
-    return "  ".join(columns)
+
+
+def _print_table(headings: list[str], rows: Iterable[list[str]], if_empty: str) -> None:
+    lines = format_table(headings, rows)
+    for line in lines:
+        print(line)
+    if not lines:
+        # Not to standard output, so a pipe stays empty.
+        print(if_empty, file=sys.stderr)
 
 
 async def _report(worker: Worker, action: str, job_id: str) -> None:
@@ -180,21 +193,18 @@ async def _history(worker: Worker, chosen: Namespace) -> None:
         until=chosen.until,
         limit=chosen.limit,
     )
-    for run in runs:
-        print(_format_run(run))
+    _print_table(RUN_HEADINGS, map(_run_row, runs), "No runs in the history match.")
 
 
-def _format_run(run: RunModel) -> str:
-    columns = [
-        _format(run.started_at),
+def _run_row(run: RunModel) -> list[str]:
+    return [
+        format_time(run.started_at),
         run.task,
         run.ended_as,
-        f"{run.seconds} s",
-        f"job {run.job_id}",
+        str(run.seconds),
+        run.job_id,
+        first_line(run.error or ""),
     ]
-    if run.error:
-        columns.append(_first_line(run.error))
-    return "  ".join(columns)
 
 
 async def _drain(worker: Worker, _: Namespace) -> None:
@@ -234,12 +244,3 @@ def _read_password() -> str:
         allowed = f"{MIN_PASSWORD} to {MAX_PASSWORD} characters"
         raise UserError(f"the password must have {allowed}. Nothing was changed.")
     return password
-
-
-def _first_line(text: str) -> str:
-    first, *_ = text.splitlines() or [""]
-    return first[:MAX_ERROR]
-
-
-def _format(time: datetime | None) -> str:
-    return time.astimezone(UTC).isoformat(timespec="seconds") if time else "never"

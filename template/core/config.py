@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from email.utils import parseaddr
 from functools import lru_cache
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -22,7 +23,8 @@ from pydantic import (
 )
 from pydantic_core import MultiHostUrl, Url
 
-from core.base_settings import ROOT, BaseServiceSettings, SettingsError, read_settings
+from core.base_settings import BaseServiceSettings, SettingsError, read_settings
+from core.env_file import ROOT
 
 __all__ = [
     "ROOT",
@@ -179,7 +181,10 @@ class Settings(BaseServiceSettings):
     """The address of this service for browsers. Links in mails begin with it."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] | None = None
-    """Defaults to `json` in production and to `console` otherwise."""
+    """`console` (short lines for people) or `json` (every field).
+
+    Defaults to `json` in production and to `console` otherwise.
+    """
 
     @property
     def secret_keys(self) -> list[str]:
@@ -227,6 +232,15 @@ def load_settings() -> Settings:
         SettingsError: A setting is missing or wrong. One line names all such settings.
     """
     return read_settings(Settings)
+
+
+def find_address(url: str) -> str:
+    """Return the hosts and ports of a URL, without its user and password.
+
+    Args:
+        url: The URL of one server, or of several.
+    """
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 @lru_cache(maxsize=1)

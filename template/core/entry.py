@@ -21,10 +21,12 @@ from core.background import drain_background_tasks
 from core.base_settings import explain, find_settings_class
 from core.config import ROOT, Settings, SettingsError, get_settings
 from core.database import Database, open_database
+from core.errors import UserError
 from core.local_servers import use_running_servers
 from core.logging import configure_logging
 from core.models import DOCUMENTS
 from core.tasks import Worker
+from core.tracebacks import describe_import_error, describe_in_full
 
 __all__ = ["Service", "open_service", "open_service_sync"]
 
@@ -83,6 +85,10 @@ class Service:
         return list(dict.fromkeys(documents))
 
 
+class BrokenService(UserError):
+    """The service's own code cannot be imported. The message says where and why."""
+
+
 def load_service(settings: Settings) -> Service:
     """Import the entry point that the setting `SERVICE` names, and check its tasks.
 
@@ -94,15 +100,21 @@ def load_service(settings: Settings) -> Service:
             service's own settings is missing or wrong.
         InvalidTask: A task cannot be used for jobs.
         ScheduleError: A schedule is broken, and this is not production.
+        BrokenService: The service's code raised an error. If `LOG_LEVEL` is `DEBUG`, the message
+            is the whole traceback.
     """
     module_name, _, attribute = settings.service.partition(":")
     problem = f"settings: SERVICE={settings.service}"
     try:
         module = _import(module_name)
-    except ModuleNotFoundError as error:
-        if not _is_part_of(str(error.name), module_name):
-            raise  # the entry point exists, but imports a missing module
-        raise SettingsError(f"{problem} cannot be loaded: {error}") from error
+    except UserError:
+        raise
+    except Exception as error:
+        if _is_missing(module_name, error):
+            raise SettingsError(f"{problem} cannot be loaded: {error}") from error
+        in_full = settings.log_level == "DEBUG"
+        describe = describe_in_full if in_full else describe_import_error
+        raise BrokenService(describe(error)) from error
     service = getattr(module, attribute, None)
     if not isinstance(service, Service):
         raise SettingsError(f"{problem} is not a core.entry.Service")
@@ -146,8 +158,11 @@ def _import(module_name: str) -> ModuleType:
         raise explain(error, settings_class) from None
 
 
-def _is_part_of(parent: str, module: str) -> bool:
-    return f"{module}.".startswith(f"{parent}.")
+def _is_missing(module: str, error: Exception) -> bool:
+    """Whether the module or its package is missing, and not a module that it imports."""
+    if not isinstance(error, ModuleNotFoundError):
+        return False
+    return f"{module}.".startswith(f"{error.name}.")
 
 
 @asynccontextmanager
@@ -169,6 +184,7 @@ async def open_service(
         The connection to the database.
 
     Raises:
+        UserError: `just dev` is not running, and a setting does not name its server.
         SettingsError: A setting is missing or wrong.
         DatabaseUnavailable: No settings were given, and the database cannot be reached.
     """
@@ -198,6 +214,7 @@ def open_service_sync() -> Iterator[BlockingPortal]:
         A portal of anyio, for async functions: `portal.call(job.result)`.
 
     Raises:
+        UserError: `just dev` is not running, and a setting does not name its server.
         SettingsError: A setting is missing or wrong.
         DatabaseUnavailable: The database cannot be reached.
     """

@@ -12,14 +12,21 @@ from contextlib import contextmanager
 from dotenv import dotenv_values
 
 from core.config import ROOT
+from core.env_file import read_env_file
+from core.errors import UserError
+from core.tasks.engines import DEFAULT
 
 FOLDER = ROOT / ".dev"
 """The folder for the servers' data, logs, locks and URLs."""
 
 
 def read_variables() -> dict[str, str | None]:
-    """Return the variables in `.env` and in the environment. The environment takes precedence."""
-    return {**dotenv_values(ROOT / ".env"), **os.environ}
+    """Return the variables in `.env` and in the environment. The environment takes precedence.
+
+    Raises:
+        UserError: A line of `.env` cannot be read.
+    """
+    return {**read_env_file(), **os.environ}
 
 
 @contextmanager
@@ -45,7 +52,10 @@ def claim(name: str) -> Iterator[bool]:
 def use_running_servers() -> None:
     """Set the URLs of the running servers in this process's environment.
 
-    A setting that has a value keeps it. In production nothing is set.
+    A setting that has a value keeps it. In production nothing is set or checked.
+
+    Raises:
+        UserError: A server is neither running nor named by its setting.
     """
     variables = read_variables()
     if variables.get("ENVIRONMENT") == "production":
@@ -56,4 +66,10 @@ def use_running_servers() -> None:
                 continue
             for setting, url in dotenv_values(file).items():
                 if url and not variables.get(setting):
-                    os.environ[setting] = url
+                    variables[setting] = os.environ[setting] = url
+    needed = {"MONGODB_URL": "MongoDB"}
+    if (variables.get("TASK_ENGINE") or DEFAULT) != "local":
+        needed["REDIS_URL"] = "The job queue's server"
+    for setting, name in needed.items():
+        if not variables.get(setting):
+            raise UserError(f"{name} is not running here. Start `just dev`, or set {setting}.")

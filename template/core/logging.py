@@ -13,6 +13,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from core.config import Settings
+from core.console import TIME_FORMAT, console_renderer, shorten
 from core.context import TaskContext
 
 __all__ = ["get_logger"]
@@ -36,18 +37,6 @@ get_logger = structlog.stdlib.get_logger
 
 Pass the event's values by name, as in `logger.info("order paid", order_id=7)`.
 """
-
-
-def console_renderer(colors: bool) -> Processor:
-    """Return a renderer of lines for people.
-
-    Its tracebacks leave out the values of variables, which may be secret.
-
-    Args:
-        colors: Whether to print colors.
-    """
-    traceback = structlog.dev.plain_traceback
-    return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=traceback)
 
 
 def add_correlation_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -98,28 +87,38 @@ def _mask_line(_: WrappedLogger, __: str, line: str) -> str:
     return mask(line)
 
 
-def configure_logging(settings: Settings, process: str) -> None:
+def configure_logging(settings: Settings, process: str, is_command: bool = False) -> None:
     """Send all log lines of this process to standard error, in one format.
 
     Args:
         settings: The settings with the level and the format.
-        process: The process in each line: `web` or `worker`.
+        process: The process in each line, such as `web` or `worker`.
+        is_command: Whether a person waits for the output. Warnings of `core` are then left out,
+            because the command itself says what is wrong.
     """
 
     def add_process(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         event["process"] = process
         return event
 
+    for_people = _is_for_people(settings)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _time_stamper(for_people),
         add_process,
         add_correlation_id,
     ]
-    logging.config.dictConfig(_standard_library_config(settings, shared))
+    level = settings.log_level
+    levels = LIBRARY_LEVELS
+    if is_command and level == "INFO":
+        level = "WARNING"
+        levels = {**levels, "core": {"level": "ERROR"}}
+    config = _standard_library_config(shared, for_people)
+    config |= {"root": {"handlers": ["stderr"], "level": level}, "loggers": levels}
+    logging.config.dictConfig(config)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -132,13 +131,13 @@ def configure_logging(settings: Settings, process: str) -> None:
     )
 
 
-def _standard_library_config(settings: Settings, shared: list[Processor]) -> dict[str, Any]:
+def _standard_library_config(shared: list[Processor], for_people: bool) -> dict[str, Any]:
     formatter = {
         "()": structlog.stdlib.ProcessorFormatter,
         "foreign_pre_chain": shared,
         "processors": [
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            *_renderers(settings),
+            *_renderers(for_people),
             _mask_line,
         ],
     }
@@ -147,13 +146,21 @@ def _standard_library_config(settings: Settings, shared: list[Processor]) -> dic
         "disable_existing_loggers": False,
         "formatters": {"structured": formatter},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
-        "root": {"handlers": ["stderr"], "level": settings.log_level},
-        "loggers": LIBRARY_LEVELS,
     }
 
 
-def _renderers(settings: Settings) -> list[Processor]:
+def _is_for_people(settings: Settings) -> bool:
     default = "json" if settings.is_production else "console"
-    if (settings.log_format or default) == "console":
-        return [console_renderer(colors=sys.stderr.isatty())]
+    return (settings.log_format or default) == "console"
+
+
+def _time_stamper(for_people: bool) -> Processor:
+    if for_people:
+        return structlog.processors.TimeStamper(fmt=TIME_FORMAT, utc=False)
+    return structlog.processors.TimeStamper(fmt="iso", utc=True)
+
+
+def _renderers(for_people: bool) -> list[Processor]:
+    if for_people:
+        return [shorten, console_renderer(colors=sys.stderr.isatty())]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

@@ -11,10 +11,10 @@ from core.entry import Service, load_service, open_service
 from core.local_servers import read_variables
 from core.logging import configure_logging, get_logger
 from core.spelling import find_misspelled
+from core.supervised import tell_started
 from core.tasks.engines import build_engine
 from core.tasks.health_server import serve_health
 from core.web import create_app
-from core.web.startup import StartedApp
 
 logger = get_logger(__name__)
 
@@ -31,27 +31,13 @@ def run_web(settings: Settings) -> int:
     Raises:
         UserError: The service cannot start; the message says why.
     """
-    import uvicorn  # here, because a worker does not need it
+    from core.web.server import serve  # here, because a worker does not need uvicorn
 
     configure_logging(settings, "web")
     service = load_service(settings)
     _report_misspelled(service, settings)
     build_engine(settings)  # reports a wrong setting in one line, before uvicorn starts
-    app = StartedApp(create_app(service, settings))
-    try:
-        uvicorn.run(
-            app,
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=round(settings.task_grace_period),
-        )
-    except SystemExit:
-        if app.error:
-            raise app.error from None
-        raise
-    return 0
+    return serve(create_app(service, settings), settings)
 
 
 def run_worker(settings: Settings) -> int:
@@ -91,6 +77,7 @@ async def _work(service: Service, settings: Settings) -> None:
         if settings.worker_port is not None:
             serve_health(service.worker, settings.host, settings.worker_port)
         logger.info("worker started", tasks=sorted(service.worker.tasks))
+        tell_started("takes jobs")
         await _wait_for_first(database.ready, stop)
         await service.worker.run(stop)
     logger.info("worker stopped")

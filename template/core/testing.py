@@ -35,6 +35,7 @@ from pymongo import MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from core.config import ROOT, Settings, get_settings
+from core.console import console_renderer
 from core.database import Database
 from core.dev.servers import (
     MAIL,
@@ -47,7 +48,7 @@ from core.dev.servers import (
     start_server,
 )
 from core.entry import load_service
-from core.logging import add_correlation_id, console_renderer
+from core.logging import add_correlation_id
 from core.models import UserModel
 from core.services.accounts import hash_password
 from core.services.sessions import start_session

@@ -20,6 +20,9 @@ from core.tasks.engines import DEFAULT  # noqa: TID251
 
 ROOT = Path.cwd()
 SECONDS = 30
+ADDRESS = "(API documentation: /docs)"
+"""The end of the line that `just dev` prints when everything has started."""
+ENDED = "web ended; it starts again" if DEFAULT == "local" else "web and worker ended; they start"
 
 
 def make_environment(folder: Path) -> dict[str, str]:
@@ -134,18 +137,19 @@ def ready(dev: Dev) -> bool:
 
 
 def test_it_starts_reloads_and_stops_cleanly(dev, folder):
-    dev.wait_for("web started")
-    assert ready(dev)
+    dev.wait_for(ADDRESS)
+    assert ready(dev)  # the address is printed when the web process listens
     ports = dev.server_ports()
     assert len(ports) == (3 if DEFAULT == "local" else 4)  # one for each process
-    assert "send_daily_digest  enabled" in list_schedules(folder)
     assert run_script(folder) == "skipped\n"
+    assert re.search("^send_daily_digest +enabled ", list_schedules(folder), re.MULTILINE)
 
     main = folder / "app" / "main.py"
-    main.write_text(main.read_text() + "\nthis is not Python\n")
-    dev.wait_for("web ended with status 1")
+    main.write_text(main.read_text() + "\nunknown_name\n")
+    dev.wait_for(ENDED)
     main.write_text((ROOT / "app" / "main.py").read_text())
-    dev.wait_for("web started", times=2)
+    dev.wait_for("dev | app/main.py changed, starting again", times=2)
+    dev.wait_for(ADDRESS, times=2)
     assert ready(dev)
 
     # A server that dies is started again, on the same port.
@@ -161,19 +165,38 @@ def test_it_starts_reloads_and_stops_cleanly(dev, folder):
     if DEFAULT != "local":
         # A second terminal uses the servers of the first.
         other = Dev(folder, "worker", port=free_port())
-        other.wait_for("worker started")
+        other.wait_for("dev | worker   takes jobs")
         assert sorted(other.server_ports()) == sorted(set(ports) - {dev.port})
         other.process.send_signal(signal.SIGINT)
-        assert other.process.wait(SECONDS) == 0
+        assert other.process.wait(SECONDS) == 128 + signal.SIGINT
         assert ready(dev)
 
     dev.process.send_signal(signal.SIGINT)
-    assert dev.process.wait(SECONDS) == 0
+    assert dev.process.wait(SECONDS) == 128 + signal.SIGINT
     wait_until_free(ports)
 
 
+def test_an_error_is_printed_once(dev, folder):
+    dev.wait_for(ADDRESS)
+    tasks = folder / "app" / "tasks" / "cleanup.py"
+    code = tasks.read_text()
+    tasks.write_text(f"{code}\nunknown_name\n")
+    dev.wait_for(ENDED)
+    line = len(code.splitlines()) + 2
+    error = f"error: app/tasks/cleanup.py:{line}: NameError: name 'unknown_name' is not defined\n"
+    assert dev.output.count(error) == dev.output.count("NameError") == 1
+    assert "Traceback" not in dev.output
+    assert "core/" not in dev.output
+
+    tasks.write_text(code)
+    dev.wait_for(ADDRESS, times=2)
+    (folder / ".env").write_text(f"SECRET_KEY={'x' * 32}\nthis is broken\n")
+    dev.wait_for(ENDED, times=2)
+    assert dev.output.count(".env:2 cannot be read") == 1
+
+
 def test_its_children_die_with_it_when_it_is_killed(dev):
-    dev.wait_for("web started")
+    dev.wait_for(ADDRESS)
     ports = dev.server_ports()
     assert all(is_listening(port) for port in ports)
 
@@ -182,11 +205,11 @@ def test_its_children_die_with_it_when_it_is_killed(dev):
 
 
 def test_a_port_that_is_taken_is_named(dev, folder):
-    dev.wait_for("web started")
+    dev.wait_for(ADDRESS)
     other = Dev(folder, "web", port=dev.port)
     assert other.process.wait(SECONDS) == 2
-    assert f"error: port {dev.port} is in use. Set PORT to another port." in other.output
-    assert "Traceback" not in other.output
+    # Nothing else, because nothing was started.
+    assert other.output == f"error: port {dev.port} is in use. Set PORT to another port.\n"
 
 
 def test_a_misspelled_setting_is_named_once(folder):

@@ -131,12 +131,14 @@ async def test_each_command(internet, db, running_worker):
     listing, replay, history, schedules = ([*command.split()[1:]] for command in COMMANDS)
 
     shown = await just(*listing)
-    assert "translate  PermanentError: this cannot be translated" in shown
-    letter_id = shown.split()[0]
+    _, line = shown.splitlines()
+    assert line.endswith("  translate  PermanentError: this cannot be translated")
+    letter_id = line.split()[0]
     assert job.id in await just("dead-letters", "show", letter_id)
     assert f"{letter_id} replayed as job " in await just(*replay)
     again = await eventually(lambda: texts.worker.dead_letters.list(task="translate", state="dead"))
     assert (await just("dead-letters", "discard", again[0].id)).startswith(f"{again[0].id} discarded")
     await eventually(lambda: texts.worker.history.list(task="translate"))
     assert "translate  failed" in await just(*history)
-    assert "happy_new_year  enabled   next 2099-01-01T00:00:00+00:00" in await just(*schedules)
+    listed = await just(*schedules)
+    assert re.search(r"^happy_new_year +enabled +(2099-01-01|2098-12-31) ", listed, re.MULTILINE)

@@ -1,6 +1,7 @@
 """The connection of this process to MongoDB."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -8,7 +9,7 @@ from beanie import Document, init_beanie
 from pymongo import AsyncMongoClient
 from pymongo.errors import ConnectionFailure, PyMongoError
 
-from core.config import Settings
+from core.config import Settings, find_address
 from core.errors import UserError
 from core.logging import get_logger
 
@@ -21,12 +22,29 @@ OPEN_SECONDS = 4.0
 """Time that `open_database` waits for the server before it continues without it."""
 
 
+_DETAILS = re.compile(
+    r" \(configured timeouts[^)]*\)|, Timeout: .*|, full error: .*",
+    re.DOTALL,
+)
+"""The parts of an error that describe all connections, or repeat the server's whole answer."""
+REASON_LENGTH = 200
+
+
 class DatabaseUnavailable(UserError):
     """The database cannot be reached."""
 
 
 CONNECTION_ERRORS = (ConnectionFailure, DatabaseUnavailable)
 """The exceptions that are raised while the server cannot be reached."""
+
+
+def summarize_error(error: Exception) -> str:
+    """Return why a server cannot be used, in one short line.
+
+    Args:
+        error: An error of PyMongo, or another one.
+    """
+    return _DETAILS.sub("", str(error))[:REASON_LENGTH]
 
 
 class Database:
@@ -52,6 +70,8 @@ class Database:
         self.name = settings.mongodb_database
         self.ready = asyncio.Event()
         self._documents = list(documents)
+        self._address = find_address(str(settings.mongodb_url))
+        self._reason = "the server has not answered yet"
 
     def require(self) -> None:
         """Check that the documents are initialised.
@@ -60,7 +80,17 @@ class Database:
             DatabaseUnavailable: The server has not been reached since this process started.
         """
         if not self.ready.is_set():
-            raise DatabaseUnavailable("the database has not been reached since the start")
+            raise self.unavailable(self._reason)
+
+    def unavailable(self, reason: str) -> DatabaseUnavailable:
+        """Return an error that names the server, without its password.
+
+        Args:
+            reason: Why the server cannot be used.
+        """
+        reason = reason.removeprefix(f"{self._address}: ")
+        problem = f"MongoDB at {self._address} cannot be used: {reason}"
+        return DatabaseUnavailable(f"{problem} (the address is in MONGODB_URL)")
 
     async def ping(self) -> None:
         """Check that the database can be used now.
@@ -90,8 +120,8 @@ class Database:
             try:
                 await self.connect()
             except PyMongoError as error:
-                reason = str(error)[:200]
-                logger.warning("database unavailable, trying again", error=reason)
+                self._reason = summarize_error(error)
+                logger.warning("database unavailable, trying again", error=self._reason)
                 await asyncio.sleep(RETRY_SECONDS)
 
 

@@ -8,7 +8,11 @@ from typing import Any, TypeVar
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
 
-from core.database.connection import DatabaseUnavailable, open_client
+from core.database.connection import (
+    DatabaseUnavailable,
+    open_client,
+    summarize_error,
+)
 from core.errors import UserError
 
 R = TypeVar("R")
@@ -57,7 +61,7 @@ class Transaction:
                 return await function(session)
             except ServerSelectionTimeoutError as error:
                 # PyMongo would treat this error as a conflict, and retry for two minutes.
-                problem = f"the database cannot be reached: {error}"
+                problem = f"the database cannot be reached: {summarize_error(error)}"
                 raise DatabaseUnavailable(problem) from error
 
         with _made_current(self), _refusal_explained():

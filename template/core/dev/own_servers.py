@@ -56,7 +56,11 @@ class OwnServer(Child):
             self.forget()  # one attempt: the cause will not pass on its own
 
 
-def plan_servers(servers: list[Server], guard: Guard, stack: ExitStack) -> list[OwnServer]:
+def plan_servers(
+    servers: list[Server],
+    guard: Guard,
+    stack: ExitStack,
+) -> tuple[list[OwnServer], list[str]]:
     """Decide where each server runs, and set the settings with their URLs.
 
     Args:
@@ -65,22 +69,20 @@ def plan_servers(servers: list[Server], guard: Guard, stack: ExitStack) -> list[
         stack: Holds the locks of this process's servers.
 
     Returns:
-        The servers that this process has to start. A setting names the other servers, or another
-        `just dev` of this project runs them.
+        The servers that this process has to start, and a line about each server. A setting names
+        the other servers, or another `just dev` of this project runs them.
 
     Raises:
         UserError: A server of another `just dev` is not listening.
     """
     variables = read_variables()
     own = []
+    lines = []
     for server in servers:
         url = variables.get(server.setting)
         if url:
-            _say_url(
-                server,
-                url.rpartition("@")[2],
-                f" (from {server.setting})",
-            )
+            address = url.rpartition("@")[2]
+            lines.append(f"{server.name:<8} {address} (from {server.setting})")
             continue
         if stack.enter_context(claim(server.name)):
             port = _choose_port(server)
@@ -91,12 +93,8 @@ def plan_servers(servers: list[Server], guard: Guard, stack: ExitStack) -> list[
             remark = " (another `just dev` runs and stops it)"
         url = server.url(port)
         os.environ[server.setting] = url
-        _say_url(server, url, remark)
-    return own
-
-
-def _say_url(server: Server, url: str, remark: str) -> None:
-    say(f"{server.name:<8} {url}{remark}")
+        lines.append(f"{server.name:<8} {url}{remark}")
+    return own, lines
 
 
 def _url_file(server: Server) -> Path:

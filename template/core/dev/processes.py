@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from core.config import ROOT
 
@@ -22,16 +22,16 @@ def say(text: str) -> None:
     print(f"dev | {text}", flush=True)
 
 
-def spawn(module: str, *arguments: str, stdin: int | None = None) -> Process:
+def spawn(module: str, *arguments: str, **options: Any) -> Process:
     """Start a Python module in the project's folder, as the leader of a process group.
 
     Args:
         module: The module's name.
         *arguments: The command line arguments.
-        stdin: The standard input, such as `subprocess.PIPE`; inherited if None.
+        **options: Options of `subprocess.Popen`.
     """
     command = [sys.executable, "-m", module, *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdin=stdin, start_new_session=True)
+    return subprocess.Popen(command, cwd=ROOT, start_new_session=True, **options)
 
 
 class Guard:
@@ -113,17 +113,3 @@ class Child:
         if self._process:
             self._guard.forget(self._process.pid)
             self._process = None
-
-
-class CoreProcess(Child):
-    """The web or worker process, which starts again after each change of the code."""
-
-    def start(self) -> None:
-        """Start the process."""
-        self.watch(spawn("core", self.name))
-
-    def report_end(self) -> None:
-        """Print the exit status if the process has ended on its own."""
-        status = self.take_status()
-        if status is not None:
-            say(f"{self.name} ended with status {status}; it starts again after the next change")

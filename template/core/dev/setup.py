@@ -2,12 +2,9 @@
 
 import secrets
 
-from dotenv import dotenv_values
-
-from core.config import ROOT
+from core.env_file import ENV_FILE, ROOT, read_env_file
 
 EXAMPLE = ROOT / ".env.example"
-TARGET = ROOT / ".env"
 
 
 def write_env() -> str:
@@ -17,14 +14,17 @@ def write_env() -> str:
 
     Returns:
         A message that says what was done.
+
+    Raises:
+        UserError: A line of `.env` cannot be read.
     """
     secret = f"SECRET_KEY={secrets.token_urlsafe(48)}"
-    if not TARGET.exists():
+    if not ENV_FILE.exists():
         _create(secret)
         return "wrote .env with a new secret key"
-    if dotenv_values(TARGET).get("SECRET_KEY"):
+    if read_env_file().get("SECRET_KEY"):
         return ".env exists and was left unchanged"
-    with TARGET.open("a", encoding="utf-8") as file:
+    with ENV_FILE.open("a", encoding="utf-8") as file:
         file.write(f"\n{secret}\n")
     return "added a new secret key to .env"
 
@@ -34,5 +34,5 @@ def _create(secret: str) -> None:
     if EXAMPLE.exists():
         lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
     lines = [secret if line.startswith("SECRET_KEY=") else line for line in lines]
-    TARGET.touch(mode=0o600, exist_ok=False)
-    TARGET.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    ENV_FILE.touch(mode=0o600, exist_ok=False)
+    ENV_FILE.write_text("\n".join(lines) + "\n", encoding="utf-8")

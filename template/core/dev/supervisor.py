@@ -1,16 +1,18 @@
 """`just dev`: servers, web and worker, which start, reload and stop together."""
 
 import asyncio
-import os
 import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 from watchfiles import Change, DefaultFilter, awatch
+from watchfiles.main import FileChange
 
 from core.config import ROOT, load_settings
+from core.dev.core_processes import CoreProcess, CoreProcesses
 from core.dev.own_servers import OwnServer, plan_servers
-from core.dev.processes import Child, CoreProcess, Guard, say
+from core.dev.processes import Guard, say
 from core.dev.servers import (
     MAIL,
     MAILDIR,
@@ -25,8 +27,9 @@ from core.tasks.engines import DEFAULT
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WATCHED = ("app", "core", ".env")
 SUFFIXES = (".py", ".html", ".txt", ".env")
-CHECK_MILLISECONDS = 500
-"""How often to look for processes that have ended."""
+CHECK_MILLISECONDS = 100
+"""How often to look for processes that have started or ended."""
+FIRST_START = " (the first start takes longer, because Python compiles the packages)"
 
 
 async def run_development(only: str | None) -> int:
@@ -36,7 +39,7 @@ async def run_development(only: str | None) -> int:
         only: `web` or `worker` to start one of them with the servers. Both start if None.
 
     Returns:
-        The exit status.
+        The exit status: 128 and the number of the signal, as in shells.
 
     Raises:
         UserError: A setting is wrong, a server did not start, or the web's port is in use.
@@ -47,42 +50,49 @@ async def run_development(only: str | None) -> int:
         return 0
     if only:
         names = [only]
+    status = 0
     stop = asyncio.Event()
+
+    def receive(number: int) -> None:
+        nonlocal status
+        status = 128 + number
+        stop.set()
+
     for number in SIGNALS:
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, receive, number)
+    await _run(names, stop)
+    return status
+
+
+async def _run(names: list[str], stop: asyncio.Event) -> None:
+    is_first = not FOLDER.exists()
     with ExitStack() as stack:
         guard = Guard()
         stack.callback(guard.close)
-        servers = plan_servers(needed_servers(), guard, stack)
-        processes = [CoreProcess(name, guard) for name in names]
+        servers, lines = plan_servers(needed_servers(), guard, stack)
+        _check_settings(names)
+        for line in lines:
+            say(line)
+        say(f"emails   {FOLDER / MAIL.name / MAILDIR}")
+        say(f"starting{FIRST_START if is_first else ''}")
+        processes = CoreProcesses([CoreProcess(name, guard) for name in names])
         try:
-            _start(servers, processes)
-            await _reload(servers, processes, stop)
+            for server in servers:
+                server.start()
+            processes.start()
+            await _watch(servers, processes, stop)
         finally:
             say("stopping")
-            await _stop(processes)
-            await _stop(servers)
-    return 0
+            await processes.stop()
+            await asyncio.gather(*(server.stop() for server in servers))
 
 
-def _start(servers: list[OwnServer], processes: list[CoreProcess]) -> None:
+def _check_settings(names: list[str]) -> None:
+    """Refuse wrong settings and a port in use, before anything starts."""
     settings = load_settings()
     check_own_settings(settings)
-    web_url = f"http://{settings.host}:{settings.port}"
-    has_web = any(process.name == "web" for process in processes)
-    if has_web and is_listening(settings.port, settings.host):
+    if "web" in names and is_listening(settings.port, settings.host):
         raise UserError(f"port {settings.port} is in use. Set PORT to another port.")
-    for server in servers:
-        server.start()
-    if has_web:
-        say(f"web      {web_url} (API documentation: /docs)")
-    say(f"emails   {FOLDER / MAIL.name / MAILDIR}")
-    for process in processes:
-        process.start()
-
-
-async def _stop(children: Sequence[Child]) -> None:
-    await asyncio.gather(*(child.stop() for child in children))
 
 
 class _CodeFilter(DefaultFilter):
@@ -92,9 +102,9 @@ class _CodeFilter(DefaultFilter):
         return path.endswith(SUFFIXES) and super().__call__(change, path)
 
 
-async def _reload(
-    servers: list[OwnServer],
-    processes: list[CoreProcess],
+async def _watch(
+    servers: Sequence[OwnServer],
+    processes: CoreProcesses,
     stop: asyncio.Event,
 ) -> None:
     """Restart web and worker after each change, and servers that end, until `stop` is set."""
@@ -108,12 +118,15 @@ async def _reload(
     )
     async for changes in watching:
         if changes:
-            _, path = next(iter(changes))
-            say(f"{os.path.basename(path)} changed, starting again")
-            await _stop(processes)
-            for process in processes:
-                process.start()
-        for process in processes:
-            process.report_end()
+            say(f"{_describe_changes(changes)} changed, starting again")
+            await processes.stop()
+            processes.start()
+        processes.report()
         for server in servers:
             server.keep_running()
+
+
+def _describe_changes(changes: set[FileChange]) -> str:
+    first, *others = sorted({path for _, path in changes})
+    more = f" and {len(others)} more" if others else ""
+    return f"{Path(first).relative_to(ROOT)}{more}"

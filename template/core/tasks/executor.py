@@ -30,6 +30,7 @@ from core.tasks.records import JobRecord
 from core.tasks.sensitive import find_texts
 from core.tasks.settle import Run, Settler
 from core.tasks.task import AnyTask
+from core.tasks.upkeep import is_being_cancelled
 
 logger = get_logger(__name__)
 
@@ -198,7 +199,7 @@ class Executor:
             raise
         except BaseException as error:
             # A task may raise CancelledError or SystemExit itself, and then fails as usual.
-            if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
                 await self._settler.put_back(run.message.id)
                 raise
             if run.message.id in self._aborted:
@@ -273,8 +274,3 @@ def _to_json(task: str, value: Any) -> Any:
         reason = str(error).splitlines()[0]
         problem = f"task {task} returned a value that cannot be kept as JSON"
         raise PermanentError(f"{problem}: {reason}") from None
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

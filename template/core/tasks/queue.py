@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from core.database import current_transaction
+from core.database import current_transaction, summarize_error
 from core.logging import get_logger
 from core.tasks import outbox
 from core.tasks.engine import Engine, Envelope
@@ -123,7 +123,7 @@ class Queue:
             await self.relay()
         except Exception as error:
             # The transaction has committed, so it must not seem to have failed.
-            reason = str(error)[:200]
+            reason = summarize_error(error)
             logger.warning("jobs stay in the outbox for the workers", error=reason)
 
     async def claim(self, keys: dict[str, str], at: float | None) -> dict[str, str]:

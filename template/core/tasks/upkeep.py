@@ -7,6 +7,7 @@ from contextlib import suppress
 from beanie.exceptions import CollectionWasNotInitialized
 from pymongo.errors import PyMongoError
 
+from core.database import summarize_error
 from core.logging import get_logger
 from core.tasks.errors import QueueUnavailable
 
@@ -22,6 +23,12 @@ CHECK_SECONDS = 5.0
 
 OUTAGE = (PyMongoError, CollectionWasNotInitialized, QueueUnavailable)
 """The errors that are raised while MongoDB or the queue's server is down."""
+
+
+def is_being_cancelled() -> bool:
+    """Return whether somebody has cancelled the current asyncio task."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def repeat(
@@ -47,11 +54,14 @@ async def repeat(
             is_logged = False
         except OUTAGE as error:
             if not is_logged:  # log each outage once
-                reason = str(error)[:200]
+                reason = summarize_error(error)
                 logger.warning(f"{name} wait for a server", error=reason)
             is_logged = True
         except Exception:
             logger.exception(f"{name} failed, trying again")
+        # PyMongo may swallow a cancellation. Without this check, the loop would never end.
+        if is_being_cancelled():
+            raise asyncio.CancelledError
         # Not `wait_for`: in Python 3.11 it may lose the cancellation that ends this loop.
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):

@@ -1,5 +1,6 @@
 """The access log, one line for each request."""
 
+import logging
 import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -8,9 +9,14 @@ from core.logging import get_logger
 
 logger = get_logger(__name__)
 
+PROBES = {"/health/live", "/health/ready", "/health/backlog", "/metrics"}
+"""Programs request these paths every few seconds. Only failures are worth a line."""
+
 
 class AccessLogMiddleware:
     """Logs the method, path, status and duration of each request, including failed ones.
+
+    A successful health check is logged at the level DEBUG.
 
     Args:
         app: The application to wrap.
@@ -36,7 +42,9 @@ class AccessLogMiddleware:
             await self._app(scope, receive, send_and_note)
         finally:
             seconds = time.perf_counter() - started
-            logger.info(
+            is_probe = scope["path"] in PROBES and status < 400
+            logger.log(
+                logging.DEBUG if is_probe else logging.INFO,
                 "request",
                 method=scope["method"],
                 path=scope["path"],

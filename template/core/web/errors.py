@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from core.context import TaskContext
-from core.database import CONNECTION_ERRORS
+from core.database import CONNECTION_ERRORS, summarize_error
 from core.entry import ExceptionHandler
 from core.logging import get_logger
 from core.services.limits import TooManyRequests
@@ -55,7 +55,7 @@ async def _queue_down(_: Request, error: Exception) -> Response:
 
 
 def _unavailable(server: str, error: Exception) -> Response:
-    reason = str(error)[:200]
+    reason = summarize_error(error)
     logger.warning("request refused", unavailable=server, error=reason)
     body = {
         "detail": f"The {server} is unavailable. Try again in a moment.",

@@ -63,7 +63,6 @@ def _make_lifespan(service: Service, settings: Settings) -> Lifespan:
         ):
             app.state.database = database
             async with own_lifespan(app):
-                logger.info("web started", host=settings.host, port=settings.port)
                 yield
         logger.info("web stopped")
 

@@ -97,7 +97,7 @@ async def test_a_browser_may_read_the_answers_to_errors(
     open_app, settings, monkeypatch, caplog, method, path, status
 ):
     monkeypatch.setattr(settings, "max_body_size", 10)
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     async with open_app(middleware=[CORS]) as client:
         content = "more than 10 bytes" if path == "/files" else None
         response = await client.request(method, path, content=content, headers={"origin": ORIGIN})

@@ -13,8 +13,16 @@ from core.tests.running import WAIT
 from core.tests.service import service, ship, worker
 
 
+def find_columns(line: str) -> list[int]:
+    """Return where the cells of a table's row begin. Two spaces separate cells."""
+    return [match.end() for match in re.finditer(r"^|  +", line)]
+
+
+TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+
+
 def find_line(output: str, start: str) -> str:
-    """Return the rest of the line that begins with `start`. Lines of the log may surround it."""
+    """Return the rest of the line that begins with `start`."""
     (line,) = [line for line in output.splitlines() if line.startswith(start)]
     return line.removeprefix(start)
 
@@ -44,9 +52,11 @@ async def failed_orders(app, monkeypatch) -> list[str]:
 async def test_dead_letters_are_listed_and_shown(command, failed_orders):
     first, second = failed_orders
     done = await command("dead-letters", "list", "--task", "ship")
-    assert done.status == 0
-    assert [line.split()[0] for line in done.output.splitlines()] == [second, first]
-    assert "ValueError: the disk is full" in done.output
+    assert (done.status, done.errors) == (0, "")
+    headings, newest, oldest = done.output.splitlines()
+    assert headings == f"{'ID':<{len(second)}}  {'DIED':<19}  TASK  ERROR"
+    assert re.fullmatch(rf"{second}  {TIME}  ship  ValueError: the disk is full", newest)
+    assert oldest.startswith(f"{first}  ")
     done = await command("dead-letters", "show", second)
     assert 'arguments: {"order": "o-2"}' in done.output
     assert "raise ValueError" in done.output
@@ -73,21 +83,44 @@ async def test_failed_attempts_are_listed(command, failed_orders):
     await worker.history.write()
     options = ("--task", "ship", "--ended-as", "failed", "--limit", "1")
     done = await command("history", *options)
-    (line,) = done.output.splitlines()
+    headings, line = done.output.splitlines()
+    assert re.split("  +", headings)[:3] == ["STARTED", "TASK", "ENDED AS"]
     newest, _ = await worker.dead_letters.list()
-    assert line.endswith(f"job {newest.job_id}  ValueError: the disk is full")
-    assert "  ship  failed  " in line
+    error = "ValueError: the disk is full"
+    expected = rf"{TIME}  ship  failed    [\d.]+ +{newest.job_id}  {error}"
+    assert re.fullmatch(expected, line)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("dead-letters", "list"), "No dead letters."),
+        (("schedules", "list", "none"), "No schedules."),
+        (("history", "--task", "none"), "No runs in the history match."),
+    ],
+    ids=lambda part: part[0],
+)
+async def test_an_empty_list_is_a_sentence(command, app, arguments, sentence):
+    done = await command(*arguments)
+    # Nothing on standard output, so a script finds no rows.
+    assert (done.status, done.output, done.errors) == (0, "", f"{sentence}\n")
 
 
 async def test_a_schedule_is_disabled_run_and_listed(command, app):
     assert (await command("schedules", "disable", "hourly")).output == "hourly disabled\n"
-    output = (await command("schedules", "run", "hourly")).output
-    job_id = find_line(output, "hourly runs as job ")
-    assert find_line(output, f"job {job_id} ") == "completed"
-    expected = r"hourly  disabled  next 20\S+  last 20\S+ completed  interval\[1:00:00\]\n"
+    done = await command("schedules", "run", "hourly")
+    # The job runs in the command's process, but its log lines are left out.
+    first, second = done.output.splitlines()
+    job_id = first.removeprefix("hourly runs as job ")
+    assert (second, done.errors) == (f"job {job_id} completed", "")
     done = await command("schedules", "list")
     assert (done.status, done.errors) == (0, "")
-    assert re.fullmatch(expected, done.output)
+    headings, line = done.output.splitlines()
+    expected = rf"hourly  disabled  {TIME}  {TIME}  completed  interval\[1:00:00\]"
+    assert re.fullmatch(expected, line)
+    *starts, remark = find_columns(headings)
+    assert headings[remark:] == "REMARK"
+    assert find_columns(line) == starts
 
 
 async def test_an_unknown_or_missing_schedule_is_an_error(command, app):
@@ -112,8 +145,8 @@ async def test_a_broken_schedule_is_listed_in_production(command, monkeypatch):
     done = await command("schedules", "list")
     assert done.status == 0
     report = find_line(done.output, "report  broken  ")
-    assert "The report  a crontab has five fields" in report
-    assert find_line(done.output, "visit  enabled  ").endswith("  The visit")
+    assert "The report: a crontab has five fields" in report
+    assert find_line(done.output, "visit   enabled  ").endswith("  The visit")
 
 
 async def test_a_command_fires_no_schedule(command, settings, monkeypatch):

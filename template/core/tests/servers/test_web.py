@@ -1,5 +1,6 @@
 """The web process: health, errors, background tasks and correlation ids."""
 
+import logging
 from typing import Annotated
 
 import pytest
@@ -17,6 +18,24 @@ async def test_a_service_with_its_servers_is_ready(client):
     assert response.status_code == 200
     checks = {"database": "ok", "queue": "ok", "schedules": "ok"}
     assert response.json() == {"status": "ok", "checks": checks}
+
+
+async def test_health_checks_are_logged_if_they_fail(app: FastAPI, client, caplog):
+    caplog.set_level(logging.DEBUG)
+
+    async def levels_of(path: str) -> list[str]:
+        caplog.clear()
+        await client.get(path)
+        records = [each for each in caplog.records if f" path={path} " in each.message]
+        return [record.levelname for record in records]
+
+    for path in ("/health/live", "/health/ready", "/health/backlog", "/metrics"):
+        assert await levels_of(path) == ["DEBUG"]
+    assert await levels_of("/metrics/none") == ["INFO"]
+    assert await levels_of("/healthy") == ["INFO"]
+    app.state.database.ready.clear()
+    assert await levels_of("/health/ready") == ["INFO"]
+    app.state.database.ready.set()
 
 
 async def test_background_tasks_of_fastapi_keep_the_correlation_id(app: FastAPI, client):

@@ -7,14 +7,18 @@ from core.config import ROOT
 
 # Each part may import the parts before it.
 ORDER = [
-    {"errors", "context", "keys", "spelling"},
+    {"errors", "context", "keys", "spelling", "supervised", "tables"},
+    {"env_file"},
     {"base_settings"},
     {"config"},
-    {"logging", "local_servers"},
+    {"tracebacks"},
+    {"console"},
+    {"logging"},
     {"background", "threads"},
     {"models", "database"},
     {"services"},
     {"tasks"},
+    {"local_servers"},
     {"entry"},
     {"web"},
     {"process", "dev", "commands", "shell", "update"},

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, cast
 from pydantic_core import to_json
 from streaq.utils import now_ms
 
+from core.config import find_address
 from core.logging import get_logger
 from core.tasks.engine import (
     FOLLOWING_SECONDS,
@@ -96,6 +97,7 @@ class StreaqEngine:
         grace_period: float,
     ) -> None:
         self._url = url
+        self._place = f"the queue's server at {find_address(url)} (REDIS_URL)"
         self._queue_name = queue_name
         self._concurrency = concurrency
         self._grace_period = grace_period
@@ -240,12 +242,12 @@ class StreaqEngine:
     async def _redis(self) -> AsyncIterator[Client]:
         """Yield the open client. Connection errors become `QueueUnavailable`."""
         if self._client is None:
-            raise QueueUnavailable("the queue's server cannot be reached")
+            raise QueueUnavailable(f"{self._place} cannot be reached")
         try:
             async with asyncio.timeout(OPERATION_SECONDS):  # a server that hangs counts as down
                 yield self._client.redis
         except DOWN as error:
-            raise QueueUnavailable(f"the queue's server cannot be reached: {error}") from error
+            raise QueueUnavailable(f"{self._place} cannot be reached: {error}") from error
 
 
 async def _run_worker(worker: StoppableWorker) -> None:

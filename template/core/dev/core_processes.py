@@ -1,0 +1,111 @@
+"""The web process and the worker, which `just dev` starts, watches and stops together."""
+
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import IO
+
+from core.dev.processes import Child, Guard, say, spawn
+from core.supervised import STARTED, VARIABLE
+
+REPORT_LENGTH = 100_000
+
+
+class CoreProcess(Child):
+    """The web or worker process. It reports that it has started, or why it ended."""
+
+    def __init__(self, name: str, guard: Guard) -> None:
+        super().__init__(name, guard)
+        self._report: IO[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process."""
+        if self._report:
+            self._report.close()
+        self._report = tempfile.TemporaryFile()  # noqa: SIM115  # read until the next start
+        number = self._report.fileno()
+        variables = {**os.environ, VARIABLE: str(number)}
+        self.watch(spawn("core", self.name, env=variables, pass_fds=[number]))
+
+    @property
+    def description(self) -> str | None:
+        """The line for people with which the process reported that it has started."""
+        first, _, _ = self._read().partition("\n")
+        return first.removeprefix(STARTED) if first.startswith(STARTED) else None
+
+    @property
+    def error(self) -> str:
+        """Why the process ended, if it has reported it."""
+        text = self._read()
+        if text.startswith(STARTED):
+            _, _, text = text.partition("\n")
+        return text
+
+    def _read(self) -> str:
+        if self._report is None:
+            return ""
+        # The process writes at the offset that both share, so it must not move.
+        return os.pread(self._report.fileno(), REPORT_LENGTH, 0).decode()
+
+
+class CoreProcesses:
+    """The processes of one `just dev`.
+
+    Args:
+        processes: The processes. When all have started, the line of the first one is printed.
+    """
+
+    def __init__(self, processes: Sequence[CoreProcess]) -> None:
+        self._processes = processes
+        self._names = [process.name for process in processes]
+        self._starting: set[CoreProcess] = set()
+        self._ended: dict[str, str] = {}
+        self._errors: set[str] = set()
+
+    def start(self) -> None:
+        """Start the processes."""
+        self._starting = set(self._processes)
+        self._ended.clear()
+        self._errors.clear()
+        for process in self._processes:
+            process.start()
+
+    async def stop(self) -> None:
+        """Terminate the processes."""
+        await asyncio.gather(*(process.stop() for process in self._processes))
+
+    def report(self) -> None:
+        """Print what is new: errors, processes that have ended, or that all have started.
+
+        An error that several processes report is printed once.
+        """
+        were_starting = bool(self._starting)
+        for process in self._processes:
+            status = process.take_status()
+            if status is not None:
+                self._note_end(process, status)
+            elif process.description:
+                self._starting.discard(process)
+        if self._starting:
+            return  # those may end soon, too
+        if self._ended:
+            self._say_ended()
+        elif were_starting:
+            first = self._processes[0]
+            say(f"{first.name:<8} {first.description}")
+
+    def _note_end(self, process: CoreProcess, status: int) -> None:
+        self._starting.discard(process)
+        error = process.error
+        if error and error not in self._errors:
+            self._errors.add(error)
+            print(error, file=sys.stderr, flush=True)
+        self._ended[process.name] = "" if error else f" (status {status})"
+
+    def _say_ended(self) -> None:
+        ended = [name + self._ended[name] for name in self._names if name in self._ended]
+        start = "they start" if len(ended) > 1 else "it starts"
+        say(f"{' and '.join(ended)} ended; {start} again after the next change")
+        self._ended.clear()

@@ -1,0 +1,64 @@
+"""The HTTP server of the web process."""
+
+import socket
+from contextlib import suppress
+
+import uvicorn
+from fastapi import FastAPI
+
+from core.config import Settings
+from core.logging import get_logger
+from core.supervised import tell_started
+from core.web.startup import StartedApp
+
+logger = get_logger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """A server that reports when it listens."""
+
+    def __init__(self, config: uvicorn.Config, docs_url: str | None) -> None:
+        super().__init__(config)
+        self._docs_url = docs_url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.started:
+            return
+        host, port = self.config.host, self.config.port
+        logger.info("web started", host=host, port=port)
+        docs = f" (API documentation: {self._docs_url})" if self._docs_url else ""
+        tell_started(f"http://{host}:{port}{docs}")
+
+
+def serve(app: FastAPI, settings: Settings) -> int:
+    """Serve an application until SIGINT or SIGTERM.
+
+    Args:
+        app: The application.
+        settings: The settings with the address.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        UserError: The application did not start; the message says why.
+    """
+    started_app = StartedApp(app)
+    config = uvicorn.Config(
+        started_app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=round(settings.task_grace_period),
+    )
+    server = _Server(config, app.docs_url)
+    try:
+        with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after it has stopped
+            server.run()
+    except SystemExit:
+        if started_app.error:
+            raise started_app.error from None
+        raise
+    return 0
