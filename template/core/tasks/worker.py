@@ -130,6 +130,11 @@ class Worker(ScheduleRegistry):
         """Why this process's worker is stuck, in one line; None if no worker is stuck or runs."""
         return self._open.watchdog.problem if self._open else None
 
+    @property
+    def takes_jobs(self) -> bool:
+        """Whether this process runs jobs now. It runs none while the queue's server is down."""
+        return self._open is not None and self._open.queue.engine.takes_jobs
+
     def lifespan(self, open_resources: Lifespan) -> Lifespan:
         """Register an async context manager that opens resources for tasks.
 

@@ -9,7 +9,7 @@ from core.entry import Service, open_service
 from core.tasks import Worker
 from core.testing import empty
 
-WAIT = 10
+WAIT = 30
 """Seconds after which a test that waits for a job fails."""
 
 
