@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx2
@@ -216,16 +218,28 @@ def test_the_locks_are_what_script_lock_writes(template: Path, tmp_path: Path) -
     assert git(clone, "status", "--porcelain") == ""
 
 
-def run_demo(clone: Path) -> "subprocess.CompletedProcess[str]":
+def run_demo(clone: Path, port: int | None = None) -> "subprocess.CompletedProcess[str]":
     """Run the demo. On its default port it could meet another one, which runs at the same time."""
     return subprocess.run(
         [str(clone / "script" / "demo")],
         cwd=clone,
-        env={**clean_environment(), "PORT": str(free_port())},
+        env={**clean_environment(), "PORT": str(port or free_port())},
         capture_output=True,
         text=True,
         timeout=600,
     )
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """Another program, which answers as a service that is ready."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"status": "ok"}')
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing."""
 
 
 def test_the_demo(template: Path, tmp_path: Path) -> None:
@@ -239,6 +253,37 @@ def test_the_demo(template: Path, tmp_path: Path) -> None:
     assert "To: ada@example.com" in output
     assert output.count('"correlation_id": "demo-sign-up-1"') == 2
     assert (clone / "demo" / "my-service" / "app" / "main.py").exists()
+
+
+def test_the_demo_does_not_take_another_program_for_the_service(
+    template: Path, tmp_path: Path
+) -> None:
+    """It takes the port after the demo and `just dev` looked at it."""
+    clone = tmp_path / "groundwork"
+    run("git", "clone", "--quiet", str(template), str(clone), cwd=tmp_path)
+    port = free_port()
+    is_started = clone / "demo" / "my-service" / ".dev" / "mongod.log"
+    ended = threading.Event()
+
+    def take_the_port() -> None:
+        while not is_started.exists():
+            if ended.wait(0.01):
+                return
+        with ThreadingHTTPServer(("127.0.0.1", port), Stranger) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            ended.wait()
+            server.shutdown()
+
+    thread = threading.Thread(target=take_the_port)
+    thread.start()
+    try:
+        done = run_demo(clone, port)
+    finally:
+        ended.set()
+        thread.join()
+    assert done.returncode == 1
+    assert f"FAILED: another program answers on port {port}" in done.stdout
+    assert "everything worked" not in done.stdout
 
 
 def test_uv_is_installed_if_it_is_missing(template: Path, tmp_path: Path) -> None:
