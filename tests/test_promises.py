@@ -306,6 +306,41 @@ def test_uv_is_installed_if_it_is_missing(template: Path, tmp_path: Path) -> Non
     assert git(clone, "status", "--porcelain") == ""
 
 
+def test_the_readme_works_without_uv(template: Path, tmp_path: Path, shell: dict[str, str]) -> None:
+    """Its two commands run through `script/uv`, as the README says. The home folder is empty."""
+    run("git", "clone", "--quiet", str(template), "groundwork", cwd=tmp_path)
+    bare = tmp_path / "bin"
+    link_programs(bare, without=("uv", "uvx"))
+    shell = {**shell, "PATH": str(bare)}
+    first, second, *_ = commands(ROOT / "README.md")
+    missing = subprocess.run(["bash", "-c", first], env=shell, capture_output=True, text=True)
+    readme = (ROOT / "README.md").read_text()
+    assert "uvx: command not found" in missing.stderr
+    assert "(`uvx: command not found`)" in readme
+
+    found = re.findall(r"`(~/groundwork/[^`]+)` instead of `(uvx?)`", readme)
+    instead = {program: replacement for replacement, program in found}
+    assert instead.keys() == {"uv", "uvx"}
+    first, second = (
+        re.sub(r"\buvx? ", lambda word: f"{instead[word[0].strip()]} ", command)
+        for command in (first, second)
+    )
+    execute(first, tmp_path, shell)
+    with in_background(second, tmp_path, shell, tmp_path / "dev.log") as base:
+        assert httpx2.get(f"{base}/docs").status_code == 200
+
+
+def link_programs(folder: Path, without: tuple[str, ...]) -> None:
+    """Link the programs on PATH into a folder, except some."""
+    folder.mkdir()
+    (folder / "python3").symlink_to(Path(sys.base_prefix) / "bin" / "python3")
+    for directory in os.environ["PATH"].split(os.pathsep):
+        for program in Path(directory).glob("*"):
+            link = folder / program.name
+            if program.name not in without and not link.is_symlink():
+                link.symlink_to(program)
+
+
 def test_the_demo_fails_when_a_promise_is_not_kept(template: Path, tmp_path: Path) -> None:
     clone = tmp_path / "groundwork"
     run("git", "clone", "--quiet", str(template), str(clone), cwd=tmp_path)
