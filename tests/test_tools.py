@@ -31,7 +31,7 @@ def add_usual_code(service: Path) -> None:
 
 
 def test_the_checks_refuse_no_usual_code(queue_service: Path, tmp_path: Path) -> None:
-    """It is written as FastAPI, Beanie, pydantic and pytest document it."""
+    """FastAPI, Beanie, pydantic and pytest document this form."""
     service = duplicate(queue_service, tmp_path / "service")
     add_usual_code(service)
     for recipe in ("format", "lint", "typecheck"):
