@@ -33,12 +33,11 @@ import httpx2
 import pytest
 import structlog
 from fastapi import FastAPI
-from pymongo import MongoClient
+from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from core.config import ROOT, Settings, get_settings
 from core.console import console_renderer
-from core.database import Database
 from core.dev.servers import (
     HOST,
     MAIL,
@@ -78,7 +77,7 @@ T = TypeVar("T")
 POLL_SECONDS = 0.05
 ANSWER_SECONDS = 1.0
 WORKER_START_SECONDS = 120
-WORKER_STOP_SECONDS = 30
+WORKER_STOP_SECONDS = 60
 PASSWORD = "correct horse battery staple"
 """The password of the user in the fixture `user`."""
 
@@ -214,15 +213,20 @@ def _drop(url: str, database: str) -> None:
         client.drop_database(database)
 
 
-async def empty(database: Database) -> None:
-    """Delete all documents. Collections stay, because it takes long to create their indexes.
+async def empty(settings: Settings) -> None:
+    """Delete all documents of a test, after its service has stopped.
+
+    A job that still runs could store more. Collections stay, because it takes long to create their
+    indexes.
 
     Args:
-        database: The open database.
+        settings: The settings of the test.
     """
-    collections = database.client[database.name]
-    for name in await collections.list_collection_names():
-        await collections[name].delete_many({})
+    url = str(settings.mongodb_url)
+    async with AsyncMongoClient[dict[str, Any]](url) as client:
+        database = client[settings.mongodb_database]
+        for name in await database.list_collection_names():
+            await database[name].delete_many({})
 
 
 @pytest.fixture
@@ -257,7 +261,7 @@ async def app(settings: Settings) -> AsyncIterator[FastAPI]:
     app = create_app(load_service(settings), settings)
     async with app.router.lifespan_context(app):
         yield app
-        await empty(app.state.database)
+    await empty(settings)
 
 
 @pytest.fixture

@@ -85,3 +85,20 @@ async def test_stopping_ends_while_jobs_fail(worker, engine_settings):
         async with asyncio.timeout(WAIT), running(worker, engine_settings):
             jobs = await broken.enqueue_many([[]] * 5)
             await jobs[0].wait(WAIT)
+
+
+async def test_the_documents_of_late_jobs_are_removed_too(worker, engine_settings):
+    """The next test must not find dead letters of jobs that ended while the worker stopped."""
+    started = asyncio.Event()
+
+    @worker.task(max_retries=0)
+    async def broken() -> None:
+        started.set()
+        await eventually(lambda: not worker.takes_jobs, WAIT)
+        raise ValueError("no")
+
+    async with running(worker, engine_settings):
+        await broken.enqueue()
+        await asyncio.wait_for(started.wait(), WAIT)
+    async with running(worker, engine_settings):
+        assert await worker.dead_letters.list() == []
