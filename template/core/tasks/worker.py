@@ -15,6 +15,7 @@ from typing import Any
 import httpx2
 from anyio import CapacityLimiter
 
+from core.cancelling import cancel_all
 from core.config import Settings
 from core.context import TaskContext
 from core.logging import get_logger
@@ -258,9 +259,7 @@ class Worker(ScheduleRegistry):
         try:
             await opened.queue.engine.consume(opened.executor.execute, stop)
         finally:
-            for helper in helpers:
-                helper.cancel()
-            await asyncio.wait(helpers)
+            await cancel_all(helpers)
             # In an outage, the queue keeps the stashed dead letters.
             with suppress(*upkeep.OUTAGE):
                 await opened.dead_letters.move()
@@ -299,8 +298,7 @@ class Worker(ScheduleRegistry):
         try:
             yield
         finally:
-            firing.cancel()
-            await asyncio.wait([firing])
+            await cancel_all([firing])
 
     @asynccontextmanager
     async def _consuming(self) -> AsyncIterator[None]:
