@@ -69,6 +69,7 @@ INTERNAL_MEMBERS = frozenset(
         "core.tasks.Worker.problem",
         "core.tasks.Worker.queue",
         "core.tasks.Worker.run",
+        "core.tasks.Worker.takes_jobs",
         "core.tasks.Worker.tasks",
         "core.tasks.Worker.thread_limiter",
     }

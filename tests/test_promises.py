@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx2
@@ -193,7 +195,7 @@ def test_the_readme_of_a_service(template: Path, tmp_path: Path, shell: dict[str
         execute(log_in.replace("http://127.0.0.1:8000", base), service, shell)
         job_id = re.findall(r'"job_id":"([^"]+)"', answer)[0]
         look = look.replace("http://127.0.0.1:8000", base).replace("JOB_ID", job_id)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + SECONDS
         while '"status":"completed"' not in (shown := execute(look, service, shell)):
             assert time.monotonic() < deadline, shown
         assert len(list((service / ".dev" / "mail" / "maildir" / "new").iterdir())) == 1
@@ -216,16 +218,28 @@ def test_the_locks_are_what_script_lock_writes(template: Path, tmp_path: Path) -
     assert git(clone, "status", "--porcelain") == ""
 
 
-def run_demo(clone: Path) -> "subprocess.CompletedProcess[str]":
+def run_demo(clone: Path, port: int | None = None) -> "subprocess.CompletedProcess[str]":
     """Run the demo. On its default port it could meet another one, which runs at the same time."""
     return subprocess.run(
         [str(clone / "script" / "demo")],
         cwd=clone,
-        env={**clean_environment(), "PORT": str(free_port())},
+        env={**clean_environment(), "PORT": str(port or free_port())},
         capture_output=True,
         text=True,
         timeout=600,
     )
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """Another program, which answers as a service that is ready."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"status": "ok"}')
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing."""
 
 
 def test_the_demo(template: Path, tmp_path: Path) -> None:
@@ -239,6 +253,37 @@ def test_the_demo(template: Path, tmp_path: Path) -> None:
     assert "To: ada@example.com" in output
     assert output.count('"correlation_id": "demo-sign-up-1"') == 2
     assert (clone / "demo" / "my-service" / "app" / "main.py").exists()
+
+
+def test_the_demo_does_not_take_another_program_for_the_service(
+    template: Path, tmp_path: Path
+) -> None:
+    """It takes the port after the demo and `just dev` looked at it."""
+    clone = tmp_path / "groundwork"
+    run("git", "clone", "--quiet", str(template), str(clone), cwd=tmp_path)
+    port = free_port()
+    is_started = clone / "demo" / "my-service" / ".dev" / "mongod.log"
+    ended = threading.Event()
+
+    def take_the_port() -> None:
+        while not is_started.exists():
+            if ended.wait(0.01):
+                return
+        with ThreadingHTTPServer(("127.0.0.1", port), Stranger) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            ended.wait()
+            server.shutdown()
+
+    thread = threading.Thread(target=take_the_port)
+    thread.start()
+    try:
+        done = run_demo(clone, port)
+    finally:
+        ended.set()
+        thread.join()
+    assert done.returncode == 1
+    assert f"FAILED: another program answers on port {port}" in done.stdout
+    assert "everything worked" not in done.stdout
 
 
 def test_uv_is_installed_if_it_is_missing(template: Path, tmp_path: Path) -> None:
@@ -259,6 +304,41 @@ def test_uv_is_installed_if_it_is_missing(template: Path, tmp_path: Path) -> Non
         assert done.stdout.startswith("uv 0.")
         assert ("uv is missing: installing it into .cache/uv" in done.stderr) is is_missing
     assert git(clone, "status", "--porcelain") == ""
+
+
+def test_the_readme_works_without_uv(template: Path, tmp_path: Path, shell: dict[str, str]) -> None:
+    """Its two commands run through `script/uv`, as the README says. The home folder is empty."""
+    run("git", "clone", "--quiet", str(template), "groundwork", cwd=tmp_path)
+    bare = tmp_path / "bin"
+    link_programs(bare, without=("uv", "uvx"))
+    shell = {**shell, "PATH": str(bare)}
+    first, second, *_ = commands(ROOT / "README.md")
+    missing = subprocess.run(["bash", "-c", first], env=shell, capture_output=True, text=True)
+    readme = (ROOT / "README.md").read_text()
+    assert "uvx: command not found" in missing.stderr
+    assert "(`uvx: command not found`)" in readme
+
+    found = re.findall(r"`(~/groundwork/[^`]+)` instead of `(uvx?)`", readme)
+    instead = {program: replacement for replacement, program in found}
+    assert instead.keys() == {"uv", "uvx"}
+    first, second = (
+        re.sub(r"\buvx? ", lambda word: f"{instead[word[0].strip()]} ", command)
+        for command in (first, second)
+    )
+    execute(first, tmp_path, shell)
+    with in_background(second, tmp_path, shell, tmp_path / "dev.log") as base:
+        assert httpx2.get(f"{base}/docs").status_code == 200
+
+
+def link_programs(folder: Path, without: tuple[str, ...]) -> None:
+    """Link the programs on PATH into a folder, except some."""
+    folder.mkdir()
+    (folder / "python3").symlink_to(Path(sys.base_prefix) / "bin" / "python3")
+    for directory in os.environ["PATH"].split(os.pathsep):
+        for program in Path(directory).glob("*"):
+            link = folder / program.name
+            if program.name not in without and not link.is_symlink():
+                link.symlink_to(program)
 
 
 def test_the_demo_fails_when_a_promise_is_not_kept(template: Path, tmp_path: Path) -> None:

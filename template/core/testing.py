@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from functools import lru_cache
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, TypeVar, cast, overload
 
@@ -31,19 +33,18 @@ import httpx2
 import pytest
 import structlog
 from fastapi import FastAPI
-from pymongo import MongoClient
+from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from core.config import ROOT, Settings, get_settings
 from core.console import console_renderer
-from core.database import Database
 from core.dev.servers import (
+    HOST,
     MAIL,
     MAILDIR,
     MONGODB,
     Server,
     free_port,
-    is_listening,
     needed_servers,
     start_server,
 )
@@ -74,8 +75,9 @@ __all__ = [
 T = TypeVar("T")
 
 POLL_SECONDS = 0.05
-WORKER_START_SECONDS = 60
-WORKER_STOP_SECONDS = 30
+ANSWER_SECONDS = 1.0
+WORKER_START_SECONDS = 120
+WORKER_STOP_SECONDS = 60
 PASSWORD = "correct horse battery staple"
 """The password of the user in the fixture `user`."""
 
@@ -145,7 +147,7 @@ async def eventually(check: Callable[[], Awaitable[T]], seconds: float = ...) ->
 async def eventually(check: Callable[[], T], seconds: float = ...) -> T: ...
 
 
-async def eventually(check: Callable[[], Any], seconds: float = 10) -> Any:
+async def eventually(check: Callable[[], Any], seconds: float = 30) -> Any:
     """Call a function until it returns a true value, and return this value.
 
     Args:
@@ -211,15 +213,20 @@ def _drop(url: str, database: str) -> None:
         client.drop_database(database)
 
 
-async def empty(database: Database) -> None:
-    """Delete all documents. Collections stay, because it takes long to create their indexes.
+async def empty(settings: Settings) -> None:
+    """Delete all documents of a test, after its service has stopped.
+
+    A job that still runs could store more. Collections stay, because it takes long to create their
+    indexes.
 
     Args:
-        database: The open database.
+        settings: The settings of the test.
     """
-    collections = database.client[database.name]
-    for name in await collections.list_collection_names():
-        await collections[name].delete_many({})
+    url = str(settings.mongodb_url)
+    async with AsyncMongoClient[dict[str, Any]](url) as client:
+        database = client[settings.mongodb_database]
+        for name in await database.list_collection_names():
+            await database[name].delete_many({})
 
 
 @pytest.fixture
@@ -254,7 +261,7 @@ async def app(settings: Settings) -> AsyncIterator[FastAPI]:
     app = create_app(load_service(settings), settings)
     async with app.router.lifespan_context(app):
         yield app
-        await empty(app.state.database)
+    await empty(settings)
 
 
 @pytest.fixture
@@ -318,7 +325,7 @@ def mailbox(servers: Servers) -> Mailbox:
 
 @pytest.fixture
 async def running_worker(app: FastAPI) -> AsyncIterator["subprocess.Popen[bytes] | None"]:
-    """A real worker process on the test's queue. The test begins when the worker has started.
+    """A real worker process on the test's queue. The test begins when the worker takes jobs.
 
     If the job queue is off, jobs run in the test's process and the value is None.
     """
@@ -330,17 +337,34 @@ async def running_worker(app: FastAPI) -> AsyncIterator["subprocess.Popen[bytes]
     command = [sys.executable, "-m", "core", "worker"]
     process = subprocess.Popen(command, cwd=ROOT, env=environment)
 
-    def has_started() -> bool:
-        return is_listening(port) or process.poll() is not None
+    def takes_jobs() -> bool:
+        _check_running(process)
+        return _answers(port, "/health/ready")
 
     try:
-        await eventually(has_started, WORKER_START_SECONDS)
+        await eventually(takes_jobs, WORKER_START_SECONDS)
         yield process
-        status = process.poll()
-        assert status is None, f"the worker ended with status {status} during the test"
+        _check_running(process)
     finally:
         process.terminate()
         try:
             process.wait(WORKER_STOP_SECONDS)
         finally:
             process.kill()
+
+
+def _check_running(process: "subprocess.Popen[bytes]") -> None:
+    status = process.poll()
+    assert status is None, f"the worker ended with status {status} during the test"
+
+
+def _answers(port: int, path: str) -> bool:
+    """Return whether a server of this machine answers a request with the status 200."""
+    connection = HTTPConnection(HOST, port, timeout=ANSWER_SECONDS)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()

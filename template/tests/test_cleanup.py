@@ -41,7 +41,7 @@ async def test_blobs_with_a_record_are_kept(db):
 async def test_cleanup_on_a_real_worker(db, running_worker):
     for task in (cleanup_expired_sessions, cleanup_orphaned_blobs, cleanup_old_history):
         job = await task.enqueue()
-        assert await job.result(timeout=10) == {"status": "completed", "deleted_count": 0}
+        assert await job.result(timeout=30) == {"status": "completed", "deleted_count": 0}
 
 
 async def test_expired_runs_are_deleted(db):

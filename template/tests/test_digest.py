@@ -79,14 +79,14 @@ async def test_each_user_gets_one_digest(db, user, mailbox, running_worker, monk
     queued = {"status": "completed", "queued_count": 4}
     assert await send_daily_digest() == queued
     again = await send_daily_digest.enqueue()
-    assert await again.result(timeout=10) == queued
+    assert await again.result(timeout=30) == queued
 
     # The idempotency key makes these the jobs that were enqueued above.
     sent = await send_digest.enqueue(str(user.id), YESTERDAY)
-    assert (await sent.result(timeout=10))["status"] == "sent"
+    assert (await sent.result(timeout=30))["status"] == "sent"
     for other in others:
         skipped = await send_digest.enqueue(str(other.id), YESTERDAY)
-        assert (await skipped.result(timeout=10))["reason"] == "no_files"
+        assert (await skipped.result(timeout=30))["reason"] == "no_files"
     failed = await send_digest.enqueue(str(broken.id), YESTERDAY)
 
     async def is_retried() -> bool:

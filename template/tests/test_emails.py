@@ -107,7 +107,7 @@ async def test_a_deleted_user_gets_no_email(db, mailbox):
 
 async def test_an_email_on_a_real_worker(db, user, mailbox, running_worker):
     job = await send_welcome_email.enqueue(str(user.id))
-    result = await job.result(timeout=10)
+    result = await job.result(timeout=30)
 
     assert result["status"] == "sent"
     assert [mail["To"] for mail in mailbox.messages] == [user.email]
@@ -116,5 +116,5 @@ async def test_an_email_on_a_real_worker(db, user, mailbox, running_worker):
 async def test_the_token_of_a_reset_is_masked(db, user, mailbox, caplog):
     token = await new_token(user.email)
     job = await send_password_reset.enqueue(str(user.id), token)
-    assert (await job.result(timeout=10))["status"] == "sent"
+    assert (await job.result(timeout=30))["status"] == "sent"
     assert token not in f"{caplog.text} {await job.record()}"

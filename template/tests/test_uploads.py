@@ -156,11 +156,11 @@ async def test_unusable_files_fail_with_a_reason(client, signed_in, content, sta
 
 async def test_process_uploaded_image_on_a_real_worker(db, user, running_worker):
     job = await process_uploaded_image.enqueue(await store(user, photo()))
-    assert (await job.result(timeout=20))["status"] == "completed"
+    assert (await job.result(timeout=30))["status"] == "completed"
 
     job = await process_uploaded_image.enqueue(await store(user, b"broken"))
     with pytest.raises(JobFailed, match="PermanentError"):
-        await job.result(timeout=20)
+        await job.result(timeout=30)
 
 
 async def test_each_stage(db, user, mailbox):

@@ -171,7 +171,7 @@ async def test_private_addresses_are_refused(client, signed_in, user, as_user, u
     await subscribe(user, url)
     job = await deliver_webhook.enqueue(url, PAYLOAD)
     with pytest.raises(JobFailed, match="not on the public internet"):
-        await job.result(timeout=10)
+        await job.result(timeout=30)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from core.dev.servers import MONGODB, free_port, is_listening  # noqa: TID251
 from core.tasks.engines import DEFAULT  # noqa: TID251
 
 ROOT = Path.cwd()
-SECONDS = 30
+SECONDS = 120
 ADDRESS = "(API documentation: /docs)"
 """The end of the line that `just dev` prints when everything has started."""
 ENDED = "web ended; it starts again" if DEFAULT == "local" else "web and worker ended; they start"

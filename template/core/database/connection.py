@@ -9,6 +9,7 @@ from beanie import Document, init_beanie
 from pymongo import AsyncMongoClient
 from pymongo.errors import ConnectionFailure, PyMongoError
 
+from core.cancelling import cancel_all
 from core.config import Settings, find_address
 from core.errors import UserError
 from core.logging import get_logger
@@ -167,6 +168,6 @@ async def open_database(
             connecting.result()
         yield database
     finally:
-        connecting.cancel()
+        await cancel_all([connecting])
         _database = outer
         await database.client.close()

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from core.config import ROOT
@@ -19,7 +20,8 @@ def say(text: str) -> None:
     Args:
         text: The line.
     """
-    print(f"dev | {text}", flush=True)
+    with suppress(OSError):  # the terminal may have been closed
+        print(f"dev | {text}", flush=True)
 
 
 def spawn(module: str, *arguments: str, **options: Any) -> Process:

@@ -27,6 +27,8 @@ POLL_SECONDS = 0.02
 REPLICA_SET = "rs0"
 ALREADY_INITIALIZED = 23
 """MongoDB's error code for a second `replSetInitiate`."""
+LIBRARY_MISSING = "error while loading shared libraries"
+LIBRARIES = "On Debian and Ubuntu, run `apt-get install libcurl4 libssl3`, which mongod needs."
 MAILDIR = "maildir"
 """The folder in the SMTP server's data folder that holds the emails."""
 
@@ -186,7 +188,10 @@ def _describe_log(log: Path) -> str:
     written = [line for line in lines if line.strip()]
     if not written:
         return f"Its log {log} is empty."
-    return f"Its log {log} ends with: {written[-1][:300]}"
+    description = f"Its log {log} ends with: {written[-1][:300]}"
+    if LIBRARY_MISSING in written[-1]:
+        return f"{description}. {LIBRARIES}"
+    return description
 
 
 def free_port() -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -107,7 +108,11 @@ async def _watch(
     processes: CoreProcesses,
     stop: asyncio.Event,
 ) -> None:
-    """Restart web and worker after each change, and servers that end, until `stop` is set."""
+    """Restart web and worker after each change, and servers that end, until `stop` is set.
+
+    If the terminal was closed, stop too. Its signal may have reached only uv, which waits then.
+    """
+    has_terminal = sys.stderr.isatty()
     paths = [ROOT / name for name in WATCHED]
     watching = awatch(
         *(path for path in paths if path.exists()),
@@ -117,6 +122,8 @@ async def _watch(
         yield_on_timeout=True,
     )
     async for changes in watching:
+        if has_terminal and not sys.stderr.isatty():
+            return
         if changes:
             say(f"{_describe_changes(changes)} changed, starting again")
             await processes.stop()

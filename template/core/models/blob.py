@@ -24,4 +24,4 @@ class BlobModel(Document):
 
     class Settings:
         name = "blobs"
-        indexes = [IndexModel([("owner", ASCENDING), ("created_at", ASCENDING)])]  # noqa: RUF012  # Beanie's form
+        indexes = [IndexModel([("owner", ASCENDING), ("created_at", ASCENDING)])]

@@ -68,6 +68,11 @@ class Engine(Protocol):
     in_process: ClassVar[bool]
     records: Records
 
+    @property
+    def takes_jobs(self) -> bool:
+        """Whether `consume` receives messages now. During an outage it receives none."""
+        ...
+
     async def start(self) -> None:
         """Open the connection. If the server is down, keep trying in the background."""
         ...

@@ -31,7 +31,10 @@ class _Handler(WSGIRequestHandler):
 
 
 def serve_health(worker: Worker, host: str, port: int) -> None:
-    """Serve `/health/live` and `/metrics` from a thread, so they answer when the loop is blocked.
+    """Serve health checks and metrics from a thread, so they answer when the loop is blocked.
+
+    `/health/live` fails if the worker is stuck, and `/health/ready` if it takes no jobs. Every
+    other path shows the metrics.
 
     Args:
         worker: The worker of this process.
@@ -39,18 +42,31 @@ def serve_health(worker: Worker, host: str, port: int) -> None:
         port: The port; 0 for any.
     """
     show_metrics = make_wsgi_app()
+    checks = {
+        "/health/live": _check_live,
+        "/health/ready": _check_ready,
+    }
 
     def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        if environ["PATH_INFO"] != "/health/live":
+        check = checks.get(environ["PATH_INFO"])
+        if check is None:
             return show_metrics(environ, start_response)  # type: ignore[no-any-return]
-        problem = worker.problem
-        body = {"status": "ok"}
-        status = "200 OK"
-        if problem is not None:
-            body = {"status": "stuck", "problem": problem}
-            status = "503 Service Unavailable"
+        body = check(worker)
+        is_well = body["status"] == "ok"
+        status = "200 OK" if is_well else "503 Service Unavailable"
         start_response(status, [("Content-Type", "application/json")])
         return [json.dumps(body).encode()]
 
     server = make_server(host, port, application, _Server, _Handler)
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
+
+
+def _check_live(worker: Worker) -> dict[str, str]:
+    problem = worker.problem
+    if problem is not None:
+        return {"status": "stuck", "problem": problem}
+    return {"status": "ok"}
+
+
+def _check_ready(worker: Worker) -> dict[str, str]:
+    return {"status": "ok" if worker.takes_jobs else "unavailable"}

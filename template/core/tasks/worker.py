@@ -15,6 +15,7 @@ from typing import Any
 import httpx2
 from anyio import CapacityLimiter
 
+from core.cancelling import cancel_all
 from core.config import Settings
 from core.context import TaskContext
 from core.logging import get_logger
@@ -129,6 +130,11 @@ class Worker(ScheduleRegistry):
     def problem(self) -> str | None:
         """Why this process's worker is stuck, in one line; None if no worker is stuck or runs."""
         return self._open.watchdog.problem if self._open else None
+
+    @property
+    def takes_jobs(self) -> bool:
+        """Whether this process runs jobs now. It runs none while the queue's server is down."""
+        return self._open is not None and self._open.queue.engine.takes_jobs
 
     def lifespan(self, open_resources: Lifespan) -> Lifespan:
         """Register an async context manager that opens resources for tasks.
@@ -253,9 +259,7 @@ class Worker(ScheduleRegistry):
         try:
             await opened.queue.engine.consume(opened.executor.execute, stop)
         finally:
-            for helper in helpers:
-                helper.cancel()
-            await asyncio.wait(helpers)
+            await cancel_all(helpers)
             # In an outage, the queue keeps the stashed dead letters.
             with suppress(*upkeep.OUTAGE):
                 await opened.dead_letters.move()
@@ -294,8 +298,7 @@ class Worker(ScheduleRegistry):
         try:
             yield
         finally:
-            firing.cancel()
-            await asyncio.wait([firing])
+            await cancel_all([firing])
 
     @asynccontextmanager
     async def _consuming(self) -> AsyncIterator[None]:

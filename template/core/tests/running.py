@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from core.config import Settings
 from core.entry import Service, open_service
 from core.tasks import Worker
 from core.testing import empty
 
-WAIT = 10
+WAIT = 30
 """Seconds after which a test that waits for a job fails."""
 
 
@@ -22,17 +22,16 @@ async def running(worker: Worker, settings: Settings) -> AsyncIterator[Worker]:
         settings: The settings, which name the engine.
     """
     service = Service([], [], worker)
-    async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_service(service, settings))
-        await empty(database)  # the engine `local` stores history after the end of a test
-        await stack.enter_async_context(worker.fire_schedules())
-        stop = asyncio.Event()
-        in_process = worker.queue.engine.in_process
-        consumer = None if in_process else asyncio.create_task(worker.run(stop))
-        try:
-            yield worker
-        finally:
-            stop.set()
-            if consumer:
-                await consumer
-            await empty(database)
+    try:
+        async with open_service(service, settings), worker.fire_schedules():
+            stop = asyncio.Event()
+            in_process = worker.queue.engine.in_process
+            consumer = None if in_process else asyncio.create_task(worker.run(stop))
+            try:
+                yield worker
+            finally:
+                stop.set()
+                if consumer:
+                    await consumer
+    finally:
+        await empty(settings)

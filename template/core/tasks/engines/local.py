@@ -147,12 +147,17 @@ class LocalEngine:
         self.records = MemoryRecords()
         self._slots = asyncio.Semaphore(concurrency)
         self._grace_period = grace_period
+        self._takes_jobs = False
         self._pending: asyncio.PriorityQueue[_Entry] = asyncio.PriorityQueue()
         self._pending_since: dict[str, float] = {}
         self._scheduled: dict[str, asyncio.TimerHandle] = {}
         self._numbers = count()
         self._known: set[str] = set()
         self._running: set[asyncio.Task[None]] = set()
+
+    @property
+    def takes_jobs(self) -> bool:
+        return self._takes_jobs
 
     async def start(self) -> None:
         """Do nothing: there is no connection."""
@@ -193,6 +198,7 @@ class LocalEngine:
 
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
         stopped = asyncio.create_task(stop.wait())
+        self._takes_jobs = True
         try:
             while not stop.is_set():
                 taking = asyncio.create_task(self._take())
@@ -208,6 +214,7 @@ class LocalEngine:
                 self._running.add(running)
                 running.add_done_callback(self._running.discard)
         finally:
+            self._takes_jobs = False
             stopped.cancel()
             await self._finish_running()
 

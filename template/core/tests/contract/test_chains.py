@@ -104,7 +104,8 @@ async def test_the_cause_is_reported_while_its_stage_is_still_being_settled(
         await eventually(is_aborted, WAIT)
         assert await chain.stages[0].status() is JobStatus.RUNNING
         result = asyncio.create_task(chain.result(WAIT))
-        await asyncio.wait([result], timeout=0.2)
+        first_id = chain.stages[0].id
+        await eventually(lambda: first_id in worker.queue._callers, WAIT)  # `result` waits for it
         settled.set()
         with pytest.raises(JobFailed, match="ValueError: not now"):
             await result

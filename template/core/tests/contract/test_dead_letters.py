@@ -13,6 +13,7 @@ from core.tasks import (
     JobStatus,
     PermanentError,
     Worker,
+    current_job,
     dead_letters,
     executor,
     upkeep,
@@ -160,9 +161,9 @@ async def test_a_job_that_repeatedly_ends_its_worker_dies(worker, run):
         ran.append(1)
 
     async with run():
-        job = await killer.using(delay=0.3).enqueue()
         # The record of a job that has ended ten worker processes.
-        await worker.queue.engine.records.write(job.id, {"deliveries": 10}, None)
+        await worker.queue.engine.records.write("deadly", {"deliveries": 10}, None)
+        job = await killer.using(job_id="deadly").enqueue()
         problem = "the job has ended its worker process 10 times in a row"
         with pytest.raises(JobFailed, match=problem):
             await job.result(WAIT)
@@ -174,20 +175,25 @@ async def test_innocent_suspects_complete_one_at_a_time(worker, run, monkeypatch
     """A job that ends its worker makes suspects of all jobs that ran at the same time."""
     monkeypatch.setattr(executor, "SUSPECT_SECONDS", (0.1, 0.2))
     running_now, most = 0, 0
+    left = {"one", "two", "three"}
 
     @worker.task
     async def innocent() -> None:
         nonlocal running_now, most
         running_now += 1
         most = max(most, running_now)
-        await asyncio.sleep(0.1)
+        left.remove(current_job().id)
+        await eventually(others_are_put_off, WAIT)
         running_now -= 1
 
+    async def others_are_put_off() -> bool:
+        return (await worker.queue.engine.stats()).scheduled == len(left)
+
     async with run():
-        jobs = [await innocent.using(delay=0.3).enqueue() for _ in range(3)]
+        for job_id in left:
+            await worker.queue.engine.records.write(job_id, {"deliveries": 9}, None)
+        jobs = [await innocent.using(job_id=job_id).enqueue() for job_id in sorted(left)]
         for job in jobs:
-            await worker.queue.engine.records.write(job.id, {"deliveries": 9}, None)
-        for job in jobs:
-            await job.result(30)
+            await job.result(3 * WAIT)
         assert await worker.dead_letters.list() == []
     assert most == 1

@@ -11,6 +11,7 @@ from core.testing import eventually
 from core.tests.running import WAIT
 
 LATER = 3600
+EXPIRES = 2
 
 
 async def test_a_scheduled_job_waits_until_it_is_due(worker, run):
@@ -91,7 +92,7 @@ async def test_a_job_expires_if_no_worker_takes_it_in_time(worker, run, engine_s
         started.set()
         await go.wait()
 
-    @worker.task(expires=1)
+    @worker.task(expires=EXPIRES)
     async def urgent(name: str) -> None:
         ran.append(name)
 
@@ -99,8 +100,8 @@ async def test_a_job_expires_if_no_worker_takes_it_in_time(worker, run, engine_s
         await blocking.enqueue()
         await asyncio.wait_for(started.wait(), WAIT)
         late = await urgent.enqueue("late")
-        scheduled = await urgent.using(delay=1.5).enqueue("scheduled")
-        expired_at = time.time() + 1
+        scheduled = await urgent.using(delay=EXPIRES + 0.5).enqueue("scheduled")
+        expired_at = time.time() + EXPIRES
         await eventually(lambda: time.time() > expired_at, WAIT)
         go.set()
         with pytest.raises(JobFailed, match="JobExpired: no worker was free"):

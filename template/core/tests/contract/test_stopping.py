@@ -4,25 +4,31 @@ import asyncio
 import threading
 
 from core.tasks import JobStatus
+from core.testing import eventually
 from core.tests.running import WAIT, running
 
 
 async def test_a_running_job_is_finished(worker, run):
-    started, stopping = asyncio.Event(), asyncio.Event()
+    started = asyncio.Event()
     finished = []
 
     @worker.task
     async def steady() -> None:
         started.set()
-        await stopping.wait()
-        await asyncio.sleep(0.1)
+        await eventually(lambda: not worker.takes_jobs, WAIT)
         finished.append(1)
 
     async with run():
         await steady.enqueue()
         await asyncio.wait_for(started.wait(), WAIT)
-        stopping.set()
     assert finished == [1]
+
+
+async def test_a_worker_tells_whether_it_takes_jobs(worker, run):
+    assert not worker.takes_jobs
+    async with run():
+        await eventually(lambda: worker.takes_jobs, WAIT)
+    assert not worker.takes_jobs
 
 
 async def test_jobs_outlive_the_process_if_the_engine_is_durable(worker, engine_settings):
@@ -79,3 +85,20 @@ async def test_stopping_ends_while_jobs_fail(worker, engine_settings):
         async with asyncio.timeout(WAIT), running(worker, engine_settings):
             jobs = await broken.enqueue_many([[]] * 5)
             await jobs[0].wait(WAIT)
+
+
+async def test_the_documents_of_late_jobs_are_removed_too(worker, engine_settings):
+    """The next test must not find dead letters of jobs that ended while the worker stopped."""
+    started = asyncio.Event()
+
+    @worker.task(max_retries=0)
+    async def broken() -> None:
+        started.set()
+        await eventually(lambda: not worker.takes_jobs, WAIT)
+        raise ValueError("no")
+
+    async with running(worker, engine_settings):
+        await broken.enqueue()
+        await asyncio.wait_for(started.wait(), WAIT)
+    async with running(worker, engine_settings):
+        assert await worker.dead_letters.list() == []

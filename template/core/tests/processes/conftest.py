@@ -62,7 +62,7 @@ def run(root: Path, elsewhere: Path) -> Run:
             env=environment(root, **settings),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
 
     return run

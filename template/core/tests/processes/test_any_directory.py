@@ -39,7 +39,7 @@ def test_a_service_finds_its_files_from_any_directory(root: Path, elsewhere: Pat
         env=environment(root, SECRET_KEY=None, MONGODB_URL=None),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert done.stderr == ""
     assert done.stdout == "parcels 1.2.3 8123\nHello Ada\n"

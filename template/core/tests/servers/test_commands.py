@@ -151,7 +151,7 @@ async def test_a_broken_schedule_is_listed_in_production(command, monkeypatch):
 
 async def test_a_command_fires_no_schedule(command, settings, monkeypatch):
     """With the engine `local`, the job of a run would be lost when the command ends."""
-    async with open_service(service, settings) as database:
+    async with open_service(service, settings):
         await worker.schedules.register()
         schedules = ScheduleModel.get_pymongo_collection()
         past = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=5)
@@ -159,6 +159,6 @@ async def test_a_command_fires_no_schedule(command, settings, monkeypatch):
         # The command waits for its own job, long enough to look for schedules that are due.
         assert (await command("schedules", "run", "hourly")).status == 0
         state = await ScheduleModel.get("hourly")
-        await empty(database)
+    await empty(settings)
     assert state
     assert state.next_run == past

@@ -94,7 +94,7 @@ async def test_in_production_a_broken_schedule_is_shown_and_the_others_run(
             with pytest.raises(ScheduleError, match="schedule bad is broken: a crontab has five"):
                 await worker.schedules.enable("bad")
             await eventually(lambda: ScheduleModel.get("good"))
-            await empty(app.state.database)
+    await empty(settings)
     assert (bad.id, bad.name, bad.trigger) == ("bad", "A title", "crontab[expression='every day']")
     assert (bad.enabled, bad.next_run) == (False, None)
     assert bad.problem

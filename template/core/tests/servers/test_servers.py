@@ -1,10 +1,13 @@
 """The servers that `just dev` and the tests start."""
 
+import sys
+
 import pytest
 from pymongo import MongoClient
 
 from core.dev.programs import find_in_wheel
 from core.dev.servers import HOST, MONGODB, free_port, start_server
+from core.errors import UserError
 
 
 def test_mongod_agrees_to_no_compression(tmp_path):
@@ -35,3 +38,12 @@ def test_the_newer_mongod_is_used(tmp_path, monkeypatch, version, is_chosen):
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     command = MONGODB.command(free_port(), tmp_path)
     assert command[0] == (str(on_path) if is_chosen else wheel)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the libraries are those of the Linux wheel")
+def test_the_packages_with_a_missing_library_are_named(tmp_path, monkeypatch):
+    """An empty file stands for the library, because the machine has the real one."""
+    (tmp_path / "libcurl.so.4").touch()
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    with pytest.raises(UserError, match="apt-get install libcurl4 libssl3"):
+        start_server(MONGODB, tmp_path / "mongod", free_port())

@@ -7,7 +7,7 @@ from core.config import ROOT
 
 # Each part may import the parts before it.
 ORDER = [
-    {"errors", "context", "keys", "spelling", "supervised", "tables"},
+    {"cancelling", "errors", "context", "keys", "spelling", "supervised", "tables"},
     {"env_file"},
     {"base_settings"},
     {"config"},

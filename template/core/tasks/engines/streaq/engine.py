@@ -102,9 +102,14 @@ class StreaqEngine:
         self._concurrency = concurrency
         self._grace_period = grace_period
         self._client: StoppableWorker | None = None
+        self._worker: StoppableWorker | None = None
         self._connected = asyncio.Event()
         self._connection: asyncio.Task[None] | None = None
         self.records = RedisRecords(self._redis, f"streaq:{queue_name}:record:")
+
+    @property
+    def takes_jobs(self) -> bool:
+        return self._worker is not None and self._worker.takes_jobs
 
     async def start(self) -> None:
         self._connection = asyncio.create_task(self._hold_connection())
@@ -197,7 +202,7 @@ class StreaqEngine:
         # each time. The old one waits for its running jobs while the new one takes others.
         workers: dict[asyncio.Task[None], StoppableWorker] = {}
         while not stop.is_set():
-            worker = self._build(handler)
+            self._worker = worker = self._build(handler)
             worker.stop = stop
             running = asyncio.create_task(_run_worker(worker))
             workers[running] = worker

@@ -71,11 +71,13 @@ class StoppableWorker(streaq.Worker[None]):
         stop: Set it to stop the worker.
         lost: Set when the connection to the server was lost. Running jobs continue.
         handler: Runs one message.
+        takes_jobs: Whether it reads messages.
     """
 
     stop: asyncio.Event
     lost: asyncio.Event
     handler: Handler
+    takes_jobs = False
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -84,11 +86,14 @@ class StoppableWorker(streaq.Worker[None]):
         self._end = Batch(self._end_all)
 
     async def signal_handler(self, scope: CancelScope) -> None:
+        self.takes_jobs = True  # streaq calls this method when it begins to read messages
         try:
             await self.stop.wait()
         except asyncio.CancelledError:
             self.lost.set()  # another task of the worker failed, which cancelled all of them
             raise
+        finally:
+            self.takes_jobs = False
         scope.cancel("the worker was told to stop")
         self.limit_running_jobs()
         with CancelScope(shield=True), suppress(*DOWN):
