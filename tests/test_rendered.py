@@ -171,13 +171,6 @@ def test_a_security_fix_is_taken_as_contributing_tells(queue_service: Path, tmp_
     assert read_locked(target, package) != outside
 
 
-def test_snippets_of_the_documents_run_as_they_are(service: Path, tmp_path: Path) -> None:
-    target = duplicate(service, tmp_path / "service")
-    for folder in ("app", "tests"):
-        shutil.copytree(ROOT / "tests" / "snippets" / folder, target / folder, dirs_exist_ok=True)
-    assert " passed" in run(UV, "run", "just", "test", "tests/test_pasted.py", cwd=target).stdout
-
-
 def test_recipes_of_the_readme_exist(service: Path) -> None:
     listed = run(UV, "run", "just", "--list", cwd=service).stdout
     table = [

@@ -1,0 +1,3 @@
+# paste: app-tasks.md, Worker Setup
+# paste: app-tasks.md, Task Registration
+from . import backends, example, external, notifications, startup, taskplugins, triggers, webhooks
