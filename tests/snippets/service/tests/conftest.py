@@ -1,6 +1,7 @@
 """What the tests of the pasted snippets share."""
 
 import asyncio
+import os
 
 import pytest
 
@@ -14,6 +15,25 @@ def notes(tmp_path, monkeypatch):
     path.touch()
     monkeypatch.setenv("NOTES", str(path))
     return lambda: path.read_text().splitlines()
+
+
+@pytest.fixture
+def printed(tmp_path, monkeypatch, capfd, caplog):
+    """Return what jobs have printed and logged. List it before `running_worker`."""
+    path = tmp_path / "printed.txt"
+    with path.open("w") as file:
+        # The worker inherits these. Before the test begins, pytest sets its own again.
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    caplog.set_level("INFO")
+    here = []  # without the queue, jobs run in this process
+
+    def read():
+        here.extend(capfd.readouterr())
+        return "\n".join([path.read_text(), *here, caplog.text])
+
+    return read
 
 
 @pytest.fixture

@@ -31,7 +31,8 @@ async def test_backends(db, notes, completed, running_worker):
         "metric task_failure_duration",
     } <= set(notes())
     moved = await run(backends.dlq_task, {"fails": "attempt"}, 5)
-    assert (moved, notes()[-1]) == ({"status": "moved_to_dlq"}, "dlq not now")
+    assert moved == {"status": "moved_to_dlq"}
+    assert "dlq not now" in notes()
     await check_single_tasks(notes)
 
 
@@ -41,7 +42,8 @@ async def check_single_tasks(notes):
     assert await run(update, 1, {"name": "Ada"}) == {"status": "already_updated"}
     await run(backends.memory_efficient_task, list(range(250)))
     await run(backends.process_user_data, 7)
-    assert notes()[-4:] == ["chunk 100", "chunk 100", "chunk 50", "fetched 7"]
+    parts = [line for line in notes() if line.startswith(("chunk", "fetched"))]
+    assert parts == ["chunk 100", "chunk 100", "chunk 50", "fetched 7"]
     for task, *arguments in (
         (backends.process_payment, {"amount": 5}),
         (backends.generate_report, 7, "sales"),
@@ -62,20 +64,18 @@ async def test_chain(db, notes, running_worker):
 
 
 @pytest.mark.xfail(strict=True, reason="enqueue: `.delay`")
-async def test_routes(client, capfd, caplog, running_worker):
+async def test_routes(client, printed, running_worker):
     mail = {"to": "a@example.com", "subject": "Hello", "body": "World"}
     assert (await client.post("/notifications", json=mail)).json() == {"status": "Email queued"}
     user = await client.post("/users", json={"name": "Ada"})
     assert user.json() == {"user_id": 7, "message": "User created"}
     upload = await client.post("/uploads", json={"file_path": "a.txt"})
     assert upload.json() == {"message": "File upload received"}
-    output = ""
 
-    def has_run():
-        nonlocal output
-        output += "".join(capfd.readouterr())
-        lines = (output + caplog.text).splitlines()
-        sent = any("job completed" in line and "send_email" in line for line in lines)
-        return sent and "sent to user 7" in output and "File processed: a.txt" in output
+    def has_completed():
+        lines = printed().splitlines()
+        return any("job completed" in line and "send_email" in line for line in lines)
 
-    assert await eventually(has_run, 20)
+    await eventually(has_completed, 20)
+    await eventually(lambda: "Welcome email sent to user 7" in printed(), 20)
+    await eventually(lambda: "File processed: a.txt" in printed(), 20)
