@@ -35,6 +35,9 @@ async def test_scheduled_tasks(db, notes, capsys, running_worker):
             definition["max_retries"],
             definition["timeout"],
         )
+    views = {view.id: view for view in await worker.schedules.list()}
+    manual = views["cleanup_logs"]
+    assert (manual.task, manual.next_run) == ("cleanup_old_logs", views["cleanup_old_logs"].next_run)
     await anyio.to_thread.run_sync(show_status)
     shown = capsys.readouterr().out
     assert "cleanup_old_logs: completed\n  Last run: 20" in shown
@@ -83,10 +86,3 @@ async def test_practices(db, notes, caplog):
         "Task complete: 1 processed, 1 errors",
     ):
         assert line in caplog.text
-
-
-@pytest.mark.xfail(strict=True, reason="schedules: one function has several schedules")
-async def test_manual_registration(db):
-    # paste: scheduled-tasks.md, Manual Registration
-    schedules = {view.id: view for view in await worker.schedules.list()}
-    assert schedules["cleanup_logs"].task == "cleanup_old_logs"
