@@ -47,7 +47,7 @@ async def test_coming_from(client, user):
     assert await eventually(is_counted)
 
     order = {"product": "Pen", "quantity": 1, "price": "1.50"}
-    order = await Order(owner="1", customer="Ada", **order).insert()
+    order = await Order(owner="1", **order).insert()
     await refresh_orders()
     assert (await Cached.get(f"order:{order.id}")).value["product"] == "Pen"
     indexes = await Cached.get_pymongo_collection().index_information()
