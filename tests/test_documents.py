@@ -18,8 +18,8 @@ DOCUMENTS = [
     *(CORE / "docs").glob("*.md"),
 ]
 
-OTHER = {"FORWARDED_ALLOW_IPS", "JOB_ID"}
-"""Names of other programs, and of arguments."""
+OTHER = {"FORWARDED_ALLOW_IPS", "FREE_SHIPPING", "JOB_ID", "PAYMENT_KEY"}
+"""Names of other programs, of arguments, and of examples."""
 
 
 def name_document(path: Path) -> str:
@@ -39,7 +39,7 @@ def test_links_lead_somewhere(document: Path) -> None:
         if "://" in link:
             continue
         name, _, anchor = link.partition("#")
-        target = document.parent / name if name else document
+        target = (document.parent / name).resolve() if name else document
         if target == TEMPLATE / "README.md":
             target = TEMPLATE / "README.md.jinja"
         assert target.exists(), link

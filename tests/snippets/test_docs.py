@@ -1,19 +1,12 @@
-"""The snippets of `core/docs/`, and the model in the README, work.
-
-The snippets that name a file are written to it before.
-"""
+"""The snippets of `core/docs/` work. Those that name a file are written to it before."""
 
 import ast
 import inspect
 import re
 from pathlib import Path
 
-import pytest
-from pymongo.errors import DuplicateKeyError
-
 from app.models.cached import Cached
 from app.models.order import Order
-from app.models.parcel import Parcel
 from app.models.session import Session
 from app.services.order_events import announce_order
 from app.tasks.caching import refresh_orders
@@ -63,11 +56,3 @@ async def test_deleting_rows(db, user):
     await session.insert()
     names = await execute(DELETION)
     assert names["result"].deleted_count == 1
-
-
-async def test_a_model(db):
-    await Parcel(number="1", owner="ada").insert()
-    with pytest.raises(DuplicateKeyError):
-        await Parcel(number="1", owner="eve").insert()
-    indexes = await Parcel.get_pymongo_collection().index_information()
-    assert indexes["owner_1_status_1"]["key"] == [("owner", 1), ("status", 1)]
