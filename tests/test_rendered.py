@@ -121,7 +121,7 @@ def test_the_snippets_of_the_documents(service: Path, tmp_path: Path) -> None:
         shutil.copy(ROOT / "tests" / "snippets" / name, target / "tests")
         tests.append(f"tests/{name}")
     done = run(UV, "run", "just", "test", *tests, cwd=target)
-    assert "7 passed" in done.stdout
+    assert "10 passed" in done.stdout
 
 
 def test_compose_files(service: Path) -> None:

@@ -1,6 +1,7 @@
 """The snippets of `core/docs/` work. Those that name a file are written to it before."""
 
 import ast
+import dataclasses
 import inspect
 import re
 from pathlib import Path
@@ -12,9 +13,11 @@ from app.services.order_events import announce_order
 from app.tasks.caching import refresh_orders
 from app.tasks.imports import import_orders
 from app.tasks.worker import worker
+from core.tasks import ScheduleOptions, TaskOptions
 from core.testing import eventually
 
 PAGE = Path("core/docs/coming-from.md").read_text()
+OPTIONS = Path("core/docs/options.md").read_text()
 NAMES, DELETION = re.findall(r"^```python\n(?!# \S+\.py\n)(.*?)^```$", PAGE, re.M | re.S)
 
 
@@ -56,3 +59,24 @@ async def test_deleting_rows(db, user):
     await session.insert()
     names = await execute(DELETION)
     assert names["result"].deleted_count == 1
+
+
+def rows(section):
+    """Return the options of a table, with the text of their defaults."""
+    table = OPTIONS.split(f"## {section}\n")[1].split("\n## ")[0]
+    cells = re.findall(r"^\| `(.+?)` \|.*\| (.+) \|$", table, re.M)
+    return {name: default for names, default in cells for name in names.split("`, `")}
+
+
+def test_the_options_are_complete():
+    written = rows("Tasks")
+    assert written.pop("name")
+    fields = {field.name: field.default for field in dataclasses.fields(TaskOptions)}
+    assert written.keys() == fields.keys()
+    for name, default in fields.items():
+        if default is not None:
+            assert written[name].strip("`") in (repr(default), f'"{default}"')
+
+    using = inspect.signature(worker.tasks["count_words"].using).parameters
+    assert rows("One job").keys() == using.keys()
+    assert rows("Schedules").keys() == ScheduleOptions.__annotations__.keys()
