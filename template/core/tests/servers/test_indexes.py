@@ -1,7 +1,7 @@
 """The indexes of documents, which each process creates when it starts."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 from beanie import Document, Indexed
 from pymongo import AsyncMongoClient
@@ -17,7 +17,7 @@ class Book(Document):
 async def test_an_index_that_cannot_be_created(worker, settings, caplog):
     """The process waits, and goes on when the documents fit the index."""
     service = Service(documents=[Book], routers=[], worker=worker)
-    async with AsyncMongoClient(str(settings.mongodb_url)) as client:
+    async with AsyncMongoClient[dict[str, Any]](str(settings.mongodb_url)) as client:
         books = client[settings.mongodb_database]["Book"]
         await books.insert_many([{"title": "Emma"}, {"title": "Emma"}])
 
