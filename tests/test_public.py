@@ -9,6 +9,7 @@ import pytest
 from api_files import make_lint_list, make_page
 from conftest import ROOT, UV, duplicate, run
 from docstrings import find_gaps
+from reference import write_service
 from released import (
     NO_RELEASE,
     find_breaks,
@@ -51,8 +52,10 @@ def test_public_docstrings_are_complete(surface: Surface) -> None:
 def test_code_of_users_takes_public_names_only(surface: Surface, tmp_path: Path) -> None:
     for name in USERS:
         shutil.copytree(ROOT / name, tmp_path / name)
-    readme = (TEMPLATE / "app" / "tasks" / "README.md").read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    write_service(tmp_path / "tests" / "snippets" / "service")
+    documents = [TEMPLATE / "app" / "tasks" / "README.md", *(CORE / "docs").glob("*.md")]
+    text = "".join(path.read_text() for path in documents)
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     for number, block in enumerate(blocks):
         (tmp_path / f"readme_{number}.py").write_text(block)
     files = list(tmp_path.rglob("*.py"))

@@ -55,39 +55,73 @@ def test_the_machinery_survives_what_happens_to_it(service: Path) -> None:
     assert " passed" in done.stdout
 
 
-def write_snippets(readme: str, target: Path) -> None:
-    """Append each Python block to the file that its first line names, with the imports on top."""
+def write_snippets(document: str, target: Path) -> list[Path]:
+    """Append each Python block to the file that its first line names, with the imports on top.
+
+    Return the paths of the files in the service.
+    """
+    names = []
     for name, block in re.findall(
-        r"^```python\n# (\S+)\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL
+        r"^```python\n# (\S+\.py)\n(.*?)^```$", document, re.MULTILINE | re.DOTALL
     ):
         path = target / name
         text = f"{path.read_text() if path.exists() else ''}\n{block}"
         is_import = re.compile(r"^(?:from|import) .*\n", re.MULTILINE)
         path.write_text("".join(is_import.findall(text)) + is_import.sub("", text))
+        names.append(Path(name))
+    return list(dict.fromkeys(names))
 
 
-def test_the_readme_of_the_tasks(service: Path, tmp_path: Path) -> None:
-    """Its modules pass the checks, and its snippets and commands work with a real worker."""
+def register(files: list[Path], target: Path) -> None:
+    """List new task modules, routers and documents in the files of the service that list them."""
+    tasks = [path.stem for path in files if path.parent.name == "tasks" and path.parts[0] == "app"]
+    worker = target / "app" / "tasks" / "worker.py"
+    worker.write_text(f"{worker.read_text()}from . import {', '.join(tasks)}\n")
+    for path in files:
+        name = path.stem
+        if path.parent.name == "routes":
+            insert(
+                target / "app" / "main.py",
+                ("routes import ", name),
+                ("routers=[", f"{name}.router"),
+            )
+        if path.parent.name == "models":
+            document = name.capitalize()
+            models = target / "app" / "models" / "__init__.py"
+            first = "from app.models."
+            new = f"{first}{name} import {document}\n{first}"
+            models.write_text(models.read_text().replace(first, new, 1))
+            insert(models, ("]] = [", document))
+
+
+def insert(path: Path, *changes: tuple[str, str]) -> None:
+    """Insert items into lists, after the text at which each list begins."""
+    text = path.read_text()
+    for start, item in changes:
+        assert text.count(start) == 1, (path, start)
+        text = text.replace(start, f"{start}{item}, ")
+    path.write_text(text)
+
+
+def test_the_snippets_of_the_documents(service: Path, tmp_path: Path) -> None:
+    """Their modules pass the checks, and their snippets and commands work with a real worker."""
     target = duplicate(service, tmp_path / "service")
-    readme = (target / "app" / "tasks" / "README.md").read_text()
-    # A server of the test answers the requests.
-    write_snippets(readme.replace("https://", "http://"), target)
-    (line,) = re.findall(r"`(from \. import texts)`", readme)
-    worker, main = target / "app" / "tasks" / "worker.py", target / "app" / "main.py"
-    worker.write_text(f"{worker.read_text()}{line}\n")
-    main.write_text(
-        main.read_text()
-        .replace("routes import ", "routes import texts, ")
-        .replace("[", "[texts.router, ", 1)
-    )
+    readme = target / "app" / "tasks" / "README.md"
+    assert "`from . import texts`" in readme.read_text()
+    files = []
+    for document in (readme, *(target / "core" / "docs").glob("*.md")):
+        # A server of the test answers the requests.
+        files += write_snippets(document.read_text().replace("https://", "http://"), target)
+    register(files, target)
     for recipe in ("format", "lint", "typecheck"):
         run(UV, "run", "--quiet", "just", recipe, cwd=target)
 
-    shutil.copy(ROOT / "tests" / "snippets" / "test_tasks_readme.py", target / "tests")
-    done = run(
-        UV, "run", "just", "test", "tests/test_texts.py", "tests/test_tasks_readme.py", cwd=target
-    )
-    assert "6 passed" in done.stdout
+    tests = ["tests/test_texts.py"]
+    for name in ("test_tasks_readme.py", "test_docs.py"):
+        shutil.copy(ROOT / "tests" / "snippets" / name, target / "tests")
+        tests.append(f"tests/{name}")
+    done = run(UV, "run", "just", "test", *tests, cwd=target)
+    assert "10 passed" in done.stdout
 
 
 def test_compose_files(service: Path) -> None:
@@ -169,13 +203,6 @@ def test_a_security_fix_is_taken_as_contributing_tells(queue_service: Path, tmp_
     pyproject.write_text(original)
     run(UV, "lock", cwd=target)
     assert read_locked(target, package) != outside
-
-
-def test_snippets_of_the_documents_run_as_they_are(service: Path, tmp_path: Path) -> None:
-    target = duplicate(service, tmp_path / "service")
-    for folder in ("app", "tests"):
-        shutil.copytree(ROOT / "tests" / "snippets" / folder, target / folder, dirs_exist_ok=True)
-    assert " passed" in run(UV, "run", "just", "test", "tests/test_pasted.py", cwd=target).stdout
 
 
 def test_recipes_of_the_readme_exist(service: Path) -> None:

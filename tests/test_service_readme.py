@@ -1,4 +1,4 @@
-"""The snippets of a service's README work: settings, and CORS for a page on another origin."""
+"""The snippets of a service's README work: a model, settings, and CORS for another origin."""
 
 import re
 import shutil
@@ -23,7 +23,7 @@ def insert(path: Path, before: str, text: str) -> None:
     path.write_text(source.replace(before, text + before, 1))
 
 
-def test_settings_and_middleware(service: Path, tmp_path: Path) -> None:
+def test_the_snippets(service: Path, tmp_path: Path) -> None:
     target = duplicate(service, tmp_path / "service")
     readme = (target / "README.md").read_text()
     blocks = re.findall(r"^```python\n# (\S+)\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
@@ -33,6 +33,9 @@ def test_settings_and_middleware(service: Path, tmp_path: Path) -> None:
     main = target / "app" / "main.py"
     insert(main, "from app.models", "from app.middleware import MIDDLEWARE\n")
     insert(main, "    documents=", f"    {argument},\n")
+    models = target / "app" / "models" / "__init__.py"
+    insert(models, "from app.models.webhook", "from app.models.parcel import Parcel\n")
+    insert(models, "Subscription, ", "Parcel, ")
     (target / "app" / "tasks" / "prices.py").write_text(TASK)
     worker = target / "app" / "tasks" / "worker.py"
     worker.write_text(f"{worker.read_text()}from . import prices\n")

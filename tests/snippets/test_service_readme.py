@@ -1,7 +1,9 @@
-"""The settings and the middleware that the README of a service shows, in that service."""
+"""The model, the settings and the middleware that the README of a service shows work in it."""
 
 import pytest
+from pymongo.errors import DuplicateKeyError
 
+from app.models.parcel import Parcel
 from app.settings import app_settings
 from app.tasks.prices import find_currency
 from core.testing import PASSWORD
@@ -60,3 +62,11 @@ async def test_a_page_that_is_not_named_reads_nothing(client, origin):
     read = await client.get("/health/live", headers={"Origin": origin})
     for response in (answer, read):
         assert "access-control-allow-origin" not in response.headers
+
+
+async def test_a_model(db):
+    await Parcel(number="1", owner="ada").insert()
+    with pytest.raises(DuplicateKeyError):
+        await Parcel(number="1", owner="eve").insert()
+    indexes = await Parcel.get_pymongo_collection().index_information()
+    assert indexes["owner_1_status_1"]["key"] == [("owner", 1), ("status", 1)]

@@ -5,11 +5,15 @@ import asyncio
 import inspect
 import json
 import re
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx2
 import pytest
+import uvicorn
+from fastapi import BackgroundTasks
 
 from core.config import get_settings
 from core.models import AuditModel
@@ -68,7 +72,7 @@ async def test_each_snippet(internet, client, signed_in, user, mailbox, running_
     from app.tasks import texts
 
     names = {"count_words": texts.count_words}
-    run, transaction, chain, which = USES
+    run, transaction, chain, which, context = USES
 
     await execute(run, names)
     assert (await names["job"].result(), await names["job"].status()) == (6, "completed")
@@ -100,7 +104,41 @@ async def test_each_snippet(internet, client, signed_in, user, mailbox, running_
 
     await execute(which, names)
     assert names["words"] == 2
-    assert await eventually(lambda: AuditModel.find_one(AuditModel.action == "text.counted"))
+    async def correlation_ids():
+        entries = await AuditModel.find(AuditModel.action == "text.counted").to_list()
+        return len(entries) == 2 and {entry.correlation_id for entry in entries}
+
+    assert "import-7" in await eventually(correlation_ids)
+    await execute(context, names)
+    assert (names["correlation_id"], (await names["job"].record()).correlation_id) == ("import-8",) * 2
+
+
+@pytest.fixture
+async def url(app):
+    """The address of the application in a real web server."""
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(server.serve([listener]))
+        await eventually(lambda: server.started)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        await serving
+
+
+async def test_background_tasks_behind_one_that_fails(app, url, caplog):
+    ran = []
+
+    @app.post("/numbers")
+    async def count(background_tasks: BackgroundTasks):
+        background_tasks.add_task(ran.append, 1)
+        background_tasks.add_task(int, "no number")
+        background_tasks.add_task(ran.append, 2)
+
+    async with httpx2.AsyncClient() as client:
+        response = await client.post(f"{url}/numbers")
+    assert response.status_code == 200
+    await eventually(lambda: "Exception in ASGI application" in caplog.text)
+    assert ran == [1]
 
 
 async def test_enqueueing_from_a_plain_task(tmp_path, db, running_worker):

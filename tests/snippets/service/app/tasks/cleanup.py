@@ -1,0 +1,2 @@
+from app.tasks.worker import worker
+# paste: app-tasks.md, Cleanup Tasks

@@ -1,0 +1,3 @@
+# paste: app-tasks.md, Task Pattern
+
+# paste: app-tasks.md, Email Notifications

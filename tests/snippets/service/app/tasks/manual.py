@@ -1,0 +1,1 @@
+# paste: scheduled-tasks.md, Manual Registration
