@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from functools import partial
 
 import anyio
@@ -135,6 +136,26 @@ async def test_a_plain_task_calls_async_functions(worker, run, double):
         assert await job.result(WAIT) == 6
         progress = await job.progress()
         assert (progress.done, progress.total, progress.message) == (1, 2, job.id)
+
+
+async def test_a_generator_of_arguments_runs_in_the_thread_of_its_plain_task(worker, run, double):
+    threads = []
+
+    def calls() -> Iterator[list[int]]:
+        threads.append(threading.current_thread())
+        yield [double.enqueue_sync(1) and 2]
+
+    @worker.task(max_retries=0)
+    def enqueue_both() -> list[str]:
+        threads.append(threading.current_thread())
+        (first,) = double.enqueue_many_sync(calls())
+        (second,) = double.enqueue_many(calls())
+        return [first.id, second.id]
+
+    async with run():
+        ids = await (await enqueue_both.enqueue()).result(WAIT)
+        assert [await worker.job(job_id).result(WAIT) for job_id in ids] == [4, 4]
+    assert threads == 3 * threads[:1]
 
 
 async def test_a_thread_that_outlives_its_timeout_holds_no_slot(worker, run, engine_settings):
