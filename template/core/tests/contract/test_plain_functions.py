@@ -138,6 +138,30 @@ async def test_a_plain_task_calls_async_functions(worker, run, double):
         assert (progress.done, progress.total, progress.message) == (1, 2, job.id)
 
 
+async def test_plain_tasks_that_call_plain_tasks_do_not_wait_for_each_other(
+    worker, run, engine_settings
+):
+    engine_settings.task_concurrency = 2
+    both = threading.Barrier(2, timeout=WAIT)
+
+    @worker.task
+    def innermost(value: int) -> int:
+        return 2 * value
+
+    @worker.task
+    def inner(value: int) -> int:
+        return anyio.from_thread.run(innermost, value)
+
+    @worker.task(max_retries=0, timeout=WAIT)
+    def outer(value: int) -> int:
+        both.wait()
+        return anyio.from_thread.run(inner, value)
+
+    async with run():
+        jobs = await outer.enqueue_many([[1], [2]])
+        assert [await job.result(2 * WAIT) for job in jobs] == [2, 4]
+
+
 async def test_a_generator_of_arguments_runs_in_the_thread_of_its_plain_task(worker, run, double):
     threads = []
 
