@@ -182,7 +182,8 @@ class Worker(ScheduleRegistry):
             InvalidTask: A task has an annotation that cannot be used for a job.
             ScheduleError: A schedule is broken, and this is not production.
         """
-        for broken in self.check(settings).broken:
+        declared = self.check(settings)
+        for broken in declared.broken:
             logger.error(
                 "schedule is broken",
                 schedule=broken.id,
@@ -206,7 +207,7 @@ class Worker(ScheduleRegistry):
             stack.callback(portal.close)
             # One thread for each slot, so no job waits for a thread while its timeout runs.
             self.thread_limiter = CapacityLimiter(settings.task_concurrency)
-            self._open = self._make_parts(settings, queue, portal, context)
+            self._open = self._make_parts(settings, declared, queue, portal, context)
             try:
                 if engine.in_process:
                     await stack.enter_async_context(self._consuming())
@@ -229,6 +230,7 @@ class Worker(ScheduleRegistry):
     def _make_parts(
         self,
         settings: Settings,
+        declared: DeclaredSchedules,
         queue: Queue,
         portal: Portal,
         context: WorkerContext,
@@ -236,7 +238,6 @@ class Worker(ScheduleRegistry):
         history = History(settings.task_history_ttl)
         executor = Executor(queue, self.tasks, settings, history)
         limit = _stuck_limit(settings, queue.engine)
-        declared = self.check(settings)
         return _Opened(
             queue=queue,
             portal=portal,
