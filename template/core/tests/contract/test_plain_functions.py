@@ -108,6 +108,21 @@ async def test_code_in_an_event_loop_is_told_to_await(run, double):
             double.enqueue_many_sync([[1]])
 
 
+async def test_code_in_another_event_loop_is_told_what_to_use(worker, run, double):
+    async def enqueue() -> None:
+        await double.enqueue(1)
+
+    async def wait(job_id: str) -> None:
+        await worker.job(job_id).result(WAIT)
+
+    async with run():
+        job = await double.enqueue(2)
+        for function in (enqueue, partial(wait, job.id)):
+            with pytest.raises(RuntimeError, match=r"another event loop; use `task\.enqueue_sync`"):
+                await asyncio.to_thread(asyncio.run, function())
+        assert await job.result(WAIT) == 4
+
+
 async def test_enqueue_is_passed_to_others_as_a_function(worker, run, double):
     background = BackgroundTasks()
     async with run(), asyncio.TaskGroup() as group:
