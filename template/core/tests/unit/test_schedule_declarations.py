@@ -82,7 +82,7 @@ def test_a_broken_schedule_does_not_show_its_arguments(worker):
     @worker.task
     async def pay(token: Sensitive[str]) -> None: ...
 
-    worker.schedule(pay, "cron", hour=1, args=["x"], argument="tok-5ecret")  # type: ignore[call-overload]
+    worker.schedule(pay, "cron", hour=1, args=["x"], argument="tok-5ecret")
     first, second = build(worker).broken
     assert "tok-5ecret" not in f"{first} {first!r} {second} {second!r}"
     assert second.problem.startswith("cron trigger: there is no option argument;")
