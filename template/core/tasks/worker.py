@@ -192,6 +192,7 @@ class Worker(ScheduleRegistry):
             )
         engine = build_engine(settings)
         async with AsyncExitStack() as stack:
+            stack.callback(self._forget)
             context = await self._open_context(stack)
             secrets = settings.secret_keys
             queue = Queue(
@@ -214,7 +215,9 @@ class Worker(ScheduleRegistry):
                 yield
             finally:
                 await stack.aclose()
-                self._open = self.thread_limiter = None
+
+    def _forget(self) -> None:
+        self._open = self.thread_limiter = None
 
     async def _open_context(self, stack: AsyncExitStack) -> WorkerContext:
         hooks = {"request": [_send_correlation_id]}
