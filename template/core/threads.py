@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, to_thread
@@ -19,6 +20,8 @@ logger = get_logger(__name__)
 
 END_SECONDS = 0.5
 _unfinished: set[Future[Any]] = set()
+_lent: ContextVar[CapacityLimiter | None] = ContextVar("lent", default=None)
+"""Limits the calls inside a call of `run_in_thread`."""
 
 
 class ThreadPool(ThreadPoolExecutor):
@@ -46,12 +49,17 @@ async def run_in_thread(function: Callable[[], R], limiter: CapacityLimiter | No
     If the caller is cancelled, the thread keeps running. It no longer counts for the limiter, so
     other calls do not wait for it.
 
+    A call inside another one, by `anyio.from_thread.run`, does not count for the limiter, because
+    the outer thread waits for it. Otherwise, calls that hold all places could wait for each other.
+
     Args:
         function: The function.
         limiter: Limits the threads; anyio's own limiter if None.
     """
+    own_place = CapacityLimiter(1)
 
     def call() -> R:
+        _lent.set(own_place)  # in a copy of the context, which only this call has
         future: Future[None] = Future()
         future.set_running_or_notify_cancel()
         _note(future)
@@ -60,7 +68,11 @@ async def run_in_thread(function: Callable[[], R], limiter: CapacityLimiter | No
         finally:
             future.set_result(None)
 
-    return await to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter)
+    return await to_thread.run_sync(
+        call,
+        abandon_on_cancel=True,
+        limiter=_lent.get() or limiter,
+    )
 
 
 def _note(future: Future[Any]) -> None:

@@ -12,7 +12,7 @@ from core.tasks.errors import InvalidArguments, InvalidTask
 from core.tasks.producer import ArgsAndKwargs
 from core.tasks.schedule_options import CheckedOptions, ScheduleOptions, check_options
 from core.tasks.task import AnyTask
-from core.tasks.triggers import make_trigger
+from core.tasks.triggers import FIELDS, make_trigger
 
 _OPTIONS = ScheduleOptions.__optional_keys__
 
@@ -35,8 +35,9 @@ class Declaration:
 
     @property
     def trigger(self) -> str:
-        """The trigger as text."""
-        given = [f"{name}={value!r}" for name, value in self.fields.items()]
+        """The trigger as text. Unknown arguments are left out, because they may be sensitive."""
+        known = FIELDS.get(self.kind, frozenset())
+        given = [f"{name}={value!r}" for name, value in self.fields.items() if name in known]
         return f"{self.kind}[{', '.join(given)}]"
 
     @property

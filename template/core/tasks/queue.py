@@ -20,7 +20,7 @@ Answer = asyncio.Future[JobRecord]
 
 
 class Queue:
-    """A running engine, with the keys for its messages.
+    """A running engine, with the keys for its messages. It belongs to the running event loop.
 
     Args:
         engine: Carries the messages.
@@ -41,6 +41,7 @@ class Queue:
         self.cipher = cipher
         self.record_ttl = record_ttl
         self._records = engine.records
+        self._loop = asyncio.get_running_loop()
         self._callers: dict[str, list[Answer]] = {}
         self._poller: asyncio.Task[None] | None = None
 
@@ -85,7 +86,11 @@ class Queue:
         Args:
             envelopes: The messages.
             chosen_ids: The job ids among them that may have been used before.
+
+        Raises:
+            RuntimeError: Another event loop runs, as in `asyncio.run` in a thread.
         """
+        self._check_loop()
         transaction = current_transaction()
         if not envelopes:
             return
@@ -136,6 +141,7 @@ class Queue:
         Returns:
             For each key, the id of the job that holds it now.
         """
+        self._check_loop()
         ttl = self._ttl_from(at)
         return await self._records.claim(keys, ttl)
 
@@ -161,6 +167,7 @@ class Queue:
         Args:
             job_id: The job's id.
         """
+        self._check_loop()
         (record,) = await self._records.read([job_id])
         return record
 
@@ -172,12 +179,18 @@ class Queue:
         Args:
             job_id: The job's id.
         """
-        loop = asyncio.get_running_loop()
-        future: Answer = loop.create_future()
+        self._check_loop()
+        future: Answer = self._loop.create_future()
         self._callers.setdefault(job_id, []).append(future)
         if self._poller is None or self._poller.done():
             self._poller = asyncio.create_task(self._poll())
         return await future
+
+    def _check_loop(self) -> None:
+        # The connections would break, also for the other jobs of this process.
+        if asyncio.get_running_loop() is not self._loop:
+            hint = "use `task.enqueue_sync` or `anyio.from_thread.run` instead of `asyncio.run`"
+            raise RuntimeError(f"the service runs in another event loop; {hint}")
 
     async def close(self) -> None:
         """Close the queue. Calls of `wait` that have not ended raise an error."""

@@ -137,7 +137,8 @@ class Task(Bindable[P, R], Producer[R]):
             InvalidArguments: An argument of one job does not fit. No job was enqueued.
             QueueUnavailable: The queue's server cannot be reached. Some jobs may be enqueued.
         """
-        return run_or_return(self, partial(self._enqueue_many, calls))
+        arguments = [_split(call) for call in calls]
+        return run_or_return(self, partial(self.submit_many, Call(self.name), arguments))
 
     def enqueue_many_sync(
         self,
@@ -153,14 +154,9 @@ class Task(Bindable[P, R], Producer[R]):
             QueueUnavailable: The queue's server cannot be reached. Some jobs may be enqueued.
             RuntimeError: An event loop runs in this thread, or the service is closing.
         """
-        return run_sync(self, partial(self._enqueue_many, calls))
-
-    async def _enqueue_many(
-        self,
-        calls: Iterable[Sequence[Any] | Mapping[str, Any]],
-    ) -> list[Job[R]]:
+        # Here, because a generator is code of the calling thread, and may block or enqueue.
         arguments = [_split(call) for call in calls]
-        return await self.submit_many(Call(self.name), arguments)
+        return run_sync(self, partial(self.submit_many, Call(self.name), arguments))
 
     def __or__(self, other: "Task[Concatenate[R, ...], R2]") -> Chain[P, R2]:
         """Return a chain: `(validate | process | notify).enqueue(file_id)`.

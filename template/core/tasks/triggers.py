@@ -3,10 +3,12 @@
 import re
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.combining import OrTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
@@ -135,14 +137,12 @@ def _make_crontab(period: _Period, *, expression: str) -> BaseTrigger:
         raise InvalidTask(f"{rule}, not {expression!r}")
     minute, hour, day, month, weekday = parts
     weekdays = [_name_weekdays(part) for part in weekday.split(",")]
-    return _make_cron(
-        period,
-        minute=minute,
-        hour=hour,
-        day=day,
-        month=month,
-        day_of_week=",".join(weekdays),
-    )
+    make = partial(_make_cron, period, minute=minute, hour=hour, month=month)
+    by_weekday = {"day_of_week": ",".join(weekdays)}
+    if day.startswith("*") or weekday.startswith("*"):
+        return make(day=day, **by_weekday)
+    # In crontab(5), each of the two fields is enough, unless one begins with a star.
+    return OrTrigger([make(day=day), make(**by_weekday)])
 
 
 def _make_interval(period: _Period, **fields: Any) -> BaseTrigger:
@@ -177,7 +177,8 @@ def _name_weekdays(part: str) -> str:
 
     In crontab(5), 0 and 7 are Sunday. For APScheduler, 0 is Monday.
     """
-    match = _DAY_NUMBERS.fullmatch(part)
+    # A step counts from Sunday.
+    match = _DAY_NUMBERS.fullmatch(part.replace("*/", "0-6/"))
     if not match:
         return part
     first = int(match[1])

@@ -182,7 +182,8 @@ class Worker(ScheduleRegistry):
             InvalidTask: A task has an annotation that cannot be used for a job.
             ScheduleError: A schedule is broken, and this is not production.
         """
-        for broken in self.check(settings).broken:
+        declared = self.check(settings)
+        for broken in declared.broken:
             logger.error(
                 "schedule is broken",
                 schedule=broken.id,
@@ -191,6 +192,7 @@ class Worker(ScheduleRegistry):
             )
         engine = build_engine(settings)
         async with AsyncExitStack() as stack:
+            stack.callback(self._forget)
             context = await self._open_context(stack)
             secrets = settings.secret_keys
             queue = Queue(
@@ -206,14 +208,16 @@ class Worker(ScheduleRegistry):
             stack.callback(portal.close)
             # One thread for each slot, so no job waits for a thread while its timeout runs.
             self.thread_limiter = CapacityLimiter(settings.task_concurrency)
-            self._open = self._make_parts(settings, queue, portal, context)
+            self._open = self._make_parts(settings, declared, queue, portal, context)
             try:
                 if engine.in_process:
                     await stack.enter_async_context(self._consuming())
                 yield
             finally:
                 await stack.aclose()
-                self._open = self.thread_limiter = None
+
+    def _forget(self) -> None:
+        self._open = self.thread_limiter = None
 
     async def _open_context(self, stack: AsyncExitStack) -> WorkerContext:
         hooks = {"request": [_send_correlation_id]}
@@ -229,6 +233,7 @@ class Worker(ScheduleRegistry):
     def _make_parts(
         self,
         settings: Settings,
+        declared: DeclaredSchedules,
         queue: Queue,
         portal: Portal,
         context: WorkerContext,
@@ -236,7 +241,6 @@ class Worker(ScheduleRegistry):
         history = History(settings.task_history_ttl)
         executor = Executor(queue, self.tasks, settings, history)
         limit = _stuck_limit(settings, queue.engine)
-        declared = self.check(settings)
         return _Opened(
             queue=queue,
             portal=portal,

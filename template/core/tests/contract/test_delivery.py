@@ -106,6 +106,21 @@ async def test_correlation_id_and_owner_reach_a_job_and_its_children(worker, run
     assert TaskContext.get_correlation_id() is None
 
 
+async def test_a_service_whose_resources_fail_to_close_is_closed(worker, run):
+    @worker.lifespan
+    @asynccontextmanager
+    async def broken(context):
+        yield
+        raise ValueError("it cannot be closed")
+
+    with pytest.raises(ValueError, match="it cannot be closed"):
+        async with run():
+            assert worker.is_open
+    assert not worker.is_open
+    with pytest.raises(RuntimeError, match="no service is open here"):
+        worker.queue  # noqa: B018
+
+
 async def test_tasks_share_the_resources_of_the_lifespan(worker, run):
     events = []
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from functools import partial
 
 import anyio
@@ -107,6 +108,21 @@ async def test_code_in_an_event_loop_is_told_to_await(run, double):
             double.enqueue_many_sync([[1]])
 
 
+async def test_code_in_another_event_loop_is_told_what_to_use(worker, run, double):
+    async def enqueue() -> None:
+        await double.enqueue(1)
+
+    async def wait(job_id: str) -> None:
+        await worker.job(job_id).result(WAIT)
+
+    async with run():
+        job = await double.enqueue(2)
+        for function in (enqueue, partial(wait, job.id)):
+            with pytest.raises(RuntimeError, match=r"another event loop; use `task\.enqueue_sync`"):
+                await asyncio.to_thread(asyncio.run, function())
+        assert await job.result(WAIT) == 4
+
+
 async def test_enqueue_is_passed_to_others_as_a_function(worker, run, double):
     background = BackgroundTasks()
     async with run(), asyncio.TaskGroup() as group:
@@ -135,6 +151,50 @@ async def test_a_plain_task_calls_async_functions(worker, run, double):
         assert await job.result(WAIT) == 6
         progress = await job.progress()
         assert (progress.done, progress.total, progress.message) == (1, 2, job.id)
+
+
+async def test_plain_tasks_that_call_plain_tasks_do_not_wait_for_each_other(
+    worker, run, engine_settings
+):
+    engine_settings.task_concurrency = 2
+    both = threading.Barrier(2, timeout=WAIT)
+
+    @worker.task
+    def innermost(value: int) -> int:
+        return 2 * value
+
+    @worker.task
+    def inner(value: int) -> int:
+        return anyio.from_thread.run(innermost, value)
+
+    @worker.task(max_retries=0, timeout=WAIT)
+    def outer(value: int) -> int:
+        both.wait()
+        return anyio.from_thread.run(inner, value)
+
+    async with run():
+        jobs = await outer.enqueue_many([[1], [2]])
+        assert [await job.result(2 * WAIT) for job in jobs] == [2, 4]
+
+
+async def test_a_generator_of_arguments_runs_in_the_thread_of_its_plain_task(worker, run, double):
+    threads = []
+
+    def calls() -> Iterator[list[int]]:
+        threads.append(threading.current_thread())
+        yield [double.enqueue_sync(1) and 2]
+
+    @worker.task(max_retries=0)
+    def enqueue_both() -> list[str]:
+        threads.append(threading.current_thread())
+        (first,) = double.enqueue_many_sync(calls())
+        (second,) = double.enqueue_many(calls())
+        return [first.id, second.id]
+
+    async with run():
+        ids = await (await enqueue_both.enqueue()).result(WAIT)
+        assert [await worker.job(job_id).result(WAIT) for job_id in ids] == [4, 4]
+    assert threads == 3 * threads[:1]
 
 
 async def test_a_thread_that_outlives_its_timeout_holds_no_slot(worker, run, engine_settings):

@@ -79,10 +79,14 @@ def test_arguments_that_do_not_fit_the_task_break_a_schedule(worker, args, probl
 
 def test_a_broken_schedule_does_not_show_its_arguments(worker):
     @worker.every(hours=1, args={"token": ["tok-5ecret"]})
+    @worker.task
     async def pay(token: Sensitive[str]) -> None: ...
 
-    (broken,) = build(worker).broken
-    assert "tok-5ecret" not in f"{broken} {broken!r}"
+    worker.schedule(pay, "cron", hour=1, args=["x"], argument="tok-5ecret")
+    first, second = build(worker).broken
+    assert "tok-5ecret" not in f"{first} {first!r} {second} {second!r}"
+    assert second.problem.startswith("cron trigger: there is no option argument;")
+    assert second.trigger == "cron[hour=1]"
 
 
 WEEKLY = {"weeks": 1, "days": 0, "hours": 0, "minutes": 0, "seconds": 0}

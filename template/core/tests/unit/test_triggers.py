@@ -29,6 +29,8 @@ def test_a_day_may_have_23_hours():
         ("0-6", set(range(7))),
         ("mon", {0}),
         ("5,0", {4, 6}),
+        ("*/2", {6, 1, 3, 5}),
+        ("*/3,mon", {6, 2, 5, 0}),
     ],
 )
 def test_weekdays_are_those_of_crontab(weekday, days):
@@ -40,6 +42,26 @@ def test_weekdays_are_those_of_crontab(weekday, days):
         time = found
         seen.add(time.weekday())
     assert seen == days
+
+
+@pytest.mark.parametrize(
+    ("days", "expected"),
+    [
+        ("13 * 5", [1, 8, 13, 15]),  # the 13th, and each Friday
+        ("*/2 * 5", [1, 15, 29]),  # the Fridays among these days
+        ("13 * *", [13]),
+        ("* * 5", [1, 8, 15]),
+    ],
+)
+def test_a_day_of_the_month_and_a_weekday_are_each_enough(days, expected):
+    trigger = make_trigger("crontab", timezone="UTC", expression=f"0 0 {days}")
+    time, seen = datetime(2026, 12, 31, tzinfo=UTC), []
+    for _ in expected:
+        found = next_time(trigger, time, time + timedelta(seconds=1))
+        assert found
+        time = found
+        seen.append(time.day)
+    assert seen == expected
 
 
 CRONTAB = "a crontab has five fields"
