@@ -2,12 +2,14 @@
 
 import tomllib
 from collections.abc import Iterator
+from email.headerregistry import Address
 from email.utils import parseaddr
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+from email_validator import validate_email
 from pydantic import (
     AfterValidator,
     Field,
@@ -19,7 +21,6 @@ from pydantic import (
     SecretStr,
     UrlConstraints,
     model_validator,
-    validate_email,
 )
 from pydantic_core import MultiHostUrl, Url
 
@@ -64,17 +65,36 @@ SmtpUrl = Annotated[
 ]
 
 
+ONE_LINE = r"^[^\x00-\x1f\x7f]+$"
+
+
+def read_sender(text: str) -> Address:
+    """Return the sender of mails. Its domain is in the form that every mail server accepts.
+
+    Args:
+        text: `Name <address>`, or an address.
+
+    Raises:
+        ValueError: The text has another form, or the address is not valid.
+    """
+    name, address = parseaddr(text)
+    # `parseaddr` takes the first of several addresses.
+    if not text.rstrip("> ").endswith(address):
+        raise ValueError(f"{address} is not the only address")
+    valid = validate_email(address, check_deliverability=False, allow_smtputf8=False)
+    return Address(name, addr_spec=valid.ascii_email or "")
+
+
 def _check_sender(value: str) -> str:
-    _, address = parseaddr(value)
     try:
-        validate_email(address)
+        read_sender(value)
     except ValueError:
         example = "Parcel Tracker <no-reply@example.com>"
         raise ValueError(f"must be an address, such as {example}") from None
     return value
 
 
-MailSender = Annotated[str, AfterValidator(_check_sender)]
+MailSender = Annotated[str, Field(pattern=ONE_LINE), AfterValidator(_check_sender)]
 Secret = Annotated[SecretStr, Field(min_length=32)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -111,7 +131,7 @@ class Settings(BaseServiceSettings):
     service: str = Field("app.main:service", pattern=r"^[\w.]+:\w+$")
     """The entry point that every process loads, as `module:name`."""
 
-    service_name: str = Field(default_factory=_project_title, pattern=r"^[^\x00-\x1f\x7f]+$")
+    service_name: str = Field(default_factory=_project_title, pattern=ONE_LINE)
     """The name that people read in mails and pages. Defaults to the one in `pyproject.toml`."""
 
     secret_key: Secret

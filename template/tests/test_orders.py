@@ -56,6 +56,12 @@ async def test_an_invalid_order_is_refused(client, signed_in, wrong):
     assert await Order.count() == 0
 
 
+async def test_no_order_has_a_negative_price(db):
+    """The chart of a report has no place for it."""
+    with pytest.raises(ValueError, match="price"):
+        Order(owner="1", product="Engine", quantity=1, price="-1")
+
+
 @pytest.mark.parametrize(
     ("start", "end", "found"),
     [

@@ -113,6 +113,12 @@ async def test_a_report_without_dates_covers_the_days_with_sales(orders):
     assert "at any price" in text
 
 
+async def test_a_title_may_have_any_characters(orders):
+    report = await export_service.create_pdf_report(Order.find(), "Größen ab 5 € 日本")
+
+    assert "Größen ab 5 € ??" in text_of(PdfReader(BytesIO(report)))
+
+
 async def test_a_report_without_sales(db):
     result = await generate_sales_report("2027-01-01", "2027-01-02")
     assert "There were no sales." in text_of(await read(str(result["blob_id"])))

@@ -19,14 +19,14 @@ class Order(Document):
         owner: The id of the user who ordered.
         product: The product's name.
         quantity: The number of units.
-        price: The price of one unit.
+        price: The price of one unit. It is not negative.
         created_at: The time of the order.
     """
 
     owner: str
     product: str
     quantity: int = Field(ge=1)
-    price: DecimalAnnotation
+    price: DecimalAnnotation = Field(ge=0)
     created_at: Annotated[datetime, Indexed()] = Field(default_factory=lambda: datetime.now(UTC))
 
     class Settings:

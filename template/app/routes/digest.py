@@ -20,7 +20,7 @@ router = APIRouter(
 )
 
 
-@router.get("/{token}")
+@router.get("")
 async def show_subscription(request: Request, token: str) -> Response:
     """Show the page that the emailed link opens. It changes nothing, as scanners open links too."""
     try:
@@ -31,7 +31,7 @@ async def show_subscription(request: Request, token: str) -> Response:
     return show_page(request, "digest", subscribed=not unsubscribed)
 
 
-@router.post("/{token}")
+@router.post("")
 async def change_subscription(
     request: Request,
     token: str,

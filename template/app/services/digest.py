@@ -13,14 +13,15 @@ def unsubscribe_link(user_id: str) -> str:
         user_id: The user's id.
     """
     token = sign(user_id, PURPOSE)
-    return get_settings().link_to(f"digest/{token}")
+    # As a query, because the access log contains paths.
+    return get_settings().link_to(f"digest?token={token}")
 
 
 def read_token(token: str) -> str:
     """Return the id of the user to whom a link was sent.
 
     Args:
-        token: The last part of the link.
+        token: The token in the link.
 
     Raises:
         InvalidSignature: The link is not valid.

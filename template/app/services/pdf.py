@@ -9,6 +9,9 @@ MARGIN = 15
 DARK = (38, 70, 115)
 LIGHT = (232, 238, 246)
 WHITE = 255
+ENCODING = "windows-1252"
+"""The characters of the built-in fonts: those of western Europe."""
+
 HEADING = FontFace(emphasis="BOLD", color=WHITE, fill_color=DARK)
 TOTAL = FontFace(emphasis="BOLD", fill_color=WHITE)
 
@@ -18,6 +21,7 @@ class PdfDocument(FPDF):
 
     def __init__(self, title: str) -> None:
         super().__init__()
+        self.core_fonts_encoding = ENCODING
         self._title = title
         self._created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
         self.set_title(title)
@@ -25,6 +29,19 @@ class PdfDocument(FPDF):
         self.set_auto_page_break(True, margin=20)
         self.add_page()
         self.set_font("helvetica", size=10)
+
+    def normalize_text(self, text: str) -> str:
+        """Return text as the font needs it. FPDF calls this for all text.
+
+        A built-in font shows `?` for a character that it lacks. To show more characters, add a font
+        with `add_font`.
+
+        Args:
+            text: The text.
+        """
+        if not self.is_ttf_font:
+            text = text.encode(ENCODING, "replace").decode(ENCODING)
+        return super().normalize_text(text)
 
     def header(self) -> None:
         """Draw the title. FPDF calls this on each page."""

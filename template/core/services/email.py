@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from email.headerregistry import Address, BaseHeader, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
 from email.policy import Policy
-from email.utils import make_msgid, parseaddr
+from email.utils import make_msgid
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -13,7 +13,7 @@ import aiosmtplib
 from email_validator import validate_email
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from core.config import ROOT, get_settings
+from core.config import ROOT, get_settings, read_sender
 from core.context import TaskContext
 
 __all__ = ["Rendered", "render_email", "send_email"]
@@ -129,8 +129,9 @@ def _make_message(to_email: str, subject: str) -> EmailMessage:
 
 def _find_sender() -> Address:
     settings = get_settings()
-    name, address = parseaddr(settings.mail_from)
-    return Address(name or settings.service_name, addr_spec=_ascii_address(address))
+    sender = read_sender(settings.mail_from)
+    name = sender.display_name or settings.service_name
+    return Address(name, addr_spec=sender.addr_spec)
 
 
 def _ascii_address(address: str) -> str:

@@ -40,7 +40,7 @@ class StartedApp:
 
         try:
             await self._app(scope, receive, keep_traceback)
-        except Exception as error:
+        except BaseException as error:  # uvicorn would serve without the lifespan
             if not traceback:
                 raise
             if not isinstance(error, UserError):

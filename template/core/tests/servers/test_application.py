@@ -251,6 +251,7 @@ service = Service([], [], Worker(), lifespan=lifespan)
     [
         ("UserError('the rates of today are missing')", 2, True),
         ("KeyError('the rates of today are missing')", 3, False),
+        ("SystemExit('the rates of today are missing')", 3, False),
     ],
 )
 def test_a_lifespan_that_fails_ends_the_process(settings, tmp_path, error, status, is_one_line):

@@ -23,6 +23,8 @@ MAIL = {
         ("a@example.com", "Parcel Tracker", ("Parcel Tracker", "a@example.com")),
         ("a@größe.example", "Parcel Tracker", ("Parcel Tracker", "a@xn--gre-6ka8i.example")),
         ("Help <a@example.com>", "Parcel Tracker", ("Help", "a@example.com")),
+        ('"Größe, A" <a@example.com>', "Parcel Tracker", ("Größe, A", "a@example.com")),
+        ("Größe Inc. <a@example.com>", "Parcel Tracker", ("Größe Inc.", "a@example.com")),
         ("a@example.com", 'Größe, "A" & <b>', ('Größe, "A" & <b>', "a@example.com")),
     ],
 )

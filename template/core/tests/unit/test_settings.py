@@ -37,6 +37,10 @@ def change(monkeypatch, settings: dict[str, str | None]) -> None:
         ({"SECRET_KEY": "short"}, "SECRET_KEY: Value should have at least 32 characters"),
         ({"PORT": "many"}, "PORT: "),
         ({"MAIL_FROM": "nobody"}, "MAIL_FROM: must be an address, such as Parcel Tracker <no-"),
+        ({"MAIL_FROM": "größe@example.com"}, "MAIL_FROM: must be an address"),
+        ({"MAIL_FROM": "a@example.com, b@example.com"}, "MAIL_FROM: must be an address"),
+        ({"MAIL_FROM": "a@example.com <b@example.com>"}, "MAIL_FROM: must be an address"),
+        ({"MAIL_FROM": "A\nBcc: a@example.com <b@example.com>"}, "MAIL_FROM: "),
         ({"SERVICE_NAME": "two\nlines"}, "SERVICE_NAME: "),
         (
             {"SCHEDULE_TIMEZONE": "Mars"},
