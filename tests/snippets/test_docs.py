@@ -49,9 +49,9 @@ async def test_coming_from(client, user):
     indexes = await Cached.get_pymongo_collection().index_information()
     assert "expireAfterSeconds" in indexes["expires_at_1"]
 
-    assert await (await import_orders.enqueue()).result(10) == "completed"
+    assert await (await import_orders.enqueue()).result(30) == "completed"
     job = await import_orders.enqueue(seconds=60, soft_limit=0.01)
-    assert await job.result(10) == "stopped before the end"
+    assert await job.result(30) == "stopped before the end"
 
 
 async def test_deleting_rows(db, user):

@@ -64,7 +64,7 @@ def completed():
         async def find():
             return [job for job in queued if await job.status() == "completed"]
 
-        job = (await eventually(find, 20))[0]
+        job = (await eventually(find))[0]
         assert (await job.record()).attempt == 2
         return await job.result()
 

@@ -21,7 +21,7 @@ from core.testing import eventually
 async def test_app_tasks(client, user, mailbox, notes, api, completed, running_worker):
     await check_emails(client, user, mailbox)
     fetched = await external.fetch_external_data.enqueue(api)
-    assert await fetched.result(10) == {"answer": 42}
+    assert await fetched.result(30) == {"answer": 42}
     await check_errors(completed)
     await check_report()
     await check_image()
@@ -32,7 +32,7 @@ async def test_app_tasks(client, user, mailbox, notes, api, completed, running_w
 async def check_emails(client, user, mailbox):
     signed_up = (await client.post("/signup?email=new@example.com")).json()
     job = worker.job(signed_up["task_id"])
-    assert await job.result(10) == {"status": "sent", "user_email": "new@example.com"}
+    assert await job.result(30) == {"status": "sent", "user_email": "new@example.com"}
 
     status, result = await manage(user.id)
     assert status in ("pending", "running", "completed")
@@ -43,8 +43,8 @@ async def check_emails(client, user, mailbox):
     assert timedelta(minutes=59) < due - datetime.now() < timedelta(minutes=61)
 
     reset = await emails.send_password_reset.enqueue(user.id, "t-1")
-    assert await reset.result(10) == {"status": "sent"}
-    assert await (await emails.send_daily_digest.enqueue()).result(10) == {"sent_count": 2}
+    assert await reset.result(30) == {"status": "sent"}
+    assert await (await emails.send_daily_digest.enqueue()).result(30) == {"sent_count": 2}
     assert [(mail["To"], mail["Subject"]) for mail in mailbox.messages] == [
         ("new@example.com", "Welcome!"),
         ("ada@example.com", "Welcome!"),
@@ -76,7 +76,7 @@ async def check_errors(completed):
         "missing": {"status": "skipped", "reason": "not_found"},
         "bad": {"status": "failed", "error": "bad data"},
     }.items():
-        assert await (await external.risky_operation.enqueue(data_id)).result(10) == expected
+        assert await (await external.risky_operation.enqueue(data_id)).result(30) == expected
 
 
 async def check_image():
@@ -85,7 +85,7 @@ async def check_image():
     blob = await blob_service.upload(file.getvalue(), "red.jpg")
     image = await ImageModel(name="red.jpg", owner="1", blob_id=str(blob.id)).insert()
     job = await processing.process_uploaded_image.enqueue(str(image.id))
-    assert await job.result(10) == {"status": "completed", "image_id": str(image.id)}
+    assert await job.result(30) == {"status": "completed", "image_id": str(image.id)}
     image = await ImageModel.get(image.id)
     thumbnail = Image.open(BytesIO(await blob_service.download(image.thumbnail_id)))
     assert thumbnail.size == (320, 240)
@@ -101,17 +101,17 @@ async def check_cleanup(user):
         )
         await session.insert()
     job = await cleanup.cleanup_expired_sessions.enqueue()
-    assert await job.result(10) == {"status": "completed", "deleted_count": 1}
+    assert await job.result(30) == {"status": "completed", "deleted_count": 1}
     assert [session.token_hash async for session in Session.find_all()] == ["1"]
 
 
 async def check_stages(notes):
     process = processing.process_upload
     stages = [{"valid": True}, {"processed": "f-1"}]
-    result = await (await process.enqueue("f-1")).result(10)
+    result = await (await process.enqueue("f-1")).result(30)
     assert result == {"status": "completed", "stages": stages}
     assert await eventually(lambda: "notified f-1 completed" in notes())
-    result = await (await process.enqueue("broken")).result(10)
+    result = await (await process.enqueue("broken")).result(30)
     assert result == {"status": "failed", "reason": "invalid_file"}
 
 
@@ -121,6 +121,6 @@ async def check_report():
         order = {"product": "Pen", "quantity": 1, "price": "1.50", "created_at": created_at}
         await Order(owner="1", **order).insert()
     job = await reports.generate_sales_report.enqueue("2027-01-01", "2027-01-20")
-    report = await job.result(10)
+    report = await job.result(30)
     assert (report["status"], report["order_count"]) == ("completed", 2)
     assert (await blob_service.download(report["blob_id"])).startswith(b"%PDF")

@@ -11,7 +11,7 @@ from core.testing import eventually
 
 async def run(task, *arguments):
     job = await task.enqueue(*arguments)
-    return await job.result(20)
+    return await job.result(60)
 
 
 async def test_backends(client, notes, completed, printed, running_worker):
@@ -62,7 +62,7 @@ async def check_single_tasks(notes):
 
 async def check_chain(notes):
     assert await run(backends.step_one, {}) == {"one": True}
-    assert await eventually(lambda: "three {'one': True, 'two': True}" in notes(), 20)
+    assert await eventually(lambda: "three {'one': True, 'two': True}" in notes())
 
 
 async def check_routes(client, printed):
@@ -77,6 +77,6 @@ async def check_routes(client, printed):
         lines = printed().splitlines()
         return any("job completed" in line and "send_email" in line for line in lines)
 
-    await eventually(has_completed, 20)
-    await eventually(lambda: "Welcome email sent to user 7" in printed(), 20)
-    await eventually(lambda: "File processed: a.txt" in printed(), 20)
+    await eventually(has_completed)
+    await eventually(lambda: "Welcome email sent to user 7" in printed())
+    await eventually(lambda: "File processed: a.txt" in printed())
