@@ -61,7 +61,7 @@ def test_settings_exist() -> None:
 
 
 def test_messages_exist() -> None:
-    """The bold messages in the troubleshooting are those of the code, apart from the numbers."""
+    """The code has each bold message of the troubleshooting page, apart from numbers."""
     source = "".join(path.read_text() for path in CORE.rglob("*.py"))
     troubleshooting = (CORE / "docs" / "troubleshooting.md").read_text()
     messages = re.findall(r"^\*\*`([^`]+)`\*\*", troubleshooting, re.MULTILINE)

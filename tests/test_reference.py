@@ -1,4 +1,4 @@
-"""The snippets of the reference documents run in a service as they are."""
+"""The snippets of the reference documents run in a service unchanged."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What a person sees in a terminal: short lines, the address at the end, one line for an error."""
+"""The output in a terminal: short lines, the address at the end, one line for an error."""
 
 import fcntl
 import os
@@ -30,7 +30,7 @@ ACCOUNT = {
 
 
 class Terminal:
-    """A command in a terminal of its own."""
+    """A command in a separate terminal."""
 
     def __init__(self, command: list[str], cwd: Path, environment: dict[str, str]) -> None:
         self._ours, theirs = pty.openpty()
@@ -49,7 +49,7 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What is on the screen, without colors."""
+        """The text on the screen, without colors."""
         text = self._output.decode(errors="replace").replace("\r\n", "\n")
         return COLORS.sub("", text)
 

@@ -68,7 +68,7 @@ def explain(
     error: ValidationError | UnreadableSetting,
     settings_class: SettingsClass,
 ) -> SettingsError:
-    """Return the error with which settings cannot be read, in one line without values.
+    """Return an error that says in one line, without values, why settings cannot be read.
 
     Args:
         error: The error of pydantic.
@@ -85,7 +85,7 @@ def find_settings_class(name: str) -> SettingsClass | None:
     """Return the class of settings with this name, or None.
 
     Args:
-        name: The name, which pydantic's errors have as their title.
+        name: The name of the class. It is the title of pydantic's errors.
     """
     found = (each for each in _find_subclasses(BaseSettings) if each.__name__ == name)
     return next(found, None)

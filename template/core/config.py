@@ -171,7 +171,7 @@ class Settings(BaseServiceSettings):
     A worker is stuck if its event loop is blocked or if it takes no jobs.
     """
     worker_port: Port | None = None
-    """The port on which a worker serves health checks and `/metrics`. Defaults to none."""
+    """The port on which a worker serves health checks and `/metrics`. None: it serves nothing."""
     task_record_ttl: PositiveFloat = 7 * 86400
     """Seconds for which the record of an ended job (status and result) is kept."""
     task_grace_period: NonNegativeFloat = 30

@@ -1,4 +1,4 @@
-"""Log lines for people: time, level, process, task, event, what matters, and short ids.
+"""Log lines for people: time, level, process, task, event, other values, and short ids.
 
 `LOG_FORMAT=console` chooses this form. `LOG_FORMAT=json` keeps every field unchanged.
 """
@@ -19,7 +19,7 @@ TIME_FORMAT = "%H:%M:%S"
 LEVEL_WIDTH = 7
 PROCESS_WIDTH = 6
 ID = re.compile(r"[0-9a-f]{32}")
-"""The ids that `core` makes. Others were chosen by a person and stay whole."""
+"""The ids that `core` makes. Other ids were chosen by a person, and are not shortened."""
 ID_LENGTH = 8
 
 ID_NAMES = {"job_id": "job", "correlation_id": "correlation"}

@@ -118,7 +118,7 @@ def load_service(settings: Settings) -> Service:
     service = getattr(module, attribute, None)
     if not isinstance(service, Service):
         raise SettingsError(f"{problem} is not a core.entry.Service")
-    # Before a server is needed, so the only output is the line that names the fault.
+    # Checked before servers are started, so the only output is the line that names the fault.
     service.worker.check(settings)
     return service
 

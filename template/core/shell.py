@@ -92,7 +92,7 @@ def run_shell(settings: Settings) -> int:
     tasks = len(service.worker.tasks)
     documents = len(service.all_documents())
     banner = (
-        f"worker, settings, {tasks} tasks and {documents} documents are here by name. "
+        f"worker, settings, {tasks} tasks and {documents} documents are available by name. "
         "Use `await`, or `task.enqueue_sync(...)`. Ctrl-D ends."
     )
     with open_service_sync() as portal, _readline(names):

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator
 from difflib import get_close_matches
 
 SIMILARITY = 0.87
-"""The ratio of `difflib` from which on two names are similar: about one wrong letter in eight."""
+"""Two names are similar from this ratio of `difflib` on: about one wrong letter in eight."""
 MIN_LENGTH = 6
 """Shorter names, such as `PORTS`, are too often the name of something else."""
 

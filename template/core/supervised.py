@@ -26,7 +26,7 @@ def tell_error(text: str) -> bool:
         text: The error.
 
     Returns:
-        Whether `just dev` runs this process. If not, nothing was told.
+        Whether `just dev` runs this process. If not, nothing is written.
     """
     return _tell(text)
 

@@ -82,7 +82,7 @@ PASSWORD = "correct horse battery staple"
 """The password of the user in the fixture `user`."""
 
 
-# Otherwise an `enqueue` without `await` would be a warning of a test that passes.
+# Otherwise a test that forgets an `await` would pass, with only a warning.
 FORGOTTEN_AWAIT = (
     "error:coroutine .* was never awaited:RuntimeWarning",
     "error:(?s).*was never awaited:pytest.PytestUnraisableExceptionWarning",

@@ -50,7 +50,7 @@ async def run_in_thread(function: Callable[[], R], limiter: CapacityLimiter | No
     other calls do not wait for it.
 
     A call inside another one, by `anyio.from_thread.run`, does not count for the limiter, because
-    the outer thread waits for it. Otherwise, calls that hold all places could wait for each other.
+    the outer thread waits for it. Otherwise, calls that hold all threads could wait for each other.
 
     Args:
         function: The function.

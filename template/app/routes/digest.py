@@ -22,7 +22,10 @@ router = APIRouter(
 
 @router.get("")
 async def show_subscription(request: Request, token: str) -> Response:
-    """Show the page that the emailed link opens. It changes nothing, as scanners open links too."""
+    """Show the page that the emailed link opens.
+
+    It changes nothing, because scanners of email open each link.
+    """
     try:
         user_id = read_token(token)
     except InvalidSignature:
@@ -37,7 +40,10 @@ async def change_subscription(
     token: str,
     resume: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Turn the digest off, or on again. The buttons of mail readers also turn it off with this."""
+    """Turn the digest off, or on again.
+
+    The unsubscribe buttons of mail readers send this request too.
+    """
     try:
         user_id = read_token(token)
     except InvalidSignature:

@@ -17,7 +17,7 @@ MAX_LABELS = 7
 """Days that are named below the chart."""
 
 BAR_SHARE = 0.8
-"""The part of a day's place that its bar fills. The rest is the gap to the next bar."""
+"""The share of a day's width that its bar fills. The rest is the gap to the next bar."""
 
 MIN_BAR, MAX_BAR = 0.3, 15
 TICKS = 4

@@ -13,7 +13,7 @@ def unsubscribe_link(user_id: str) -> str:
         user_id: The user's id.
     """
     token = sign(user_id, PURPOSE)
-    # As a query, because the access log contains paths.
+    # In the query, because the access log contains paths but no queries.
     return get_settings().link_to(f"digest?token={token}")
 
 

@@ -10,7 +10,7 @@ DARK = (38, 70, 115)
 LIGHT = (232, 238, 246)
 WHITE = 255
 ENCODING = "windows-1252"
-"""The characters of the built-in fonts: those of western Europe."""
+"""The characters of the built-in fonts: the letters and signs of western Europe."""
 
 HEADING = FontFace(emphasis="BOLD", color=WHITE, fill_color=DARK)
 TOTAL = FontFace(emphasis="BOLD", fill_color=WHITE)

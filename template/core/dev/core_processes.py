@@ -37,7 +37,7 @@ class CoreProcess(Child):
 
     @property
     def error(self) -> str:
-        """Why the process ended, if it has reported it."""
+        """The error that ended the process; empty if it has reported none."""
         text = self._read()
         if text.startswith(STARTED):
             _, _, text = text.partition("\n")
@@ -46,7 +46,7 @@ class CoreProcess(Child):
     def _read(self) -> str:
         if self._report is None:
             return ""
-        # The process writes at the offset that both share, so it must not move.
+        # Both processes share the offset, so reading must not move it.
         return os.pread(self._report.fileno(), REPORT_LENGTH, 0).decode()
 
 
@@ -77,7 +77,7 @@ class CoreProcesses:
         await asyncio.gather(*(process.stop() for process in self._processes))
 
     def report(self) -> None:
-        """Print what is new: errors, processes that have ended, or that all have started.
+        """Print news: errors, processes that have ended, or that all processes have started.
 
         An error that several processes report is printed once.
         """
@@ -89,7 +89,7 @@ class CoreProcesses:
             elif process.description:
                 self._starting.discard(process)
         if self._starting:
-            return  # those may end soon, too
+            return  # they may end soon, too, and one line then names all
         if self._ended:
             self._say_ended()
         elif were_starting:

@@ -110,7 +110,7 @@ async def _watch(
 ) -> None:
     """Restart web and worker after each change, and servers that end, until `stop` is set.
 
-    If the terminal was closed, stop too. Its signal may have reached only uv, which waits then.
+    If the terminal closes, stop too. Its signal may have reached only uv, which waits for us.
     """
     has_terminal = sys.stderr.isatty()
     paths = [ROOT / name for name in WATCHED]

@@ -40,7 +40,7 @@ class Bindable(ABC, Generic[P, R]):
 
         Raises:
             InvalidArguments: Both `run_at` and `delay` are given, the priority is unknown, or the
-                `job_id` has other characters than letters, digits and `_.:@-`.
+                `job_id` contains characters other than letters, digits and `_.:@-`.
         """
         bound = self._bind()
         call = bound.call.change(run_at, delay, priority, job_id)

@@ -178,7 +178,7 @@ def _split(args: object) -> ArgsAndKwargs:
     if isinstance(args, Sequence) and not isinstance(args, str | bytes):
         return tuple(args), {}
     # The message does not show the value, because it may be sensitive.
-    raise InvalidTask("args is a list, or a mapping by name")
+    raise InvalidTask("args must be a list, or a mapping by name")
 
 
 def _to_text(values: Mapping[str, Any]) -> str:

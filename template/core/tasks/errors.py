@@ -22,13 +22,13 @@ class PermanentError(Exception):
 class RetryAfter(Exception):
     """The job must run again after a time that its task chooses. The attempt does not count.
 
-    If the job would then have expired, it fails with `JobExpired`.
+    If the job expires before that time, it fails with `JobExpired`.
 
     Args:
         seconds: The time, such as the one that a server named in its header `Retry-After`.
 
     Raises:
-        ValueError: This is not a number of seconds.
+        ValueError: `seconds` is negative, infinite or not a number.
     """
 
     def __init__(self, seconds: float) -> None:

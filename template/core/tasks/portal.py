@@ -15,7 +15,7 @@ Work = Callable[[], Coroutine[Any, Any, R]]
 class Portal:
     """Runs coroutines on the event loop of the service, for code in threads.
 
-    Make it in that event loop.
+    Create it in that event loop.
     """
 
     def __init__(self) -> None:

@@ -187,7 +187,7 @@ class Queue:
         return await future
 
     def _check_loop(self) -> None:
-        # The connections would break, also for the other jobs of this process.
+        # The connections would break for the other jobs of this process, too.
         if asyncio.get_running_loop() is not self._loop:
             hint = "use `task.enqueue_sync` or `anyio.from_thread.run` instead of `asyncio.run`"
             raise RuntimeError(f"the service runs in another event loop; {hint}")

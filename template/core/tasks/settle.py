@@ -124,7 +124,7 @@ class Settler:
         """Let a job run again when its task asked for it. The attempt does not count."""
         expires_at = run.message.expires_at
         if expires_at and time.time() + error.seconds > expires_at:
-            expired = JobExpired(f"{error}, when it has expired")
+            expired = JobExpired(f"{error}, but it expires earlier")
             return await self._fail_for_good(run, describe_error(expired))
         seconds = self._note(run, "retried", _summarize(describe_error(error)))
         logger.info("job postponed", seconds=seconds, retry_in=error.seconds)

@@ -65,7 +65,7 @@ def make_trigger(
         InvalidTask: An argument does not fit; the message says which.
     """
     if kind not in FIELDS:
-        raise InvalidTask(f"a trigger is cron, interval or date, not {kind!r}")
+        raise InvalidTask(f"the trigger must be cron, interval or date, not {kind!r}")
     unknown = fields.keys() - FIELDS[kind]
     if unknown:
         names = ", ".join(sorted(unknown))
@@ -119,7 +119,7 @@ def _read_time(name: str, value: Any, zone: ZoneInfo) -> datetime | None:
         time: datetime = DateTrigger(value, zone).run_date
     except (ValueError, TypeError):
         example = "2027-01-31 or 2027-01-31T12:00:00"
-        raise InvalidTask(f"{name} is a time such as {example}, not {value!r}") from None
+        raise InvalidTask(f"{name} must be a time such as {example}, not {value!r}") from None
     return time
 
 
@@ -149,7 +149,7 @@ def _make_interval(period: _Period, **fields: Any) -> BaseTrigger:
     # APScheduler turns an interval of zero into one second, and accepts a negative one.
     interval = timedelta(**fields)
     if interval < _SHORTEST:
-        raise InvalidTask(f"an interval is at least one second, not {interval}")
+        raise InvalidTask(f"an interval must be at least one second, not {interval}")
     return IntervalTrigger(**fields, **period._asdict())
 
 
@@ -160,7 +160,7 @@ def _make_date(period: _Period, *, run_date: str | date | None = None) -> BaseTr
     if time is None:
         raise InvalidTask("date trigger: run_date is missing")
     if (start and time < start) or (end and time > end):
-        raise InvalidTask("run_date is not between start_date and end_date")
+        raise InvalidTask("run_date must be between start_date and end_date")
     return DateTrigger(time, zone)
 
 

@@ -133,7 +133,7 @@ class Worker(ScheduleRegistry):
 
     @property
     def takes_jobs(self) -> bool:
-        """Whether this process runs jobs now. It runs none while the queue's server is down."""
+        """Whether this process runs jobs now. During an outage it runs no jobs."""
         return self._open is not None and self._open.queue.engine.takes_jobs
 
     def lifespan(self, open_resources: Lifespan) -> Lifespan:

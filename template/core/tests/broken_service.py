@@ -1,4 +1,4 @@
-"""A service with a broken schedule, and one that is not."""
+"""A service with a broken schedule and a valid one."""
 
 from core.entry import Service
 from core.tasks import Worker

@@ -41,7 +41,7 @@ def make_error_handlers(
         Exception: _internal_error,
         **own,
     }
-    # Starlette takes both names for the same handler.
+    # Starlette uses both keys for the same handler.
     handlers[Exception] = handlers.pop(500, handlers[Exception])
     return handlers
 

@@ -51,7 +51,8 @@ def serve(app: FastAPI, settings: Settings) -> int:
         port=settings.port,
         log_config=None,
         access_log=False,
-        reset_contextvars=True,  # else a pipelined request has the actor of the one before
+        # Otherwise a pipelined request has the actor of the request before it.
+        reset_contextvars=True,
         timeout_graceful_shutdown=round(settings.task_grace_period),
     )
     server = _Server(config, app.docs_url)

@@ -154,7 +154,7 @@ async def test_a_job_that_runs_again_keeps_its_time_limit(worker, run):
 
     async with run():
         job = await limited.enqueue()
-        expired = r"JobExpired: the job asked to run again after 60 s, when it has expired"
+        expired = r"JobExpired: the job asked to run again after 60 s, but it expires earlier"
         with pytest.raises(JobFailed, match=expired):
             await job.result(WAIT)
 

@@ -22,7 +22,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A service's folder with a link to `core/` and the project's name: no `.env`, for one."""
+    """A service's folder with only a link to `core/` and the project's name. It has no `.env`."""
     root = tmp_path / "service"
     root.mkdir()
     (root / "core").symlink_to(ROOT / "core")

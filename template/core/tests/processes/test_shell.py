@@ -28,7 +28,7 @@ GIVEN = (
 
 
 class Terminal:
-    """A process in a terminal of its own."""
+    """A process in a separate terminal."""
 
     def __init__(self, command: list[str], folder: Path, environment: dict[str, str]) -> None:
         self._keyboard, terminal = pty.openpty()

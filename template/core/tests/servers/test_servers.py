@@ -40,7 +40,7 @@ def test_the_newer_mongod_is_used(tmp_path, monkeypatch, version, is_chosen):
     assert command[0] == (str(on_path) if is_chosen else wheel)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the libraries are those of the Linux wheel")
+@pytest.mark.skipif(sys.platform != "linux", reason="only the Linux wheel needs these libraries")
 def test_the_packages_with_a_missing_library_are_named(tmp_path, monkeypatch):
     """An empty file stands for the library, because the machine has the real one."""
     (tmp_path / "libcurl.so.4").touch()

@@ -16,7 +16,7 @@ app = APIRouter(prefix="/basic")
 # paste: fastapi-background-tasks.md, 5. Background Tasks in Dependencies
 
 
-# `[...]` above stands for items, and is no JSON.
+# `[...]` above stands for items, and is not JSON.
 @app.get("/no-items")
 def get_no_items(bg: BackgroundTasks = Depends(log_dependency)):
     return {"items": []}
