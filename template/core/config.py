@@ -80,7 +80,7 @@ def read_sender(text: str) -> Address:
     name, address = parseaddr(text)
     # `parseaddr` takes the first of several addresses.
     if not text.rstrip("> ").endswith(address):
-        raise ValueError(f"{address} is not the only address")
+        raise ValueError(f"more than one address: {text}")
     valid = validate_email(address, check_deliverability=False, allow_smtputf8=False)
     return Address(name, addr_spec=valid.ascii_email or "")
 

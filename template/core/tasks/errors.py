@@ -1,7 +1,7 @@
 """The errors of the task system, and their form as text."""
 
-import math
 import traceback
+from datetime import UTC, datetime, timedelta
 
 from core.errors import UserError
 from core.logging import mask
@@ -28,15 +28,27 @@ class RetryAfter(Exception):
         seconds: The time, such as the one that a server named in its header `Retry-After`.
 
     Raises:
-        ValueError: `seconds` is negative, infinite or not a number.
+        ValueError: `seconds` is negative or not a number, or the time is after the year 9999.
     """
 
     def __init__(self, seconds: float) -> None:
-        is_number = isinstance(seconds, int | float) and math.isfinite(seconds)
-        if not is_number or seconds < 0:
+        if not is_delay(seconds) or seconds < 0:
             raise ValueError(f"RetryAfter takes a number of seconds, not {seconds!r}")
         super().__init__(f"the job asked to run again after {seconds:g} s")
         self.seconds = seconds
+
+
+def is_delay(seconds: float) -> bool:
+    """Return whether a number of seconds from now is a time, at the latest in the year 9999.
+
+    Args:
+        seconds: The seconds, which may have a wrong type.
+    """
+    try:
+        datetime.now(UTC) + timedelta(seconds=seconds)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
 
 
 class JobExpired(PermanentError):

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from core.tasks.engine import PRIORITIES
-from core.tasks.errors import InvalidArguments, InvalidTask
+from core.tasks.errors import InvalidArguments, InvalidTask, is_delay
 
 _JOB_ID = re.compile(r"[\w.:@-]{1,200}", re.ASCII)
 
@@ -140,6 +140,9 @@ class Call:
             raise InvalidArguments(f"task {self.task}: give run_at or delay, not both")
         if isinstance(delay, timedelta):
             delay = delay.total_seconds()
+        if not is_delay(delay):
+            problem = f"delay takes seconds or a timedelta, not {delay!r}"
+            raise InvalidArguments(f"task {self.task}: {problem}")
         return time.time() + delay
 
 

@@ -165,7 +165,7 @@ async def test_a_time_that_is_none_fails_the_attempt(worker, run):
         raise RetryAfter(seconds)  # type: ignore[arg-type]
 
     async with run():
-        for seconds in (-1, float("inf"), float("nan"), "60"):
+        for seconds in (-1, float("inf"), float("nan"), 1e300, "60"):
             job = await limited.enqueue(seconds)
             with pytest.raises(JobFailed, match="ValueError: RetryAfter takes a number of seconds"):
                 await job.result(WAIT)

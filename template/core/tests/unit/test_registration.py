@@ -68,6 +68,9 @@ async def test_invalid_options_are_refused(worker, settings):
         lambda: plain.using(priority="urgent").enqueue(),
         lambda: plain.using(job_id="a b").enqueue(),
         lambda: plain.using(delay=1, run_at=datetime.now()).enqueue(),
+        lambda: plain.using(delay=1e300).enqueue(),
+        lambda: plain.using(delay=float("nan")).enqueue(),
+        lambda: plain.using(delay="60").enqueue(),
         lambda: plain.enqueue(scheduled_at="tomorrow"),
     ]
     async with worker.open(settings):
