@@ -44,7 +44,7 @@ class Service:
             env=self._environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
 
     @cached_property

@@ -19,7 +19,7 @@ import httpx2
 import pytest
 from conftest import ROOT, UV, clean_environment, commit_all, copy, git, run
 
-SECONDS = 120
+SECONDS = 600
 FOREVER = "uv run just dev"
 
 

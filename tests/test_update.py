@@ -423,7 +423,7 @@ def test_the_weekly_workflow(newer: Path, tmp_path: Path) -> None:
     script = ["bash", "-e", "-c", steps[-1]["run"]]
     for times in (1, 2):
         done = subprocess.run(
-            script, cwd=clone, env=environment, capture_output=True, text=True, timeout=120
+            script, cwd=clone, env=environment, capture_output=True, text=True, timeout=600
         )
         assert done.returncode == 0, done.stdout + done.stderr
         if times == 1:
