@@ -32,7 +32,8 @@ def newer(template: Path, tmp_path: Path) -> Path:
     (rendered / "core" / "new.py").write_text('"""New."""\n')
     (rendered / "README.md.jinja").unlink()
     setting = "    brand_new: int = 1\n"
-    replace(rendered / "core" / "config.py", "    host: str", f"{setting}    host: str")
+    settings = rendered / "core" / "config" / "settings.py"
+    replace(settings, "    host: str", f"{setting}    host: str")
     section = "## [0.2.0] - 2027-01-01\n\n### By hand\n\n- Feed the cat."
     replace(clone / "CHANGELOG.md", "## ", f"{section}\n\n## ")
     commit_all(clone, "v0.2.0")
@@ -125,7 +126,7 @@ def test_an_update_changes_core_only(newer: Path, tmp_path: Path) -> None:
 
 def test_edits_in_core_are_merged(newer: Path, tmp_path: Path) -> None:
     project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
-    config = project / "core" / "config.py"
+    config = project / "core" / "config" / "settings.py"
     prepend(config, "# mine\n")
     commit_all(project, "mine")
 
@@ -137,13 +138,13 @@ def test_edits_in_core_are_merged(newer: Path, tmp_path: Path) -> None:
 
 def test_an_update_with_a_conflict_fails(newer: Path, tmp_path: Path) -> None:
     project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
-    config = project / "core" / "config.py"
+    config = project / "core" / "config" / "settings.py"
     append(config, "\n# mine\n")
     commit_all(project, "mine")
 
     output = update(project, check=False)
 
-    assert "core/config.py: you and the update changed the same lines" in output
+    assert "core/config/settings.py: you and the update changed the same lines" in output
     assert "# mine" in config.read_text()
 
 
@@ -227,7 +228,7 @@ def test_an_update_prints_what_is_new(newer: Path, tmp_path: Path) -> None:
 
     news = "## [0.2.0] - 2027-01-01\n\n### By hand\n\n- Feed the cat."
     assert f"What is new:\n\n{news}\n\nNew settings" in output
-    assert "New settings (see core/config.py): BRAND_NEW\n" in output
+    assert "New settings (see core/config/settings.py): BRAND_NEW\n" in output
     assert "Next, run `just ci`. It also runs the tests of core/" in output
     assert (project / "uv.lock").read_text() == lock  # no dependency has changed
     commit_all(project, "updated")
@@ -255,7 +256,7 @@ def test_an_update_over_several_versions(newer: Path, tmp_path: Path) -> None:
     found = []
     for name, steps in (("steps", ["v0.2.0", "v0.3.0"]), ("once", ["v0.3.0"])):
         project = copy(newer, tmp_path / name, "--vcs-ref=v0.1.0")
-        config = project / "core" / "config.py"
+        config = project / "core" / "config" / "settings.py"
         replace(config, "MongoUrl =", "# mine\nMongoUrl =")
         edit_as_user(project)
         for version in steps:

@@ -18,15 +18,15 @@ from pydantic_settings import BaseSettings
 from pydantic_settings import SettingsError as UnreadableSetting
 
 from core.background import drain_background_tasks
-from core.base_settings import explain, find_settings_class
 from core.config import ROOT, Settings, SettingsError, get_settings
+from core.config.base import explain, find_settings_class
 from core.database import Database, open_database
 from core.errors import UserError
 from core.local_servers import use_running_servers
 from core.logging import configure_logging
+from core.logging.tracebacks import describe_import_error, describe_in_full
 from core.models import DOCUMENTS
 from core.tasks import Worker
-from core.tracebacks import describe_import_error, describe_in_full
 
 __all__ = ["Service", "open_service", "open_service_sync"]
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dotenv import dotenv_values
 
 from core.config import ROOT
-from core.env_file import read_env_file
+from core.config.env_file import read_env_file
 from core.errors import UserError
 from core.tasks.engines import DEFAULT
 

@@ -5,12 +5,12 @@ import signal
 
 import uvloop
 
-from core.base_settings import list_variables
 from core.config import Settings
+from core.config.base import list_variables
+from core.config.spelling import find_misspelled
 from core.entry import Service, load_service, open_service
 from core.local_servers import read_variables
 from core.logging import configure_logging, get_logger
-from core.spelling import find_misspelled
 from core.supervised import tell_started
 from core.tasks.engines import build_engine
 from core.tasks.health_server import serve_health

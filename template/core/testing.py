@@ -37,7 +37,6 @@ from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from core.config import ROOT, Settings, get_settings
-from core.console import console_renderer
 from core.dev.servers import (
     HOST,
     MAIL,
@@ -50,6 +49,7 @@ from core.dev.servers import (
 )
 from core.entry import load_service
 from core.logging import add_correlation_id
+from core.logging.console import console_renderer
 from core.models import UserModel
 from core.services.accounts import hash_password
 from core.services.sessions import start_session

@@ -2,7 +2,7 @@
 
 import secrets
 
-from core.env_file import ENV_FILE, ROOT, read_env_file
+from core.config.env_file import ENV_FILE, ROOT, read_env_file
 
 EXAMPLE = ROOT / ".env.example"
 

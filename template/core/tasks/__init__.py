@@ -19,8 +19,8 @@ from core.tasks.history import History
 from core.tasks.job import Job
 from core.tasks.options import TaskOptions
 from core.tasks.records import JobRecord, JobStatus, Progress
-from core.tasks.schedule_options import ScheduleOptions
-from core.tasks.schedules import Schedules, ScheduleView
+from core.tasks.schedules.options import ScheduleOptions
+from core.tasks.schedules.schedules import Schedules, ScheduleView
 from core.tasks.sensitive import Sensitive
 from core.tasks.task import Task
 from core.tasks.worker import Worker, WorkerContext, worker

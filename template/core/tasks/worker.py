@@ -22,7 +22,6 @@ from core.logging import get_logger
 from core.services.targets import open_public_client, ssl_context
 from core.tasks import upkeep
 from core.tasks.dead_letters import DeadLetters
-from core.tasks.declarations import DeclaredSchedules, build_schedules
 from core.tasks.engine import Engine
 from core.tasks.engines import build_engine
 from core.tasks.errors import ScheduleError
@@ -32,8 +31,9 @@ from core.tasks.job import Job
 from core.tasks.message import Signer
 from core.tasks.portal import Portal
 from core.tasks.queue import Queue
-from core.tasks.schedule_registry import ScheduleRegistry
-from core.tasks.schedules import Schedules
+from core.tasks.schedules.declarations import DeclaredSchedules, build_schedules
+from core.tasks.schedules.registry import ScheduleRegistry
+from core.tasks.schedules.schedules import Schedules
 from core.tasks.sensitive import Cipher
 from core.tasks.watchdog import Watchdog
 

@@ -31,6 +31,8 @@ from core.update.git import Repository, UpdateError
 from core.update.merge_repository import CORE, MergeRepository
 from core.update.write_back import write_back
 
+SETTINGS = "config/settings.py"
+
 CONFLICTS = """\
 The update is done, except for these files:
 {problems}
@@ -71,9 +73,9 @@ def _print_news(old: Path, new: Path) -> None:
     news = [section for section in sections if section not in before and "\n" in section]
     if news:
         print("What is new:", *news, sep="\n\n", end="\n\n")
-    settings = _settings(_read(new, "config.py")) - _settings(_read(old, "config.py"))
+    settings = _settings(_read(new, SETTINGS)) - _settings(_read(old, SETTINGS))
     if settings:
-        print(f"New settings (see core/config.py): {', '.join(sorted(settings))}")
+        print(f"New settings (see core/{SETTINGS}): {', '.join(sorted(settings))}")
 
 
 def _read(version: Path, name: str) -> str:
@@ -82,7 +84,7 @@ def _read(version: Path, name: str) -> str:
 
 
 def _settings(source: str) -> set[str]:
-    """Return the environment variables that the text of `core/config.py` declares."""
+    """Return the environment variables that the text of `core/config/settings.py` declares."""
     names = set()
     for node in ast.parse(source).body:
         if isinstance(node, ast.ClassDef) and node.name == "Settings":

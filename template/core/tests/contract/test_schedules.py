@@ -9,7 +9,7 @@ from pydantic import AfterValidator
 
 from core.models import ScheduleModel
 from core.tasks import JobStatus, ScheduleError, Sensitive, current_job
-from core.tasks.schedules import Schedules
+from core.tasks.schedules.schedules import Schedules
 from core.testing import eventually
 from core.tests.running import WAIT
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from pydantic import BaseModel
 
-from core import commands
+from core.commands import manage
 from core.logging import configure_logging, get_logger
 from core.models import DeadLetterModel
 from core.tasks import JobFailed, Sensitive
@@ -68,7 +68,7 @@ async def test_logs_dead_letters_and_errors_show_no_sensitive_argument(worker, r
         await worker.dead_letters.move()
         stored = await DeadLetterModel.get_pymongo_collection().find_one({})
         (letter,) = await worker.dead_letters.list()
-        shown = commands._describe(letter)
+        shown = manage._describe(letter)
         assert TOKEN not in f"{stored} {shown} {await job.record()}"
         assert json.loads(letter.arguments)["user"] == "ada"
         assert "'***'" in shown.replace('"', "'")

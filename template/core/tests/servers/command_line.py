@@ -11,7 +11,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 
-from core.cli import main
+from core.commands.main import main
 from core.config import get_settings
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from core.tasks import InvalidTask, ScheduleOptions, Sensitive, Worker
-from core.tasks.declarations import DeclaredSchedules, build_schedules
-from core.tasks.schedule_options import CheckedOptions
+from core.tasks.schedules.declarations import DeclaredSchedules, build_schedules
+from core.tasks.schedules.options import CheckedOptions
 
 
 def build(worker: Worker, timezone: str = "UTC") -> DeclaredSchedules:

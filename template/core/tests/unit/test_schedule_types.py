@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from typing import assert_type
 
 from core.tasks import Task, Worker
-from core.tasks.declarations import build_schedules
+from core.tasks.schedules.declarations import build_schedules
 
 worker = Worker()
 

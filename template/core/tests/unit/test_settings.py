@@ -89,7 +89,7 @@ def test_a_link_begins_with_the_public_address(monkeypatch, settings, link):
 )
 def test_the_service_has_a_name(monkeypatch, tmp_path, project, variable, name):
     (tmp_path / "pyproject.toml").write_text(project, encoding="utf-8")
-    monkeypatch.setattr("core.config.ROOT", tmp_path)
+    monkeypatch.setattr("core.config.settings.ROOT", tmp_path)
     if variable:
         monkeypatch.setenv("SERVICE_NAME", variable)
     assert load_settings().service_name == name

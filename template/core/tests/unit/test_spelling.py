@@ -2,9 +2,9 @@
 
 import pytest
 
-from core.base_settings import list_variables
 from core.config import Settings
-from core.spelling import find_misspelled
+from core.config.base import list_variables
+from core.config.spelling import find_misspelled
 
 SETTINGS = list_variables(Settings)
 

@@ -7,12 +7,8 @@ from core.config import ROOT
 
 # Each part may import the parts before it.
 ORDER = [
-    {"cancelling", "errors", "context", "keys", "spelling", "supervised", "tables"},
-    {"env_file"},
-    {"base_settings"},
+    {"cancelling", "errors", "context", "keys", "supervised"},
     {"config"},
-    {"tracebacks"},
-    {"console"},
     {"logging"},
     {"background", "threads"},
     {"models", "database"},
@@ -21,8 +17,8 @@ ORDER = [
     {"local_servers"},
     {"entry"},
     {"web"},
-    {"process", "dev", "commands", "shell", "update"},
-    {"testing", "cli"},
+    {"process", "dev", "update"},
+    {"testing", "commands"},
     {"__main__", "__init__"},
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
@@ -55,7 +51,7 @@ def test_core_imports_one_way_and_never_app():
 
 
 DEVELOPMENT = {
-    "core/cli.py": {"core.dev.setup", "core.dev.supervisor"},
+    "core/commands/main.py": {"core.dev.setup", "core.dev.supervisor"},
     "core/testing.py": {"core.dev.servers"},
 }
 """The modules that may import from `core.dev`. All others run in production."""

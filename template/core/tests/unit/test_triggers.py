@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from core.tasks import InvalidTask
-from core.tasks.triggers import make_trigger, next_time
+from core.tasks.schedules.triggers import make_trigger, next_time
 
 
 def test_a_day_may_have_23_hours():

@@ -6,10 +6,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from datetime import date
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
-from core.tasks.declarations import Declaration
 from core.tasks.errors import InvalidTask, ScheduleError
 from core.tasks.registry import Registry
-from core.tasks.schedule_options import (
+from core.tasks.schedules.declarations import Declaration
+from core.tasks.schedules.options import (
     CronArguments,
     DateArguments,
     IntervalArguments,

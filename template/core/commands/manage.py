@@ -10,6 +10,7 @@ from getpass import getpass
 from pydantic import EmailStr, TypeAdapter, ValidationError
 from pymongo.errors import ConnectionFailure
 
+from core.commands.tables import first_line, format_table, format_time
 from core.config import Settings
 from core.database import summarize_error
 from core.entry import load_service, open_service
@@ -21,7 +22,6 @@ from core.services.accounts import (
     MIN_PASSWORD,
     make_admin,
 )
-from core.tables import first_line, format_table, format_time
 from core.tasks import DeadLetters, ScheduleView, Worker
 
 MAX_LETTERS = 1000

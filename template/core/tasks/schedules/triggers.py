@@ -14,7 +14,7 @@ from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from core.tasks.errors import InvalidTask
-from core.tasks.schedule_options import (
+from core.tasks.schedules.options import (
     CronFields,
     DateFields,
     IntervalFields,

@@ -1,4 +1,4 @@
-"""Settings, read from the environment and `.env`, and checked before a process starts."""
+"""The settings of every service."""
 
 import tomllib
 from collections.abc import Iterator
@@ -24,17 +24,8 @@ from pydantic import (
 )
 from pydantic_core import MultiHostUrl, Url
 
-from core.base_settings import BaseServiceSettings, SettingsError, read_settings
-from core.env_file import ROOT
-
-__all__ = [
-    "ROOT",
-    "BaseServiceSettings",
-    "Settings",
-    "SettingsError",
-    "get_settings",
-    "read_settings",
-]
+from core.config.base import BaseServiceSettings, read_settings
+from core.config.env_file import ROOT
 
 DEVELOPMENT_MARK = "development-only"
 """A part of the secret in `.env.example`."""

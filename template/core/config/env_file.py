@@ -8,7 +8,7 @@ from dotenv.parser import Original, parse_stream
 
 from core.errors import UserError
 
-ROOT = Path(__file__).absolute().parent.parent
+ROOT = Path(__file__).absolute().parent.parent.parent
 """The service's folder, which holds `app/`, `core/` and `.env`."""
 
 ENV_FILE = ROOT / ".env"

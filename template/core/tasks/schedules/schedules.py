@@ -1,4 +1,4 @@
-"""Schedules: declared in code, stored in MongoDB, and fired by the first worker that is ready."""
+"""The schedules of a service: fired, listed, enabled and disabled."""
 
 import asyncio
 import random
@@ -10,13 +10,13 @@ from apscheduler.triggers.base import BaseTrigger
 
 from core.logging import get_logger
 from core.models import ScheduleModel
-from core.tasks.declarations import BrokenSchedule, DeclaredSchedules, Schedule
 from core.tasks.errors import ScheduleError
 from core.tasks.options import Call
 from core.tasks.queue import Queue
 from core.tasks.records import JobStatus
-from core.tasks.schedule_states import ScheduleStates, first_run, first_state
-from core.tasks.triggers import next_time
+from core.tasks.schedules.declarations import BrokenSchedule, DeclaredSchedules, Schedule
+from core.tasks.schedules.states import ScheduleStates, first_run, first_state
+from core.tasks.schedules.triggers import next_time
 
 logger = get_logger(__name__)
 

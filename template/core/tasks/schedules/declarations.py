@@ -10,9 +10,9 @@ from apscheduler.triggers.base import BaseTrigger
 
 from core.tasks.errors import InvalidArguments, InvalidTask
 from core.tasks.producer import ArgsAndKwargs
-from core.tasks.schedule_options import CheckedOptions, ScheduleOptions, check_options
+from core.tasks.schedules.options import CheckedOptions, ScheduleOptions, check_options
+from core.tasks.schedules.triggers import FIELDS, make_trigger
 from core.tasks.task import AnyTask
-from core.tasks.triggers import FIELDS, make_trigger
 
 _OPTIONS = ScheduleOptions.__optional_keys__
 
@@ -24,7 +24,7 @@ class Declaration:
     Attributes:
         id: The schedule's id.
         task: The task to run.
-        kind: The kind of its trigger: one of `core.tasks.triggers.FIELDS`.
+        kind: The kind of its trigger: one of `core.tasks.schedules.triggers.FIELDS`.
         arguments: The trigger's arguments and the options, as they were given.
     """
 

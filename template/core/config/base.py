@@ -12,9 +12,9 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSetting
 
-from core.env_file import ENV_FILE, read_env_file
+from core.config.env_file import ENV_FILE, read_env_file
+from core.config.spelling import find_similar
 from core.errors import UserError
-from core.spelling import find_similar
 
 S = TypeVar("S", bound=BaseSettings)
 SettingsClass: TypeAlias = type[BaseSettings]

@@ -10,8 +10,8 @@ from typing import Any
 
 from core.logging import get_logger
 from core.models import ScheduleModel
-from core.tasks.declarations import Schedule
-from core.tasks.triggers import next_time
+from core.tasks.schedules.declarations import Schedule
+from core.tasks.schedules.triggers import next_time
 
 logger = get_logger(__name__)
 

@@ -75,9 +75,9 @@ def _run_process(name: str) -> int:
 
 
 def _run_shell() -> int:
+    from core.commands.shell import run_shell
     from core.config import get_settings
     from core.local_servers import use_running_servers
-    from core.shell import run_shell
     from core.threads import leave_threads
 
     use_running_servers()
@@ -87,7 +87,7 @@ def _run_shell() -> int:
 
 
 def _run_command(chosen: argparse.Namespace) -> int:
-    from core.commands import run_command
+    from core.commands.manage import run_command
     from core.config import get_settings
     from core.local_servers import use_running_servers
 

@@ -13,7 +13,7 @@ from structlog.dev import (
 )
 from structlog.typing import EventDict, WrappedLogger
 
-from core.tracebacks import print_traceback
+from core.logging.tracebacks import print_traceback
 
 TIME_FORMAT = "%H:%M:%S"
 LEVEL_WIDTH = 7

@@ -1,25 +1,17 @@
 """Logging through the standard library's loggers, rendered by structlog, with correlation ids."""
 
-import json
 import logging
 import logging.config
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from core.config import Settings
-from core.console import TIME_FORMAT, console_renderer, shorten
 from core.context import TaskContext
-
-__all__ = ["get_logger"]
-
-MASK = "***"
-"""The text that replaces sensitive values."""
+from core.logging.console import TIME_FORMAT, console_renderer, shorten
+from core.logging.masking import mask
 
 LIBRARY_LEVELS = {
     "coredis": {"level": "CRITICAL"},
@@ -29,8 +21,6 @@ LIBRARY_LEVELS = {
     "streaq": {"level": "WARNING"},
 }
 """The levels of libraries whose lines only repeat what this service logs."""
-
-_masked: ContextVar[tuple[str, ...]] = ContextVar("masked", default=())
 
 get_logger = structlog.stdlib.get_logger
 """Return a logger: `logger = get_logger(__name__)`.
@@ -45,41 +35,6 @@ def add_correlation_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict
     if correlation_id:
         event["correlation_id"] = correlation_id
     return event
-
-
-@contextmanager
-def masking() -> Iterator[None]:
-    """Limit the effect of `mask_texts` to a block."""
-    token = _masked.set(())
-    try:
-        yield
-    finally:
-        _masked.reset(token)
-
-
-def mask_texts(texts: Iterable[str]) -> None:
-    """Mask texts in all later log lines of this context, including the lines of libraries.
-
-    Args:
-        texts: The sensitive texts.
-    """
-    forms = set(_masked.get())
-    for text in texts:
-        # A line may contain a text unchanged, in JSON, or in the output of `repr`.
-        forms |= {text, json.dumps(text)[1:-1], repr(text)[1:-1]}
-    # The longest first, because one text may contain another.
-    _masked.set(tuple(sorted(forms, key=len, reverse=True)))
-
-
-def mask(text: str) -> str:
-    """Return a text with all texts of `mask_texts` masked.
-
-    Args:
-        text: A text for a log line or an error.
-    """
-    for masked in _masked.get():
-        text = text.replace(masked, MASK)
-    return text
 
 
 def _mask_line(_: WrappedLogger, __: str, line: str) -> str:

@@ -1,0 +1,46 @@
+"""Sensitive texts, left out of log lines and errors."""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+MASK = "***"
+"""The text that replaces sensitive values."""
+
+_masked: ContextVar[tuple[str, ...]] = ContextVar("masked", default=())
+
+
+@contextmanager
+def masking() -> Iterator[None]:
+    """Limit the effect of `mask_texts` to a block."""
+    token = _masked.set(())
+    try:
+        yield
+    finally:
+        _masked.reset(token)
+
+
+def mask_texts(texts: Iterable[str]) -> None:
+    """Mask texts in all later log lines of this context, including the lines of libraries.
+
+    Args:
+        texts: The sensitive texts.
+    """
+    forms = set(_masked.get())
+    for text in texts:
+        # A line may contain a text unchanged, in JSON, or in the output of `repr`.
+        forms |= {text, json.dumps(text)[1:-1], repr(text)[1:-1]}
+    # The longest first, because one text may contain another.
+    _masked.set(tuple(sorted(forms, key=len, reverse=True)))
+
+
+def mask(text: str) -> str:
+    """Return a text with all texts of `mask_texts` masked.
+
+    Args:
+        text: A text for a log line or an error.
+    """
+    for masked in _masked.get():
+        text = text.replace(masked, MASK)
+    return text
