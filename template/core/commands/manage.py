@@ -92,7 +92,10 @@ async def _choose(letters: DeadLetters, chosen: Namespace) -> list[str]:
     if chosen.ids:
         return list(chosen.ids)
     if chosen.all:
-        return [letter.id for letter in await _find(letters, chosen)]
+        found = [letter.id for letter in await _find(letters, chosen)]
+        if not found:
+            print("No dead letters match.", file=sys.stderr)
+        return found
     options = "or choose them with --all and options such as --task"
     raise UserError(f"name the dead letters to {chosen.action}, {options}")
 
