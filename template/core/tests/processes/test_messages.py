@@ -83,7 +83,11 @@ def test_a_port_in_use_is_named(run):
     ("arguments", "problem"),
     [
         (("dead-letters", "lost"), "error: argument action: invalid choice: 'lost'"),
-        (("history", "--limit", "many"), "error: argument --limit: invalid int value: 'many'"),
+        (
+            ("history", "--limit", "many"),
+            "error: argument --limit: 'many' is not a positive number",
+        ),
+        (("history", "--limit", "0"), "error: argument --limit: '0' is not a positive number"),
         (("history", "--since", "soon"), "error: argument --since: 'soon' is not a valid time"),
         (("dead-letters", "show"), "error: the following arguments are required: ID"),
         (("history", "--color"), "error: unrecognized arguments: --color"),

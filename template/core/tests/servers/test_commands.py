@@ -96,6 +96,7 @@ async def test_failed_attempts_are_listed(command, failed_orders):
     ("arguments", "sentence"),
     [
         (("dead-letters", "list"), "No dead letters."),
+        (("dead-letters", "list", "--task", "none"), "No dead letters match."),
         (("dead-letters", "replay", "--task", "none", "--all"), "No dead letters match."),
         (("schedules", "list", "none"), "No schedules."),
         (("history", "--task", "none"), "No runs in the history match."),
