@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
+from inspect import isasyncgenfunction
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -34,6 +35,10 @@ ExceptionHandler: TypeAlias = Callable[[Request, Any], Coroutine[Any, Any, Respo
 Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
+class BrokenService(UserError):
+    """The service's own code cannot be used. The message says where and why."""
+
+
 @dataclass(frozen=True)
 class Service:
     """The parts of a service, as `app.main` declares them.
@@ -60,6 +65,9 @@ class Service:
         docs_url: The path of the API documentation. None turns the page off.
         redoc_url: The path of the documentation by ReDoc. None turns the page off.
         openapi_url: The path of the OpenAPI schema. None turns the schema and both pages off.
+
+    Raises:
+        BrokenService: One of the parts has a wrong type.
     """
 
     documents: Sequence[type[Document]]
@@ -76,6 +84,22 @@ class Service:
     redoc_url: str | None = "/redoc"
     openapi_url: str | None = "/openapi.json"
 
+    def __post_init__(self) -> None:
+        for document in self.documents:
+            if not (isinstance(document, type) and issubclass(document, Document)):
+                raise _wrong_part("documents", "subclasses of beanie.Document", document)
+        for router in self.routers:
+            if not isinstance(router, APIRouter):
+                raise _wrong_part("routers", "objects of fastapi.APIRouter", router)
+        for each in self.middleware:
+            if not isinstance(each, Middleware):
+                raise _wrong_part("middleware", "objects of fastapi.middleware.Middleware", each)
+        if self.settings is not None and not isinstance(self.settings, BaseSettings):
+            raise _wrong_part("settings", "the object that read_settings returned", self.settings)
+        if isasyncgenfunction(self.lifespan):
+            name = self.lifespan.__name__
+            raise _wrong_part("lifespan", "a function with @asynccontextmanager", name)
+
     def all_documents(self) -> list[type[Document]]:
         """Return the documents of `core` and of `app`.
 
@@ -85,8 +109,8 @@ class Service:
         return list(dict.fromkeys(documents))
 
 
-class BrokenService(UserError):
-    """The service's own code cannot be imported. The message says where and why."""
+def _wrong_part(name: str, expected: str, value: object) -> BrokenService:
+    return BrokenService(f"Service: {name} takes {expected}, not {value!r}")
 
 
 def load_service(settings: Settings) -> Service:
@@ -123,19 +147,19 @@ def load_service(settings: Settings) -> Service:
     return service
 
 
-def check_own_settings(settings: Settings) -> None:
+def check_own_settings(entry_point: str) -> None:
     """Check the service's own settings, by importing the module `settings` next to the entry point.
 
     This takes much less time than loading the service. Other errors are left to `load_service`.
 
     Args:
-        settings: The service's settings.
+        entry_point: The entry point, as `module:name`.
 
     Raises:
         SettingsError: A setting is missing or wrong.
     """
-    entry_point, _, _ = settings.service.partition(":")
-    package, _, _ = entry_point.rpartition(".")
+    module, _, _ = entry_point.partition(":")
+    package, _, _ = module.rpartition(".")
     try:
         _import(f"{package}.settings")
     except SettingsError:

@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from email import message_from_bytes, policy
@@ -36,7 +36,7 @@ from fastapi import FastAPI
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
-from core.config import ROOT, Settings, get_settings
+from core.config import ROOT, Settings, SettingsError, get_settings
 from core.dev.servers import (
     HOST,
     MAIL,
@@ -47,7 +47,7 @@ from core.dev.servers import (
     needed_servers,
     start_server,
 )
-from core.entry import load_service
+from core.entry import check_own_settings, load_service
 from core.logging import add_correlation_id
 from core.logging.console import console_renderer
 from core.models import UserModel
@@ -82,6 +82,10 @@ PASSWORD = "correct horse battery staple"
 """The password of the user in the fixture `user`."""
 
 
+NEVER_AWAITED = "was never awaited"
+ORIGIN_DEPTH = 5
+"""The number of frames that tell where a coroutine was made. Three of them are in `core/`."""
+
 # Otherwise a test that forgets an `await` would pass, with only a warning.
 FORGOTTEN_AWAIT = (
     "error:coroutine .* was never awaited:RuntimeWarning",
@@ -93,7 +97,32 @@ def pytest_configure(config: pytest.Config) -> None:
     """Let a forgotten `await` fail its test, and send log lines to pytest's `caplog`."""
     for warning in FORGOTTEN_AWAIT:
         config.addinivalue_line("filterwarnings", warning)
+    sys.set_coroutine_origin_tracking_depth(ORIGIN_DEPTH)
     configure_test_logging()
+    if not all(argument.startswith("core/") for argument in config.args):
+        _check_own_settings()
+
+
+def _check_own_settings() -> None:
+    """End the run with one line, instead of one traceback for each test."""
+    default = Settings.model_fields["service"].default
+    try:
+        check_own_settings(os.environ.get("SERVICE", default))
+    except SettingsError as error:
+        raise pytest.UsageError(f"{error}. For tests, tests/conftest.py can set it.") from None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say where a coroutine was made that was never awaited, instead of pytest's own frames."""
+    report = yield
+    cause = call.excinfo.value.__cause__ if call.excinfo else None
+    if isinstance(cause, RuntimeWarning) and NEVER_AWAITED in str(cause):
+        report.longrepr = f"{cause}\nWrite `await` before this call."
+    return report
 
 
 def configure_test_logging() -> None:

@@ -118,15 +118,55 @@ with open_service_sync() as portal:
 """
 
 
-def run_script(folder: Path) -> str:
+def run_code(folder: Path, code: str) -> str:
     """Return what a script in the project's folder prints."""
-    (folder / "script.py").write_text(SCRIPT)
+    (folder / "script.py").write_text(code)
     command = [sys.executable, "script.py"]
     environment = make_environment(folder)
     done = subprocess.run(
         command, cwd=folder, env=environment, check=True, capture_output=True, text=True
     )
     return done.stdout
+
+
+NAP = """
+import asyncio
+from app.tasks.worker import worker
+
+@worker.task
+async def nap() -> None:
+    await asyncio.sleep(15)
+"""
+ENQUEUE_NAP = """
+from app.tasks.naps import nap
+from core.entry import open_service_sync
+
+with open_service_sync() as portal:
+    job = nap.enqueue_sync()
+    while portal.call(job.status) != "running":
+        pass
+"""
+
+
+def check_that_web_does_not_wait_for_jobs(dev: Dev, folder: Path) -> None:
+    main = folder / "app" / "main.py"
+    tasks = folder / "app" / "tasks"
+    (tasks / "naps.py").write_text(NAP)
+    (tasks / "worker.py").write_text((tasks / "worker.py").read_text() + "from . import naps\n")
+    dev.wait_for(ADDRESS, times=3)
+    run_code(folder, ENQUEUE_NAP)
+    main.write_text(main.read_text() + "\n")
+    dev.wait_for("dev | worker   finishes its work before it starts again")
+    wait_until_ready(dev)
+    assert dev.output.count(ADDRESS) == 3  # the worker is still busy
+    dev.wait_for(ADDRESS, times=4)
+
+
+def wait_until_ready(dev: Dev) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not ready(dev):
+        assert time.monotonic() < deadline, dev.output
+        time.sleep(0.1)
 
 
 def ready(dev: Dev) -> bool:
@@ -141,7 +181,7 @@ def test_it_starts_reloads_and_stops_cleanly(dev, folder):
     assert ready(dev)  # the address is printed when the web process listens
     ports = dev.server_ports()
     assert len(ports) == (3 if DEFAULT == "local" else 4)  # one for each process
-    assert run_script(folder) == "skipped\n"
+    assert run_code(folder, SCRIPT) == "skipped\n"
     assert re.search("^send_daily_digest +enabled ", list_schedules(folder), re.MULTILINE)
 
     main = folder / "app" / "main.py"
@@ -152,15 +192,15 @@ def test_it_starts_reloads_and_stops_cleanly(dev, folder):
     dev.wait_for(ADDRESS, times=2)
     assert ready(dev)
 
+    if DEFAULT != "local":
+        check_that_web_does_not_wait_for_jobs(dev, folder)
+
     # A server that dies is started again, on the same port.
     url = dotenv_values(folder / ".dev" / "mongod.env")[MONGODB.setting]
     mongod = urlsplit(url).port
     os.kill(process_listening_on(mongod), signal.SIGKILL)
     dev.wait_for("mongod ended with status -9, starting it again")
-    deadline = time.monotonic() + SECONDS
-    while not ready(dev):
-        assert time.monotonic() < deadline, dev.output
-        time.sleep(0.1)
+    wait_until_ready(dev)
 
     if DEFAULT != "local":
         # A second terminal uses the servers of the first.

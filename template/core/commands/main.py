@@ -182,7 +182,7 @@ def _add_history(commands: Commands) -> None:
     parser.add_argument("--ended-as", choices=ENDINGS, help="only runs that ended in this way")
     parser.add_argument(
         "--limit",
-        type=int,
+        type=_positive,
         default=100,
         help="the largest number of runs; defaults to %(default)s",
     )
@@ -197,6 +197,12 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
         help="only from this time on, such as 2027-01-31",
     )
     parser.add_argument("--until", type=_time, help="only before this time")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return int(text)
 
 
 def _time(text: str) -> datetime:

@@ -73,7 +73,7 @@ async def _dead_letters(worker: Worker, chosen: Namespace) -> None:
     match chosen.action:
         case "list":
             rows = map(_letter_row, await _find(letters, chosen))
-            _print_table(LETTER_HEADINGS, rows, "No dead letters.")
+            _print_table(LETTER_HEADINGS, rows, _none_found(chosen))
         case "show":
             for letter_id in chosen.ids:
                 print(_describe(await letters.get(letter_id)))
@@ -92,9 +92,17 @@ async def _choose(letters: DeadLetters, chosen: Namespace) -> list[str]:
     if chosen.ids:
         return list(chosen.ids)
     if chosen.all:
-        return [letter.id for letter in await _find(letters, chosen)]
+        found = [letter.id for letter in await _find(letters, chosen)]
+        if not found:
+            print(_none_found(chosen), file=sys.stderr)
+        return found
     options = "or choose them with --all and options such as --task"
     raise UserError(f"name the dead letters to {chosen.action}, {options}")
+
+
+def _none_found(chosen: Namespace) -> str:
+    is_filtered = any((chosen.task, chosen.error, chosen.since, chosen.until))
+    return "No dead letters match." if is_filtered else "No dead letters."
 
 
 async def _find(letters: DeadLetters, chosen: Namespace) -> list[DeadLetterModel]:

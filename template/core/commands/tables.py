@@ -26,12 +26,14 @@ def _format_line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def format_time(time: datetime | None) -> str:
-    """Return a time in the time zone of this machine, or `never`.
+    """Return a time in the time zone of this machine, with its name, or `never`.
 
     Args:
         time: The time.
     """
-    return time.astimezone().strftime("%Y-%m-%d %H:%M:%S") if time else "never"
+    if time is None:
+        return "never"
+    return time.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def first_line(text: str, length: int = 100) -> str:

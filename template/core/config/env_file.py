@@ -19,16 +19,26 @@ def read_env_file() -> dict[str, str | None]:
     """Return the variables in `.env`. Without such a file, the result is empty.
 
     Raises:
-        UserError: A line cannot be read. python-dotenv itself would skip it with a warning.
+        UserError: A line cannot be read, or the file is not UTF-8. python-dotenv itself would skip
+            such a line with a warning.
     """
     if not ENV_FILE.exists():
         return {}
-    text = ENV_FILE.read_text(encoding="utf-8")
+    text = _read_text()
     for binding in parse_stream(StringIO(text)):
         if binding.error:
             line = _first_line(binding.original)
             raise UserError(f".env:{line} cannot be read; write NAME=value")
     return dotenv_values(stream=StringIO(text))
+
+
+def _read_text() -> str:
+    content = ENV_FILE.read_bytes()
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f".env:{line} is not UTF-8; save the file as UTF-8") from None
 
 
 def _first_line(original: Original) -> int:

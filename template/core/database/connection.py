@@ -28,7 +28,7 @@ _DETAILS = re.compile(
     re.DOTALL,
 )
 """The parts of an error that describe all connections, or repeat the server's whole answer."""
-REASON_LENGTH = 200
+REASON_LENGTH = 400  # the keys of a duplicate are at the end of a long message
 
 
 class DatabaseUnavailable(UserError):

@@ -11,6 +11,8 @@ from core.dev.processes import Child, Guard, say, spawn
 from core.supervised import STARTED, VARIABLE
 
 REPORT_LENGTH = 100_000
+NOTICE_SECONDS = 1.0
+"""A process that needs longer to stop is reported."""
 
 
 class CoreProcess(Child):
@@ -64,13 +66,20 @@ class CoreProcesses:
         self._ended: dict[str, str] = {}
         self._errors: set[str] = set()
 
-    def start(self) -> None:
-        """Start the processes."""
+    async def restart(self) -> None:
+        """Start each process as soon as its predecessor, if there is one, has ended."""
         self._starting = set(self._processes)
         self._ended.clear()
         self._errors.clear()
-        for process in self._processes:
-            process.start()
+        await asyncio.gather(*map(self._restart, self._processes))
+
+    async def _restart(self, process: CoreProcess) -> None:
+        stopping = asyncio.create_task(process.stop())
+        _, pending = await asyncio.wait([stopping], timeout=NOTICE_SECONDS)
+        if pending:
+            say(f"{process.name:<8} finishes its work before it starts again")
+        await stopping
+        process.start()
 
     async def stop(self) -> None:
         """Terminate the processes."""

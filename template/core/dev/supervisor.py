@@ -80,7 +80,7 @@ async def _run(names: list[str], stop: asyncio.Event) -> None:
         try:
             for server in servers:
                 server.start()
-            processes.start()
+            await processes.restart()
             await _watch(servers, processes, stop)
         finally:
             say("stopping")
@@ -91,7 +91,7 @@ async def _run(names: list[str], stop: asyncio.Event) -> None:
 def _check_settings(names: list[str]) -> None:
     """Refuse wrong settings and a port in use, before anything starts."""
     settings = load_settings()
-    check_own_settings(settings)
+    check_own_settings(settings.service)
     if "web" in names and is_listening(settings.port, settings.host):
         raise UserError(f"port {settings.port} is in use. Set PORT to another port.")
 
@@ -126,8 +126,7 @@ async def _watch(
             return
         if changes:
             say(f"{_describe_changes(changes)} changed, starting again")
-            await processes.stop()
-            processes.start()
+            await processes.restart()
         processes.report()
         for server in servers:
             server.keep_running()

@@ -16,6 +16,7 @@ from core.tasks.errors import InvalidArguments, PermanentError
 from core.tasks.job import Job
 from core.tasks.message import Message, PlainArguments
 from core.tasks.portal import Portal, run_or_return, run_sync
+from core.tasks.producer import Producer
 from core.tasks.queue import Queue
 from core.tasks.records import ErrorFields, JobStatus, RecordFields
 
@@ -143,6 +144,8 @@ class Chain(Generic[P, R]):
         Args:
             other: The task to add. Its first argument is the result of the last stage.
         """
+        if not isinstance(other, Producer):
+            return NotImplemented
         return Chain((*self._tasks, other))
 
     @property

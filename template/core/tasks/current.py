@@ -4,7 +4,8 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from core.tasks.records import ProgressFields, Records
+from core.tasks.queue import Queue
+from core.tasks.records import ProgressFields
 
 PROGRESS_SECONDS = 0.1
 
@@ -22,7 +23,7 @@ class CurrentJob:
     id: str
     attempt: int
     correlation_id: str
-    _records: Records
+    _queue: Queue
     _reported_at: float = 0
 
     async def progress(self, done: float, total: float, message: str = "") -> None:
@@ -45,7 +46,7 @@ class CurrentJob:
             "total": total,
             "message": message,
         }
-        await self._records.write(self.id, {"progress": fields}, None)
+        await self._queue.write_progress(self.id, fields)
 
 
 running_job: ContextVar[CurrentJob | None] = ContextVar("running_job", default=None)

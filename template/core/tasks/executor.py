@@ -165,7 +165,7 @@ class Executor:
             job_id,
             record.attempt,
             message.correlation_id,
-            self._records,
+            self._queue,
         )
         token = running_job.set(job)
         log_fields = {

@@ -54,8 +54,9 @@ class Job(Generic[R]):
                 return await self._queue.wait(self.id)
         except TimeoutError:
             status = await self.status()
+            hint = "; is a worker running?" if status is JobStatus.PENDING else ""
             problem = f"job {self.id} is still {status} after {timeout} s"
-            raise TimeoutError(f"{problem}; is a worker running?") from None
+            raise TimeoutError(f"{problem}{hint}") from None
 
     async def progress(self) -> Progress | None:
         """Return the progress that the task last reported, or None if there was no report."""

@@ -14,6 +14,7 @@ from core.context import TaskContext
 from core.database import current_transaction
 from core.tasks.arguments import Arguments
 from core.tasks.engine import Envelope
+from core.tasks.errors import InvalidArguments
 from core.tasks.job import Job
 from core.tasks.message import Message, PlainArguments
 from core.tasks.options import Call, TaskOptions
@@ -120,7 +121,7 @@ class Producer(Generic[R]):
             InvalidArguments: An argument does not fit.
             QueueUnavailable: The queue's server cannot be reached, or did not answer.
         """
-        plain = [self.arguments.dump(args, kwargs) for args, kwargs in arguments]
+        plain = self._dump_all(arguments)
         chosen = [call.job_id or self._idempotent_id(*each) for each in arguments]
         ids = [job_id or uuid4().hex for job_id in chosen]
         chosen_ids = [job_id for job_id in chosen if job_id]
@@ -131,6 +132,17 @@ class Producer(Generic[R]):
         queue = self.queue
         await queue.send(envelopes, chosen_ids)
         return [Job(job_id, queue, self.arguments.load_result) for job_id in ids]
+
+    def _dump_all(self, arguments: Sequence[ArgsAndKwargs]) -> list[PlainArguments]:
+        plain = []
+        for number, (args, kwargs) in enumerate(arguments):
+            try:
+                plain.append(self.arguments.dump(args, kwargs))
+            except InvalidArguments as error:
+                if len(arguments) == 1:
+                    raise
+                raise InvalidArguments(f"{error} (in the set of arguments {number})") from None
+        return plain
 
     def _seal(
         self,

@@ -8,7 +8,7 @@ from core.logging import get_logger
 from core.tasks import outbox
 from core.tasks.engine import Engine, Envelope
 from core.tasks.message import Message, Signer
-from core.tasks.records import JobRecord, JobStatus, RecordFields
+from core.tasks.records import JobRecord, JobStatus, ProgressFields, RecordFields
 from core.tasks.sensitive import Cipher
 
 logger = get_logger(__name__)
@@ -170,6 +170,16 @@ class Queue:
         self._check_loop()
         (record,) = await self._records.read([job_id])
         return record
+
+    async def write_progress(self, job_id: str, progress: ProgressFields) -> None:
+        """Keep the progress that a job reports.
+
+        Args:
+            job_id: The job's id.
+            progress: The progress.
+        """
+        self._check_loop()
+        await self._records.write(job_id, {"progress": progress}, None)
 
     async def wait(self, job_id: str) -> JobRecord:
         """Wait until a job has ended, and return its record.

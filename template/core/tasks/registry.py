@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
+from inspect import isasyncgenfunction, isgeneratorfunction
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from anyio import CapacityLimiter
@@ -112,4 +113,6 @@ def _name_of(function: Any, name: str | None) -> str:
     task_name = name or getattr(function, "__name__", None)
     if task_name is None:
         raise InvalidTask(f"{function!r} has no name; give the task one: worker.task(name=...)")
+    if isgeneratorfunction(function) or isasyncgenfunction(function):
+        raise InvalidTask(f"task {task_name}: a task returns its result, and cannot use `yield`")
     return str(task_name)

@@ -15,6 +15,7 @@ from typing import (
 
 from core.tasks.bound import Bindable, BoundTask
 from core.tasks.chain import Chain
+from core.tasks.errors import InvalidArguments
 from core.tasks.job import Job
 from core.tasks.options import Call, TaskOptions, check_priority
 from core.tasks.portal import run_or_return, run_sync
@@ -166,6 +167,8 @@ class Task(Bindable[P, R], Producer[R]):
         Args:
             other: The task to run after this one.
         """
+        if not isinstance(other, Producer):
+            return NotImplemented
         return Chain((self, other))
 
     def _bind(self) -> "BoundTask[P, R]":
@@ -178,4 +181,7 @@ AnyTask = Task[..., Any]
 def _split(call: Sequence[Any] | Mapping[str, Any]) -> ArgsAndKwargs:
     if isinstance(call, Mapping):
         return (), call
+    # The characters of a text would be the arguments.
+    if isinstance(call, str | bytes):
+        raise InvalidArguments("enqueue_many takes a list of arguments for each job, not a text")
     return tuple(call), {}

@@ -7,6 +7,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from core.config import Settings
+from core.errors import UserError
 from core.logging import get_logger
 from core.supervised import tell_started
 from core.web.startup import StartedApp
@@ -42,7 +43,7 @@ def serve(app: FastAPI, settings: Settings) -> int:
         The exit status.
 
     Raises:
-        UserError: The application did not start; the message says why.
+        UserError: The application did not start, or cannot listen; the message says why.
     """
     started_app = StartedApp(app)
     config = uvicorn.Config(
@@ -62,5 +63,8 @@ def serve(app: FastAPI, settings: Settings) -> int:
     except SystemExit:
         if started_app.error:
             raise started_app.error from None
-        raise
+        if server.lifespan.should_exit:  # the log has the traceback of the lifespan
+            raise
+        address = f"{settings.host}:{settings.port}"
+        raise UserError(f"cannot listen on {address}; the log says why") from None
     return 0

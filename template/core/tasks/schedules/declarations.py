@@ -14,6 +14,9 @@ from core.tasks.schedules.options import CheckedOptions, ScheduleOptions, check_
 from core.tasks.schedules.triggers import FIELDS, make_trigger
 from core.tasks.task import AnyTask
 
+TIMING_OPTIONS = frozenset({"timezone", "start_date", "end_date", "jitter"})
+"""The options that say when a schedule fires."""
+
 _OPTIONS = ScheduleOptions.__optional_keys__
 
 
@@ -35,10 +38,14 @@ class Declaration:
 
     @property
     def trigger(self) -> str:
-        """The trigger as text. Unknown arguments are left out, because they may be sensitive."""
-        known = FIELDS.get(self.kind, frozenset())
-        given = [f"{name}={value!r}" for name, value in self.fields.items() if name in known]
-        return f"{self.kind}[{', '.join(given)}]"
+        """The trigger as text. Other arguments are left out, because they may be sensitive."""
+        shown = FIELDS.get(self.kind, frozenset()) | TIMING_OPTIONS
+        default = 0 if self.kind == "interval" else "*"
+        words = [self.kind]
+        for name, value in self.arguments.items():
+            if name in shown and value not in (default, None):
+                words.append(f"{name}={value}")
+        return " ".join(words)
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -63,6 +70,7 @@ class Schedule:
         options: The checked options.
         arguments: The arguments of its jobs.
         timing: The declaration of the trigger, as text that is the same in each process.
+        description: The declaration of the trigger, for people.
         definition: A hash of the whole declaration. It changes when the code changes the schedule.
     """
 
@@ -72,6 +80,7 @@ class Schedule:
     options: CheckedOptions
     arguments: ArgsAndKwargs
     timing: str
+    description: str
     definition: str
 
 
@@ -155,6 +164,7 @@ def _build(declared: Declaration, default_zone: str) -> Schedule:
         options=options,
         arguments=arguments,
         timing=timing,
+        description=declared.trigger,
         # A hash, because arguments may be sensitive.
         definition=sha256(_to_text(whole).encode()).hexdigest(),
     )
@@ -163,12 +173,15 @@ def _build(declared: Declaration, default_zone: str) -> Schedule:
 def _describe(declared: Declaration, error: Exception) -> BrokenSchedule:
     task = declared.task.name
     name = declared.arguments.get("name")
+    problem = str(error).removeprefix(f"task {task}: ")
+    if isinstance(error, InvalidArguments):
+        problem += "; the option `args` gives the arguments of its jobs"
     return BrokenSchedule(
         id=str(declared.id),
         task=task,
         name=name and str(name),
         trigger=declared.trigger,
-        problem=str(error).removeprefix(f"task {task}: "),
+        problem=problem,
     )
 
 

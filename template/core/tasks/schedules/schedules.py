@@ -31,7 +31,7 @@ class ScheduleView:
     Attributes:
         id: The schedule's id.
         task: The task's name.
-        trigger: When the schedule fires, as text.
+        trigger: When the schedule fires, as the code declares it.
         enabled: Whether the schedule fires.
         next_run: When the schedule fires next, or None if it never fires again.
         last_run: The due time of the last run, or None.
@@ -154,7 +154,7 @@ class Schedules:
         return ScheduleView(
             id=schedule.id,
             task=schedule.task.name,
-            trigger=str(schedule.trigger),
+            trigger=schedule.description,
             enabled=state.enabled,
             next_run=state.next_run,
             last_run=state.last_run,

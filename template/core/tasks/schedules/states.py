@@ -164,5 +164,5 @@ def _warn_if_never(schedule: Schedule, next_run: datetime | None) -> None:
         logger.warning(
             "schedule never fires",
             schedule=schedule.id,
-            trigger=str(schedule.trigger),
+            trigger=schedule.description,
         )

@@ -23,7 +23,7 @@ from core.tasks.schedules.options import (
 
 FIELDS = {
     "cron": CronFields.__optional_keys__,
-    "crontab": frozenset({"expression"}),
+    "crontab": frozenset({"expression"}),  # given without its name
     "interval": IntervalFields.__optional_keys__,
     "date": DateFields.__required_keys__,
 }
@@ -69,7 +69,8 @@ def make_trigger(
     unknown = fields.keys() - FIELDS[kind]
     if unknown:
         names = ", ".join(sorted(unknown))
-        known = ", ".join(sorted(FIELDS[kind] | ScheduleOptions.__optional_keys__))
+        options = ScheduleOptions.__optional_keys__ | FIELDS[kind] - {"expression"}
+        known = ", ".join(sorted(options))
         raise InvalidTask(f"{kind} trigger: there is no option {names}; it takes {known}")
     zone = find_zone(timezone)
     start = _read_time("start_date", start_date, zone)

@@ -14,6 +14,7 @@ from core.context import TaskContext
 from core.database import with_transaction
 from core.tasks import (
     InvalidArguments,
+    JobFailed,
     JobStatus,
     PermanentError,
     current_job,
@@ -21,6 +22,8 @@ from core.tasks import (
 )
 from core.testing import eventually
 from core.tests.running import WAIT
+
+ANOTHER_LOOP = r"another event loop; use `task\.enqueue_sync`"
 
 
 @pytest.fixture
@@ -115,12 +118,18 @@ async def test_code_in_another_event_loop_is_told_what_to_use(worker, run, doubl
     async def wait(job_id: str) -> None:
         await worker.job(job_id).result(WAIT)
 
+    @worker.task(max_retries=0)
+    def report() -> None:
+        asyncio.run(report_progress(1, 2))
+
     async with run():
         job = await double.enqueue(2)
         for function in (enqueue, partial(wait, job.id)):
-            with pytest.raises(RuntimeError, match=r"another event loop; use `task\.enqueue_sync`"):
+            with pytest.raises(RuntimeError, match=ANOTHER_LOOP):
                 await asyncio.to_thread(asyncio.run, function())
         assert await job.result(WAIT) == 4
+        with pytest.raises(JobFailed, match=ANOTHER_LOOP):
+            await (await report.enqueue()).result(WAIT)
 
 
 async def test_enqueue_is_passed_to_others_as_a_function(worker, run, double):

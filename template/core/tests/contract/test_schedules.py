@@ -26,7 +26,7 @@ async def test_a_schedule_fires_repeatedly(worker, run):
         await eventually(lambda: len(ids) >= 2, WAIT)
         (view,) = await worker.schedules.list()
     assert (view.id, view.task, view.enabled) == ("tick", "tick", True)
-    assert view.trigger == "interval[0:00:01]"
+    assert view.trigger == "interval seconds=1"
     assert view.last_run
     assert view.next_run
     assert view.next_run > view.last_run

@@ -22,7 +22,8 @@ service = Service([], [], worker)
 """
 LINE = (
     "error: broken schedules: report (task report): a crontab has five fields (minute hour day "
-    "month weekday), not '0 9 * *'; deliver (task deliver): missing a required argument: 'parcel'\n"
+    "month weekday), not '0 9 * *'; deliver (task deliver): missing a required argument: 'parcel'; "
+    "the option `args` gives the arguments of its jobs\n"
 )
 
 

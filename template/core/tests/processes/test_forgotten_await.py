@@ -9,8 +9,11 @@ from core.tests.processes.conftest import environment
 TESTS = """
 async def enqueue() -> None: ...
 
-async def test_forgotten() -> None:
+def ship() -> None:
     enqueue()
+
+async def test_forgotten() -> None:
+    ship()
 
 async def test_awaited() -> None:
     await enqueue()
@@ -30,4 +33,6 @@ def test_a_forgotten_await_fails_its_test(root: Path):
     )
     assert "FAILED test_await.py::test_forgotten" in done.stdout
     assert "coroutine 'enqueue' was never awaited" in done.stdout
+    assert 'test_await.py", line 5, in ship' in done.stdout
+    assert "_pytest" not in done.stdout
     assert "1 failed, 1 passed" in done.stdout

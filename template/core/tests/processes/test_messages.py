@@ -1,5 +1,7 @@
 """Each error of a command or a process is one line, or the few lines that explain it."""
 
+import socket
+
 import pytest
 
 from core.tasks.engines import DEFAULT
@@ -53,18 +55,39 @@ def test_a_secret_key_that_is_missing_is_written_by_setup(run):
 
 
 @pytest.mark.parametrize("command", [("setup",), ("dev",), ("web",), ("history",)])
-def test_a_broken_line_of_env_is_reported_once(run, root, command):
-    (root / ".env").write_text("PORT=8001\n\nthis is broken\n")
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"this is broken", "cannot be read; write NAME=value"),
+        (b"NAME=Gr\xfc\xdfe", "is not UTF-8; save the file as UTF-8"),
+    ],
+)
+def test_a_broken_line_of_env_is_reported_once(run, root, command, line, problem):
+    (root / ".env").write_bytes(b"PORT=8001\n\n" + line + b"\n")
     done = run(*command)
     assert done.returncode == 2
-    assert done.stderr == "error: .env:3 cannot be read; write NAME=value\n"
+    assert done.stderr == f"error: .env:3 {problem}\n"
+
+
+def test_a_port_in_use_is_named(run):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        done = run("web", PORT=str(port))
+    assert done.returncode == 2
+    assert "address already in use" in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last == f"error: cannot listen on 127.0.0.1:{port}; the log says why"
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
         (("dead-letters", "lost"), "error: argument action: invalid choice: 'lost'"),
-        (("history", "--limit", "many"), "error: argument --limit: invalid int value: 'many'"),
+        (
+            ("history", "--limit", "many"),
+            "error: argument --limit: 'many' is not a positive number",
+        ),
+        (("history", "--limit", "0"), "error: argument --limit: '0' is not a positive number"),
         (("history", "--since", "soon"), "error: argument --since: 'soon' is not a valid time"),
         (("dead-letters", "show"), "error: the following arguments are required: ID"),
         (("history", "--color"), "error: unrecognized arguments: --color"),
@@ -120,6 +143,25 @@ def test_an_error_in_the_services_code_names_its_place(run, app, process, error,
     assert lines[2].startswith(f"  app/texts.py:{line}: {code.splitlines()[-1].strip()}")
     causes = ["caused by app/texts.py:2: KeyError: 'words'"] if "from error" in code else []
     assert lines[3:] == causes
+
+
+WRONG_PARTS = {
+    "[texts], [], Worker()": "documents takes subclasses of beanie.Document, not <module 'app.te",
+    "[], [texts], Worker()": "routers takes objects of fastapi.APIRouter, not <module 'app.texts'",
+    "[], [], Worker(), middleware=[str]": "middleware takes objects of fastapi.middleware.Middle",
+    "[], [], Worker(), settings=str": "settings takes the object that read_settings returned, not",
+    "[], [], Worker(), lifespan=texts.open": "lifespan takes a function with @asynccontextmanager",
+}
+
+
+@pytest.mark.parametrize(("parts", "problem"), WRONG_PARTS.items(), ids=lambda text: text[:20])
+def test_a_wrong_part_of_the_service_is_one_line(run, app, parts, problem):
+    (app / "texts.py").write_text("async def open(app):\n    yield\n")
+    (app / "main.py").write_text(MAIN.replace("[], [], Worker()", parts))
+    done = run("web", SERVICE="app.main:service")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: Service: {problem}")
 
 
 def test_the_whole_traceback_is_there_at_the_level_debug(run, app):

@@ -1,8 +1,12 @@
 """A service's own settings are checked when a process starts, and misspelled ones are named."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from core.tests.processes.conftest import environment
 
 SECRET = "0123456789abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopqr"
 MAIN = """
@@ -110,3 +114,28 @@ def test_a_worker_names_a_misspelled_setting_in_production(run, app, environment
         "SHIPING_DAYS is not a setting; did you mean SHIPPING_DAYS?",
     ):
         assert done.stderr.count(line) == count
+
+
+def test_a_missing_setting_ends_a_test_run_with_one_line(root: Path, app):
+    tests = root / "tests"
+    tests.mkdir()
+    (tests / "test_one.py").write_text("import app.settings\n\ndef test_one(): ...\n")
+
+    def run_tests() -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "-p", "core.testing", "-n2", "tests"],
+            cwd=root,
+            env=environment(root, **SETTINGS),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    done = run_tests()
+    assert (done.returncode, done.stdout) == (4, "")
+    line = done.stderr.splitlines()[-2]  # pytest ends with an empty one
+    assert line.startswith("ERROR: settings: PAYMENT_KEY is missing")
+    assert line.endswith("For tests, tests/conftest.py can set it.")
+    conftest = "import os\n\nos.environ['PAYMENT_KEY'] = 'for tests'\n"
+    (tests / "conftest.py").write_text(conftest)
+    assert "1 passed" in run_tests().stdout

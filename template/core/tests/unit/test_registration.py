@@ -17,6 +17,12 @@ async def test_an_invalid_task_is_refused_when_the_worker_opens(worker, settings
     with pytest.raises(InvalidTask, match="two tasks are named fine"):
         worker.task(name="fine")(fine.function)
 
+    async def count():
+        yield 1
+
+    with pytest.raises(InvalidTask, match="task count: a task returns its result"):
+        worker.task(count)
+
     @worker.task
     async def anything(*values: int) -> None: ...
 
@@ -42,6 +48,28 @@ async def test_a_result_cannot_be_sensitive(worker, settings):
     with pytest.raises(InvalidTask, match="a result is stored in plain text"):
         async with worker.open(settings):
             pass
+
+
+async def test_wrong_arguments_of_many_jobs_are_found(worker, settings):
+    @worker.task
+    async def greet(name: str, times: int) -> None: ...
+
+    async with worker.open(settings):
+        problem = r"parameter times: .* \(in the set of arguments 1\)"
+        with pytest.raises(InvalidArguments, match=problem):
+            await greet.enqueue_many([["Ada", 1], ["Eve", "often"]])
+        with pytest.raises(InvalidArguments, match="a list of arguments for each job, not a text"):
+            await greet.enqueue_many(["Ada"])
+
+
+def test_a_chain_takes_tasks_only(worker):
+    @worker.task
+    async def greet(name: str) -> str:
+        return name
+
+    for stages in (greet, greet | greet):
+        with pytest.raises(TypeError, match="unsupported operand"):
+            stages | len
 
 
 async def test_wrong_arguments_raise_an_error_that_names_the_parameter(worker, settings):

@@ -86,7 +86,7 @@ def test_a_broken_schedule_does_not_show_its_arguments(worker):
     first, second = build(worker).broken
     assert "tok-5ecret" not in f"{first} {first!r} {second} {second!r}"
     assert second.problem.startswith("cron trigger: there is no option argument;")
-    assert second.trigger == "cron[hour=1]"
+    assert second.trigger == "cron hour=1"
 
 
 WEEKLY = {"weeks": 1, "days": 0, "hours": 0, "minutes": 0, "seconds": 0}
@@ -168,6 +168,13 @@ def test_a_task_has_several_schedules(worker):
         "report:4": "date[2099-01-01 00:00:00 UTC]",
     }
     assert worker.tasks.keys() == {"clean", "report"}
+
+
+def test_a_schedule_is_described_as_it_was_declared(worker):
+    options = {"timezone": "Europe/Berlin", "jitter": 30, "misfire_grace": 9}
+    worker.schedule(nothing, "cron", hour=2, minute=30, **options)
+    (schedule,) = build(worker).valid.values()
+    assert schedule.description == "cron hour=2 minute=30 timezone=Europe/Berlin jitter=30"
 
 
 def test_a_declaration_that_makes_no_schedule_is_refused(worker):
