@@ -96,6 +96,9 @@ class Service:
                 raise _wrong_part("middleware", "objects of fastapi.middleware.Middleware", each)
         if self.settings is not None and not isinstance(self.settings, BaseSettings):
             raise _wrong_part("settings", "the object that read_settings returned", self.settings)
+        for path in filter(None, (self.docs_url, self.redoc_url, self.openapi_url)):
+            if not path.startswith("/"):
+                raise _wrong_part("docs_url", "a path that begins with a slash", path)
         if isasyncgenfunction(self.lifespan):
             name = self.lifespan.__name__
             raise _wrong_part("lifespan", "a function with @asynccontextmanager", name)

@@ -9,6 +9,7 @@ from bson import ObjectId
 from pydantic import (
     BaseModel,
     ConfigDict,
+    PydanticSchemaGenerationError,
     TypeAdapter,
     ValidationError,
     create_model,
@@ -68,6 +69,9 @@ class Arguments:
                     self.sensitive.append(name)
         except Exception as error:
             reason = str(error).splitlines()[0]
+            if isinstance(error, PydanticSchemaGenerationError):
+                unknown, _, _ = reason.partition(". Set ")
+                reason = f"{unknown}; pass an id, or use a Pydantic model"
             problem = "an annotation cannot be used for a job"
             raise InvalidTask(f"task {task}: {problem}: {reason}") from error
 

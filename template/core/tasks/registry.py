@@ -113,6 +113,8 @@ def _name_of(function: Any, name: str | None) -> str:
     task_name = name or getattr(function, "__name__", None)
     if task_name is None:
         raise InvalidTask(f"{function!r} has no name; give the task one: worker.task(name=...)")
+    if "." in getattr(function, "__qualname__", "").rpartition("<locals>.")[2]:
+        raise InvalidTask(f"task {task_name}: a method cannot be a task; use a function")
     if isgeneratorfunction(function) or isasyncgenfunction(function):
         raise InvalidTask(f"task {task_name}: a task returns its result, and cannot use `yield`")
     return str(task_name)

@@ -150,6 +150,7 @@ WRONG_PARTS = {
     "[], [texts], Worker()": "routers takes objects of fastapi.APIRouter, not <module 'app.texts'",
     "[], [], Worker(), middleware=[str]": "middleware takes objects of fastapi.middleware.Middle",
     "[], [], Worker(), settings=str": "settings takes the object that read_settings returned, not",
+    "[], [], Worker(), docs_url='docs'": "docs_url takes a path that begins with a slash, not",
     "[], [], Worker(), lifespan=texts.open": "lifespan takes a function with @asynccontextmanager",
 }
 

@@ -23,6 +23,12 @@ async def test_an_invalid_task_is_refused_when_the_worker_opens(worker, settings
     with pytest.raises(InvalidTask, match="task count: a task returns its result"):
         worker.task(count)
 
+    class Counter:
+        async def count(self) -> None: ...
+
+    with pytest.raises(InvalidTask, match="task count: a method cannot be a task"):
+        worker.task(Counter.count)
+
     @worker.task
     async def anything(*values: int) -> None: ...
 
@@ -31,6 +37,17 @@ async def test_an_invalid_task_is_refused_when_the_worker_opens(worker, settings
             pass
 
     del worker.tasks["anything"]
+
+    class Plain: ...
+
+    @worker.task
+    async def use(value: Plain) -> None: ...
+
+    with pytest.raises(InvalidTask, match="Plain'>; pass an id, or use a Pydantic model"):
+        async with worker.open(settings):
+            pass
+
+    del worker.tasks["use"]
 
     @worker.task
     async def secret(password: SecretStr) -> None: ...
