@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from core.logging import get_logger
 from core.tasks.engines.streaq.batch import Batch
-from core.tasks.engines.streaq.client import Client, Word
+from core.tasks.engines.streaq.client import EVEN_IF_FULL, Client, Word
 from core.tasks.records import JobRecord, RecordFields
 
 logger = get_logger(__name__)
@@ -25,7 +25,8 @@ end
 """
 
 # One atomic round trip for many jobs. A job that has ended must never be marked as running again.
-_BEGIN = f"""{_HAS_ENDED}
+_BEGIN = f"""{EVEN_IF_FULL}
+{_HAS_ENDED}
 local records = {{}}
 for at, key in ipairs(KEYS) do
   local limit = tonumber(ARGV[at])
@@ -46,7 +47,8 @@ return records
 """
 
 # The record of an ended job stays unchanged, even if a worker that seemed dead writes late.
-_WRITE = f"""{_HAS_ENDED}
+_WRITE = f"""{EVEN_IF_FULL}
+{_HAS_ENDED}
 local at = 1
 for _, key in ipairs(KEYS) do
   local ttl, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
@@ -58,7 +60,8 @@ for _, key in ipairs(KEYS) do
 end
 """
 
-_STASH = f"""{_HAS_ENDED}
+_STASH = f"""{EVEN_IF_FULL}
+{_HAS_ENDED}
 if not ended(KEYS[1]) then
   redis.call('hset', KEYS[1], unpack(ARGV, 4))
   redis.call('pexpire', KEYS[1], ARGV[1])
@@ -67,7 +70,7 @@ end
 """
 
 # Aborts a pending or scheduled job, and marks a running one, whose worker then ends it.
-_ABORT = """
+_ABORT = f"""{EVEN_IF_FULL}
 local state = redis.call('hget', KEYS[1], 'state')
 if state == '"pending"' or state == '"scheduled"' then
   redis.call('hset', KEYS[1], 'state', '"aborted"')

@@ -20,7 +20,7 @@ from streaq.types import StreamMessage
 from core.logging import get_logger
 from core.tasks.engine import Handler
 from core.tasks.engines.streaq.batch import Batch
-from core.tasks.engines.streaq.client import OPERATION_SECONDS, Client, Word
+from core.tasks.engines.streaq.client import EVEN_IF_FULL, OPERATION_SECONDS, Client, Word
 from core.tasks.errors import QueueUnavailable
 from core.tasks.outcome import Outcome, Retry
 
@@ -39,11 +39,8 @@ RECONNECT_SECONDS = 0.5
 PUT_BACK = "again"
 """Stands for the delay of a message: give the message to another worker now."""
 
-# Scripts with this first line also run on a full server: they free memory, or free it soon.
-_EVEN_IF_FULL = "#!lua flags=allow-oom"
-
 # Returns new messages, those of the first stream first.
-_TAKE = f"""{_EVEN_IF_FULL}
+_TAKE = f"""{EVEN_IF_FULL}
 local count, taken = tonumber(ARGV[3]), {{}}
 local function read(stream)
   local options = {{'group', ARGV[1], ARGV[2], 'count', count, 'streams', stream, '>'}}
@@ -62,7 +59,7 @@ return taken
 """
 
 # Returns the body of each message; false if another worker has it or its job has left the queue.
-_BEGIN = f"""{_EVEN_IF_FULL}
+_BEGIN = f"""{EVEN_IF_FULL}
 local bodies = {{}}
 for at = 1, #KEYS / 2 do
   local stream, id = KEYS[2 * at - 1], ARGV[at + 2]
@@ -81,7 +78,7 @@ return bodies
 """
 
 # A message that is put back becomes a new entry: an old one would wake no other worker.
-_END = f"""{_EVEN_IF_FULL}
+_END = f"""{EVEN_IF_FULL}
 local time = redis.call('time')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for at = 1, #KEYS / 3 do
@@ -102,7 +99,7 @@ end
 """
 
 # Renews the messages that this worker still has. Another worker may have taken one after a pause.
-_RENEW = f"""{_EVEN_IF_FULL}
+_RENEW = f"""{EVEN_IF_FULL}
 for at, stream in ipairs(KEYS) do
   local id = ARGV[at + 2]
   if #redis.call('xpending', stream, ARGV[1], id, id, 1, ARGV[2]) > 0 then
@@ -123,7 +120,7 @@ end
 
 # Moves messages that are due, and those of killed workers, into the streams. The server's clock
 # decides, not the workers' clocks. Returns whether more of them may be left.
-_MOVE = f"""{_EVEN_IF_FULL}
+_MOVE = f"""{EVEN_IF_FULL}
 {_PUT_BACK}
 local time = redis.call('time')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -141,7 +138,7 @@ return is_full
 """
 
 # Puts the messages back that a worker has read but not begun.
-_GIVE_BACK = f"""{_EVEN_IF_FULL}
+_GIVE_BACK = f"""{EVEN_IF_FULL}
 {_PUT_BACK}
 local begun = {{}}
 for at = 3, #ARGV do begun[ARGV[at]] = true end
@@ -206,8 +203,12 @@ class StoppableWorker(streaq.Worker[None]):
         scope.cancel("the worker was told to stop")
         self._limit_running_jobs()
         with CancelScope(shield=True), suppress(QueueUnavailable):
-            begun = [message_id for _, message_id in self._list_running()]
-            await self._client.run(_GIVE_BACK, list(self._streams), [REDIS_GROUP, self.id, *begun])
+            await self._give_back()
+
+    async def _give_back(self) -> None:
+        """Put the messages back that this worker has read but not begun."""
+        begun = [message_id for _, message_id in self._list_running()]
+        await self._client.run(_GIVE_BACK, list(self._streams), [REDIS_GROUP, self.id, *begun])
 
     def _limit_running_jobs(self) -> None:
         """Give running jobs the grace period. Then they are cancelled and put back."""
@@ -218,6 +219,8 @@ class StoppableWorker(streaq.Worker[None]):
     async def _read_streams_legacy(self, count: int, block: bool = False) -> Any:
         """Return messages, as streaq's method does. During an outage, wait and return none."""
         try:
+            if self._outage:
+                await self._give_back()  # the reply with these messages may have been lost
             found = await (self._wait_for_entry() if block else self._take(count))
             entries = {stream: await self._check(stream, each) for stream, each in found}
         except QueueUnavailable as error:
@@ -314,12 +317,13 @@ class StoppableWorker(streaq.Worker[None]):
         Args:
             msg: The message.
         """
-        body = await self._begin_when_up(msg)
-        if body is None:
-            return
         running = self._running_tasks[msg.priority]
         running.add(msg.message_id)
         try:
+            with CancelScope(shield=True):
+                body = await self._begin_when_up(msg)
+            if body is None:
+                return
             outcome = await self._handle(msg.task_id, body)
             delay = ""
             if outcome is None:
@@ -333,11 +337,11 @@ class StoppableWorker(streaq.Worker[None]):
             running.discard(msg.message_id)
 
     async def _begin_when_up(self, msg: StreamMessage) -> bytes | None:
-        while True:
-            try:
+        while not self._stop.is_set():
+            with suppress(QueueUnavailable):
                 return await self._begin(msg)
-            except QueueUnavailable:
-                await sleep(RECONNECT_SECONDS)
+            await sleep(RECONNECT_SECONDS)
+        return None
 
     async def _handle(self, job_id: str, body: bytes) -> Outcome | None:
         """Run a job. Return None if the job was cancelled, or if the worker is stopping."""
