@@ -198,7 +198,7 @@ class LocalEngine:
         )
 
     async def check(self) -> Condition:
-        return Condition(persists=False)
+        return Condition()
 
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
         stopped = asyncio.create_task(stop.wait())

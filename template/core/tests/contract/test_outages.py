@@ -4,27 +4,16 @@ import asyncio
 import os
 import signal
 
-import pytest
 from redis.asyncio import Redis
 
 from core.tasks import JobStatus, QueueUnavailable
 from core.testing import eventually
-from core.tests.queue_servers import Proxy, queue_server
+from core.tests.queue_servers import Proxy
 from core.tests.running import WAIT, running
 
 HANG_SECONDS = 4
 CALLS = 2_000
 LARGEST_NUMBER_OF_CONNECTIONS = 50
-
-
-@pytest.fixture
-def server(engine_settings, tmp_path):
-    """A server of this test, for an engine that has one."""
-    if engine_settings.task_engine == "local":
-        pytest.skip("this engine has no server")
-    with queue_server(tmp_path) as (port, process):
-        engine_settings.redis_url = f"redis://127.0.0.1:{port}/0"
-        yield port, process
 
 
 async def test_a_server_that_hung_is_used_again_at_once(worker, engine_settings, server):

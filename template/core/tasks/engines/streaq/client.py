@@ -109,5 +109,5 @@ class Client:
     def _explain(self, error: Exception) -> QueueUnavailable:
         code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
         if code in REFUSALS:
-            return QueueRefuses(f"{self._place} {REFUSALS[code]}")
+            return QueueRefuses(self._place, REFUSALS[code])
         return QueueUnavailable(f"{self._place} cannot be used: {error}")
