@@ -30,11 +30,11 @@ _BEGIN = f"""{EVEN_IF_FULL}
 local records = {{}}
 for at, key in ipairs(KEYS) do
   local limit = tonumber(ARGV[at])
-  local suspect = limit > 0 and tonumber(redis.call('hget', key, 'deliveries') or 0) >= limit
+  local deliveries = tonumber(redis.call('hget', key, 'deliveries') or 0) or 0
+  local suspect = limit > 0 and deliveries >= limit
   local is_over = ended(key)
   if not is_over and not suspect then
-    redis.call('hset', key, 'state', '"running"')
-    redis.call('hincrby', key, 'deliveries', 1)
+    redis.call('hset', key, 'state', '"running"', 'deliveries', deliveries + 1)
   end
   local record = redis.call('hgetall', key)
   if suspect and not is_over then
