@@ -8,6 +8,7 @@ import pytest
 import streaq
 from pydantic import BaseModel
 from redis.asyncio import Redis
+from streaq.constants import REDIS_GROUP
 from streaq.types import StreamMessage
 
 from core.config import Settings
@@ -146,6 +147,25 @@ async def test_an_entry_without_an_id_is_removed(worker, streaq_settings):
             await redis.xadd(stream, {"task_id": b"\xff", "enqueue_time": "now"})
         await eventually(is_empty, WAIT)
         assert await (await fine.enqueue()).result(WAIT) == "done"
+
+
+async def test_messages_of_a_killed_worker_are_taken(worker, streaq_settings, monkeypatch):
+    monkeypatch.setattr(adapter, "IDLE_TIMEOUT_SECONDS", 1)
+
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async with worker.open(streaq_settings), connect(streaq_settings) as redis:
+        stop = asyncio.Event()
+        job = await fine.enqueue()
+        (stream,) = await redis.keys(f"*{streaq_settings.queue_name}:queues:normal")
+        await redis.xgroup_create(stream, REDIS_GROUP, "0")
+        assert await redis.xreadgroup(REDIS_GROUP, "killed", {stream: ">"})
+        consumer = asyncio.create_task(worker.run(stop))
+        assert await job.result(WAIT) == "done"
+        stop.set()
+        await consumer
 
 
 async def test_another_worker_takes_the_jobs_of_a_stopped_one_at_once(worker, streaq_settings):
