@@ -169,6 +169,8 @@ class StoppableWorker(streaq.Worker[None]):
             limiter = await group.start(self.run_consumers, receive, renewing, scope)
             group.start_soon(self.schedule_delayed_tasks)
             group.start_soon(self.producer, send, limiter, scope)
+        with suppress(QueueUnavailable):
+            await self._give_back()  # the server may have sent more to the connection that ended
 
     async def _wait_for_stop(self, scope: CancelScope) -> None:
         await self._stop.wait()
