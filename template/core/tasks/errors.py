@@ -68,10 +68,23 @@ class ScheduleError(UserError):
 
 
 class QueueUnavailable(UserError):
-    """The queue's server cannot be reached.
+    """The queue's server cannot be reached, or refuses the call.
 
     Enqueue again. Use the same `job_id` if the job must not run twice.
     """
+
+
+class QueueRefuses(QueueUnavailable):
+    """The queue's server answers, but takes no new jobs: it is full or read-only, for example.
+
+    Args:
+        place: The server, for people.
+        reason: Why it takes no jobs, such as `is full`.
+    """
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"{place} {reason}")
+        self.reason = reason
 
 
 class BadMessage(Exception):

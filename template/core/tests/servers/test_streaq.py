@@ -3,12 +3,12 @@
 import asyncio
 import inspect
 import sys
-from pathlib import Path
 
 import pytest
 import streaq
-from coredis import Redis
 from pydantic import BaseModel
+from redis.asyncio import Redis
+from streaq.constants import REDIS_GROUP
 from streaq.types import StreamMessage
 
 from core.config import Settings
@@ -25,51 +25,44 @@ def streaq_settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"task_engine": "streaq"})
 
 
-def connect(settings: Settings) -> Redis[str]:
+def connect(settings: Settings) -> Redis:
     return Redis.from_url(str(settings.redis_url), decode_responses=True)
 
 
 def test_the_internals_that_the_adapter_uses_exist():
-    assert list(inspect.signature(streaq.Worker.signal_handler).parameters) == ["self", "scope"]
-    assert "self.signal_handler, tg.cancel_scope" in inspect.getsource(streaq.Worker.run_async)
-    assert "_cancel_scopes" in vars(adapter.build_worker("redis://localhost", "x", 1, 1, None))
-    assert list(inspect.signature(streaq.Worker.run_task).parameters) == ["self", "msg"]
     fields = {"message_id", "task_id", "priority", "enqueue_time"}
     assert StreamMessage.__annotations__.keys() == fields
-    # `_PUBLISH` and `_END` write the same data as these functions of streaq.
-    library = (Path(streaq.__file__).parent / "lua" / "streaq.lua").read_text()
-    add = "redis.call('xadd', stream_key, '*', 'task_id', {}, 'enqueue_time', {})"
-    assert add.format("task_id", "current_time") in library
-    assert add.format("tids[j]", "tids[j + 1]") in library
-    assert "redis.call('zadd', queue_key, score, task_id)" in library
-    renewal = inspect.getsource(streaq.Worker.renew_idle_timeouts)
+    producer = inspect.getsource(streaq.Worker.producer)
+    assert "probe_first = True" in producer
+    assert "reader = self._read_streams_legacy" in producer
+    assert "for msg_id, msg, _, _ in msgs:" in producer
+    assert "self._supports_max_count = False" in inspect.getsource(streaq.Worker.__init__)
     assert "await self.run_task(msg)" in inspect.getsource(streaq.Worker.consumer)
-    assert "self._running_tasks.items()" in renewal
+    consumers = list(inspect.signature(streaq.Worker.run_consumers).parameters)
+    assert consumers == ["self", "receive", "renew_scope", "produce_scope", "task_status"]
+    # The rest of these methods is not called, so none of them uses streaq's own client.
+    for name in ("producer", "consumer", "run_consumers"):
+        assert "redis" not in inspect.getsource(getattr(streaq.Worker, name)).lower()
 
 
-async def test_lost_functions_are_loaded_again(worker, streaq_settings):
-    """A server without persistence forgets its functions when it restarts."""
+async def test_a_server_that_lost_its_data_gets_new_jobs(worker, streaq_settings):
+    """A server without persistence forgets its streams and scripts when it restarts."""
 
-    async def forget_functions() -> None:
+    async def forget_everything() -> None:
         async with connect(streaq_settings) as redis:
-            await redis.function_delete("streaq")
+            found = await redis.keys(f"*{streaq_settings.queue_name}*")
+            await redis.delete(*found)
+            await redis.script_flush()
 
     @worker.task
     async def fine() -> str:
         return "done"
 
-    async with worker.open(streaq_settings):
-        await forget_functions()
-        job = await fine.enqueue()
-        assert await job.status() is JobStatus.PENDING
-        assert (await worker.queue.engine.stats()).pending == 1
-        stop = asyncio.Event()
-        consumer = asyncio.create_task(worker.run(stop))
-        assert await job.result(WAIT) == "done"
-        await forget_functions()
+    async with running(worker, streaq_settings):
+        assert await (await fine.enqueue()).result(WAIT) == "done"
+        await forget_everything()
+        assert await (await fine.enqueue()).result(WAIT) == "done"
         assert await (await fine.using(delay=1).enqueue()).result(WAIT) == "done"
-        stop.set()
-        await consumer
 
 
 async def test_sensitive_arguments_are_encrypted_on_the_server(worker, streaq_settings):
@@ -108,6 +101,71 @@ async def test_a_body_of_any_bytes_becomes_a_dead_letter(worker, streaq_settings
         await worker.dead_letters.move()
         (letter,) = await worker.dead_letters.list()
         assert letter.raw == "00.\\xff\\xfe{}"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("state", b"running"),
+        ("state", b"\xff"),
+        ("state", b"[1]"),
+        ("at", b'"tomorrow"'),
+        ("progress", b"5"),
+        ("error", b"{}"),
+        ("deliveries", b'"many"'),
+    ],
+)
+async def test_a_record_that_cannot_be_read_is_unknown(worker, streaq_settings, field, value):
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async with worker.open(streaq_settings), connect(streaq_settings) as redis:
+        engine = worker.queue.engine
+        job, other = await fine.enqueue_many([[], []])
+        await redis.hset(engine.records.key(job.id), field, value)
+        assert await job.status() is JobStatus.UNKNOWN
+        assert await other.status() is JobStatus.PENDING
+        await asyncio.gather(engine.records.begin(job.id, 3), engine.records.begin(other.id, 3))
+        assert await other.status() is JobStatus.RUNNING
+
+
+async def test_an_entry_without_an_id_is_removed(worker, streaq_settings):
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async def is_empty() -> bool:
+        stats = await worker.queue.engine.stats()
+        return (stats.pending, stats.running) == (0, 0)
+
+    async with running(worker, streaq_settings), connect(streaq_settings) as redis:
+        job = await fine.enqueue()
+        assert await job.result(WAIT) == "done"
+        async for stream in redis.scan_iter(f"*{streaq_settings.queue_name}*", _type="stream"):
+            await redis.xadd(stream, {"name": "no id"})
+            await redis.xadd(stream, {"task_id": b"\xff", "enqueue_time": "now"})
+        await eventually(is_empty, WAIT)
+        assert await (await fine.enqueue()).result(WAIT) == "done"
+
+
+async def test_messages_of_a_killed_worker_are_taken(worker, streaq_settings, monkeypatch):
+    monkeypatch.setattr(adapter, "IDLE_TIMEOUT_SECONDS", 1)
+
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async with worker.open(streaq_settings), connect(streaq_settings) as redis:
+        stop = asyncio.Event()
+        job = await fine.enqueue()
+        (stream,) = await redis.keys(f"*{streaq_settings.queue_name}:queues:normal")
+        await redis.xgroup_create(stream, REDIS_GROUP, "0")
+        assert await redis.xreadgroup(REDIS_GROUP, "killed", {stream: ">"})
+        consumer = asyncio.create_task(worker.run(stop))
+        assert await job.result(WAIT) == "done"
+        stop.set()
+        await consumer
 
 
 async def test_another_worker_takes_the_jobs_of_a_stopped_one_at_once(worker, streaq_settings):
@@ -167,8 +225,8 @@ async def test_drain_waits_until_no_job_is_left(worker, streaq_settings, monkeyp
         assert drain.stdout
         assert await drain.stdout.readline() == b"0 pending, 0 running, 1 scheduled\n"
         async with connect(streaq_settings) as redis:  # make the job due
-            queue_key = worker.queue.engine._client.queue_key
-            await redis.zadd(queue_key + "normal", {job.id: 0})
+            (queue_key,) = await redis.keys(f"*{streaq_settings.queue_name}*:delayed:normal")
+            await redis.zadd(queue_key, {job.id: 0})
         stop = asyncio.Event()
         consumer = asyncio.create_task(worker.run(stop))
         *_, last = (await asyncio.wait_for(drain.stdout.read(), 3 * WAIT)).splitlines()
