@@ -14,7 +14,6 @@ from core.logging.console import TIME_FORMAT, console_renderer, shorten
 from core.logging.masking import mask
 
 LIBRARY_LEVELS = {
-    "coredis": {"level": "CRITICAL"},
     "httpx2": {"level": "WARNING"},
     "uvicorn": {"level": "WARNING"},
     "pymongo": {"level": "WARNING"},

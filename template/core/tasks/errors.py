@@ -68,10 +68,14 @@ class ScheduleError(UserError):
 
 
 class QueueUnavailable(UserError):
-    """The queue's server cannot be reached.
+    """The queue's server cannot be reached, or refuses the call.
 
     Enqueue again. Use the same `job_id` if the job must not run twice.
     """
+
+
+class QueueRefuses(QueueUnavailable):
+    """The queue's server answers, but takes no new jobs: it is full or read-only, for example."""
 
 
 class BadMessage(Exception):

@@ -2,9 +2,12 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 
 class JobStatus(StrEnum):
@@ -121,19 +124,13 @@ class JobRecord:
         Args:
             stored: The fields. Unknown fields of a newer version are ignored, and a status that
                 this version does not know is `unknown`.
+
+        Raises:
+            ValueError: A field has a wrong type.
         """
-        known = {name: value for name, value in stored.items() if name in _NAMES}
-        if known.get("state") not in _STATES:
-            known["state"] = JobStatus.UNKNOWN
-        known["state"] = JobStatus(known["state"])
-        progress = known.get("progress")
-        if progress:
-            known["progress"] = Progress(
-                progress["done"],
-                progress["total"],
-                progress["message"],
-            )
-        return cls(**known)
+        state = stored.get("state")
+        known = state if state in list(JobStatus) else JobStatus.UNKNOWN
+        return _RECORD.validate_python({**stored, "state": known})
 
     @property
     def status(self) -> JobStatus:
@@ -144,8 +141,7 @@ class JobRecord:
         return self.state
 
 
-_NAMES = frozenset(field.name for field in fields(JobRecord))
-_STATES = frozenset(JobStatus)
+_RECORD = TypeAdapter(JobRecord)
 
 
 class Records(Protocol):

@@ -3,12 +3,11 @@
 import asyncio
 import inspect
 import sys
-from pathlib import Path
 
 import pytest
 import streaq
-from coredis import Redis
 from pydantic import BaseModel
+from redis.asyncio import Redis
 from streaq.types import StreamMessage
 
 from core.config import Settings
@@ -25,51 +24,44 @@ def streaq_settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"task_engine": "streaq"})
 
 
-def connect(settings: Settings) -> Redis[str]:
+def connect(settings: Settings) -> Redis:
     return Redis.from_url(str(settings.redis_url), decode_responses=True)
 
 
 def test_the_internals_that_the_adapter_uses_exist():
-    assert list(inspect.signature(streaq.Worker.signal_handler).parameters) == ["self", "scope"]
-    assert "self.signal_handler, tg.cancel_scope" in inspect.getsource(streaq.Worker.run_async)
-    assert "_cancel_scopes" in vars(adapter.build_worker("redis://localhost", "x", 1, 1, None))
-    assert list(inspect.signature(streaq.Worker.run_task).parameters) == ["self", "msg"]
     fields = {"message_id", "task_id", "priority", "enqueue_time"}
     assert StreamMessage.__annotations__.keys() == fields
-    # `_PUBLISH` and `_END` write the same data as these functions of streaq.
-    library = (Path(streaq.__file__).parent / "lua" / "streaq.lua").read_text()
-    add = "redis.call('xadd', stream_key, '*', 'task_id', {}, 'enqueue_time', {})"
-    assert add.format("task_id", "current_time") in library
-    assert add.format("tids[j]", "tids[j + 1]") in library
-    assert "redis.call('zadd', queue_key, score, task_id)" in library
-    renewal = inspect.getsource(streaq.Worker.renew_idle_timeouts)
+    producer = inspect.getsource(streaq.Worker.producer)
+    assert "probe_first = True" in producer
+    assert "reader = self._read_streams_legacy" in producer
+    assert "for msg_id, msg, _, _ in msgs:" in producer
+    assert "self._supports_max_count = False" in inspect.getsource(streaq.Worker.__init__)
     assert "await self.run_task(msg)" in inspect.getsource(streaq.Worker.consumer)
-    assert "self._running_tasks.items()" in renewal
+    consumers = list(inspect.signature(streaq.Worker.run_consumers).parameters)
+    assert consumers == ["self", "receive", "renew_scope", "produce_scope", "task_status"]
+    # The rest of these methods is not called, so none of them uses streaq's own client.
+    for name in ("producer", "consumer", "run_consumers"):
+        assert "redis" not in inspect.getsource(getattr(streaq.Worker, name)).lower()
 
 
-async def test_lost_functions_are_loaded_again(worker, streaq_settings):
-    """A server without persistence forgets its functions when it restarts."""
+async def test_a_server_that_lost_its_data_gets_new_jobs(worker, streaq_settings):
+    """A server without persistence forgets its streams and scripts when it restarts."""
 
-    async def forget_functions() -> None:
+    async def forget_everything() -> None:
         async with connect(streaq_settings) as redis:
-            await redis.function_delete("streaq")
+            found = await redis.keys(f"*{streaq_settings.queue_name}*")
+            await redis.delete(*found)
+            await redis.script_flush()
 
     @worker.task
     async def fine() -> str:
         return "done"
 
-    async with worker.open(streaq_settings):
-        await forget_functions()
-        job = await fine.enqueue()
-        assert await job.status() is JobStatus.PENDING
-        assert (await worker.queue.engine.stats()).pending == 1
-        stop = asyncio.Event()
-        consumer = asyncio.create_task(worker.run(stop))
-        assert await job.result(WAIT) == "done"
-        await forget_functions()
+    async with running(worker, streaq_settings):
+        assert await (await fine.enqueue()).result(WAIT) == "done"
+        await forget_everything()
+        assert await (await fine.enqueue()).result(WAIT) == "done"
         assert await (await fine.using(delay=1).enqueue()).result(WAIT) == "done"
-        stop.set()
-        await consumer
 
 
 async def test_sensitive_arguments_are_encrypted_on_the_server(worker, streaq_settings):
@@ -167,8 +159,8 @@ async def test_drain_waits_until_no_job_is_left(worker, streaq_settings, monkeyp
         assert drain.stdout
         assert await drain.stdout.readline() == b"0 pending, 0 running, 1 scheduled\n"
         async with connect(streaq_settings) as redis:  # make the job due
-            queue_key = worker.queue.engine._client.queue_key
-            await redis.zadd(queue_key + "normal", {job.id: 0})
+            (queue_key,) = await redis.keys(f"*{streaq_settings.queue_name}*:delayed:normal")
+            await redis.zadd(queue_key, {job.id: 0})
         stop = asyncio.Event()
         consumer = asyncio.create_task(worker.run(stop))
         *_, last = (await asyncio.wait_for(drain.stdout.read(), 3 * WAIT)).splitlines()

@@ -1,16 +1,20 @@
 """Records of jobs in Redis or Valkey: one hash a job, whose values are JSON."""
 
 import json
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
-from coredis import Redis, RedisCluster
-
+from core.logging import get_logger
 from core.tasks.engines.streaq.batch import Batch
+from core.tasks.engines.streaq.client import Client, Word
 from core.tasks.records import JobRecord, RecordFields
 
-Client = Redis[str] | RedisCluster[str]
+logger = get_logger(__name__)
+
+_READ = """
+local records = {}
+for at, key in ipairs(KEYS) do records[at] = redis.call('hgetall', key) end
+return records
+"""
 
 # A function for the scripts below.
 _HAS_ENDED = """
@@ -94,16 +98,12 @@ class RedisRecords:
     """See `core.tasks.records.Records`.
 
     Args:
-        redis: Opens the client for a block.
+        client: The client of the server.
         prefix: The prefix of every key.
     """
 
-    def __init__(
-        self,
-        redis: Callable[[], AbstractAsyncContextManager[Client]],
-        prefix: str,
-    ) -> None:
-        self._redis = redis
+    def __init__(self, client: Client, prefix: str) -> None:
+        self._client = client
         self._prefix = prefix
         self._stashed = prefix + "stashed"
         self._begin = Batch(self._begin_all)
@@ -114,10 +114,9 @@ class RedisRecords:
         return f"{self._prefix}job:{job_id}"
 
     async def read(self, ids: list[str]) -> list[JobRecord]:
-        async with self._redis() as redis:
-            async with redis.pipeline(transaction=False) as pipe:
-                replies = [pipe.hgetall(self.key(job_id)) for job_id in ids]
-            return [_load(await reply) for reply in replies]
+        keys = [self.key(job_id) for job_id in ids]
+        found = await self._client.run(_READ, keys)
+        return [_load(*pair) for pair in zip(ids, found, strict=True)]
 
     async def begin(self, job_id: str, suspect_after: int | None = None) -> JobRecord:
         return await self._begin((job_id, suspect_after or 0))
@@ -126,27 +125,15 @@ class RedisRecords:
         await self._write((job_id, flatten(fields), ttl))
 
     async def request_abort(self, job_id: str, ttl: float) -> JobRecord:
-        async with self._redis() as redis:
-            reply = await redis.eval(
-                _ABORT,
-                keys=[self.key(job_id)],
-                args=[round(ttl * 1000)],
-            )
-            return _pairs(cast("list[str]", reply))
+        words = [round(ttl * 1000)]
+        found = await self._client.run(_ABORT, [self.key(job_id)], words)
+        return _load(job_id, found)
 
     async def claim(self, keys: dict[str, str], ttl: float) -> dict[str, str]:
-        async with self._redis() as redis:
-            names = [f"{self._prefix}holder:{key}" for key in keys]
-            holders = await redis.eval(
-                _CLAIM,
-                keys=names,
-                args=[
-                    self.key(""),
-                    round(ttl * 1000),
-                    *keys.values(),
-                ],
-            )
-            return dict(zip(keys, cast("list[str]", holders), strict=True))
+        names = [f"{self._prefix}holder:{key}" for key in keys]
+        words: list[Word] = [self.key(""), round(ttl * 1000), *keys.values()]
+        holders = await self._client.run(_CLAIM, names, words)
+        return {key: holder.decode() for key, holder in zip(keys, holders, strict=True)}
 
     async def stash(
         self,
@@ -155,48 +142,36 @@ class RedisRecords:
         ttl: float,
         dead_letter: dict[str, Any],
     ) -> None:
-        async with self._redis() as redis:
-            words = [
-                round(ttl * 1000),
-                dead_letter["id"],
-                json.dumps(dead_letter),
-                *flatten(fields),
-            ]
-            await redis.eval(_STASH, [self.key(job_id), self._stashed], words)
+        words: list[Word] = [
+            round(ttl * 1000),
+            dead_letter["id"],
+            json.dumps(dead_letter),
+            *flatten(fields),
+        ]
+        await self._client.run(_STASH, [self.key(job_id), self._stashed], words)
 
     async def stashed(self) -> list[dict[str, Any]]:
-        async with self._redis() as redis:
+        async with self._client.open() as redis:
             _, letters = await redis.hscan(self._stashed, count=READ_BATCH)
-            return [json.loads(letter) for letter in letters.values()]
+        return [json.loads(letter) for letter in cast("dict[bytes, bytes]", letters).values()]
 
     async def unstash(self, letter_ids: list[str]) -> None:
-        async with self._redis() as redis:
-            await redis.hdel(self._stashed, letter_ids)
+        async with self._client.open() as redis:
+            await redis.hdel(self._stashed, *letter_ids)
 
     async def _begin_all(self, items: list[tuple[str, int]]) -> list[JobRecord]:
-        async with self._redis() as redis:
-            keys, limits = (
-                [self.key(job_id) for job_id, _ in items],
-                [limit for _, limit in items],
-            )
-            return [
-                _pairs(record)
-                for record in cast(
-                    "list[list[str]]",
-                    await redis.eval(_BEGIN, keys, limits),
-                )
-            ]
+        ids = [job_id for job_id, _ in items]
+        limits = [limit for _, limit in items]
+        keys = [self.key(job_id) for job_id in ids]
+        found = await self._client.run(_BEGIN, keys, limits)
+        return [_load(*pair) for pair in zip(ids, found, strict=True)]
 
     async def _write_all(self, items: list[tuple[str, list[str], float | None]]) -> list[None]:
-        words: list[str | int] = []
+        words: list[Word] = []
         for _, flat, ttl in items:
             words += [round((ttl or 0) * 1000), len(flat), *flat]
-        async with self._redis() as redis:
-            await redis.eval(
-                _WRITE,
-                [self.key(job_id) for job_id, _, _ in items],
-                words,
-            )
+        keys = [self.key(job_id) for job_id, _, _ in items]
+        await self._client.run(_WRITE, keys, words)
         return [None] * len(items)
 
 
@@ -206,9 +181,12 @@ def flatten(fields: RecordFields) -> list[str]:
     return [word for name, value in fields.items() for word in (name, json.dumps(value))]
 
 
-def _load(fields: dict[str, str]) -> JobRecord:
-    return JobRecord.from_fields({name: json.loads(value) for name, value in fields.items()})
-
-
-def _pairs(flat: list[str]) -> JobRecord:
-    return _load(dict(zip(flat[::2], flat[1::2], strict=True)))
+def _load(job_id: str, flat: list[bytes]) -> JobRecord:
+    """Return a record. One that cannot be read is `unknown`."""
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    try:
+        return JobRecord.from_fields({name.decode(): json.loads(value) for name, value in pairs})
+    except ValueError as error:
+        problem = str(error).partition("\n")[0]
+        logger.warning("record cannot be read", job_id=job_id, error=problem)
+        return JobRecord()

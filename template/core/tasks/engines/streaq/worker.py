@@ -1,33 +1,69 @@
 """The streaq worker of this service: one handler runs every message."""
 
 import asyncio
+import math
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, cast
 
-import coredis.exceptions
 import streaq
-from anyio import CancelScope, current_time
-from coredis.response.types import StreamPendingExt
+from anyio import (
+    CancelScope,
+    create_memory_object_stream,
+    create_task_group,
+    current_time,
+    sleep,
+)
 from streaq.constants import REDIS_GROUP
 from streaq.types import StreamMessage
-from streaq.utils import now_ms
 
-from core.tasks.engine import PRIORITIES, Handler
+from core.logging import get_logger
+from core.tasks.engine import Handler
 from core.tasks.engines.streaq.batch import Batch
+from core.tasks.engines.streaq.client import OPERATION_SECONDS, Client, Word
+from core.tasks.errors import QueueUnavailable
 from core.tasks.outcome import Outcome, Retry
 
-DOWN = (coredis.exceptions.ConnectionError, TimeoutError, OSError)
-"""The errors that are raised while the server cannot be reached."""
-OPERATION_SECONDS = 3.0
-"""A server that takes longer hangs, and counts as down."""
+logger = get_logger(__name__)
+
 IDLE_TIMEOUT_SECONDS = 20
 """After this time another worker takes the jobs of a killed one. streaq's default is 60 s."""
+RENEW_SECONDS = 5.0
+"""The pause between two signs of life of a running job."""
+MOVE_SECONDS = 0.5
+"""The pause between two looks for messages that are due, or whose worker was killed."""
+MOVE_BATCH = 500
+BLOCK_SECONDS = 2.0
+"""How long one call waits for new messages."""
+RECONNECT_SECONDS = 0.5
 PUT_BACK = "again"
-"""Stands for the time when a message is due: give the message to another worker now."""
+"""Stands for the delay of a message: give the message to another worker now."""
+
+# Scripts with this first line also run on a full server: they free memory, or free it soon.
+_EVEN_IF_FULL = "#!lua flags=allow-oom"
+
+# Returns new messages, those of the first stream first.
+_TAKE = f"""{_EVEN_IF_FULL}
+local count, taken = tonumber(ARGV[3]), {{}}
+local function read(stream)
+  local options = {{'group', ARGV[1], ARGV[2], 'count', count, 'streams', stream, '>'}}
+  return redis.pcall('xreadgroup', unpack(options))
+end
+for at, stream in ipairs(KEYS) do
+  local found = count > 0 and read(stream)
+  if found and found.err then  -- the group does not exist yet
+    redis.call('xgroup', 'create', stream, ARGV[1], '0', 'mkstream')
+    found = read(stream)
+  end
+  taken[at] = found and found[1][2] or {{}}
+  count = count - #taken[at]
+end
+return taken
+"""
 
 # Returns the body of each message; false if another worker has it or its job has left the queue.
-_BEGIN = """
-local bodies = {}
+_BEGIN = f"""{_EVEN_IF_FULL}
+local bodies = {{}}
 for at = 1, #KEYS / 2 do
   local stream, id = KEYS[2 * at - 1], ARGV[at + 2]
   bodies[at] = false
@@ -45,20 +81,74 @@ return bodies
 """
 
 # A message that is put back becomes a new entry: an old one would wake no other worker.
-_END = """
+_END = f"""{_EVEN_IF_FULL}
+local time = redis.call('time')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for at = 1, #KEYS / 3 do
   local stream, delayed, task = KEYS[3 * at - 2], KEYS[3 * at - 1], KEYS[3 * at]
-  local id, task_id, due = ARGV[3 * at], ARGV[3 * at + 1], ARGV[3 * at + 2]
+  local id, task_id, delay = ARGV[3 * at - 1], ARGV[3 * at], ARGV[3 * at + 1]
   local held = redis.call('xack', stream, ARGV[1], id)
   redis.call('xdel', stream, id)
-  if due == 'again' then
+  if delay == '{PUT_BACK}' then
     if held == 1 then
-      redis.call('xadd', stream, '*', 'task_id', task_id, 'enqueue_time', ARGV[2])
+      redis.call('xadd', stream, '*', 'task_id', task_id)
     end
-  elseif due == '' then
+  elseif delay == '' then
     redis.call('del', task)
   elseif held == 1 then
-    redis.call('zadd', delayed, due, task_id)
+    redis.call('zadd', delayed, now + delay, task_id)
+  end
+end
+"""
+
+# Renews the messages that this worker still has. Another worker may have taken one after a pause.
+_RENEW = f"""{_EVEN_IF_FULL}
+for at, stream in ipairs(KEYS) do
+  local id = ARGV[at + 2]
+  if #redis.call('xpending', stream, ARGV[1], id, id, 1, ARGV[2]) > 0 then
+    redis.call('xclaim', stream, ARGV[1], ARGV[2], 0, id, 'justid')
+  end
+end
+"""
+
+# A function for the scripts below.
+_PUT_BACK = """
+local function put_back(stream, id)
+  local entry = redis.call('xrange', stream, id, id)[1]
+  redis.call('xack', stream, ARGV[1], id)
+  redis.call('xdel', stream, id)
+  if entry then redis.call('xadd', stream, '*', unpack(entry[2])) end
+end
+"""
+
+# Moves messages that are due, and those of killed workers, into the streams. The server's clock
+# decides, not the workers' clocks. Returns whether more of them may be left.
+_MOVE = f"""{_EVEN_IF_FULL}
+{_PUT_BACK}
+local time = redis.call('time')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local limit, is_full = tonumber(ARGV[3]), false
+for at = 1, #KEYS, 2 do
+  local stream, delayed = KEYS[at], KEYS[at + 1]
+  local due = redis.call('zrange', delayed, '-inf', now, 'byscore', 'limit', 0, limit)
+  for _, task_id in ipairs(due) do redis.call('xadd', stream, '*', 'task_id', task_id) end
+  if #due > 0 then redis.call('zrem', delayed, unpack(due)) end
+  local idle = redis.pcall('xpending', stream, ARGV[1], 'idle', ARGV[2], '-', '+', limit)
+  for _, entry in ipairs(idle) do put_back(stream, entry[1]) end
+  is_full = is_full or #due == limit or #idle == limit
+end
+return is_full
+"""
+
+# Puts the messages back that a worker has read but not begun.
+_GIVE_BACK = f"""{_EVEN_IF_FULL}
+{_PUT_BACK}
+local begun = {{}}
+for at = 3, #ARGV do begun[ARGV[at]] = true end
+for _, stream in ipairs(KEYS) do
+  local taken = redis.pcall('xpending', stream, ARGV[1], '-', '+', 10000, ARGV[2])
+  for _, entry in ipairs(taken) do
+    if not begun[entry[1]] then put_back(stream, entry[1]) end
   end
 end
 """
@@ -67,70 +157,196 @@ end
 class StoppableWorker(streaq.Worker[None]):
     """A streaq worker that stops when an event is set, and leaves signals to the process.
 
-    Attributes:
-        stop: Set it to stop the worker.
-        lost: Set when the connection to the server was lost. Running jobs continue.
+    Of streaq, it uses the loop that reads messages and the loops that run them. It replaces what
+    talks to the server: streaq's functions do not run on a full server, and trust the clocks of
+    the workers.
+
+    Args:
+        client: The client of the server.
         handler: Runs one message.
-        takes_jobs: Whether it reads messages.
+        stop: Set it to stop the worker.
+        options: The options of streaq.
     """
 
-    stop: asyncio.Event
-    lost: asyncio.Event
-    handler: Handler
-    takes_jobs = False
-
-    def __init__(self, **options: Any) -> None:
+    def __init__(
+        self,
+        client: Client,
+        handler: Handler,
+        stop: asyncio.Event,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
-        self.stop, self.lost = asyncio.Event(), asyncio.Event()
+        self._client = client
+        self._handler = handler
+        self._stop = stop
+        self._is_connected = False
+        self._outage = ""
         self._begin = Batch(self._begin_all)
         self._end = Batch(self._end_all)
 
-    async def signal_handler(self, scope: CancelScope) -> None:
-        self.takes_jobs = True  # streaq calls this method when it begins to read messages
-        try:
-            await self.stop.wait()
-        except asyncio.CancelledError:
-            self.lost.set()  # another task of the worker failed, which cancelled all of them
-            raise
-        finally:
-            self.takes_jobs = False
+    @property
+    def takes_jobs(self) -> bool:
+        """Whether it reads messages."""
+        return self._is_connected and not self._stop.is_set()
+
+    async def run(self) -> None:
+        """Take and run messages until the event is set, then wait for the running ones."""
+        send, receive = create_memory_object_stream[StreamMessage](math.inf)
+        renewing = CancelScope(shield=True)
+        async with create_task_group() as group:
+            scope = group.cancel_scope
+            group.start_soon(self._wait_for_stop, scope)
+            group.start_soon(self.renew_idle_timeouts, renewing)
+            limiter = await group.start(self.run_consumers, receive, renewing, scope)
+            group.start_soon(self.schedule_delayed_tasks)
+            group.start_soon(self.producer, send, limiter, scope)
+
+    async def _wait_for_stop(self, scope: CancelScope) -> None:
+        await self._stop.wait()
         scope.cancel("the worker was told to stop")
-        self.limit_running_jobs()
-        with CancelScope(shield=True), suppress(*DOWN):
-            async with asyncio.timeout(OPERATION_SECONDS):
-                await self._give_back_waiting()
+        self._limit_running_jobs()
+        with CancelScope(shield=True), suppress(QueueUnavailable):
+            begun = [message_id for _, message_id in self._list_running()]
+            await self._client.run(_GIVE_BACK, list(self._streams), [REDIS_GROUP, self.id, *begun])
+
+    def _limit_running_jobs(self) -> None:
+        """Give running jobs the grace period. Then they are cancelled and put back."""
+        deadline = current_time() + self.grace_period
+        for running in self._cancel_scopes.values():
+            running.deadline = min(running.deadline, deadline)
+
+    async def _read_streams_legacy(self, count: int, block: bool = False) -> Any:
+        """Return messages, as streaq's method does. During an outage, wait and return none."""
+        try:
+            found = await (self._wait_for_entry() if block else self._take(count))
+            entries = {stream: await self._check(stream, each) for stream, each in found}
+        except QueueUnavailable as error:
+            self._note_outage(str(error))
+            await sleep(RECONNECT_SECONDS)
+            return {}
+        self._note_outage("")
+        return {stream: each for stream, each in entries.items() if each}
+
+    async def _take(self, count: int) -> list[tuple[str, Any]]:
+        streams = list(self._streams)
+        taken = await self._client.run(_TAKE, streams, [REDIS_GROUP, self.id, count])
+        return list(zip(streams, taken, strict=True))
+
+    async def _wait_for_entry(self) -> list[tuple[str, Any]]:
+        async with self._client.open(BLOCK_SECONDS + OPERATION_SECONDS) as redis:
+            found: Any = await redis.xreadgroup(
+                REDIS_GROUP,
+                self.id,
+                cast("dict[Any, Any]", self._streams),
+                count=1,
+                block=round(BLOCK_SECONDS * 1000),
+            )
+        return [(stream.decode(), entries) for stream, entries in found]
+
+    async def _check(self, stream: str, entries: Iterable[Any]) -> list[tuple[str, Any, int, int]]:
+        """Return entries in the form that streaq expects. Those without an id are removed."""
+        checked = []
+        for entry_id, fields in entries:
+            if not isinstance(fields, dict):
+                fields = dict(zip(fields[::2], fields[1::2], strict=True))
+            message_id = entry_id.decode()
+            task_id = fields.get(b"task_id")
+            if task_id is None:
+                logger.error("entry without an id removed from the queue", entry=str(fields)[:200])
+                async with self._client.open() as redis:
+                    await redis.xack(stream, REDIS_GROUP, message_id)
+                    await redis.xdel(stream, message_id)
+                continue
+            checked.append((message_id, {"task_id": task_id.decode(errors="replace")}, 0, 0))
+        return checked
+
+    def _note_outage(self, problem: str) -> None:
+        """Remember whether the server works, and log each outage once."""
+        self._is_connected = not problem
+        if problem and not self._outage:
+            logger.warning("queue is down, trying again", error=problem)
+        self._outage = problem
+
+    async def schedule_delayed_tasks(self) -> None:
+        """Move messages into the streams, instead of streaq's method."""
+        places = [
+            place + priority
+            for priority in self.priorities
+            for place in (self.stream_key, self.queue_key)
+        ]
+        words: list[Word] = [REDIS_GROUP, IDLE_TIMEOUT_SECONDS * 1000, MOVE_BATCH]
+        while True:
+            is_full = False
+            with suppress(QueueUnavailable):
+                is_full = await self._client.run(_MOVE, places, words)
+            if not is_full:
+                await sleep(MOVE_SECONDS)
+
+    async def renew_idle_timeouts(self, scope: CancelScope) -> None:
+        """Show that the running jobs are alive, instead of streaq's method.
+
+        Args:
+            scope: Ends the method when it is cancelled.
+        """
+        with scope:
+            while True:
+                running = self._list_running()
+                streams = [stream for stream, _ in running]
+                words = [REDIS_GROUP, self.id, *(message_id for _, message_id in running)]
+                with suppress(QueueUnavailable):
+                    await self._client.run(_RENEW, streams, words)
+                await sleep(RENEW_SECONDS)
+
+    def _list_running(self) -> list[tuple[str, str]]:
+        """Return the stream and the message of each running job."""
+        return [
+            (self.stream_key + priority, message_id)
+            for priority, running in self._running_tasks.items()
+            for message_id in running
+        ]
 
     async def run_task(self, msg: StreamMessage) -> None:
         """Run one message, instead of streaq's method.
 
         streaq's method takes two round trips and some twenty commands for each job, for retries
         and results. This service keeps both in the record, above the engine.
+
+        Args:
+            msg: The message.
         """
-        body = await self._begin(msg)
+        body = await self._begin_when_up(msg)
         if body is None:
             return
         running = self._running_tasks[msg.priority]
         running.add(msg.message_id)
         try:
             outcome = await self._handle(msg.task_id, body)
-            due = ""
+            delay = ""
             if outcome is None:
-                due = PUT_BACK
+                delay = PUT_BACK
             elif isinstance(outcome, Retry):
-                due = str(now_ms() + round(outcome.after * 1000))
-            with CancelScope(shield=True):
-                await self._end((msg.priority, msg.message_id, msg.task_id, due))
+                delay = str(round(outcome.after * 1000))
+            # In an outage, a worker gets the message again after the idle timeout.
+            with CancelScope(shield=True), suppress(QueueUnavailable):
+                await self._end((msg.priority, msg.message_id, msg.task_id, delay))
         finally:
             running.discard(msg.message_id)
 
+    async def _begin_when_up(self, msg: StreamMessage) -> bytes | None:
+        while True:
+            try:
+                return await self._begin(msg)
+            except QueueUnavailable:
+                await sleep(RECONNECT_SECONDS)
+
     async def _handle(self, job_id: str, body: bytes) -> Outcome | None:
         """Run a job. Return None if the job was cancelled, or if the worker is stopping."""
-        if self.stop.is_set():
+        if self._stop.is_set():
             return None
         with CancelScope(shield=True) as scope:
             self._cancel_scopes[job_id] = scope
             try:
-                return await self.handler(job_id, body)
+                return await self._handler(job_id, body)
             finally:
                 self._cancel_scopes.pop(job_id, None)
         return None
@@ -145,10 +361,9 @@ class StoppableWorker(streaq.Worker[None]):
             )
         ]
         ids = [msg.message_id for msg in messages]
-        with self.redis.decoding(False):  # a forged body may be anything
-            async with asyncio.timeout(OPERATION_SECONDS):
-                bodies = await self.redis.eval(_BEGIN, keys, [REDIS_GROUP, self.id, *ids])
-        return cast("list[bytes | None]", bodies)
+        bodies: list[bytes | None]
+        bodies = await self._client.run(_BEGIN, keys, [REDIS_GROUP, self.id, *ids])
+        return bodies
 
     async def _end_all(self, messages: list[tuple[str, str, str, str]]) -> list[None]:
         keys = [
@@ -160,75 +375,6 @@ class StoppableWorker(streaq.Worker[None]):
                 self.task_key + task_id,
             )
         ]
-        arguments = [
-            value
-            for _, message_id, task_id, due in messages
-            for value in (message_id, task_id, due)
-        ]
-        async with asyncio.timeout(OPERATION_SECONDS):
-            await self.redis.eval(_END, keys, [REDIS_GROUP, now_ms(), *arguments])
+        words = [word for _, *ended in messages for word in ended]
+        await self._client.run(_END, keys, [REDIS_GROUP, *words])
         return [None] * len(messages)
-
-    async def _give_back_waiting(self) -> None:
-        """Put the messages back that this worker has read but not begun."""
-        for priority in PRIORITIES:
-            stream = self.stream_key + priority
-            taken = await self.redis.xpending(
-                stream,
-                REDIS_GROUP,
-                start="-",
-                end="+",
-                count=self.prefetch,
-                consumer=self.id,
-            )
-            ids = {str(entry.identifier) for entry in cast("tuple[StreamPendingExt, ...]", taken)}
-            for message_id in ids - self._running_tasks[priority]:
-                for entry in await self.redis.xrange(stream, start=message_id, end=message_id):
-                    await self._end(
-                        (
-                            priority,
-                            message_id,
-                            str(entry.field_values["task_id"]),
-                            PUT_BACK,
-                        )
-                    )
-
-    def limit_running_jobs(self) -> None:
-        """Give running jobs the grace period. Then they are cancelled and put back."""
-        deadline = current_time() + self.grace_period
-        for running in self._cancel_scopes.values():
-            running.deadline = min(running.deadline, deadline)
-
-
-def build_worker(
-    url: str,
-    queue_name: str,
-    concurrency: int,
-    grace_period: float,
-    handler: Handler | None,
-) -> StoppableWorker:
-    """Build a worker that runs messages, or a client that only publishes.
-
-    Args:
-        url: The URL of the Redis or Valkey server.
-        queue_name: The name that separates services on one server.
-        concurrency: The number of jobs that run at once.
-        grace_period: Seconds that running jobs get at the end.
-        handler: Runs one message; None for a client.
-    """
-    worker = StoppableWorker(
-        redis_url=url,
-        queue_name=queue_name,
-        concurrency=concurrency,
-        priorities=list(PRIORITIES),  # streaq reverses this list in place
-        grace_period=round(grace_period),
-        idle_timeout=IDLE_TIMEOUT_SECONDS,
-        # The stream timeout is longer than a read of the streams blocks.
-        redis_kwargs={
-            "stream_timeout": IDLE_TIMEOUT_SECONDS + 5,
-            "connect_timeout": OPERATION_SECONDS,
-        },
-    )
-    if handler:
-        worker.handler = handler
-    return worker
