@@ -29,7 +29,9 @@ _BEGIN = f"""{_HAS_ENDED}
 local records = {{}}
 for at, key in ipairs(KEYS) do
   local limit = tonumber(ARGV[at])
-  local suspect = limit > 0 and tonumber(redis.call('hget', key, 'deliveries') or 0) >= limit
+  local counts = redis.call('hmget', key, 'deliveries', 'blocked')
+  local suspect = tonumber(counts[1] or 0) >= limit or tonumber(counts[2] or 0) > 0
+  suspect = suspect and limit > 0
   local is_over = ended(key)
   if not is_over and not suspect then
     redis.call('hset', key, 'state', '"running"')
@@ -43,6 +45,12 @@ for at, key in ipairs(KEYS) do
   records[at] = record
 end
 return records
+"""
+
+_BLAME = f"""{_HAS_ENDED}
+if redis.call('exists', KEYS[1]) == 1 and not ended(KEYS[1]) then
+  redis.call('hincrby', KEYS[1], 'blocked', 1)
+end
 """
 
 # The record of an ended job stays unchanged, even if a worker that seemed dead writes late.
@@ -120,6 +128,9 @@ class RedisRecords:
 
     async def begin(self, job_id: str, suspect_after: int | None = None) -> JobRecord:
         return await self._begin((job_id, suspect_after or 0))
+
+    def blame(self, job_id: str) -> None:
+        self._client.run_blocking(_BLAME, [self.key(job_id)])
 
     async def write(self, job_id: str, fields: RecordFields, ttl: float | None) -> None:
         await self._write((job_id, flatten(fields), ttl))
