@@ -1,6 +1,7 @@
 """The watchdog: it notices a worker whose event loop is blocked, or that takes no jobs."""
 
 import asyncio
+import logging
 import math
 import os
 import sys
@@ -163,6 +164,7 @@ class Watchdog:
                     stack=stack,
                     **culprit,
                 )
+                _try(logging.shutdown)
                 os._exit(os.EX_SOFTWARE)
 
     def _blame(self, job_id: str) -> None:
