@@ -30,7 +30,6 @@ FIELDS = {
 """The arguments of each kind of trigger, without the arguments that all kinds share."""
 
 _SHORTEST = timedelta(seconds=1)
-_TICK = timedelta(microseconds=1)
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY_NUMBERS = re.compile(r"(\d)(?:-(\d))?(?:/(\d+))?")
 
@@ -128,11 +127,7 @@ def last_and_next(
         now: The time, in UTC.
     """
     latest = _skip_missed(trigger, first, now)
-    following = next_time(trigger, latest, latest + _TICK)
-    while following and following <= now:
-        latest = following
-        following = next_time(trigger, latest, latest + _TICK)
-    return latest, following
+    return latest, next_time(trigger, latest, latest + timedelta(microseconds=1))
 
 
 def _skip_missed(trigger: BaseTrigger, first: datetime, now: datetime) -> datetime:

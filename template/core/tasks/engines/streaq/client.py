@@ -91,12 +91,8 @@ class Client:
         Raises:
             QueueUnavailable: The server cannot be reached, or refuses the script.
         """
-        limits = {
-            "socket_timeout": OPERATION_SECONDS,
-            "socket_connect_timeout": OPERATION_SECONDS,
-        }
         try:
-            with redis.Redis.from_url(self._url, protocol=2, **limits) as client:
+            with redis.Redis.from_url(self._url, socket_timeout=OPERATION_SECONDS) as client:
                 client.eval(script, len(keys), *keys)
         except (RedisError, OSError) as error:
             raise self._explain(error) from error
