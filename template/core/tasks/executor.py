@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
@@ -40,7 +40,13 @@ UNKNOWN_SECONDS = 5.0
 SUSPECT_DELIVERIES = 3
 """After this many consecutive deliveries without an outcome, a job is a suspect."""
 SUSPECT_SECONDS = (1.0, 3.0)
-"""The shortest and the longest delay of a suspect while another one runs."""
+"""The shortest and the longest delay of a job while a suspect runs alone."""
+HOLD_SECONDS = 1.0
+"""How long a job that was taken waits here for the end of a suspect."""
+ALONE_SECONDS = 30.0
+"""How long a suspect waits for the other jobs to end, and how long they then wait for it."""
+MAX_BLOCKED = 2
+POLL_SECONDS = 0.05
 
 
 class Executor:
@@ -77,6 +83,8 @@ class Executor:
         self._running: dict[str, asyncio.Timeout | None] = {}
         self._aborted: set[str] = set()
         self._suspect = asyncio.Lock()
+        self._alone_until = 0.0
+        self._calls: dict[asyncio.Task[Any] | None, str] = {}
 
     @property
     def running(self) -> int:
@@ -117,34 +125,64 @@ class Executor:
                 self._aborted.add(job_id)
                 timeout.reschedule(0)
 
+    def find_blocking(self, loop: asyncio.AbstractEventLoop) -> str | None:
+        """Return the id of the job that an event loop is executing now. Any thread may call this.
+
+        Args:
+            loop: The event loop.
+        """
+        current = asyncio.current_task(loop)
+        if current in self._calls:
+            return self._calls[current]
+        # It may be an asyncio task that a job made.
+        running = list(self._running)
+        return running[0] if len(running) == 1 else None
+
     async def _admit(self, job_id: str, body: bytes) -> Outcome:
-        """Refuse a second run of a running job, and run suspects one at a time."""
+        """Refuse a second run of a running job, and let a suspect run alone."""
+        if not await _poll(self._may_begin, HOLD_SECONDS):
+            return Retry(random.uniform(*SUSPECT_SECONDS))
         if job_id in self._running:
             # After an outage the queue may deliver a job that is still running here.
             return Retry(REDELIVERY_SECONDS)
-        record = await self._records.begin(job_id, SUSPECT_DELIVERIES)
-        if not record.suspect:
-            return await self._begin(job_id, body, record)
-        # The job's worker ended several times while the job ran. An innocent suspect completes when
-        # no other suspect runs at the same time.
-        if self._suspect.locked():
-            return Retry(random.uniform(*SUSPECT_SECONDS))
-        async with self._suspect:
-            record = await self._records.begin(job_id)
-            return await self._begin(job_id, body, record)
+        self._running[job_id] = None
+        try:
+            record = await self._records.begin(job_id, SUSPECT_DELIVERIES)
+            if not record.suspect:
+                return await self._begin(job_id, body, record)
+            if self._suspect.locked():
+                return Retry(random.uniform(*SUSPECT_SECONDS))
+            async with self._suspect:
+                return await self._run_alone(job_id, body)
+        finally:
+            del self._running[job_id]
+            self._aborted.discard(job_id)
+
+    async def _run_alone(self, job_id: str, body: bytes) -> Outcome:
+        """Run a suspect: it blocked an event loop, or its worker ended several times.
+
+        An innocent one completes. Otherwise it harms no other job. Both waits have a limit, because
+        a long job must not stop a worker.
+        """
+        self._alone_until = time.monotonic() + ALONE_SECONDS
+        await _poll(lambda: len(self._running) == 1, ALONE_SECONDS)
+        self._alone_until = time.monotonic() + ALONE_SECONDS
+        record = await self._records.begin(job_id)
+        return await self._begin(job_id, body, record)
+
+    def _may_begin(self) -> bool:
+        """Return whether no suspect runs alone."""
+        return not self._suspect.locked() or time.monotonic() > self._alone_until
 
     async def _begin(self, job_id: str, body: bytes, record: JobRecord) -> Outcome:
-        """Count the job as running, unless it has ended already."""
+        """Run the job, unless it has ended already."""
         if record.state.is_final:
             return Success()
-        self._running[job_id] = None
         metrics.RUNNING.inc()
         try:
             return await self._verify(job_id, body, record)
         finally:
             metrics.RUNNING.dec()
-            del self._running[job_id]
-            self._aborted.discard(job_id)
 
     async def _verify(self, job_id: str, body: bytes, record: JobRecord) -> Outcome:
         """Check the message's signature, and set the context that the job runs in."""
@@ -224,7 +262,7 @@ class Executor:
         try:
             async with asyncio.timeout(seconds) as timeout:
                 self._running[message.id] = timeout
-                value = await task(*call.args, **call.kwargs)
+                value = await self._note_call(message.id, task(*call.args, **call.kwargs))
         except TimeoutError as error:
             if timeout.expired():
                 problem = f"the attempt took longer than {seconds:g} s (timeout)"
@@ -237,6 +275,15 @@ class Executor:
             await enqueue_next(self._queue, self._tasks, message, value)
         return result
 
+    async def _note_call(self, job_id: str, call: Awaitable[Any]) -> Any:
+        """Remember which asyncio task calls the job's function, for `find_blocking`."""
+        current = asyncio.current_task()
+        self._calls[current] = job_id
+        try:
+            return await call
+        finally:
+            del self._calls[current]
+
     def _check_limits(self, run: Run) -> None:
         record = run.record
         expires_at = run.message.expires_at
@@ -245,6 +292,9 @@ class Executor:
         if record.deliveries > self._settings.task_max_deliveries:
             times = record.deliveries - 1
             raise PermanentError(f"the job has ended its worker process {times} times in a row")
+        if record.blocked >= MAX_BLOCKED:
+            hint = "use a plain def or a process for work that blocks"
+            raise PermanentError(f"the job blocked the event loop of its worker twice; {hint}")
 
     def _decrypt(self, message: Message) -> PlainArguments:
         """Return the arguments in plain text, and mask the sensitive ones in logs from now on."""
@@ -266,6 +316,15 @@ class Executor:
             return None
         logger.warning("task is not known here, waiting for a newer worker")
         return await self._settler.retry(run, UNKNOWN_SECONDS, {"unknown_since": since})
+
+
+async def _poll(check: Callable[[], bool], seconds: float) -> bool:
+    """Wait until a check is true, and return whether it is true at the end of the time."""
+    for _ in range(round(seconds / POLL_SECONDS)):
+        if check():
+            return True
+        await asyncio.sleep(POLL_SECONDS)
+    return check()
 
 
 def _to_json(task: str, value: Any, limit: int) -> Any:

@@ -56,6 +56,7 @@ class RecordFields(TypedDict, total=False):
     at: float | None
     attempt: int
     deliveries: int
+    blocked: int
     unknown_since: float
     progress: ProgressFields
     abort: bool
@@ -94,13 +95,14 @@ class JobRecord:
         at: When the job is due, in seconds since 1970; None if it was due at once.
         attempt: The number of the current or last attempt, from 1.
         deliveries: Consecutive deliveries without an outcome.
+        blocked: Consecutive deliveries in which the job blocked the event loop of its worker.
         unknown_since: When a worker first met the job without knowing its task, in seconds since
             1970.
         progress: The last reported progress.
         abort: Whether somebody asked to abort the running job.
         result: The task's result as plain JSON data.
         error: Why the job failed or was aborted.
-        suspect: Whether the job is suspected of ending its worker; set by `Records.begin` only.
+        suspect: Whether the job may end its worker or block it; set by `Records.begin` only.
     """
 
     state: JobStatus = JobStatus.UNKNOWN
@@ -110,6 +112,7 @@ class JobRecord:
     at: float | None = None
     attempt: int = 1
     deliveries: int = 0
+    blocked: int = 0
     unknown_since: float | None = None
     progress: Progress | None = None
     abort: bool = False
@@ -163,7 +166,21 @@ class Records(Protocol):
 
         Args:
             job_id: The job's id.
-            suspect_after: Consecutive deliveries after which a job is a suspect; never if None.
+            suspect_after: Consecutive deliveries after which a job is a suspect. A job that blocked
+                an event loop is a suspect at once. If None, no job is one.
+        """
+        ...
+
+    def blame(self, job_id: str) -> None:
+        """Count that a running job blocks the event loop of its worker.
+
+        Any thread may call this. It does not use the event loop.
+
+        Args:
+            job_id: The job's id.
+
+        Raises:
+            QueueUnavailable: The server cannot be reached.
         """
         ...
 

@@ -142,6 +142,7 @@ class Settler:
             "state": JobStatus.SCHEDULED,
             "at": time.time() + delay,
             "deliveries": 0,
+            "blocked": 0,
             **fields,
         }
         await self._records.write(run.message.id, scheduled, None)
@@ -165,7 +166,7 @@ class Settler:
         Args:
             job_id: The job's id.
         """
-        fields: RecordFields = {"state": JobStatus.PENDING, "deliveries": 0}
+        fields: RecordFields = {"state": JobStatus.PENDING, "deliveries": 0, "blocked": 0}
         with anyio.CancelScope(shield=True), suppress(QueueUnavailable):
             await self._records.write(job_id, fields, None)
 

@@ -66,13 +66,18 @@ class MemoryRecords:
     async def begin(self, job_id: str, suspect_after: int | None = None) -> JobRecord:
         fields = self._records.setdefault(job_id, {"state": JobStatus.PENDING})
         deliveries = fields.get("deliveries", 0)
-        if suspect_after and deliveries >= suspect_after:
+        if suspect_after and (deliveries >= suspect_after or fields.get("blocked")):
             suspect = {**fields, "suspect": True}
             return JobRecord.from_fields(suspect)
         if not self._has_ended(job_id):
             fields["state"] = JobStatus.RUNNING
             fields["deliveries"] = deliveries + 1
         return self._read(job_id)
+
+    def blame(self, job_id: str) -> None:
+        fields = self._records.get(job_id, {})
+        if not self._has_ended(job_id):
+            fields["blocked"] = fields.get("blocked", 0) + 1
 
     async def write(self, job_id: str, fields: RecordFields, ttl: float | None) -> None:
         if self._has_ended(job_id):

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import redis
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -44,6 +45,7 @@ class Client:
 
     def __init__(self, url: str) -> None:
         self._place = f"the queue's server at {find_address(url)} (REDIS_URL)"
+        self._url = url
         self._scripts: dict[str, AsyncScript] = {}
         pool = BlockingConnectionPool.from_url(
             url,
@@ -83,6 +85,22 @@ class Client:
             if known is None:
                 known = self._scripts[script] = redis.register_script(script)
             return await known(keys, words)
+
+    def run_blocking(self, script: str, keys: Sequence[str]) -> None:
+        """Run a script from another thread, without the event loop, which may be blocked.
+
+        Args:
+            script: The script's text.
+            keys: Its `KEYS`.
+
+        Raises:
+            QueueUnavailable: The server cannot be reached, or refuses the script.
+        """
+        try:
+            with redis.Redis.from_url(self._url, socket_timeout=OPERATION_SECONDS) as client:
+                client.eval(script, len(keys), *keys)
+        except (RedisError, OSError) as error:
+            raise self._explain(error) from error
 
     @asynccontextmanager
     async def open(self, seconds: float = OPERATION_SECONDS) -> AsyncIterator[Redis]:

@@ -30,8 +30,10 @@ _BEGIN = f"""{EVEN_IF_FULL}
 local records = {{}}
 for at, key in ipairs(KEYS) do
   local limit = tonumber(ARGV[at])
-  local deliveries = tonumber(redis.call('hget', key, 'deliveries') or 0) or 0
-  local suspect = limit > 0 and deliveries >= limit
+  local counts = redis.call('hmget', key, 'deliveries', 'blocked')
+  local deliveries = tonumber(counts[1] or 0) or 0
+  local blocked = tonumber(counts[2] or 0) or 0
+  local suspect = limit > 0 and (deliveries >= limit or blocked > 0)
   local is_over = ended(key)
   if not is_over and not suspect then
     redis.call('hset', key, 'state', '"running"', 'deliveries', deliveries + 1)
@@ -44,6 +46,13 @@ for at, key in ipairs(KEYS) do
   records[at] = record
 end
 return records
+"""
+
+_BLAME = f"""{EVEN_IF_FULL}
+{_HAS_ENDED}
+if redis.call('exists', KEYS[1]) == 1 and not ended(KEYS[1]) then
+  redis.call('hincrby', KEYS[1], 'blocked', 1)
+end
 """
 
 # The record of an ended job stays unchanged, even if a worker that seemed dead writes late.
@@ -123,6 +132,9 @@ class RedisRecords:
 
     async def begin(self, job_id: str, suspect_after: int | None = None) -> JobRecord:
         return await self._begin((job_id, suspect_after or 0))
+
+    def blame(self, job_id: str) -> None:
+        self._client.run_blocking(_BLAME, [self.key(job_id)])
 
     async def write(self, job_id: str, fields: RecordFields, ttl: float | None) -> None:
         await self._write((job_id, flatten(fields), ttl))
