@@ -95,8 +95,8 @@ async def _list_letters(letters: DeadLetters, chosen: Namespace) -> None:
     filters = _filters(chosen)
     found = await letters.list(limit=chosen.limit, **filters)
     _print_table(LETTER_HEADINGS, map(_letter_row, found), _none_found(filters))
-    if len(found) == chosen.limit:
-        total = await letters.count(**filters)
+    total = await letters.count(**filters)
+    if total > len(found):
         print(f"{len(found)} of {total}; --limit prints more", file=sys.stderr)
     with suppress(QueueUnavailable):
         if stashed := await letters.count_stashed():

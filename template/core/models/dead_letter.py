@@ -51,7 +51,7 @@ class DeadLetterModel(Document):
     correlation_id: str | None = None
     owner: str | None = None
     enqueued_at: datetime | None = None
-    died_at: Annotated[datetime, Indexed()]
+    died_at: datetime
     state: DeadLetterState = DeadLetterState.DEAD
     replayed_as: str | None = None
 
