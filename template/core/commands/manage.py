@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Iterable
 from contextlib import suppress
 from getpass import getpass
+from typing import cast
 
 from pydantic import EmailStr, TypeAdapter, ValidationError
 from pymongo.errors import ConnectionFailure
@@ -33,6 +34,7 @@ from core.tasks import (
 
 LETTER_HEADINGS = ["ID", "DIED", "TASK", "ERROR"]
 SCHEDULE_HEADINGS = ["ID", "STATE", "NEXT RUN", "LAST RUN", "STATUS", "TRIGGER", "REMARK"]
+FILTERS = ["task", "error", "since", "until"]
 RUN_HEADINGS = ["STARTED", "TASK", "ENDED AS", "SECONDS", "JOB", "ERROR"]
 DRAIN_SECONDS = 0.5
 EMAIL: TypeAdapter[str] = TypeAdapter(EmailStr)
@@ -127,12 +129,8 @@ async def _decide_many(worker: Worker, chosen: Namespace) -> None:
 
 
 def _filters(chosen: Namespace) -> DeadLetterFilters:
-    return {
-        "task": chosen.task,
-        "error": chosen.error,
-        "since": chosen.since,
-        "until": chosen.until,
-    }
+    filters = {name: getattr(chosen, name) for name in FILTERS}
+    return cast(DeadLetterFilters, filters)
 
 
 def _none_found(filters: DeadLetterFilters) -> str:

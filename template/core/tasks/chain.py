@@ -54,10 +54,6 @@ class Stage(Protocol[P, R_co]):
         """The way from plain functions to the event loop of the service."""
         ...
 
-    def dump(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> PlainArguments:
-        """Check the arguments of one job."""
-        ...
-
     def message(self, job_id: str, arguments: PlainArguments, **origin: Any) -> Message:
         """Make the message of one job."""
         ...
@@ -194,7 +190,7 @@ class Chain(Generic[P, R]):
         rest = self.names[1:]
         chain = uuid4().hex
         with TaskContext.use():
-            arguments = first.dump(args, kwargs)
+            arguments = first.arguments.dump(args, kwargs, first.queue.max_arguments)
             job_id = stage_id(chain, 0)
             message = first.message(job_id, arguments, chain=chain, rest=rest)
         following: dict[str, RecordFields] = {}
@@ -252,7 +248,7 @@ async def enqueue_next(
         where = f"which follows {message.task} in its chain"
         raise PermanentError(f"no task named {name} is registered, {where}")
     try:
-        arguments = task.dump((value,), {})
+        arguments = task.arguments.dump((value,), {}, queue.max_arguments)
     except InvalidArguments as error:
         problem = f"the result of {message.task} does not fit the next stage"
         raise PermanentError(f"{problem}: {error}") from None

@@ -152,7 +152,7 @@ class Executor:
         except BadMessage as error:
             # During a deploy, other workers may have the key or the version of this message.
             problem = f"message cannot be read here, waiting for another worker: {error}"
-            retry = await self._wait_for_other_worker(job_id, record, problem)
+            retry = await self._wait(job_id, record, problem)
             if retry:
                 return retry
             details = describe_error(error)
@@ -190,7 +190,7 @@ class Executor:
         """Make one attempt, and settle how it ended."""
         if run.task is None:
             problem = "task is not known here, waiting for a newer worker"
-            retry = await self._wait_for_other_worker(run.message.id, run.record, problem)
+            retry = await self._wait(run.message.id, run.record, problem)
             if retry:
                 return retry
         if run.record.attempt == 1 and run.record.deliveries == 1:
@@ -258,12 +258,7 @@ class Executor:
         mask_texts(find_texts(list(decrypted.values())))
         return {**message.arguments, **decrypted}
 
-    async def _wait_for_other_worker(
-        self,
-        job_id: str,
-        record: JobRecord,
-        problem: str,
-    ) -> Retry | None:
+    async def _wait(self, job_id: str, record: JobRecord, problem: str) -> Retry | None:
         """Postpone a job that only other workers may be able to run, as during a deploy.
 
         Return None when the job has waited long enough.

@@ -39,7 +39,7 @@ async def relay(dispatch: Dispatch) -> None:
 
     A process may end after it dispatched messages and before it deleted their rows. Another process
     then dispatches them again. The job's id makes the job run once. A document that cannot be read
-    stays, and holds up no other.
+    stays, with its `problem`, and holds up no other.
 
     Args:
         dispatch: Puts messages into the queue.
@@ -52,19 +52,13 @@ async def relay(dispatch: Dispatch) -> None:
             try:
                 envelopes[document["_id"]] = _to_envelope(document)
             except (ValueError, LookupError, TypeError, AttributeError) as error:
-                await _set_aside(document["_id"], error)
+                row_id, problem = document["_id"], f"{type(error).__name__}: {error}"
+                logger.error("job in the outbox cannot be read", id=str(row_id), error=problem)
+                await collection.update_one({"_id": row_id}, {"$set": {"problem": problem}})
         job_ids = [envelope.id for envelope in envelopes.values()]
         await dispatch(list(envelopes.values()), job_ids)
         await collection.delete_many({"_id": {"$in": list(envelopes)}})
         waiting = waiting.clone()
-
-
-async def _set_aside(row_id: Any, error: Exception) -> None:
-    """Keep a document that cannot be read, but do not read it again."""
-    problem = f"{type(error).__name__}: {error}"
-    logger.error("job in the outbox cannot be read", outbox_id=str(row_id), error=problem)
-    collection = OutboxModel.get_pymongo_collection()
-    await collection.update_one({"_id": row_id}, {"$set": {"problem": problem}})
 
 
 def _to_row(envelope: Envelope) -> OutboxModel:

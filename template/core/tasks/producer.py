@@ -133,23 +133,11 @@ class Producer(Generic[R]):
         await queue.send(envelopes, chosen_ids)
         return [Job(job_id, queue, self.arguments.load_result) for job_id in ids]
 
-    def dump(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> PlainArguments:
-        """Check the arguments of one job, and return them as plain JSON data.
-
-        Args:
-            args: The positional arguments.
-            kwargs: The keyword arguments.
-
-        Raises:
-            InvalidArguments: An argument does not fit, or is too large.
-        """
-        return self.arguments.dump(args, kwargs, self.queue.max_arguments)
-
     def _dump_all(self, arguments: Sequence[ArgsAndKwargs]) -> list[PlainArguments]:
         plain = []
         for number, (args, kwargs) in enumerate(arguments):
             try:
-                plain.append(self.dump(args, kwargs))
+                plain.append(self.arguments.dump(args, kwargs, self.queue.max_arguments))
             except InvalidArguments as error:
                 if len(arguments) == 1:
                     raise

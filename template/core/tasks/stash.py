@@ -3,7 +3,7 @@
 import json
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -19,10 +19,8 @@ from core.tasks.records import ErrorFields, Records, StashedLetter
 logger = get_logger(__name__)
 
 MAX_BODY = 6 * 1024**2
-"""The largest message in a dead letter, in bytes. A document has up to 16 MiB in MongoDB.
-
-The dead letter also holds the arguments as text, which has up to 1.5 times the size.
-"""
+"""The largest message in a dead letter, in bytes. With the arguments as text, up to 1.5 times as
+long, it fits into a document of MongoDB (16 MiB)."""
 CUT = b" [the rest was cut]"
 
 REFUSED = (OperationFailure, ValueError, OverflowError)
@@ -78,23 +76,21 @@ async def move(records: Records) -> None:
     metrics.STASHED.set(await records.count_stashed())
     async for batch in records.stashed():
         try:
-            await _store(batch)
+            await _store(batch.values())
         except REFUSED:
             for letter_id, text in batch.items():
                 await _store_alone(letter_id, text)
         await records.unstash(list(batch))
-    metrics.STASHED.set(await records.count_stashed())
 
 
-async def _store(batch: Mapping[str, str]) -> None:
-    letters = [DeadLetterModel.model_validate_json(text) for text in batch.values()]
-    await _insert(letters)
+async def _store(texts: Iterable[str]) -> None:
+    await _insert([DeadLetterModel.model_validate_json(text) for text in texts])
 
 
 async def _store_alone(letter_id: str, text: str) -> None:
     """Store one dead letter. If that is impossible, store its text in another one."""
     try:
-        await _store({letter_id: text})
+        await _store([text])
     except REFUSED as error:
         reason = str(error)[:1000]
         replacement = DeadLetterModel(
@@ -115,8 +111,8 @@ async def _insert(letters: list[DeadLetterModel]) -> None:
     """Insert dead letters, unless MongoDB has them."""
     writes = []
     for letter in letters:
-        fields = letter.model_dump(exclude={"id", "revision_id"})
-        writes.append(UpdateOne({"_id": letter.id}, {"$setOnInsert": fields}, upsert=True))
+        change = {"$setOnInsert": letter.model_dump(exclude={"id", "revision_id"})}
+        writes.append(UpdateOne({"_id": letter.id}, change, upsert=True))
     collection = DeadLetterModel.get_pymongo_collection()
     await collection.bulk_write(writes, ordered=False)
 

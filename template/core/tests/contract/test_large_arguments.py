@@ -21,7 +21,9 @@ async def test_large_arguments_are_refused_by_name(worker, run):
     async def then(value: None) -> None: ...
 
     large = b"x" * 2000
-    problem = r"parameter image: 2\d\d\d bytes of arguments are more than 1000 \(TASK_MAX_ARGUMENTS\)"
+    problem = (
+        r"parameter image: 2\d\d\d bytes of arguments are more than 1000 \(TASK_MAX_ARGUMENTS\)"
+    )
     async with run():
 
         async def enqueue(_session) -> None:

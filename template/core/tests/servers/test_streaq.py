@@ -14,7 +14,6 @@ from streaq.types import StreamMessage
 from core.config import Settings
 from core.entry import Service, open_service
 from core.tasks import JobStatus, Sensitive, Worker
-from core.tasks.engine import Envelope
 from core.tasks.engines.streaq import worker as adapter
 from core.testing import eventually
 from core.tests.running import WAIT, running
