@@ -166,9 +166,10 @@ async def test_each_command(internet, db, running_worker):
 
     job = await texts.translate.enqueue("untranslatable")
     await eventually(lambda: texts.worker.dead_letters.list(task="translate"))
-    listing, replay, history, schedules = ([*command.split()[1:]] for command in COMMANDS)
+    every, listing, replay, history, schedules = (command.split()[1:] for command in COMMANDS)
 
     shown = await just(*listing)
+    assert await just(*every) == shown
     _, line = shown.splitlines()
     assert line.endswith("  translate  PermanentError: this cannot be translated")
     letter_id = line.split()[0]
