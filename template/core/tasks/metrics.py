@@ -37,3 +37,4 @@ MEMORY = Gauge(
     "Share of the memory limit of the queue's server that is used; 0 if it has no limit",
 )
 DEAD = Gauge("dead_letters", "Dead letters that nobody has replayed or discarded")
+STASHED = Gauge("dead_letters_stashed", "Dead letters that wait in the queue's server for MongoDB")

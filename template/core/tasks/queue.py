@@ -7,6 +7,7 @@ from core.database import current_transaction, summarize_error
 from core.logging import get_logger
 from core.tasks import outbox
 from core.tasks.engine import Engine, Envelope
+from core.tasks.errors import BadMessage
 from core.tasks.message import Message, Signer
 from core.tasks.records import JobRecord, JobStatus, ProgressFields, RecordFields
 from core.tasks.sensitive import Cipher
@@ -27,6 +28,7 @@ class Queue:
         signer: Signs the messages.
         cipher: Encrypts the sensitive arguments.
         record_ttl: Seconds for which the record of an ended job is kept.
+        max_arguments: The largest size of a job's arguments, in bytes of JSON.
     """
 
     def __init__(
@@ -35,11 +37,13 @@ class Queue:
         signer: Signer,
         cipher: Cipher,
         record_ttl: float,
+        max_arguments: int,
     ) -> None:
         self.engine = engine
         self.signer = signer
         self.cipher = cipher
         self.record_ttl = record_ttl
+        self.max_arguments = max_arguments
         self._records = engine.records
         self._loop = asyncio.get_running_loop()
         self._callers: dict[str, list[Answer]] = {}
@@ -80,6 +84,21 @@ class Queue:
             following=following or {},
             even_if_full=message.stage > 0,
         )
+
+    def unseal(self, job_id: str, body: bytes) -> Message:
+        """Return the message of a job, if it was signed with a valid key.
+
+        Args:
+            job_id: The job's id.
+            body: The message's bytes.
+
+        Raises:
+            BadMessage: The message cannot be read, or belongs to another job.
+        """
+        message = self.signer.load(body)
+        if message.id != job_id:
+            raise BadMessage(f"the message belongs to job {message.id}")
+        return message
 
     async def send(self, envelopes: list[Envelope], chosen_ids: list[str]) -> None:
         """Send messages at once, or, in a MongoDB transaction, after its commit.

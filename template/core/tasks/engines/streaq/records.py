@@ -1,6 +1,7 @@
 """Records of jobs in Redis or Valkey: one hash a job, whose values are JSON."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 from core.logging import get_logger
@@ -165,10 +166,19 @@ class RedisRecords:
         ]
         await self._client.run(_STASH, [self.key(job_id), self._stashed], words)
 
-    async def stashed(self) -> list[dict[str, Any]]:
+    async def stashed(self) -> AsyncIterator[dict[str, str]]:
+        cursor = None
+        # The server begins with the cursor 0, and ends with it.
+        while cursor != 0:
+            async with self._client.open() as redis:
+                cursor, letters = await redis.hscan(self._stashed, cursor or 0, count=READ_BATCH)
+            if letters:
+                pairs = cast("dict[bytes, bytes]", letters).items()
+                yield {key.decode(): letter.decode() for key, letter in pairs}
+
+    async def count_stashed(self) -> int:
         async with self._client.open() as redis:
-            _, letters = await redis.hscan(self._stashed, count=READ_BATCH)
-        return [json.loads(letter) for letter in cast("dict[bytes, bytes]", letters).values()]
+            return await redis.hlen(self._stashed)
 
     async def unstash(self, letter_ids: list[str]) -> None:
         async with self._client.open() as redis:
