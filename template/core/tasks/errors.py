@@ -74,6 +74,10 @@ class QueueUnavailable(UserError):
     """
 
 
+class JobTakenOver(Exception):
+    """Another worker runs the job or has ended it, so this run must not decide about the job."""
+
+
 class BadMessage(Exception):
     """A message was not written by this service, or cannot be read."""
 

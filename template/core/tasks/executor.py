@@ -18,13 +18,14 @@ from core.tasks.current import CurrentJob, running_job
 from core.tasks.errors import (
     BadMessage,
     JobExpired,
+    JobTakenOver,
     PermanentError,
     QueueUnavailable,
     describe_error,
 )
 from core.tasks.history import History
 from core.tasks.message import Message, PlainArguments
-from core.tasks.outcome import Outcome, Retry, Success
+from core.tasks.outcome import Lost, Outcome, Retry, Success
 from core.tasks.queue import Queue
 from core.tasks.records import JobRecord
 from core.tasks.sensitive import find_texts
@@ -99,6 +100,9 @@ class Executor:
                 job_id=job_id,
                 error=reason,
             )
+        except JobTakenOver:
+            logger.warning("another worker has taken the job over", job_id=job_id)
+            return Lost()
         except Exception:
             # The fault is not in the job but in this code, so the job is kept.
             logger.exception("job could not be run, it will run again", job_id=job_id)
@@ -153,12 +157,7 @@ class Executor:
                 raise BadMessage(f"the message belongs to job {message.id}")
         except BadMessage as error:
             details = describe_error(error)
-            return await self._settler.refuse(
-                job_id,
-                body,
-                record.attempt,
-                details,
-            )
+            return await self._settler.refuse(job_id, body, record, details)
         task = self._tasks.get(message.task)
         run = Run(message, body, record, task)
         job = CurrentJob(
@@ -166,6 +165,7 @@ class Executor:
             record.attempt,
             message.correlation_id,
             self._queue,
+            record.fence,
         )
         token = running_job.set(job)
         log_fields = {
@@ -195,12 +195,12 @@ class Executor:
             metrics.WAIT.labels(run.message.task).observe(waited)
         try:
             result = await self._call_task(run)
-        except (KeyboardInterrupt, GeneratorExit):
+        except (KeyboardInterrupt, GeneratorExit, JobTakenOver):
             raise
         except BaseException as error:
             # A task may raise CancelledError or SystemExit itself, and then fails as usual.
             if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
-                await self._settler.put_back(run.message.id)
+                await self._settler.put_back(run)
                 raise
             if run.message.id in self._aborted:
                 return await self._settler.abort(run)
@@ -231,6 +231,7 @@ class Executor:
             raise
         result = _to_json(message.task, value)
         if message.rest:
+            await self._settler.check_owner(run)
             # This happens before the stage is marked as completed, so a crash loses no stage. The
             # next stage's id makes it run once.
             await enqueue_next(self._queue, self._tasks, message, value)

@@ -53,7 +53,8 @@ class RecordFields(TypedDict, total=False):
     at: float | None
     attempt: int
     deliveries: int
-    unknown_since: float
+    fence: int
+    unknown_since: float | None
     progress: ProgressFields
     abort: bool
     result: Any
@@ -91,6 +92,7 @@ class JobRecord:
         at: When the job is due, in seconds since 1970; None if it was due at once.
         attempt: The number of the current or last attempt, from 1.
         deliveries: Consecutive deliveries without an outcome.
+        fence: The number of the current or last run. Unlike the other counts, it only grows.
         unknown_since: When a worker first met the job without knowing its task, in seconds since
             1970.
         progress: The last reported progress.
@@ -107,6 +109,7 @@ class JobRecord:
     at: float | None = None
     attempt: int = 1
     deliveries: int = 0
+    fence: int = 0
     unknown_since: float | None = None
     progress: Progress | None = None
     abort: bool = False
@@ -162,6 +165,8 @@ class Records(Protocol):
     async def begin(self, job_id: str, suspect_after: int | None = None) -> JobRecord:
         """Mark a job as running, count the delivery, and return the job's record.
 
+        The record has a new `fence`. From now on, no earlier run can change the record.
+
         A job that has ended stays unchanged: the returned status is final, and the job must not
         run. A suspect stays unchanged too: the returned record has `suspect` set.
 
@@ -171,13 +176,24 @@ class Records(Protocol):
         """
         ...
 
-    async def write(self, job_id: str, fields: RecordFields, ttl: float | None) -> None:
+    async def write(
+        self,
+        job_id: str,
+        fields: RecordFields,
+        ttl: float | None,
+        fence: int | None = None,
+    ) -> bool:
         """Set fields of a record. The record of a job that has ended stays unchanged.
 
         Args:
             job_id: The job's id.
             fields: The fields to set.
             ttl: Seconds until the record expires; None while the job has not ended.
+            fence: The fence of the run that writes. If the record has another one, it stays
+                unchanged. None outside a run.
+
+        Returns:
+            Whether the fields were set.
         """
         ...
 
@@ -209,16 +225,21 @@ class Records(Protocol):
         fields: RecordFields,
         ttl: float,
         dead_letter: StashedLetter,
-    ) -> None:
+        fence: int | None = None,
+    ) -> bool:
         """Set fields of a record and stash a dead letter in the queue's server, in one step.
 
-        Nothing happens if the job has ended already.
+        Nothing happens if the job has ended already, or if the record has another fence.
 
         Args:
             job_id: The job's id.
             fields: The fields to set.
             ttl: Seconds until the record expires.
             dead_letter: The dead letter.
+            fence: The fence of the run that failed; None outside a run.
+
+        Returns:
+            Whether the dead letter was stashed.
         """
         ...
 

@@ -71,13 +71,22 @@ class MemoryRecords:
         if not self._has_ended(job_id):
             fields["state"] = JobStatus.RUNNING
             fields["deliveries"] = deliveries + 1
+            fields["fence"] = fields.get("fence", 0) + 1
         return self._read(job_id)
 
-    async def write(self, job_id: str, fields: RecordFields, ttl: float | None) -> None:
-        if self._has_ended(job_id):
-            return
+    async def write(
+        self,
+        job_id: str,
+        fields: RecordFields,
+        ttl: float | None,
+        fence: int | None = None,
+    ) -> bool:
+        record = self._read(job_id)
+        if record.state.is_final or fence not in (None, record.fence):
+            return False
         self._records.setdefault(job_id, {}).update(fields)
         self._expire(job_id, ttl)
+        return True
 
     async def request_abort(self, job_id: str, ttl: float) -> JobRecord:
         state = self._read(job_id).state
@@ -102,10 +111,12 @@ class MemoryRecords:
         fields: RecordFields,
         ttl: float,
         dead_letter: StashedLetter,
-    ) -> None:
-        if not self._has_ended(job_id):
-            await self.write(job_id, fields, ttl)
+        fence: int | None = None,
+    ) -> bool:
+        is_written = await self.write(job_id, fields, ttl, fence)
+        if is_written:
             self._stashed[dead_letter["id"]] = dead_letter
+        return is_written
 
     async def stashed(self) -> list[StashedLetter]:
         return list(self._stashed.values())

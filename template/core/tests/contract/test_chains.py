@@ -92,7 +92,7 @@ async def test_the_cause_is_reported_while_its_stage_is_still_being_settled(
 
         async def stash_late(*arguments):
             await settled.wait()
-            await stash(*arguments)
+            return await stash(*arguments)
 
         monkeypatch.setattr(records, "stash", stash_late)
         chain = await (first | second).enqueue()
@@ -129,11 +129,11 @@ async def test_a_stage_that_runs_twice_starts_the_next_one_once(worker, run, mon
     async with run():
         write = worker.queue.engine.records.write
 
-        async def lose_the_first(job_id, fields, ttl):
+        async def lose_the_first(job_id, fields, ttl, fence=None):
             is_first_stage = fields.get("state") == "completed" and job_id.endswith(":0")
             if is_first_stage and calls.count("first") == 1:
                 raise QueueUnavailable("the queue's server cannot be reached")
-            await write(job_id, fields, ttl)
+            return await write(job_id, fields, ttl, fence)
 
         monkeypatch.setattr(worker.queue.engine.records, "write", lose_the_first)
         chain = await (first | second).enqueue()

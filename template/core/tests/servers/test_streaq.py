@@ -2,16 +2,20 @@
 
 import asyncio
 import inspect
+import os
+import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import streaq
 from coredis import Redis
 from pydantic import BaseModel
+from streaq.constants import REDIS_GROUP
 from streaq.types import StreamMessage
 
-from core.config import Settings
+from core.config import ROOT, Settings
 from core.entry import Service, open_service
 from core.tasks import JobStatus, Sensitive, Worker
 from core.tasks.engine import Envelope
@@ -42,9 +46,8 @@ def test_the_internals_that_the_adapter_uses_exist():
     assert add.format("task_id", "current_time") in library
     assert add.format("tids[j]", "tids[j + 1]") in library
     assert "redis.call('zadd', queue_key, score, task_id)" in library
-    renewal = inspect.getsource(streaq.Worker.renew_idle_timeouts)
     assert "await self.run_task(msg)" in inspect.getsource(streaq.Worker.consumer)
-    assert "self._running_tasks.items()" in renewal
+    assert "self.renew_idle_timeouts, scope" in inspect.getsource(streaq.Worker.run_async)
 
 
 async def test_lost_functions_are_loaded_again(worker, streaq_settings):
@@ -152,6 +155,101 @@ async def test_another_worker_takes_the_jobs_of_a_stopped_one_at_once(worker, st
             assert (await job.record()).attempt == 1  # a shutdown uses up no attempt
         stop_other.set()
         await other_consumer
+
+
+ZOMBIE_SERVICE = """
+import asyncio
+import os
+from pathlib import Path
+
+from core.entry import Service
+from core.tasks import Worker
+from core.tasks.engines.streaq import worker as adapter
+
+adapter.IDLE_TIMEOUT_SECONDS = 2
+worker = Worker()
+service = Service([], [], worker)
+
+@worker.task(max_retries=0)
+async def work() -> None:
+    while not Path(os.environ["GO_ON"]).exists():
+        await asyncio.sleep(0.05)
+    if os.environ["GO_ON"].endswith("zombie"):
+        raise RuntimeError("this worker was stopped")
+"""
+
+
+@pytest.fixture
+async def start_worker(tmp_path: Path, streaq_settings: Settings):
+    """Return a function that starts a worker process of `ZOMBIE_SERVICE`."""
+    (tmp_path / "zombies.py").write_text(ZOMBIE_SERVICE)
+    processes = []
+
+    async def start(name: str) -> asyncio.subprocess.Process:
+        changes = {
+            "GO_ON": str(tmp_path / name),
+            "PYTHONPATH": f"{tmp_path}:{ROOT}",
+            "SERVICE": "zombies:service",
+            "TASK_CONCURRENCY": "40",
+            "TASK_ENGINE": "streaq",
+        }
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "core", "worker"),
+            env={**os.environ, **changes},
+            stderr=asyncio.subprocess.PIPE,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        await process.communicate()
+
+
+async def test_a_worker_that_was_taken_for_dead_changes_nothing(
+    worker, streaq_settings, tmp_path, start_worker
+):
+    @worker.task(max_retries=0)
+    async def work() -> None: ...
+
+    async with open_service(Service([], [], worker), streaq_settings):
+        jobs = await work.enqueue_many([[]] * 40)
+
+        async def has_begun(times: int) -> bool:
+            records = await worker.queue.engine.records.read([job.id for job in jobs])
+            return all(record.fence >= times for record in records)
+
+        zombie = await start_worker("zombie")
+        await eventually(partial(has_begun, 1), WAIT)
+        zombie.send_signal(signal.SIGSTOP)
+        await start_worker("heir")
+        await eventually(partial(has_begun, 2), 3 * WAIT)
+
+        (tmp_path / "zombie").touch()
+        zombie.send_signal(signal.SIGCONT)
+        refused = 0
+        async with asyncio.timeout(WAIT):
+            while refused < len(jobs):
+                line = await zombie.stderr.readline()
+                refused += b"another worker has taken the job over" in line
+        async with connect(streaq_settings) as redis:
+            stream = worker.queue.engine._client.stream_key + "normal"
+            consumers = (await redis.xpending(stream, REDIS_GROUP)).consumers
+        assert [int(count) for count in consumers.values()] == [len(jobs)]  # those of the heir
+        (tmp_path / "heir").touch()
+        for job in jobs:
+            assert await job.result(WAIT) is None
+            assert (await job.record()).fence == 2
+        await worker.dead_letters.move()
+        assert await worker.dead_letters.list() == []
+        assert await worker.history.list() == []
+
+        async def is_empty() -> bool:
+            stats = await worker.queue.engine.stats()
+            return not (stats.pending or stats.running or stats.scheduled)
+
+        await eventually(is_empty, WAIT)
 
 
 async def test_drain_waits_until_no_job_is_left(worker, streaq_settings, monkeypatch):

@@ -12,11 +12,16 @@ from core.tasks.records import JobRecord, RecordFields
 
 Client = Redis[str] | RedisCluster[str]
 
-# A function for the scripts below.
+# Functions for the scripts below. A run's fence is a number, or an empty text outside a run.
 _HAS_ENDED = """
 local function ended(key)
   local state = redis.call('hget', key, 'state')
   return state == '"completed"' or state == '"failed"' or state == '"aborted"'
+end
+"""
+_MAY_WRITE = f"""{_HAS_ENDED}
+local function may_write(key, fence)
+  return not ended(key) and (fence == '' or redis.call('hget', key, 'fence') == fence)
 end
 """
 
@@ -30,6 +35,7 @@ for at, key in ipairs(KEYS) do
   if not is_over and not suspect then
     redis.call('hset', key, 'state', '"running"')
     redis.call('hincrby', key, 'deliveries', 1)
+    redis.call('hincrby', key, 'fence', 1)
   end
   local record = redis.call('hgetall', key)
   if suspect and not is_over then
@@ -41,25 +47,28 @@ end
 return records
 """
 
-# The record of an ended job stays unchanged, even if a worker that seemed dead writes late.
-_WRITE = f"""{_HAS_ENDED}
-local at = 1
-for _, key in ipairs(KEYS) do
-  local ttl, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-  if not ended(key) then
-    redis.call('hset', key, unpack(ARGV, at + 2, at + 1 + count))
+# Returns 1 for each record that was changed, and 0 for the others.
+_WRITE = f"""{_MAY_WRITE}
+local at, written = 1, {{}}
+for number, key in ipairs(KEYS) do
+  local ttl, fence, count = tonumber(ARGV[at]), ARGV[at + 1], tonumber(ARGV[at + 2])
+  written[number] = 0
+  if may_write(key, fence) then
+    redis.call('hset', key, unpack(ARGV, at + 3, at + 2 + count))
     if ttl > 0 then redis.call('pexpire', key, ttl) end
+    written[number] = 1
   end
-  at = at + 2 + count
+  at = at + 3 + count
 end
+return written
 """
 
-_STASH = f"""{_HAS_ENDED}
-if not ended(KEYS[1]) then
-  redis.call('hset', KEYS[1], unpack(ARGV, 4))
-  redis.call('pexpire', KEYS[1], ARGV[1])
-  redis.call('hset', KEYS[2], ARGV[2], ARGV[3])
-end
+_STASH = f"""{_MAY_WRITE}
+if not may_write(KEYS[1], ARGV[4]) then return 0 end
+redis.call('hset', KEYS[1], unpack(ARGV, 5))
+redis.call('pexpire', KEYS[1], ARGV[1])
+redis.call('hset', KEYS[2], ARGV[2], ARGV[3])
+return 1
 """
 
 # Aborts a pending or scheduled job, and marks a running one, whose worker then ends it.
@@ -122,8 +131,14 @@ class RedisRecords:
     async def begin(self, job_id: str, suspect_after: int | None = None) -> JobRecord:
         return await self._begin((job_id, suspect_after or 0))
 
-    async def write(self, job_id: str, fields: RecordFields, ttl: float | None) -> None:
-        await self._write((job_id, flatten(fields), ttl))
+    async def write(
+        self,
+        job_id: str,
+        fields: RecordFields,
+        ttl: float | None,
+        fence: int | None = None,
+    ) -> bool:
+        return await self._write((job_id, flatten(fields), ttl, fence))
 
     async def request_abort(self, job_id: str, ttl: float) -> JobRecord:
         async with self._redis() as redis:
@@ -154,15 +169,17 @@ class RedisRecords:
         fields: RecordFields,
         ttl: float,
         dead_letter: dict[str, Any],
-    ) -> None:
+        fence: int | None = None,
+    ) -> bool:
         async with self._redis() as redis:
             words = [
                 round(ttl * 1000),
                 dead_letter["id"],
                 json.dumps(dead_letter),
+                _word(fence),
                 *flatten(fields),
             ]
-            await redis.eval(_STASH, [self.key(job_id), self._stashed], words)
+            return bool(await redis.eval(_STASH, [self.key(job_id), self._stashed], words))
 
     async def stashed(self) -> list[dict[str, Any]]:
         async with self._redis() as redis:
@@ -187,23 +204,27 @@ class RedisRecords:
                 )
             ]
 
-    async def _write_all(self, items: list[tuple[str, list[str], float | None]]) -> list[None]:
+    async def _write_all(
+        self,
+        items: list[tuple[str, list[str], float | None, int | None]],
+    ) -> list[bool]:
         words: list[str | int] = []
-        for _, flat, ttl in items:
-            words += [round((ttl or 0) * 1000), len(flat), *flat]
+        for _, flat, ttl, fence in items:
+            words += [round((ttl or 0) * 1000), _word(fence), len(flat), *flat]
+        keys = [self.key(job_id) for job_id, *_ in items]
         async with self._redis() as redis:
-            await redis.eval(
-                _WRITE,
-                [self.key(job_id) for job_id, _, _ in items],
-                words,
-            )
-        return [None] * len(items)
+            written = await redis.eval(_WRITE, keys, words)
+        return [bool(each) for each in cast("list[int]", written)]
 
 
 def flatten(fields: RecordFields) -> list[str]:
     """Return names and values in turn, as the server keeps them."""
     # JSON escapes lone surrogates, which cannot be encoded.
     return [word for name, value in fields.items() for word in (name, json.dumps(value))]
+
+
+def _word(fence: int | None) -> str:
+    return "" if fence is None else str(fence)
 
 
 def _load(fields: dict[str, str]) -> JobRecord:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import coredis.exceptions
 import streaq
-from anyio import CancelScope, current_time
+from anyio import CancelScope, current_time, sleep
 from coredis.response.types import StreamPendingExt
 from streaq.constants import REDIS_GROUP
 from streaq.types import StreamMessage
@@ -14,7 +14,7 @@ from streaq.utils import now_ms
 
 from core.tasks.engine import PRIORITIES, Handler
 from core.tasks.engines.streaq.batch import Batch
-from core.tasks.outcome import Outcome, Retry
+from core.tasks.outcome import Lost, Outcome, Retry
 
 DOWN = (coredis.exceptions.ConnectionError, TimeoutError, OSError)
 """The errors that are raised while the server cannot be reached."""
@@ -44,21 +44,32 @@ end
 return bodies
 """
 
+# Ends the messages that this worker still has. XACK alone would end those of another worker too.
 # A message that is put back becomes a new entry: an old one would wake no other worker.
 _END = """
 for at = 1, #KEYS / 3 do
   local stream, delayed, task = KEYS[3 * at - 2], KEYS[3 * at - 1], KEYS[3 * at]
-  local id, task_id, due = ARGV[3 * at], ARGV[3 * at + 1], ARGV[3 * at + 2]
-  local held = redis.call('xack', stream, ARGV[1], id)
-  redis.call('xdel', stream, id)
-  if due == 'again' then
-    if held == 1 then
-      redis.call('xadd', stream, '*', 'task_id', task_id, 'enqueue_time', ARGV[2])
+  local id, task_id, due = ARGV[3 * at + 1], ARGV[3 * at + 2], ARGV[3 * at + 3]
+  if #redis.call('xpending', stream, ARGV[1], id, id, 1, ARGV[2]) > 0 then
+    redis.call('xack', stream, ARGV[1], id)
+    redis.call('xdel', stream, id)
+    if due == 'again' then
+      redis.call('xadd', stream, '*', 'task_id', task_id, 'enqueue_time', ARGV[3])
+    elseif due == '' then
+      redis.call('del', task)
+    else
+      redis.call('zadd', delayed, due, task_id)
     end
-  elseif due == '' then
-    redis.call('del', task)
-  elseif held == 1 then
-    redis.call('zadd', delayed, due, task_id)
+  end
+end
+"""
+
+# Keeps the messages that this worker still has from being taken over.
+_RENEW = """
+for at, stream in ipairs(KEYS) do
+  local id = ARGV[at + 2]
+  if #redis.call('xpending', stream, ARGV[1], id, id, 1, ARGV[2]) > 0 then
+    redis.call('xclaim', stream, ARGV[1], ARGV[2], 0, id, 'justid')
   end
 end
 """
@@ -113,6 +124,8 @@ class StoppableWorker(streaq.Worker[None]):
         running.add(msg.message_id)
         try:
             outcome = await self._handle(msg.task_id, body)
+            if isinstance(outcome, Lost):
+                return
             due = ""
             if outcome is None:
                 due = PUT_BACK
@@ -166,8 +179,28 @@ class StoppableWorker(streaq.Worker[None]):
             for value in (message_id, task_id, due)
         ]
         async with asyncio.timeout(OPERATION_SECONDS):
-            await self.redis.eval(_END, keys, [REDIS_GROUP, now_ms(), *arguments])
+            await self.redis.eval(_END, keys, [REDIS_GROUP, self.id, now_ms(), *arguments])
         return [None] * len(messages)
+
+    async def renew_idle_timeouts(self, scope: CancelScope) -> None:
+        """Keep the running messages, instead of streaq's method.
+
+        streaq's method takes messages back that another worker has taken over in the meantime.
+
+        Args:
+            scope: Ends the work when it is cancelled.
+        """
+        with scope:
+            while True:
+                running = [
+                    (self.stream_key + priority, message_id)
+                    for priority, ids in self._running_tasks.items()
+                    for message_id in ids
+                ]
+                keys = [key for key, _ in running]
+                ids = [message_id for _, message_id in running]
+                await self.redis.eval(_RENEW, keys, [REDIS_GROUP, self.id, *ids])
+                await sleep(self.idle_timeout / 4000)
 
     async def _give_back_waiting(self) -> None:
         """Put the messages back that this worker has read but not begun."""
