@@ -157,6 +157,34 @@ async def test_another_worker_takes_the_jobs_of_a_stopped_one_at_once(worker, st
         await other_consumer
 
 
+async def test_a_message_stays_with_the_worker_that_took_it_over(worker, streaq_settings):
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    @worker.task
+    async def slow() -> None:
+        started.set()
+        await go_on.wait()
+
+    async with running(worker, streaq_settings), connect(streaq_settings) as redis:
+        engine = worker.queue.engine
+        stream = engine._client.stream_key + "normal"
+
+        async def find_owners() -> dict[str, int]:
+            consumers = (await redis.xpending(stream, REDIS_GROUP)).consumers
+            return {name: int(count) for name, count in consumers.items()}
+
+        job = await slow.enqueue()
+        await asyncio.wait_for(started.wait(), WAIT)
+        (entry,) = await redis.xrange(stream)
+        await redis.xclaim(stream, REDIS_GROUP, "heir", 0, [entry.identifier])
+        await engine._worker._renew_running()
+        assert await find_owners() == {"heir": 1}
+        go_on.set()
+        await job.result(WAIT)
+        await eventually(lambda: not engine._worker._running_tasks["normal"], WAIT)
+        assert await find_owners() == {"heir": 1}
+
+
 ZOMBIE_SERVICE = """
 import asyncio
 import os
@@ -233,10 +261,6 @@ async def test_a_worker_that_was_taken_for_dead_changes_nothing(
             while refused < len(jobs):
                 line = await zombie.stderr.readline()
                 refused += b"another worker has taken the job over" in line
-        async with connect(streaq_settings) as redis:
-            stream = worker.queue.engine._client.stream_key + "normal"
-            consumers = (await redis.xpending(stream, REDIS_GROUP)).consumers
-        assert [int(count) for count in consumers.values()] == [len(jobs)]  # those of the heir
         (tmp_path / "heir").touch()
         for job in jobs:
             assert await job.result(WAIT) is None

@@ -192,15 +192,16 @@ class StoppableWorker(streaq.Worker[None]):
         """
         with scope:
             while True:
-                running = [
-                    (self.stream_key + priority, message_id)
-                    for priority, ids in self._running_tasks.items()
-                    for message_id in ids
-                ]
-                keys = [key for key, _ in running]
-                ids = [message_id for _, message_id in running]
-                await self.redis.eval(_RENEW, keys, [REDIS_GROUP, self.id, *ids])
+                await self._renew_running()
                 await sleep(self.idle_timeout / 4000)
+
+    async def _renew_running(self) -> None:
+        keys: list[str] = []
+        running: list[str] = []
+        for priority, ids in self._running_tasks.items():
+            keys += [self.stream_key + priority] * len(ids)
+            running += ids
+        await self.redis.eval(_RENEW, keys, [REDIS_GROUP, self.id, *running])
 
     async def _give_back_waiting(self) -> None:
         """Put the messages back that this worker has read but not begun."""
