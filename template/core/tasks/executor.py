@@ -185,8 +185,9 @@ class Executor:
 
     async def _attempt(self, run: Run) -> Outcome:
         """Make one attempt, and settle how it ended."""
-        if run.task is None:
-            retry = await self._wait_for_newer_worker(run)
+        unknown = self._find_unknown(run.message)
+        if unknown:
+            retry = await self._wait_for_newer_worker(run, unknown)
             if retry:
                 return retry
         if run.record.attempt == 1 and run.record.deliveries == 1:
@@ -212,9 +213,13 @@ class Executor:
         message = run.message
         task = run.task
         self._check_limits(run)
+        unknown = self._find_unknown(message)
         if task is None:
             hint = "is its module imported?"
-            raise PermanentError(f"no task named {message.task} is registered; {hint}")
+            raise PermanentError(f"no task named {unknown} is registered; {hint}")
+        if unknown:
+            where = f"which follows {message.task} in its chain"
+            raise PermanentError(f"no task named {unknown} is registered, {where}")
         call = task.arguments.load(self._decrypt(message))
         # Mask the Python values too. Bytes, for example, are base64 in JSON.
         sensitive = [call.arguments[name] for name in message.sensitive]
@@ -255,8 +260,16 @@ class Executor:
         mask_texts(find_texts(list(decrypted.values())))
         return {**message.arguments, **decrypted}
 
-    async def _wait_for_newer_worker(self, run: Run) -> Retry | None:
-        """Postpone a job whose task only a newer worker may know, as during a deployment.
+    def _find_unknown(self, message: Message) -> str | None:
+        """Return the first task of a job and of its chain that this process does not know.
+
+        No stage may run here whose next one cannot be enqueued here.
+        """
+        names = [message.task, *message.rest]
+        return next((name for name in names if name not in self._tasks), None)
+
+    async def _wait_for_newer_worker(self, run: Run, unknown: str) -> Retry | None:
+        """Postpone a job with a task that only a newer worker may know, as during a deployment.
 
         Return None when the job has waited long enough.
         """
@@ -264,7 +277,7 @@ class Executor:
         since = run.record.unknown_since or now
         if now - since >= self._settings.task_unknown_period:
             return None
-        logger.warning("task is not known here, waiting for a newer worker")
+        logger.warning("task is not known here, waiting for a newer worker", unknown=unknown)
         return await self._settler.retry(run, UNKNOWN_SECONDS, {"unknown_since": since})
 
 

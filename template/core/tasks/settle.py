@@ -149,6 +149,7 @@ class Settler:
             "state": JobStatus.SCHEDULED,
             "at": time.time() + delay,
             "deliveries": 0,
+            "unknown_since": None,
             **fields,
         }
         await self._write(run, scheduled, None)
