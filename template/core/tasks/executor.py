@@ -31,6 +31,7 @@ from core.tasks.records import JobRecord
 from core.tasks.sensitive import find_texts
 from core.tasks.settle import Run, Settler
 from core.tasks.task import AnyTask
+from core.tasks.time_limits import LimitedCall
 from core.tasks.upkeep import is_being_cancelled
 
 logger = get_logger(__name__)
@@ -74,7 +75,7 @@ class Executor:
         self._settings = settings
         self._settler = Settler(queue, settings.task_max_retries, history)
         self.stashed = self._settler.stashed
-        self._running: dict[str, asyncio.Timeout | None] = {}
+        self._running: dict[str, LimitedCall | None] = {}
         self._aborted: set[str] = set()
         self._suspect = asyncio.Lock()
 
@@ -115,10 +116,10 @@ class Executor:
             return
         records = await self._records.read(ids)
         for job_id, record in zip(ids, records, strict=True):
-            timeout = self._running.get(job_id)
-            if record.abort and timeout and job_id not in self._aborted:
+            running = self._running.get(job_id)
+            if record.abort and running and job_id not in self._aborted:
                 self._aborted.add(job_id)
-                timeout.reschedule(0)
+                running.cancel()
 
     async def _admit(self, job_id: str, body: bytes) -> Outcome:
         """Refuse a second run of a running job, and run suspects one at a time."""
@@ -224,16 +225,10 @@ class Executor:
         # Mask the Python values too. Bytes, for example, are base64 in JSON.
         sensitive = [call.arguments[name] for name in message.sensitive]
         mask_texts(find_texts(sensitive))
-        seconds = task.options.timeout or self._settings.task_timeout
-        try:
-            async with asyncio.timeout(seconds) as timeout:
-                self._running[message.id] = timeout
-                value = await task(*call.args, **call.kwargs)
-        except TimeoutError as error:
-            if timeout.expired():
-                problem = f"the attempt took longer than {seconds:g} s (timeout)"
-                raise TimeoutError(problem) from error
-            raise
+        soft, hard = task.options.time_limits(self._settings.task_timeout)
+        running = LimitedCall(task.run_as_job(*call.args, **call.kwargs), soft, hard)
+        self._running[message.id] = running
+        value = await running.result()
         result = _to_json(message.task, value)
         if message.rest:
             await self._settler.check_owner(run)

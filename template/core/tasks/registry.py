@@ -66,6 +66,8 @@ class Registry(ABC):
         retry_max_delay: float = 3600,
         jitter: bool = True,
         timeout: float | None = None,
+        soft_time_limit: float | None = None,
+        time_limit: float | None = None,
         priority: str = "normal",
         expires: float | None = None,
         unique: bool = False,
