@@ -37,6 +37,8 @@ class TaskOptions:
             `time_limit` leaves it more time to end.
         soft_time_limit: Another name of `timeout`.
         time_limit: Seconds after which an attempt has failed, whatever its function does.
+        process: Whether a plain function runs in a child process, which is killed at its limit.
+        memory_limit: Bytes that the function may take in its child process.
         priority: `low`, `normal` or `high`.
         expires: Seconds within which a job must start once it is due. Otherwise the job fails.
         unique: Whether jobs with the same arguments are one job until that job has ended. A second
@@ -52,6 +54,8 @@ class TaskOptions:
     timeout: Annotated[float | None, _POSITIVE] = None
     soft_time_limit: Annotated[float | None, _POSITIVE] = None
     time_limit: Annotated[float | None, _POSITIVE] = None
+    process: bool = False
+    memory_limit: Annotated[int | None, Field(gt=0)] = None
     priority: str = "normal"
     expires: Annotated[float | None, _POSITIVE] = None
     unique: bool = False
@@ -73,6 +77,8 @@ class TaskOptions:
             return "timeout and soft_time_limit are the same option; give one of them"
         if hard < soft:
             return f"time_limit={hard:g} is shorter than the soft limit, which is {soft:g}"
+        if self.memory_limit and not self.process:
+            return "memory_limit needs process=True"
         return None
 
 

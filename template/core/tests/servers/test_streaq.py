@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import json
 import os
 import signal
 import sys
@@ -16,11 +17,13 @@ from streaq.constants import REDIS_GROUP
 from streaq.types import StreamMessage
 
 from core.config import ROOT, Settings
+from core.context import TaskContext
 from core.entry import Service, open_service
 from core.tasks import JobStatus, Sensitive, Worker
 from core.tasks.engine import Envelope
 from core.tasks.engines.streaq import worker as adapter
 from core.testing import eventually
+from core.tests import children
 from core.tests.running import WAIT, running
 
 
@@ -192,8 +195,11 @@ from pathlib import Path
 
 from core.entry import Service
 from core.tasks import Worker
+from core.tasks import time_limits
 from core.tasks.engines.streaq import worker as adapter
+from core.tests import children
 
+time_limits.CLEANUP_SECONDS = 0.1
 adapter.IDLE_TIMEOUT_SECONDS = 2
 worker = Worker()
 service = Service([], [], worker)
@@ -204,6 +210,16 @@ async def work() -> None:
         await asyncio.sleep(0.05)
     if os.environ["GO_ON"].endswith("zombie"):
         raise RuntimeError("this worker was stopped")
+
+@worker.task
+async def hang() -> None:
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            continue
+
+describe = worker.task(process=True)(children.describe)
 """
 
 
@@ -218,7 +234,9 @@ async def start_worker(tmp_path: Path, streaq_settings: Settings):
             "GO_ON": str(tmp_path / name),
             "PYTHONPATH": f"{tmp_path}:{ROOT}",
             "SERVICE": "zombies:service",
+            "LOG_FORMAT": "json",
             "TASK_CONCURRENCY": "40",
+            "TASK_GRACE_PERIOD": "0",
             "TASK_ENGINE": "streaq",
         }
         process = await asyncio.create_subprocess_exec(
@@ -231,8 +249,9 @@ async def start_worker(tmp_path: Path, streaq_settings: Settings):
 
     yield start
     for process in processes:
-        process.kill()
-        await process.communicate()
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
 
 
 async def test_a_worker_that_was_taken_for_dead_changes_nothing(
@@ -274,6 +293,45 @@ async def test_a_worker_that_was_taken_for_dead_changes_nothing(
             return not (stats.pending or stats.running or stats.scheduled)
 
         await eventually(is_empty, WAIT)
+
+
+async def test_a_worker_ends_although_a_job_ignores_its_cancellation(
+    worker, streaq_settings, start_worker
+):
+    @worker.task
+    async def hang() -> None: ...
+
+    async with open_service(Service([], [], worker), streaq_settings):
+        job = await hang.enqueue()
+        process = await start_worker("any")
+
+        async def is_running() -> bool:
+            return await job.status() is JobStatus.RUNNING
+
+        await eventually(is_running, 3 * WAIT)
+        process.terminate()
+        async with asyncio.timeout(WAIT):
+            _, lines = await process.communicate()
+        assert process.returncode == 0
+        assert b"abandoned attempts were interrupted" in lines
+        assert await job.status() is JobStatus.PENDING
+
+
+async def test_the_log_lines_of_a_child_process_are_those_of_its_job(
+    worker, streaq_settings, start_worker
+):
+    describe = worker.task(process=True)(children.describe)
+    async with open_service(Service([], [], worker), streaq_settings):
+        with TaskContext.use("request-1"):
+            job = await describe.enqueue("tok-5ecret")
+        process = await start_worker("any")
+        await job.result(3 * WAIT)
+        async with asyncio.timeout(WAIT):
+            while b"in the child" not in (line := await process.stderr.readline()):
+                assert line
+    fields = json.loads(line)
+    assert (fields["job_id"], fields["correlation_id"]) == (job.id, "request-1")
+    assert fields["secret"] == "***"
 
 
 async def test_drain_waits_until_no_job_is_left(worker, streaq_settings, monkeypatch):
