@@ -6,12 +6,11 @@ import pickle
 import resource
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import traceback
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from multiprocessing.connection import Connection
-from multiprocessing.pool import ExceptionWithTraceback
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -25,42 +24,30 @@ from core.logging import configure_logging, mask_texts, masked_texts
 _forkserver = multiprocessing.get_context("forkserver")
 
 
-@dataclass(frozen=True)
-class ChildCall:
-    """A call of a plain function in a child process, with the context of the calling code.
-
-    Attributes:
-        module: The function's module.
-        name: The function's name in it.
-        args: The positional arguments.
-        kwargs: The keyword arguments.
-        memory_limit: Bytes that the function may take, in addition to what the process has at its
-            start; without a limit if None.
-    """
-
-    module: str
-    name: str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    memory_limit: int | None
-    correlation_id: str | None = field(default_factory=TaskContext.get_correlation_id)
-    actor: str | None = field(default_factory=TaskContext.get_actor)
-    log_fields: dict[str, Any] = field(default_factory=structlog.contextvars.get_contextvars)
-    masked: tuple[str, ...] = field(default_factory=masked_texts)
-
-
-async def run_in_child(call: ChildCall) -> Any:
+async def run_in_child(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    memory_limit: int | None,
+) -> Any:
     """Run a function in a child process, which is killed if the caller is cancelled.
 
     Args:
-        call: The call.
+        function: A plain function of a module.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        memory_limit: Bytes that it may take; without a limit if None.
 
     Raises:
-        ChildProcessError: The child process ended without a result.
+        ChildProcessError: The child process ended before the function.
     """
-    _forkserver.set_forkserver_preload([call.module])
+    _forkserver.set_forkserver_preload([function.__module__])
     receiver, sender = _forkserver.Pipe(duplex=False)
-    child = _forkserver.Process(target=_serve, args=(sender, call), daemon=True)
+    place = (function.__module__, function.__name__)
+    fields = structlog.contextvars.get_contextvars()
+    context = (TaskContext.get_correlation_id(), TaskContext.get_actor(), fields, masked_texts())
+    call = (sender, context, place, args, kwargs, memory_limit)
+    child = _forkserver.Process(target=_serve, args=call, daemon=True)
     is_over = threading.Event()
 
     def wait() -> Any:
@@ -72,14 +59,13 @@ async def run_in_child(call: ChildCall) -> Any:
             return receiver.recv()
         except EOFError:
             child.join()
-            raise ChildProcessError(_describe(child.exitcode)) from None
+            hint = "a negative status is a signal"
+            problem = f"the child process ended with status {child.exitcode}; {hint}"
+            raise ChildProcessError(problem) from None
 
     try:
-        value, error = await to_thread.run_sync(
-            wait,
-            abandon_on_cancel=True,
-            limiter=CapacityLimiter(1),
-        )
+        own_thread = CapacityLimiter(1)
+        value, error = await to_thread.run_sync(wait, abandon_on_cancel=True, limiter=own_thread)
     finally:
         is_over.set()
         if child.pid:
@@ -89,21 +75,32 @@ async def run_in_child(call: ChildCall) -> Any:
     return value
 
 
-def _describe(status: int | None) -> str:
-    if status and status < 0:
-        return f"the child process was killed by {signal.Signals(-status).name}"
-    return f"the child process ended with status {status}"
-
-
-def _serve(sender: Connection, call: ChildCall) -> None:
-    """Run the function in the child process, and send its result or its error."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C gives jobs their grace period
+def _serve(
+    sender: Connection,
+    context: tuple[str | None, str | None, dict[str, Any], tuple[str, ...]],
+    place: tuple[str, str],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    memory_limit: int | None,
+) -> None:
+    """Run the function in the child process, and send its result and its error."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # after Ctrl-C, jobs have their grace period
     threading.Thread(target=_end_with_parent, daemon=True).start()
     configure_logging(get_settings(), "child")
-    structlog.contextvars.bind_contextvars(**call.log_fields)
-    mask_texts(call.masked)
-    with TaskContext.use(call.correlation_id, call.actor):
-        sender.send_bytes(_run(call))
+    correlation_id, actor, fields, masked = context
+    structlog.contextvars.bind_contextvars(**fields)
+    mask_texts(masked)
+    with TaskContext.use(correlation_id, actor):
+        try:
+            module, name = place
+            task = getattr(import_module(module), name)
+            function = getattr(task, "function", task)
+            _limit_memory(memory_limit)
+            answer = pickle.dumps((function(*args, **kwargs), None))
+        except BaseException as error:
+            _limit_memory(None)
+            answer = _pickle_error(error)
+        sender.send_bytes(answer)
 
 
 def _end_with_parent() -> None:
@@ -113,45 +110,21 @@ def _end_with_parent() -> None:
     os._exit(os.EX_SOFTWARE)
 
 
-def _run(call: ChildCall) -> bytes:
-    """Return the pickled result and error of the function."""
-    try:
-        task = getattr(import_module(call.module), call.name)
-        function: Callable[..., Any] = getattr(task, "function", task)
-        with _limited_memory(call.memory_limit):
-            value = function(*call.args, **call.kwargs)
-        return pickle.dumps((value, None))
-    except BaseException as error:
-        return _pickle_error(error)
-
-
 def _pickle_error(error: BaseException) -> bytes:
+    error.add_note(traceback.format_exc())  # a traceback cannot be pickled
     try:
-        answer = pickle.dumps((None, ExceptionWithTraceback(error, error.__traceback__)))
-        pickle.loads(answer)
+        answer = pickle.dumps((None, error))
+        pickle.loads(answer)  # noqa: S301  # some errors can only be written
     except Exception:
-        text = f"{type(error).__name__}: {error}"
-        error = RuntimeError(text).with_traceback(error.__traceback__)
-        answer = pickle.dumps((None, ExceptionWithTraceback(error, error.__traceback__)))
+        answer = pickle.dumps((None, RuntimeError("".join(traceback.format_exception(error)))))
     return answer
 
 
-@contextmanager
-def _limited_memory(limit: int | None) -> Iterator[None]:
-    if limit is None:
-        yield
-        return
+def _limit_memory(limit: int | None) -> None:
+    """Limit the memory that this process may take, in addition to what it has."""
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (_address_space() + limit, hard))
-    try:
-        yield
-    except MemoryError as error:
-        raise MemoryError(f"the function took more than {limit} bytes (memory_limit)") from error
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
-
-
-def _address_space() -> int:
-    with open("/proc/self/statm") as file:
-        pages = int(file.read().split()[0])
-    return pages * resource.getpagesize()
+    soft = hard
+    if limit:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        soft = pages * resource.getpagesize() + limit
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

@@ -181,7 +181,7 @@ class Records(Protocol):
         job_id: str,
         fields: RecordFields,
         ttl: float | None,
-        fence: int | None = None,
+        fence: int = 0,
     ) -> bool:
         """Set fields of a record. The record of a job that has ended stays unchanged.
 
@@ -189,8 +189,8 @@ class Records(Protocol):
             job_id: The job's id.
             fields: The fields to set.
             ttl: Seconds until the record expires; None while the job has not ended.
-            fence: The fence of the run that writes. If the record has another one, it stays
-                unchanged. None outside a run.
+            fence: The fence of the run that writes, or 0 outside a run. A record with another
+                fence stays unchanged.
 
         Returns:
             Whether the fields were set.
@@ -225,7 +225,7 @@ class Records(Protocol):
         fields: RecordFields,
         ttl: float,
         dead_letter: StashedLetter,
-        fence: int | None = None,
+        fence: int = 0,
     ) -> bool:
         """Set fields of a record and stash a dead letter in the queue's server, in one step.
 
@@ -236,7 +236,7 @@ class Records(Protocol):
             fields: The fields to set.
             ttl: Seconds until the record expires.
             dead_letter: The dead letter.
-            fence: The fence of the run that failed; None outside a run.
+            fence: The fence of the run that failed, or 0 outside a run.
 
         Returns:
             Whether the dead letter was stashed.

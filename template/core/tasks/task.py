@@ -17,7 +17,7 @@ from anyio import CapacityLimiter
 
 from core.tasks.bound import Bindable, BoundTask
 from core.tasks.chain import Chain
-from core.tasks.child_processes import ChildCall, run_in_child
+from core.tasks.child_processes import run_in_child
 from core.tasks.errors import InvalidArguments
 from core.tasks.job import Job
 from core.tasks.options import Call, TaskOptions, check_priority
@@ -73,9 +73,8 @@ class Task(Bindable[P, R], Producer[R]):
         if inspect.iscoroutinefunction(self.function):
             return cast(R, await self.function(*args, **kwargs))
         if self.options.process:
-            place = (self.function.__module__, self.function.__name__)
-            child = ChildCall(*place, args, kwargs, self.options.memory_limit)
-            return cast(R, await run_in_child(child))
+            memory_limit = self.options.memory_limit
+            return cast(R, await run_in_child(self.function, args, kwargs, memory_limit))
         call = partial(self.function, *args, **kwargs)
         return await run_in_thread(call, limiter)
 

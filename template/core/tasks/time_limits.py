@@ -53,24 +53,23 @@ class LimitedCall:
             with CancelScope(shield=True):
                 await self._end(CLEANUP_SECONDS)
             raise
+        problem = f"the attempt took longer than {self._soft:g} s (timeout)"
         if not self._task.done():
-            problem = f"the attempt took longer than {self._hard:g} s (timeout)"
             raise TimeoutError(f"{problem}, and ignored its cancellation")
         # As after a direct call, the code that follows has the function's context.
         for variable, value in self._context.items():
             variable.set(value)
-        problem = f"the attempt took longer than {self._soft:g} s (timeout)"
         try:
             value = self._task.result()
+            if isinstance(value, SystemExit):
+                raise value
+            if is_late and self._hard == self._soft:
+                raise TimeoutError(problem)
+            return value
         except asyncio.CancelledError as error:
             if is_late:
                 raise TimeoutError(problem) from error
             raise
-        if isinstance(value, SystemExit):
-            raise value
-        if is_late and self._hard == self._soft:
-            raise TimeoutError(problem)
-        return value
 
     async def _end(self, seconds: float) -> None:
         """Cancel the function, and abandon it if it does not end in time."""

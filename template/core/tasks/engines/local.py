@@ -79,10 +79,10 @@ class MemoryRecords:
         job_id: str,
         fields: RecordFields,
         ttl: float | None,
-        fence: int | None = None,
+        fence: int = 0,
     ) -> bool:
         record = self._read(job_id)
-        if record.state.is_final or fence not in (None, record.fence):
+        if record.state.is_final or fence not in (0, record.fence):
             return False
         self._records.setdefault(job_id, {}).update(fields)
         self._expire(job_id, ttl)
@@ -111,7 +111,7 @@ class MemoryRecords:
         fields: RecordFields,
         ttl: float,
         dead_letter: StashedLetter,
-        fence: int | None = None,
+        fence: int = 0,
     ) -> bool:
         is_written = await self.write(job_id, fields, ttl, fence)
         if is_written:

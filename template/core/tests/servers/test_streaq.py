@@ -8,10 +8,12 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pytest
 import streaq
 from coredis import Redis
+from coredis.response.types import StreamPending
 from pydantic import BaseModel
 from streaq.constants import REDIS_GROUP
 from streaq.types import StreamMessage
@@ -173,8 +175,8 @@ async def test_a_message_stays_with_the_worker_that_took_it_over(worker, streaq_
         stream = engine._client.stream_key + "normal"
 
         async def find_owners() -> dict[str, int]:
-            consumers = (await redis.xpending(stream, REDIS_GROUP)).consumers
-            return {name: int(count) for name, count in consumers.items()}
+            pending = cast("StreamPending", await redis.xpending(stream, REDIS_GROUP))
+            return {str(name): int(count) for name, count in pending.consumers.items()}
 
         job = await slow.enqueue()
         await asyncio.wait_for(started.wait(), WAIT)

@@ -12,7 +12,7 @@ from core.tasks.records import JobRecord, RecordFields
 
 Client = Redis[str] | RedisCluster[str]
 
-# Functions for the scripts below. A run's fence is a number, or an empty text outside a run.
+# Functions for the scripts below. The fence is 0 outside a run.
 _HAS_ENDED = """
 local function ended(key)
   local state = redis.call('hget', key, 'state')
@@ -21,7 +21,7 @@ end
 """
 _MAY_WRITE = f"""{_HAS_ENDED}
 local function may_write(key, fence)
-  return not ended(key) and (fence == '' or redis.call('hget', key, 'fence') == fence)
+  return not ended(key) and (fence == '0' or redis.call('hget', key, 'fence') == fence)
 end
 """
 
@@ -136,7 +136,7 @@ class RedisRecords:
         job_id: str,
         fields: RecordFields,
         ttl: float | None,
-        fence: int | None = None,
+        fence: int = 0,
     ) -> bool:
         return await self._write((job_id, flatten(fields), ttl, fence))
 
@@ -169,14 +169,14 @@ class RedisRecords:
         fields: RecordFields,
         ttl: float,
         dead_letter: dict[str, Any],
-        fence: int | None = None,
+        fence: int = 0,
     ) -> bool:
         async with self._redis() as redis:
             words = [
                 round(ttl * 1000),
                 dead_letter["id"],
                 json.dumps(dead_letter),
-                _word(fence),
+                fence,
                 *flatten(fields),
             ]
             return bool(await redis.eval(_STASH, [self.key(job_id), self._stashed], words))
@@ -206,11 +206,11 @@ class RedisRecords:
 
     async def _write_all(
         self,
-        items: list[tuple[str, list[str], float | None, int | None]],
+        items: list[tuple[str, list[str], float | None, int]],
     ) -> list[bool]:
         words: list[str | int] = []
         for _, flat, ttl, fence in items:
-            words += [round((ttl or 0) * 1000), _word(fence), len(flat), *flat]
+            words += [round((ttl or 0) * 1000), fence, len(flat), *flat]
         keys = [self.key(job_id) for job_id, *_ in items]
         async with self._redis() as redis:
             written = await redis.eval(_WRITE, keys, words)
@@ -221,10 +221,6 @@ def flatten(fields: RecordFields) -> list[str]:
     """Return names and values in turn, as the server keeps them."""
     # JSON escapes lone surrogates, which cannot be encoded.
     return [word for name, value in fields.items() for word in (name, json.dumps(value))]
-
-
-def _word(fence: int | None) -> str:
-    return "" if fence is None else str(fence)
 
 
 def _load(fields: dict[str, str]) -> JobRecord:
