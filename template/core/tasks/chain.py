@@ -234,19 +234,16 @@ async def enqueue_next(
 
     Args:
         queue: The queue.
-        tasks: The tasks of this process, by name.
+        tasks: The tasks of this process, by name. The next one is among them.
         message: The completed stage's message.
         value: The completed stage's result.
 
     Raises:
-        PermanentError: This process does not know the next task, or the result does not fit it.
+        PermanentError: The result does not fit the next task.
     """
     assert message.chain
     name, *rest = message.rest
-    task = tasks.get(name)
-    if task is None:
-        where = f"which follows {message.task} in its chain"
-        raise PermanentError(f"no task named {name} is registered, {where}")
+    task = tasks[name]
     try:
         arguments = task.arguments.dump((value,), {}, queue.max_arguments)
     except InvalidArguments as error:

@@ -36,8 +36,11 @@ class RetryAfter(Exception):
     def __init__(self, seconds: float) -> None:
         if not is_delay(seconds) or seconds < 0:
             raise ValueError(f"RetryAfter takes a number of seconds, not {seconds!r}")
-        super().__init__(f"the job asked to run again after {seconds:g} s")
+        super().__init__(seconds)  # so that it can be pickled
         self.seconds = seconds
+
+    def __str__(self) -> str:
+        return f"the job asked to run again after {self.seconds:g} s"
 
 
 def is_delay(seconds: float) -> bool:
@@ -87,6 +90,10 @@ class QueueRefuses(QueueUnavailable):
     def __init__(self, place: str, reason: str) -> None:
         super().__init__(f"{place} {reason}")
         self.reason = reason
+
+
+class JobTakenOver(Exception):
+    """Another worker runs the job or has ended it, so this run must not decide about the job."""
 
 
 class BadMessage(Exception):

@@ -19,18 +19,20 @@ from core.tasks.current import CurrentJob, running_job
 from core.tasks.errors import (
     BadMessage,
     JobExpired,
+    JobTakenOver,
     PermanentError,
     QueueUnavailable,
     describe_error,
 )
 from core.tasks.history import History
 from core.tasks.message import Message, PlainArguments
-from core.tasks.outcome import Outcome, Retry, Success
+from core.tasks.outcome import Lost, Outcome, Retry, Success
 from core.tasks.queue import Queue
 from core.tasks.records import JobRecord
 from core.tasks.sensitive import find_texts
 from core.tasks.settle import Run, Settler
 from core.tasks.task import AnyTask
+from core.tasks.time_limits import LimitedCall
 from core.tasks.upkeep import is_being_cancelled
 
 logger = get_logger(__name__)
@@ -80,7 +82,7 @@ class Executor:
         self._settings = settings
         self._settler = Settler(queue, settings.task_max_retries, history)
         self.stashed = self._settler.stashed
-        self._running: dict[str, asyncio.Timeout | None] = {}
+        self._running: dict[str, LimitedCall | None] = {}
         self._aborted: set[str] = set()
         self._suspect = asyncio.Lock()
         self._alone_until = 0.0
@@ -108,6 +110,9 @@ class Executor:
                 job_id=job_id,
                 error=reason,
             )
+        except JobTakenOver:
+            logger.warning("another worker has taken the job over", job_id=job_id)
+            return Lost()
         except Exception:
             # The fault is not in the job but in this code, so the job is kept.
             logger.exception("job could not be run, it will run again", job_id=job_id)
@@ -120,10 +125,10 @@ class Executor:
             return
         records = await self._records.read(ids)
         for job_id, record in zip(ids, records, strict=True):
-            timeout = self._running.get(job_id)
-            if record.abort and timeout and job_id not in self._aborted:
+            running = self._running.get(job_id)
+            if record.abort and running and job_id not in self._aborted:
                 self._aborted.add(job_id)
-                timeout.reschedule(0)
+                running.cancel()
 
     def find_blocking(self, loop: asyncio.AbstractEventLoop) -> str | None:
         """Return the id of the job that an event loop is executing now. Any thread may call this.
@@ -195,12 +200,7 @@ class Executor:
             if retry:
                 return retry
             details = describe_error(error)
-            return await self._settler.refuse(
-                job_id,
-                body,
-                record.attempt,
-                details,
-            )
+            return await self._settler.refuse(job_id, body, record, details)
         task = self._tasks.get(message.task)
         run = Run(message, body, record, task)
         job = CurrentJob(
@@ -208,6 +208,7 @@ class Executor:
             record.attempt,
             message.correlation_id,
             self._queue,
+            record.fence,
         )
         token = running_job.set(job)
         log_fields = {
@@ -227,9 +228,10 @@ class Executor:
 
     async def _attempt(self, run: Run) -> Outcome:
         """Make one attempt, and settle how it ended."""
-        if run.task is None:
+        unknown = self._find_unknown(run.message)
+        if unknown:
             problem = "task is not known here, waiting for a newer worker"
-            retry = await self._wait(run.message.id, run.record, problem)
+            retry = await self._wait(run.message.id, run.record, problem, unknown=unknown)
             if retry:
                 return retry
         if run.record.attempt == 1 and run.record.deliveries == 1:
@@ -238,12 +240,12 @@ class Executor:
             metrics.WAIT.labels(run.message.task).observe(waited)
         try:
             result = await self._call_task(run)
-        except (KeyboardInterrupt, GeneratorExit):
+        except (KeyboardInterrupt, GeneratorExit, JobTakenOver):
             raise
         except BaseException as error:
             # A task may raise CancelledError or SystemExit itself, and then fails as usual.
             if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
-                await self._settler.put_back(run.message.id)
+                await self._settler.put_back(run)
                 raise
             if run.message.id in self._aborted:
                 return await self._settler.abort(run)
@@ -255,25 +257,25 @@ class Executor:
         message = run.message
         task = run.task
         self._check_limits(run)
+        unknown = self._find_unknown(message)
         if task is None:
             hint = "is its module imported?"
-            raise PermanentError(f"no task named {message.task} is registered; {hint}")
+            raise PermanentError(f"no task named {unknown} is registered; {hint}")
+        if unknown:
+            where = f"which follows {message.task} in its chain"
+            raise PermanentError(f"no task named {unknown} is registered, {where}")
         call = task.arguments.load(self._decrypt(message))
         # Mask the Python values too. Bytes, for example, are base64 in JSON.
         sensitive = [call.arguments[name] for name in message.sensitive]
         mask_texts(find_texts(sensitive))
-        seconds = task.options.timeout or self._settings.task_timeout
-        try:
-            async with asyncio.timeout(seconds) as timeout:
-                self._running[message.id] = timeout
-                value = await self._note_call(message.id, task(*call.args, **call.kwargs))
-        except TimeoutError as error:
-            if timeout.expired():
-                problem = f"the attempt took longer than {seconds:g} s (timeout)"
-                raise TimeoutError(problem) from error
-            raise
+        soft, hard = task.options.time_limits(self._settings.task_timeout)
+        call_task = self._note_call(message.id, task.run_as_job(*call.args, **call.kwargs))
+        running = LimitedCall(call_task, soft, hard)
+        self._running[message.id] = running
+        value = await running.result()
         result = _to_json(message.task, value, self._settings.task_max_result)
         if message.rest:
+            await self._settler.check_owner(run)
             # This happens before the stage is marked as completed, so a crash loses no stage. The
             # next stage's id makes it run once.
             await enqueue_next(self._queue, self._tasks, message, value)
@@ -309,6 +311,14 @@ class Executor:
         mask_texts(find_texts(list(decrypted.values())))
         return {**message.arguments, **decrypted}
 
+    def _find_unknown(self, message: Message) -> str | None:
+        """Return the first task of a job and of its chain that this process does not know.
+
+        No stage may run here whose next one cannot be enqueued here.
+        """
+        names = [message.task, *message.rest]
+        return next((name for name in names if name not in self._tasks), None)
+
     async def _wait(
         self, job_id: str, record: JobRecord, problem: str, **details: str
     ) -> Retry | None:
@@ -321,7 +331,7 @@ class Executor:
         if now - since >= self._settings.task_unknown_period:
             return None
         logger.warning(problem, job_id=job_id, **details)
-        return await self._settler.retry(job_id, UNKNOWN_SECONDS, {"unknown_since": since})
+        return await self._settler.retry(job_id, record, UNKNOWN_SECONDS, {"unknown_since": since})
 
 
 async def _poll(check: Callable[[], bool], seconds: float) -> bool:

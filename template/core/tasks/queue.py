@@ -191,15 +191,16 @@ class Queue:
         (record,) = await self._records.read([job_id])
         return record
 
-    async def write_progress(self, job_id: str, progress: ProgressFields) -> None:
+    async def write_progress(self, job_id: str, progress: ProgressFields, fence: int) -> None:
         """Keep the progress that a job reports.
 
         Args:
             job_id: The job's id.
             progress: The progress.
+            fence: The fence of the run.
         """
         self._check_loop()
-        await self._records.write(job_id, {"progress": progress}, None)
+        await self._records.write(job_id, {"progress": progress}, None, fence)
 
     async def wait(self, job_id: str) -> JobRecord:
         """Wait until a job has ended, and return its record.

@@ -57,6 +57,7 @@ class RecordFields(TypedDict, total=False):
     attempt: int
     deliveries: int
     blocked: int
+    fence: int
     unknown_since: float | None
     progress: ProgressFields
     abort: bool
@@ -96,6 +97,7 @@ class JobRecord:
         attempt: The number of the current or last attempt, from 1.
         deliveries: Consecutive deliveries without an outcome.
         blocked: Consecutive deliveries in which the job blocked the event loop of its worker.
+        fence: The number of the current or last run. Unlike the other counts, it only grows.
         unknown_since: When a worker first met the job without being able to read it or to find its
             task, in seconds since 1970.
         progress: The last reported progress.
@@ -113,6 +115,7 @@ class JobRecord:
     attempt: int = 1
     deliveries: int = 0
     blocked: int = 0
+    fence: int = 0
     unknown_since: float | None = None
     progress: Progress | None = None
     abort: bool = False
@@ -161,6 +164,8 @@ class Records(Protocol):
     async def begin(self, job_id: str, suspect_after: int | None = None) -> JobRecord:
         """Mark a job as running, count the delivery, and return the job's record.
 
+        The record has a new `fence`. From now on, no earlier run can change the record.
+
         A job that has ended stays unchanged: the returned status is final, and the job must not
         run. A suspect stays unchanged too: the returned record has `suspect` set.
 
@@ -184,13 +189,24 @@ class Records(Protocol):
         """
         ...
 
-    async def write(self, job_id: str, fields: RecordFields, ttl: float | None) -> None:
+    async def write(
+        self,
+        job_id: str,
+        fields: RecordFields,
+        ttl: float | None,
+        fence: int = 0,
+    ) -> bool:
         """Set fields of a record. The record of a job that has ended stays unchanged.
 
         Args:
             job_id: The job's id.
             fields: The fields to set.
             ttl: Seconds until the record expires; None while the job has not ended.
+            fence: The fence of the run that writes, or 0 outside a run. A record with another
+                fence stays unchanged.
+
+        Returns:
+            Whether the fields were set.
         """
         ...
 
@@ -222,16 +238,21 @@ class Records(Protocol):
         fields: RecordFields,
         ttl: float,
         dead_letter: StashedLetter,
-    ) -> None:
+        fence: int = 0,
+    ) -> bool:
         """Set fields of a record and stash a dead letter in the queue's server, in one step.
 
-        Nothing happens if the job has ended already.
+        Nothing happens if the job has ended already, or if the record has another fence.
 
         Args:
             job_id: The job's id.
             fields: The fields to set.
             ttl: Seconds until the record expires.
             dead_letter: The dead letter.
+            fence: The fence of the run that failed, or 0 outside a run.
+
+        Returns:
+            Whether the dead letter was stashed.
         """
         ...
 

@@ -73,6 +73,7 @@ class MemoryRecords:
         if not self._has_ended(job_id):
             fields["state"] = JobStatus.RUNNING
             fields["deliveries"] = deliveries + 1
+            fields["fence"] = fields.get("fence", 0) + 1
         return self._read(job_id)
 
     def blame(self, job_id: str) -> None:
@@ -80,11 +81,19 @@ class MemoryRecords:
         if not self._has_ended(job_id):
             fields["blocked"] = fields.get("blocked", 0) + 1
 
-    async def write(self, job_id: str, fields: RecordFields, ttl: float | None) -> None:
-        if self._has_ended(job_id):
-            return
+    async def write(
+        self,
+        job_id: str,
+        fields: RecordFields,
+        ttl: float | None,
+        fence: int = 0,
+    ) -> bool:
+        record = self._read(job_id)
+        if record.state.is_final or fence not in (0, record.fence):
+            return False
         self._records.setdefault(job_id, {}).update(fields)
         self._expire(job_id, ttl)
+        return True
 
     async def request_abort(self, job_id: str, ttl: float) -> JobRecord:
         state = self._read(job_id).state
@@ -109,10 +118,12 @@ class MemoryRecords:
         fields: RecordFields,
         ttl: float,
         dead_letter: StashedLetter,
-    ) -> None:
-        if not self._has_ended(job_id):
-            await self.write(job_id, fields, ttl)
+        fence: int = 0,
+    ) -> bool:
+        is_written = await self.write(job_id, fields, ttl, fence)
+        if is_written:
             self._stashed[dead_letter["id"]] = json.dumps(dead_letter)
+        return is_written
 
     async def stashed(self) -> AsyncIterator[dict[str, str]]:
         if self._stashed:

@@ -2,7 +2,12 @@
 
 import asyncio
 import inspect
+import json
+import os
+import signal
 import sys
+from functools import partial
+from pathlib import Path
 
 import pytest
 import streaq
@@ -11,11 +16,13 @@ from redis.asyncio import Redis
 from streaq.constants import REDIS_GROUP
 from streaq.types import StreamMessage
 
-from core.config import Settings
+from core.config import ROOT, Settings
+from core.context import TaskContext
 from core.entry import Service, open_service
 from core.tasks import JobStatus, Sensitive, Worker
 from core.tasks.engines.streaq import worker as adapter
 from core.testing import eventually
+from core.tests import children
 from core.tests.running import WAIT, running
 
 
@@ -211,6 +218,180 @@ async def test_another_worker_takes_the_jobs_of_a_stopped_one_at_once(worker, st
             assert (await job.record()).attempt == 1  # a shutdown uses up no attempt
         stop_other.set()
         await other_consumer
+
+
+async def test_a_message_stays_with_the_worker_that_took_it_over(worker, streaq_settings):
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    @worker.task
+    async def slow() -> None:
+        started.set()
+        await go_on.wait()
+
+    async with running(worker, streaq_settings), connect(streaq_settings) as redis:
+        engine = worker.queue.engine
+        stream = engine._worker.stream_key + "normal"
+
+        async def find_owners() -> list[str]:
+            pending = await redis.xpending(stream, REDIS_GROUP)
+            return [consumer["name"] for consumer in pending["consumers"]]
+
+        job = await slow.enqueue()
+        await asyncio.wait_for(started.wait(), WAIT)
+        ((message_id, _),) = await redis.xrange(stream)
+        await redis.xclaim(stream, REDIS_GROUP, "heir", 0, [message_id])
+        await engine._worker._renew_running()
+        assert await find_owners() == ["heir"]
+        go_on.set()
+        await job.result(WAIT)
+        await eventually(lambda: not engine._worker._running_tasks["normal"], WAIT)
+        assert await find_owners() == ["heir"]
+
+
+ZOMBIE_SERVICE = """
+import asyncio
+import os
+from pathlib import Path
+
+from core.entry import Service
+from core.tasks import Worker
+from core.tasks import time_limits
+from core.tasks.engines.streaq import worker as adapter
+from core.tests import children
+
+time_limits.CLEANUP_SECONDS = 0.1
+adapter.IDLE_TIMEOUT_SECONDS = 2
+worker = Worker()
+service = Service([], [], worker)
+
+@worker.task(max_retries=0)
+async def work() -> None:
+    while not Path(os.environ["GO_ON"]).exists():
+        await asyncio.sleep(0.05)
+    if os.environ["GO_ON"].endswith("zombie"):
+        raise RuntimeError("this worker was stopped")
+
+@worker.task
+async def hang() -> None:
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            continue
+
+describe = worker.task(process=True)(children.describe)
+"""
+
+
+@pytest.fixture
+async def start_worker(tmp_path: Path, streaq_settings: Settings):
+    """Return a function that starts a worker process of `ZOMBIE_SERVICE`."""
+    (tmp_path / "zombies.py").write_text(ZOMBIE_SERVICE)
+    processes = []
+
+    async def start(name: str) -> asyncio.subprocess.Process:
+        changes = {
+            "GO_ON": str(tmp_path / name),
+            "PYTHONPATH": f"{tmp_path}:{ROOT}",
+            "SERVICE": "zombies:service",
+            "LOG_FORMAT": "json",
+            "TASK_CONCURRENCY": "40",
+            "TASK_GRACE_PERIOD": "0",
+            "TASK_ENGINE": "streaq",
+        }
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "core", "worker"),
+            env={**os.environ, **changes},
+            stderr=asyncio.subprocess.PIPE,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def test_a_worker_that_was_taken_for_dead_changes_nothing(
+    worker, streaq_settings, tmp_path, start_worker
+):
+    @worker.task(max_retries=0)
+    async def work() -> None: ...
+
+    async with open_service(Service([], [], worker), streaq_settings):
+        jobs = await work.enqueue_many([[]] * 40)
+
+        async def has_begun(times: int) -> bool:
+            records = await worker.queue.engine.records.read([job.id for job in jobs])
+            return all(record.fence >= times for record in records)
+
+        zombie = await start_worker("zombie")
+        await eventually(partial(has_begun, 1), WAIT)
+        zombie.send_signal(signal.SIGSTOP)
+        await start_worker("heir")
+        await eventually(partial(has_begun, 2), 3 * WAIT)
+
+        (tmp_path / "zombie").touch()
+        zombie.send_signal(signal.SIGCONT)
+        refused = 0
+        async with asyncio.timeout(WAIT):
+            while refused < len(jobs):
+                line = await zombie.stderr.readline()
+                refused += b"another worker has taken the job over" in line
+        (tmp_path / "heir").touch()
+        for job in jobs:
+            assert await job.result(WAIT) is None
+            assert (await job.record()).fence == 2
+        await worker.dead_letters.move()
+        assert await worker.dead_letters.list() == []
+        assert await worker.history.list() == []
+
+        async def is_empty() -> bool:
+            stats = await worker.queue.engine.stats()
+            return not (stats.pending or stats.running or stats.scheduled)
+
+        await eventually(is_empty, WAIT)
+
+
+async def test_a_worker_ends_although_a_job_ignores_its_cancellation(
+    worker, streaq_settings, start_worker
+):
+    @worker.task
+    async def hang() -> None: ...
+
+    async with open_service(Service([], [], worker), streaq_settings):
+        job = await hang.enqueue()
+        process = await start_worker("any")
+
+        async def is_running() -> bool:
+            return await job.status() is JobStatus.RUNNING
+
+        await eventually(is_running, 3 * WAIT)
+        process.terminate()
+        async with asyncio.timeout(WAIT):
+            _, lines = await process.communicate()
+        assert process.returncode == 0
+        assert b"abandoned attempts were interrupted" in lines
+        assert await job.status() is JobStatus.PENDING
+
+
+async def test_the_log_lines_of_a_child_process_are_those_of_its_job(
+    worker, streaq_settings, start_worker
+):
+    describe = worker.task(process=True)(children.describe)
+    async with open_service(Service([], [], worker), streaq_settings):
+        with TaskContext.use("request-1"):
+            job = await describe.enqueue("tok-5ecret")
+        process = await start_worker("any")
+        await job.result(3 * WAIT)
+        async with asyncio.timeout(WAIT):
+            while b"in the child" not in (line := await process.stderr.readline()):
+                assert line
+    fields = json.loads(line)
+    assert (fields["job_id"], fields["correlation_id"]) == (job.id, "request-1")
+    assert fields["secret"] == "***"
 
 
 async def test_drain_waits_until_no_job_is_left(worker, streaq_settings, monkeypatch, command):

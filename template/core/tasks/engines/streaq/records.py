@@ -17,11 +17,16 @@ for at, key in ipairs(KEYS) do records[at] = redis.call('hgetall', key) end
 return records
 """
 
-# A function for the scripts below.
+# Functions for the scripts below. The fence is 0 outside a run.
 _HAS_ENDED = """
 local function ended(key)
   local state = redis.call('hget', key, 'state')
   return state == '"completed"' or state == '"failed"' or state == '"aborted"'
+end
+"""
+_MAY_WRITE = f"""{_HAS_ENDED}
+local function may_write(key, fence)
+  return not ended(key) and (fence == '0' or redis.call('hget', key, 'fence') == fence)
 end
 """
 
@@ -31,13 +36,15 @@ _BEGIN = f"""{EVEN_IF_FULL}
 local records = {{}}
 for at, key in ipairs(KEYS) do
   local limit = tonumber(ARGV[at])
-  local counts = redis.call('hmget', key, 'deliveries', 'blocked')
+  local counts = redis.call('hmget', key, 'deliveries', 'blocked', 'fence')
   local deliveries = tonumber(counts[1] or 0) or 0
   local blocked = tonumber(counts[2] or 0) or 0
   local suspect = limit > 0 and (deliveries >= limit or blocked > 0)
   local is_over = ended(key)
   if not is_over and not suspect then
-    redis.call('hset', key, 'state', '"running"', 'deliveries', deliveries + 1)
+    local fence = tonumber(counts[3] or 0) or 0
+    local run = {{'deliveries', deliveries + 1, 'fence', fence + 1}}
+    redis.call('hset', key, 'state', '"running"', unpack(run))
   end
   local record = redis.call('hgetall', key)
   if suspect and not is_over then
@@ -56,27 +63,30 @@ if redis.call('exists', KEYS[1]) == 1 and not ended(KEYS[1]) then
 end
 """
 
-# The record of an ended job stays unchanged, even if a worker that seemed dead writes late.
+# Returns 1 for each record that was changed, and 0 for the others.
 _WRITE = f"""{EVEN_IF_FULL}
-{_HAS_ENDED}
-local at = 1
-for _, key in ipairs(KEYS) do
-  local ttl, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-  if not ended(key) then
-    redis.call('hset', key, unpack(ARGV, at + 2, at + 1 + count))
+{_MAY_WRITE}
+local at, written = 1, {{}}
+for number, key in ipairs(KEYS) do
+  local ttl, fence, count = tonumber(ARGV[at]), ARGV[at + 1], tonumber(ARGV[at + 2])
+  written[number] = 0
+  if may_write(key, fence) then
+    redis.call('hset', key, unpack(ARGV, at + 3, at + 2 + count))
     if ttl > 0 then redis.call('pexpire', key, ttl) end
+    written[number] = 1
   end
-  at = at + 2 + count
+  at = at + 3 + count
 end
+return written
 """
 
 _STASH = f"""{EVEN_IF_FULL}
-{_HAS_ENDED}
-if not ended(KEYS[1]) then
-  redis.call('hset', KEYS[1], unpack(ARGV, 4))
-  redis.call('pexpire', KEYS[1], ARGV[1])
-  redis.call('hset', KEYS[2], ARGV[2], ARGV[3])
-end
+{_MAY_WRITE}
+if not may_write(KEYS[1], ARGV[4]) then return 0 end
+redis.call('hset', KEYS[1], unpack(ARGV, 5))
+redis.call('pexpire', KEYS[1], ARGV[1])
+redis.call('hset', KEYS[2], ARGV[2], ARGV[3])
+return 1
 """
 
 # Aborts a pending or scheduled job, and marks a running one, whose worker then ends it.
@@ -137,8 +147,14 @@ class RedisRecords:
     def blame(self, job_id: str) -> None:
         self._client.run_blocking(_BLAME, [self.key(job_id)])
 
-    async def write(self, job_id: str, fields: RecordFields, ttl: float | None) -> None:
-        await self._write((job_id, flatten(fields), ttl))
+    async def write(
+        self,
+        job_id: str,
+        fields: RecordFields,
+        ttl: float | None,
+        fence: int = 0,
+    ) -> bool:
+        return await self._write((job_id, flatten(fields), ttl, fence))
 
     async def request_abort(self, job_id: str, ttl: float) -> JobRecord:
         words = [round(ttl * 1000)]
@@ -157,14 +173,16 @@ class RedisRecords:
         fields: RecordFields,
         ttl: float,
         dead_letter: dict[str, Any],
-    ) -> None:
+        fence: int = 0,
+    ) -> bool:
         words: list[Word] = [
             round(ttl * 1000),
             dead_letter["id"],
             json.dumps(dead_letter),
+            fence,
             *flatten(fields),
         ]
-        await self._client.run(_STASH, [self.key(job_id), self._stashed], words)
+        return bool(await self._client.run(_STASH, [self.key(job_id), self._stashed], words))
 
     async def stashed(self) -> AsyncIterator[dict[str, str]]:
         cursor = None
@@ -191,13 +209,15 @@ class RedisRecords:
         found = await self._client.run(_BEGIN, keys, limits)
         return [_load(*pair) for pair in zip(ids, found, strict=True)]
 
-    async def _write_all(self, items: list[tuple[str, list[str], float | None]]) -> list[None]:
+    async def _write_all(
+        self,
+        items: list[tuple[str, list[str], float | None, int]],
+    ) -> list[bool]:
         words: list[Word] = []
-        for _, flat, ttl in items:
-            words += [round((ttl or 0) * 1000), len(flat), *flat]
-        keys = [self.key(job_id) for job_id, _, _ in items]
-        await self._client.run(_WRITE, keys, words)
-        return [None] * len(items)
+        for _, flat, ttl, fence in items:
+            words += [round((ttl or 0) * 1000), fence, len(flat), *flat]
+        keys = [self.key(job_id) for job_id, *_ in items]
+        return [bool(each) for each in await self._client.run(_WRITE, keys, words)]
 
 
 def flatten(fields: RecordFields) -> list[str]:

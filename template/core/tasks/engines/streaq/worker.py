@@ -21,7 +21,7 @@ from core.tasks.engine import Handler
 from core.tasks.engines.streaq.batch import Batch
 from core.tasks.engines.streaq.client import EVEN_IF_FULL, OPERATION_SECONDS, Client, Word
 from core.tasks.errors import QueueUnavailable
-from core.tasks.outcome import Outcome, Retry
+from core.tasks.outcome import Lost, Outcome, Retry
 
 logger = get_logger(__name__)
 
@@ -57,23 +57,24 @@ end
 return bodies
 """
 
+# Ends the messages that this worker still has. XACK alone would end those of another worker too.
 # A message that is put back becomes a new entry: an old one would wake no other worker.
 _END = f"""{EVEN_IF_FULL}
 local time = redis.call('time')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for at = 1, #KEYS / 3 do
   local stream, delayed, task = KEYS[3 * at - 2], KEYS[3 * at - 1], KEYS[3 * at]
-  local id, task_id, delay = ARGV[3 * at - 1], ARGV[3 * at], ARGV[3 * at + 1]
-  local held = redis.call('xack', stream, ARGV[1], id)
-  redis.call('xdel', stream, id)
-  if delay == '{PUT_BACK}' then
-    if held == 1 then
+  local id, task_id, delay = ARGV[3 * at], ARGV[3 * at + 1], ARGV[3 * at + 2]
+  if #redis.call('xpending', stream, ARGV[1], id, id, 1, ARGV[2]) > 0 then
+    redis.call('xack', stream, ARGV[1], id)
+    redis.call('xdel', stream, id)
+    if delay == '{PUT_BACK}' then
       redis.call('xadd', stream, '*', 'task_id', task_id)
+    elseif delay == '' then
+      redis.call('del', task)
+    else
+      redis.call('zadd', delayed, now + delay, task_id)
     end
-  elseif delay == '' then
-    redis.call('del', task)
-  elseif held == 1 then
-    redis.call('zadd', delayed, now + delay, task_id)
   end
 end
 """
@@ -266,12 +267,15 @@ class StoppableWorker(streaq.Worker[None]):
         """
         with scope:
             while True:
-                running = self._list_running()
-                streams = [stream for stream, _ in running]
-                words = [REDIS_GROUP, self.id, *(message_id for _, message_id in running)]
                 with suppress(QueueUnavailable):
-                    await self._client.run(_RENEW, streams, words)
+                    await self._renew_running()
                 await sleep(RENEW_SECONDS)
+
+    async def _renew_running(self) -> None:
+        running = self._list_running()
+        streams = [stream for stream, _ in running]
+        words = [REDIS_GROUP, self.id, *(message_id for _, message_id in running)]
+        await self._client.run(_RENEW, streams, words)
 
     def _list_running(self) -> list[tuple[str, str]]:
         """Return the stream and the message of each running job."""
@@ -298,6 +302,8 @@ class StoppableWorker(streaq.Worker[None]):
             if body is None:
                 return
             outcome = await self._handle(msg.task_id, body)
+            if isinstance(outcome, Lost):
+                return
             delay = ""
             if outcome is None:
                 delay = PUT_BACK
@@ -353,7 +359,7 @@ class StoppableWorker(streaq.Worker[None]):
             )
         ]
         words = [word for _, *ended in messages for word in ended]
-        await self._client.run(_END, keys, [REDIS_GROUP, *words])
+        await self._client.run(_END, keys, [REDIS_GROUP, self.id, *words])
         return [None] * len(messages)
 
 
