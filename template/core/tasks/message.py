@@ -30,6 +30,7 @@ class Message:
         correlation_id: The correlation id of the code that enqueued the job.
         owner: The id of the user who enqueued the job, or None.
         enqueued_at: Seconds since 1970.
+        due_at: The time before which the job must not start, in seconds since 1970, or None.
         expires_at: The time after which the job must not start, in seconds since 1970, or None.
         schedule: The schedule that enqueued the job, or None.
         chain: The id of the chain that the job is a stage of, or None.
@@ -45,6 +46,7 @@ class Message:
     owner: str | None
     enqueued_at: float
     sensitive: list[str] = field(default_factory=list)
+    due_at: float | None = None
     expires_at: float | None = None
     schedule: str | None = None
     chain: str | None = None

@@ -2,18 +2,29 @@
 
 import asyncio
 import time
+from typing import Any
 
 from core.database import current_transaction, summarize_error
 from core.logging import get_logger
 from core.tasks import outbox
 from core.tasks.engine import Engine, Envelope
 from core.tasks.message import Message, Signer
-from core.tasks.records import JobRecord, JobStatus, ProgressFields, RecordFields
+from core.tasks.record_signer import RecordSigner
+from core.tasks.records import ErrorFields, JobRecord, JobStatus, ProgressFields, RecordFields
 from core.tasks.sensitive import Cipher
 
 logger = get_logger(__name__)
 
 POLL_SECONDS = 0.03
+
+_REFUSED: ErrorFields = {
+    "type": "BadRecord",
+    "message": (
+        "the signature of the job's record is not ours; "
+        "was SECRET_KEY changed without SECRET_KEY_PREVIOUS?"
+    ),
+    "traceback": "",
+}
 
 Answer = asyncio.Future[JobRecord]
 """The answer that one caller of `Queue.wait` is waiting for."""
@@ -25,6 +36,7 @@ class Queue:
     Args:
         engine: Carries the messages.
         signer: Signs the messages.
+        record_signer: Signs the records.
         cipher: Encrypts the sensitive arguments.
         record_ttl: Seconds for which the record of an ended job is kept.
     """
@@ -33,6 +45,7 @@ class Queue:
         self,
         engine: Engine,
         signer: Signer,
+        record_signer: RecordSigner,
         cipher: Cipher,
         record_ttl: float,
     ) -> None:
@@ -40,6 +53,7 @@ class Queue:
         self.signer = signer
         self.cipher = cipher
         self.record_ttl = record_ttl
+        self._record_signer = record_signer
         self._records = engine.records
         self._loop = asyncio.get_running_loop()
         self._callers: dict[str, list[Answer]] = {}
@@ -66,8 +80,7 @@ class Queue:
             state = JobStatus.PENDING
         record: RecordFields = {
             "state": state,
-            "task": message.task,
-            "owner": message.owner,
+            **self.sign_record(message.id, message.task, message.owner),
             "correlation_id": message.correlation_id,
             "at": at,
         }
@@ -79,6 +92,38 @@ class Queue:
             priority=priority,
             following=following or {},
         )
+
+    def sign_record(
+        self,
+        job_id: str,
+        task: str,
+        owner: str | None,
+        *result: Any,
+    ) -> RecordFields:
+        """Return the fields of a record that grant access, and their signature.
+
+        Args:
+            job_id: The job's id.
+            task: The task's name.
+            owner: The id of the user who enqueued the job, or None.
+            *result: The result as plain JSON data, if the job has completed.
+        """
+        signature = self._record_signer.sign(job_id, task, owner, *result)
+        return {"task": task, "owner": owner, "signature": signature}
+
+    def is_ours(self, job_id: str, record: JobRecord) -> bool:
+        """Return whether a record's task, owner and result were written with one of our keys.
+
+        Args:
+            job_id: The job's id.
+            record: The record as it was read.
+        """
+        values = [job_id, record.task, record.owner]
+        if record.state is JobStatus.COMPLETED:
+            values.append(record.result)
+        elif record.result is not None:
+            return False
+        return self._record_signer.accepts(record.signature, *values)
 
     async def send(self, envelopes: list[Envelope], chosen_ids: list[str]) -> None:
         """Send messages at once, or, in a MongoDB transaction, after its commit.
@@ -143,7 +188,17 @@ class Queue:
         """
         self._check_loop()
         ttl = self._ttl_from(at)
-        return await self._records.claim(keys, ttl)
+        signer = self._record_signer
+        claims = {key: f"{signer.sign(key, job_id)} {job_id}" for key, job_id in keys.items()}
+        holders = {}
+        for key, claim in (await self._records.claim(claims, ttl)).items():
+            signature, _, holder = claim.partition(" ")
+            if signer.accepts(signature, key, holder):
+                holders[key] = holder
+            else:
+                logger.warning("holder of a unique key refused", job_id=holder)
+                holders[key] = keys[key]
+        return holders
 
     async def abort(self, job_id: str) -> None:
         """Abort a pending or scheduled job, or ask the worker of a running one to cancel it.
@@ -169,7 +224,14 @@ class Queue:
         """
         self._check_loop()
         (record,) = await self._records.read([job_id])
-        return record
+        return self._refuse_forged(job_id, record)
+
+    def _refuse_forged(self, job_id: str, record: JobRecord) -> JobRecord:
+        """Return a record, or an unknown one in place of a record that is not ours."""
+        if record.state is JobStatus.UNKNOWN or self.is_ours(job_id, record):
+            return record
+        logger.warning("record refused", job_id=job_id, error=_REFUSED["message"])
+        return JobRecord(error=_REFUSED)
 
     async def write_progress(self, job_id: str, progress: ProgressFields) -> None:
         """Keep the progress that a job reports.
@@ -219,7 +281,7 @@ class Queue:
                 return
             for job_id, record in zip(ids, records, strict=True):
                 if record.status.is_final:
-                    self._answer([job_id], record)
+                    self._answer([job_id], self._refuse_forged(job_id, record))
             await asyncio.sleep(POLL_SECONDS)
 
     def _drop_abandoned(self) -> bool:

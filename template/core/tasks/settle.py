@@ -84,7 +84,7 @@ class Settler:
         """
         seconds = self._note(run, "completed")
         logger.info("job completed", seconds=seconds)
-        await self._end(run, {"state": JobStatus.COMPLETED, "result": result})
+        await self._end(run, {"state": JobStatus.COMPLETED, "result": result}, result)
         return Success()
 
     async def abort(self, run: Run) -> Success:
@@ -209,14 +209,19 @@ class Settler:
     ) -> Dead:
         dead_letter = make_dead_letter(job_id, message, body, attempt, error)
         fields: RecordFields = {"state": JobStatus.FAILED, "error": error}
+        if message is not None:
+            signed = self._queue.sign_record(job_id, message.task, message.owner)
+            fields = {**fields, **signed}
         ttl = self._queue.record_ttl
         await self._records.stash(job_id, fields, ttl, dead_letter)
         self.stashed.set()
         return Dead(_summarize(error))
 
-    async def _end(self, run: Run, fields: RecordFields) -> None:
+    async def _end(self, run: Run, fields: RecordFields, *result: Any) -> None:
+        message = run.message
+        signed = self._queue.sign_record(message.id, message.task, message.owner, *result)
         ttl = self._queue.record_ttl
-        await self._records.write(run.message.id, fields, ttl)
+        await self._records.write(message.id, {**fields, **signed}, ttl)
 
     def _note(self, run: Run, ended_as: str, error: str | None = None) -> float:
         """Count a run, add it to the history, and return its seconds."""

@@ -41,6 +41,7 @@ class MemoryRecords:
         self._records: dict[str, RecordFields] = {}
         self._stashed: dict[str, StashedLetter] = {}
         self._holders: dict[str, str] = {}
+        self._expiries: dict[str, asyncio.TimerHandle] = {}
 
     def add(
         self,
@@ -58,6 +59,9 @@ class MemoryRecords:
         if job_id not in self._records:
             self._records[job_id] = fields.copy()
             self._expire(job_id, ttl)
+        elif ttl is None and not self._has_ended(job_id):
+            # The record of a chain's later stage does not expire once the stage has a message.
+            self._cancel_expiry(job_id)
 
     async def read(self, ids: list[str]) -> list[JobRecord]:
         return [self._read(job_id) for job_id in ids]
@@ -87,14 +91,14 @@ class MemoryRecords:
             self._records[job_id]["abort"] = True
         return self._read(job_id)
 
-    async def claim(self, keys: dict[str, str], ttl: float) -> dict[str, str]:
+    async def claim(self, claims: dict[str, str], ttl: float) -> dict[str, str]:
         loop = asyncio.get_running_loop()
-        for key, job_id in keys.items():
-            holder = self._holders.get(key)
-            if holder is None or self._has_ended(holder):
-                self._holders[key] = job_id
-                loop.call_later(ttl, self._release, key, job_id)
-        return {key: self._holders[key] for key in keys}
+        for key, claim in claims.items():
+            _, _, holder = self._holders.get(key, "").partition(" ")
+            if key not in self._holders or self._has_ended(holder):
+                self._holders[key] = claim
+                loop.call_later(ttl, self._release, key, claim)
+        return {key: self._holders[key] for key in claims}
 
     async def stash(
         self,
@@ -122,14 +126,22 @@ class MemoryRecords:
         record = self._read(job_id)
         return record.state.is_final
 
-    def _release(self, key: str, job_id: str) -> None:
-        if self._holders.get(key) == job_id:
+    def _release(self, key: str, claim: str) -> None:
+        if self._holders.get(key) == claim:
             del self._holders[key]
 
     def _expire(self, job_id: str, ttl: float | None) -> None:
         if ttl is not None:
+            self._cancel_expiry(job_id)
             loop = asyncio.get_running_loop()
-            loop.call_later(ttl, self._records.pop, job_id, None)
+            self._expiries[job_id] = loop.call_later(ttl, self._forget, job_id)
+
+    def _cancel_expiry(self, job_id: str) -> None:
+        if timer := self._expiries.pop(job_id, None):
+            timer.cancel()
+
+    def _forget(self, job_id: str) -> None:
+        del self._expiries[job_id], self._records[job_id]
 
 
 class LocalEngine:

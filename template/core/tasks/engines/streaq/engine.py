@@ -36,7 +36,8 @@ RECONNECT_SECONDS = 0.5
 START_SECONDS = 3.0
 PUBLISH_BATCH = 500
 
-# Adds each record and each message that does not exist yet. streaq's own function takes one message
+# Adds each record and each message that does not exist yet. The record of a chain's later stage does
+# not expire once the stage has a message. streaq's own function takes one message
 # at a time, and does not write records.
 _PUBLISH = """
 for i = 1, #KEYS, 4 do
@@ -45,6 +46,8 @@ for i = 1, #KEYS, 4 do
   if redis.call('exists', record) == 0 then
     redis.call('hset', record, unpack(job.record))
     if job.ttl then redis.call('expire', record, job.ttl) end
+  elseif not job.ttl and redis.call('hget', record, 'state') == '"pending"' then
+    redis.call('persist', record)
   end
   if not job.ttl and redis.call('set', task, body, 'NX') then
     if job.due then

@@ -79,7 +79,7 @@ _CLAIM = f"""{_HAS_ENDED}
 local holders = {{}}
 for at, key in ipairs(KEYS) do
   local holder = redis.call('get', key)
-  if not holder or ended(ARGV[1] .. holder) then
+  if not holder or ended(ARGV[1] .. (string.match(holder, ' (.*)') or '')) then
     holder = ARGV[at + 2]
     redis.call('set', key, holder, 'PX', ARGV[2])
   end
@@ -134,19 +134,19 @@ class RedisRecords:
             )
             return _pairs(cast("list[str]", reply))
 
-    async def claim(self, keys: dict[str, str], ttl: float) -> dict[str, str]:
+    async def claim(self, claims: dict[str, str], ttl: float) -> dict[str, str]:
         async with self._redis() as redis:
-            names = [f"{self._prefix}holder:{key}" for key in keys]
+            names = [f"{self._prefix}holder:{key}" for key in claims]
             holders = await redis.eval(
                 _CLAIM,
                 keys=names,
                 args=[
                     self.key(""),
                     round(ttl * 1000),
-                    *keys.values(),
+                    *claims.values(),
                 ],
             )
-            return dict(zip(keys, cast("list[str]", holders), strict=True))
+            return dict(zip(claims, cast("list[str]", holders), strict=True))
 
     async def stash(
         self,
