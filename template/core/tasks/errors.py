@@ -75,7 +75,7 @@ class QueueUnavailable(UserError):
 
 
 class BadMessage(Exception):
-    """A message was not written by this service, or cannot be read."""
+    """A message or a record was not written by this service, or cannot be read."""
 
 
 class JobFailed(Exception):

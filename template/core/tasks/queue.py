@@ -8,23 +8,14 @@ from core.database import current_transaction, summarize_error
 from core.logging import get_logger
 from core.tasks import outbox
 from core.tasks.engine import Engine, Envelope
-from core.tasks.message import Message, Signer
-from core.tasks.record_signer import RecordSigner
-from core.tasks.records import ErrorFields, JobRecord, JobStatus, ProgressFields, RecordFields
+from core.tasks.errors import BadMessage, describe_error
+from core.tasks.message import WRONG_SIGNATURE, Message, Signer
+from core.tasks.records import JobRecord, JobStatus, ProgressFields, RecordFields
 from core.tasks.sensitive import Cipher
 
 logger = get_logger(__name__)
 
 POLL_SECONDS = 0.03
-
-_REFUSED: ErrorFields = {
-    "type": "BadRecord",
-    "message": (
-        "the signature of the job's record is not ours; "
-        "was SECRET_KEY changed without SECRET_KEY_PREVIOUS?"
-    ),
-    "traceback": "",
-}
 
 Answer = asyncio.Future[JobRecord]
 """The answer that one caller of `Queue.wait` is waiting for."""
@@ -35,8 +26,7 @@ class Queue:
 
     Args:
         engine: Carries the messages.
-        signer: Signs the messages.
-        record_signer: Signs the records.
+        signer: Signs the messages and the records.
         cipher: Encrypts the sensitive arguments.
         record_ttl: Seconds for which the record of an ended job is kept.
     """
@@ -45,7 +35,6 @@ class Queue:
         self,
         engine: Engine,
         signer: Signer,
-        record_signer: RecordSigner,
         cipher: Cipher,
         record_ttl: float,
     ) -> None:
@@ -53,7 +42,6 @@ class Queue:
         self.signer = signer
         self.cipher = cipher
         self.record_ttl = record_ttl
-        self._record_signer = record_signer
         self._records = engine.records
         self._loop = asyncio.get_running_loop()
         self._callers: dict[str, list[Answer]] = {}
@@ -74,21 +62,19 @@ class Queue:
             priority: One of `PRIORITIES`.
             following: The records of the chain's later stages, by job id.
         """
-        state = JobStatus.SCHEDULED
-        if at is None or at <= time.time():
-            at = None
-            state = JobStatus.PENDING
         record: RecordFields = {
-            "state": state,
+            "state": JobStatus.PENDING,
             **self.sign_record(message.id, message.task, message.owner),
             "correlation_id": message.correlation_id,
-            "at": at,
         }
+        if at is not None and at > time.time():
+            record["state"] = JobStatus.SCHEDULED
+            record["at"] = at
         return Envelope(
             id=message.id,
             body=self.signer.dump(message),
             record=record,
-            at=at,
+            at=record.get("at"),
             priority=priority,
             following=following or {},
         )
@@ -108,7 +94,7 @@ class Queue:
             owner: The id of the user who enqueued the job, or None.
             *result: The result as plain JSON data, if the job has completed.
         """
-        signature = self._record_signer.sign(job_id, task, owner, *result)
+        signature = self.signer.sign(job_id, task, owner, *result)
         return {"task": task, "owner": owner, "signature": signature}
 
     def is_ours(self, job_id: str, record: JobRecord) -> bool:
@@ -123,7 +109,7 @@ class Queue:
             values.append(record.result)
         elif record.result is not None:
             return False
-        return self._record_signer.accepts(record.signature, *values)
+        return self.signer.accepts(record.signature, *values)
 
     async def send(self, envelopes: list[Envelope], chosen_ids: list[str]) -> None:
         """Send messages at once, or, in a MongoDB transaction, after its commit.
@@ -188,16 +174,14 @@ class Queue:
         """
         self._check_loop()
         ttl = self._ttl_from(at)
-        signer = self._record_signer
-        claims = {key: f"{signer.sign(key, job_id)} {job_id}" for key, job_id in keys.items()}
-        holders = {}
+        claims = {key: f"{self.signer.sign(key, job_id)} {job_id}" for key, job_id in keys.items()}
+        holders = keys.copy()
         for key, claim in (await self._records.claim(claims, ttl)).items():
             signature, _, holder = claim.partition(" ")
-            if signer.accepts(signature, key, holder):
+            if self.signer.accepts(signature, key, holder):
                 holders[key] = holder
             else:
                 logger.warning("holder of a unique key refused", job_id=holder)
-                holders[key] = keys[key]
         return holders
 
     async def abort(self, job_id: str) -> None:
@@ -230,8 +214,8 @@ class Queue:
         """Return a record, or an unknown one in place of a record that is not ours."""
         if record.state is JobStatus.UNKNOWN or self.is_ours(job_id, record):
             return record
-        logger.warning("record refused", job_id=job_id, error=_REFUSED["message"])
-        return JobRecord(error=_REFUSED)
+        logger.warning("record refused", job_id=job_id, error=WRONG_SIGNATURE)
+        return JobRecord(error=describe_error(BadMessage(WRONG_SIGNATURE)))
 
     async def write_progress(self, job_id: str, progress: ProgressFields) -> None:
         """Keep the progress that a job reports.

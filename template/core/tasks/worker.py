@@ -31,7 +31,6 @@ from core.tasks.job import Job
 from core.tasks.message import Signer
 from core.tasks.portal import Portal
 from core.tasks.queue import Queue
-from core.tasks.record_signer import RecordSigner
 from core.tasks.schedules.declarations import DeclaredSchedules, build_schedules
 from core.tasks.schedules.registry import ScheduleRegistry
 from core.tasks.schedules.schedules import Schedules
@@ -199,7 +198,6 @@ class Worker(ScheduleRegistry):
             queue = Queue(
                 engine=engine,
                 signer=Signer(secrets),
-                record_signer=RecordSigner(secrets),
                 cipher=Cipher(secrets),
                 record_ttl=settings.task_record_ttl,
             )

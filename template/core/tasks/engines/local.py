@@ -12,7 +12,6 @@ from typing import ClassVar
 from core.config import Settings
 from core.logging import get_logger
 from core.tasks.engine import (
-    FOLLOWING_SECONDS,
     PRIORITIES,
     Envelope,
     Handler,
@@ -41,27 +40,15 @@ class MemoryRecords:
         self._records: dict[str, RecordFields] = {}
         self._stashed: dict[str, StashedLetter] = {}
         self._holders: dict[str, str] = {}
-        self._expiries: dict[str, asyncio.TimerHandle] = {}
 
-    def add(
-        self,
-        job_id: str,
-        fields: RecordFields,
-        ttl: float | None = None,
-    ) -> None:
+    def add(self, job_id: str, fields: RecordFields) -> None:
         """Add a record, unless the job has one.
 
         Args:
             job_id: The job's id.
             fields: The record's fields.
-            ttl: Seconds until the record expires; never if None.
         """
-        if job_id not in self._records:
-            self._records[job_id] = fields.copy()
-            self._expire(job_id, ttl)
-        elif ttl is None and not self._has_ended(job_id):
-            # The record of a chain's later stage does not expire once the stage has a message.
-            self._cancel_expiry(job_id)
+        self._records.setdefault(job_id, fields.copy())
 
     async def read(self, ids: list[str]) -> list[JobRecord]:
         return [self._read(job_id) for job_id in ids]
@@ -132,16 +119,8 @@ class MemoryRecords:
 
     def _expire(self, job_id: str, ttl: float | None) -> None:
         if ttl is not None:
-            self._cancel_expiry(job_id)
             loop = asyncio.get_running_loop()
-            self._expiries[job_id] = loop.call_later(ttl, self._forget, job_id)
-
-    def _cancel_expiry(self, job_id: str) -> None:
-        if timer := self._expiries.pop(job_id, None):
-            timer.cancel()
-
-    def _forget(self, job_id: str) -> None:
-        del self._expiries[job_id], self._records[job_id]
+            loop.call_later(ttl, self._records.pop, job_id, None)
 
 
 class LocalEngine:
@@ -192,7 +171,7 @@ class LocalEngine:
             self._known.add(envelope.id)
             self.records.add(envelope.id, envelope.record)
             for job_id, record in envelope.following.items():
-                self.records.add(job_id, record, FOLLOWING_SECONDS)
+                self.records.add(job_id, record)
             delay = 0.0
             if envelope.at is not None:
                 delay = envelope.at - time.time()

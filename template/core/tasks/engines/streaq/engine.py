@@ -36,9 +36,9 @@ RECONNECT_SECONDS = 0.5
 START_SECONDS = 3.0
 PUBLISH_BATCH = 500
 
-# Adds each record and each message that does not exist yet. The record of a chain's later stage does
-# not expire once the stage has a message. streaq's own function takes one message
-# at a time, and does not write records.
+# Adds each record and each message that does not exist yet. The record of a chain's later stage no
+# longer expires when the stage gets its message. streaq's own function takes one message at a time,
+# and does not write records.
 _PUBLISH = """
 for i = 1, #KEYS, 4 do
   local record, task, stream, delayed = KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[i + 3]
