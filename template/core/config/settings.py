@@ -164,7 +164,10 @@ class Settings(BaseServiceSettings):
     worker_port: Port | None = None
     """The port on which a worker serves health checks and `/metrics`. None: it serves nothing."""
     task_record_ttl: PositiveFloat = 7 * 86400
-    """Seconds for which the record of an ended job (status and result) is kept."""
+    """Seconds for which the record of an ended job (status and result) is kept.
+
+    A message that was due longer ago and has no record becomes a dead letter.
+    """
     task_grace_period: NonNegativeFloat = 30
     """Seconds that running jobs may take to finish when a worker stops."""
 

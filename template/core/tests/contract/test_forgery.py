@@ -5,6 +5,7 @@
 
 import asyncio
 import dataclasses
+import json
 import sys
 import time
 
@@ -13,7 +14,7 @@ from fastapi import HTTPException
 from pydantic import SecretStr
 
 from core.context import TaskContext
-from core.models import DeadLetterModel
+from core.models import DeadLetterModel, OutboxModel
 from core.tasks import Job, JobFailed, JobStatus, Sensitive, Worker
 from core.tasks.engine import Envelope
 from core.tasks.message import Message
@@ -253,6 +254,23 @@ async def test_a_message_under_another_id_is_refused(worker, run, work, ran):
         await worker.queue.engine.publish([Envelope("other", captured.body, UNSIGNED)])
         letter = await find_dead_letter(worker, "other")
         assert letter.error == "the message belongs to job job"
+    assert ran == []
+
+
+async def test_a_forged_document_in_the_outbox_runs_nothing(worker, run, work, ran):
+    """Somebody knows the password of MongoDB."""
+    async with run():
+        genuine = worker.queue.seal(make_message(work, "job"), None, "normal")
+        await OutboxModel(
+            job_id="job",
+            body=genuine.body.replace(b'"text":"job"', b'"text":"forged"'),
+            records=json.dumps({"job": genuine.record}),
+            at=None,
+            priority="normal",
+        ).insert()
+        await worker.queue.relay()
+        letter = await find_dead_letter(worker, "job")
+        assert letter.error_type == "BadMessage"
     assert ran == []
 
 
