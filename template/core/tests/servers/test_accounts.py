@@ -55,7 +55,9 @@ async def test_who_can_write_to_the_database_can_act_as_any_user(user):
     expires_at = datetime.now(UTC) + timedelta(hours=1)
     token_hash = hash_token("made up")
     await SessionModel(token_hash=token_hash, user_id=user.id, expires_at=expires_at).insert()
-    assert await find_user("made up") == user
+    found = await find_user("made up")
+    assert found
+    assert found.id == user.id
 
 
 async def test_a_token_works_once_even_for_simultaneous_requests(user):

