@@ -136,6 +136,7 @@ def _add_dead_letters(commands: Commands) -> None:
         "list",
         help="print one line for each dead letter, newest first",
     )
+    _add_limit(list_)
     _add_letter_filters(list_)
 
     show = actions.add_parser("show", help="print arguments, error and traceback")
@@ -180,13 +181,13 @@ def _add_history(commands: Commands) -> None:
     )
     parser.add_argument("--schedule", help="only runs of this schedule")
     parser.add_argument("--ended-as", choices=ENDINGS, help="only runs that ended in this way")
-    parser.add_argument(
-        "--limit",
-        type=_positive,
-        default=100,
-        help="the largest number of runs; defaults to %(default)s",
-    )
+    _add_limit(parser)
     _add_filters(parser)
+
+
+def _add_limit(parser: argparse.ArgumentParser) -> None:
+    help_text = "the largest number of lines; defaults to %(default)s"
+    parser.add_argument("--limit", type=_positive, default=100, help=help_text)
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:

@@ -149,7 +149,10 @@ class Settings(BaseServiceSettings):
     task_max_deliveries: PositiveInt = 10
     """Worker processes that a job may end before it becomes a dead letter."""
     task_unknown_period: NonNegativeFloat = 600
-    """Seconds that a job of an unknown task waits for a newer worker, as during a deploy."""
+    """Seconds that a job waits for a worker that knows its task and its key, as during a deploy."""
+    task_max_arguments: Annotated[int, Field(gt=0, le=4 * 1024**2)] = 1024**2
+    """Largest size of a job's arguments, in bytes of JSON. At 4 MiB a dead letter still fits into a
+    document of MongoDB."""
     task_backlog_limit: PositiveInt = 1000
     """Pending jobs at which `/health/backlog` answers 503."""
     task_backlog_seconds: PositiveFloat = 600

@@ -190,7 +190,7 @@ class Chain(Generic[P, R]):
         rest = self.names[1:]
         chain = uuid4().hex
         with TaskContext.use():
-            arguments = first.arguments.dump(args, kwargs)
+            arguments = first.arguments.dump(args, kwargs, first.queue.max_arguments)
             job_id = stage_id(chain, 0)
             message = first.message(job_id, arguments, chain=chain, rest=rest)
         queue = first.queue
@@ -248,7 +248,7 @@ async def enqueue_next(
         where = f"which follows {message.task} in its chain"
         raise PermanentError(f"no task named {name} is registered, {where}")
     try:
-        arguments = task.arguments.dump((value,), {})
+        arguments = task.arguments.dump((value,), {}, queue.max_arguments)
     except InvalidArguments as error:
         problem = f"the result of {message.task} does not fit the next stage"
         raise PermanentError(f"{problem}: {error}") from None

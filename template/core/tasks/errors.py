@@ -9,6 +9,8 @@ from core.tasks.records import ErrorFields
 
 MESSAGE_LENGTH = 10_000
 TRACEBACK_LENGTH = 100_000
+NAME_LENGTH = 200
+CUT = "[the beginning was cut] "
 
 
 class TransientError(Exception):
@@ -104,7 +106,7 @@ def describe_error(error: BaseException) -> ErrorFields:
     """
     lines = traceback.format_exception(error)
     return {
-        "type": type(error).__name__,
+        "type": _clean(type(error).__name__, NAME_LENGTH),
         "message": _message_of(error),
         "traceback": _clean("".join(lines), TRACEBACK_LENGTH),
     }
@@ -120,4 +122,5 @@ def _message_of(error: BaseException) -> str:
 def _clean(text: str, length: int) -> str:
     """Replace lone surrogates, mask sensitive values, and keep the end."""
     encodable = text.encode(errors="backslashreplace").decode()
-    return mask(encodable)[-length:]
+    masked = mask(encodable)
+    return masked if len(masked) <= length else CUT + masked[-length:]

@@ -148,10 +148,13 @@ class Executor:
     async def _verify(self, job_id: str, body: bytes, record: JobRecord) -> Outcome:
         """Check the message's signature, and set the context that the job runs in."""
         try:
-            message = self._queue.signer.load(body)
-            if message.id != job_id:
-                raise BadMessage(f"the message belongs to job {message.id}")
+            message = self._queue.unseal(job_id, body)
         except BadMessage as error:
+            # During a deploy, other workers may have the key or the version of this message.
+            problem = f"message cannot be read here, waiting for another worker: {error}"
+            retry = await self._wait(job_id, record, problem)
+            if retry:
+                return retry
             details = describe_error(error)
             return await self._settler.refuse(
                 job_id,
@@ -186,7 +189,8 @@ class Executor:
     async def _attempt(self, run: Run) -> Outcome:
         """Make one attempt, and settle how it ended."""
         if run.task is None:
-            retry = await self._wait_for_newer_worker(run)
+            problem = "task is not known here, waiting for a newer worker"
+            retry = await self._wait(run.message.id, run.record, problem)
             if retry:
                 return retry
         if run.record.attempt == 1 and run.record.deliveries == 1:
@@ -262,17 +266,17 @@ class Executor:
         mask_texts(find_texts(list(decrypted.values())))
         return {**message.arguments, **decrypted}
 
-    async def _wait_for_newer_worker(self, run: Run) -> Retry | None:
-        """Postpone a job whose task only a newer worker may know, as during a deployment.
+    async def _wait(self, job_id: str, record: JobRecord, problem: str) -> Retry | None:
+        """Postpone a job that only other workers may be able to run, as during a deploy.
 
         Return None when the job has waited long enough.
         """
         now = time.time()
-        since = run.record.unknown_since or now
+        since = record.unknown_since or now
         if now - since >= self._settings.task_unknown_period:
             return None
-        logger.warning("task is not known here, waiting for a newer worker")
-        return await self._settler.retry(run, UNKNOWN_SECONDS, {"unknown_since": since})
+        logger.warning(problem, job_id=job_id)
+        return await self._settler.retry(job_id, UNKNOWN_SECONDS, {"unknown_since": since})
 
 
 def _to_json(task: str, value: Any) -> Any:

@@ -33,3 +33,4 @@ OLDEST = Gauge(
     "Time for which the oldest pending job has been due",
 )
 DEAD = Gauge("dead_letters", "Dead letters that nobody has replayed or discarded")
+STASHED = Gauge("dead_letters_stashed", "Dead letters that wait in the queue's server for MongoDB")

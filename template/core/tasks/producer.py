@@ -137,7 +137,7 @@ class Producer(Generic[R]):
         plain = []
         for number, (args, kwargs) in enumerate(arguments):
             try:
-                plain.append(self.arguments.dump(args, kwargs))
+                plain.append(self.arguments.dump(args, kwargs, self.queue.max_arguments))
             except InvalidArguments as error:
                 if len(arguments) == 1:
                     raise

@@ -29,6 +29,7 @@ class Queue:
         signer: Signs the messages and the records.
         cipher: Encrypts the sensitive arguments.
         record_ttl: Seconds for which the record of an ended job is kept.
+        max_arguments: The largest size of a job's arguments, in bytes of JSON.
     """
 
     def __init__(
@@ -37,11 +38,13 @@ class Queue:
         signer: Signer,
         cipher: Cipher,
         record_ttl: float,
+        max_arguments: int,
     ) -> None:
         self.engine = engine
         self.signer = signer
         self.cipher = cipher
         self.record_ttl = record_ttl
+        self.max_arguments = max_arguments
         self._records = engine.records
         self._loop = asyncio.get_running_loop()
         self._callers: dict[str, list[Answer]] = {}
@@ -110,6 +113,21 @@ class Queue:
         elif record.result is not None:
             return False
         return self.signer.accepts(record.signature, *values)
+
+    def unseal(self, job_id: str, body: bytes) -> Message:
+        """Return the message of a job, if it was signed with a valid key.
+
+        Args:
+            job_id: The job's id.
+            body: The message's bytes.
+
+        Raises:
+            BadMessage: The message cannot be read, or belongs to another job.
+        """
+        message = self.signer.load(body)
+        if message.id != job_id:
+            raise BadMessage(f"the message belongs to job {message.id}")
+        return message
 
     async def send(self, envelopes: list[Envelope], chosen_ids: list[str]) -> None:
         """Send messages at once, or, in a MongoDB transaction, after its commit.

@@ -1,7 +1,7 @@
 """Records of jobs: status, attempt, progress and result. The engine keeps them."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Protocol, TypedDict
@@ -53,7 +53,7 @@ class RecordFields(TypedDict, total=False):
     at: float | None
     attempt: int
     deliveries: int
-    unknown_since: float
+    unknown_since: float | None
     progress: ProgressFields
     abort: bool
     result: Any
@@ -92,8 +92,8 @@ class JobRecord:
         at: When the job is due, in seconds since 1970; None if it was due at once.
         attempt: The number of the current or last attempt, from 1.
         deliveries: Consecutive deliveries without an outcome.
-        unknown_since: When a worker first met the job without knowing its task, in seconds since
-            1970.
+        unknown_since: When a worker first met the job without being able to read it or to find its
+            task, in seconds since 1970.
         progress: The last reported progress.
         abort: Whether somebody asked to abort the running job.
         result: The task's result as plain JSON data.
@@ -226,8 +226,15 @@ class Records(Protocol):
         """
         ...
 
-    async def stashed(self) -> list[StashedLetter]:
-        """Return some of the stashed dead letters."""
+    def stashed(self) -> AsyncIterator[dict[str, str]]:
+        """Iterate over all stashed dead letters, a batch at a time: their JSON by id.
+
+        It may miss letters that are stashed meanwhile.
+        """
+        ...
+
+    async def count_stashed(self) -> int:
+        """Return the number of stashed dead letters."""
         ...
 
     async def unstash(self, letter_ids: list[str]) -> None:

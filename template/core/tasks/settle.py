@@ -12,7 +12,6 @@ import anyio
 from core.logging import get_logger
 from core.tasks import metrics
 from core.tasks.chain import abort_rest
-from core.tasks.dead_letters import make_dead_letter
 from core.tasks.errors import (
     InvalidArguments,
     JobExpired,
@@ -32,6 +31,7 @@ from core.tasks.records import (
     JobStatus,
     RecordFields,
 )
+from core.tasks.stash import make_dead_letter
 from core.tasks.task import AnyTask
 
 logger = get_logger(__name__)
@@ -118,7 +118,7 @@ class Settler:
             error=summary,
             retry_in=round(delay, 1),
         )
-        return await self.retry(run, delay, {"attempt": attempt + 1})
+        return await self.retry(run.message.id, delay, {"attempt": attempt + 1})
 
     async def _postpone(self, run: Run, error: RetryAfter) -> Outcome:
         """Let a job run again when its task asked for it. The attempt does not count."""
@@ -128,13 +128,13 @@ class Settler:
             return await self._fail_for_good(run, describe_error(expired))
         seconds = self._note(run, "retried", _summarize(describe_error(error)))
         logger.info("job postponed", seconds=seconds, retry_in=error.seconds)
-        return await self.retry(run, error.seconds, {})
+        return await self.retry(run.message.id, error.seconds, {})
 
-    async def retry(self, run: Run, delay: float, fields: RecordFields) -> Retry:
+    async def retry(self, job_id: str, delay: float, fields: RecordFields) -> Retry:
         """Let a job run again.
 
         Args:
-            run: The run that ended.
+            job_id: The job's id.
             delay: Seconds to wait.
             fields: Further fields to set in the job's record.
         """
@@ -142,9 +142,10 @@ class Settler:
             "state": JobStatus.SCHEDULED,
             "at": time.time() + delay,
             "deliveries": 0,
+            "unknown_since": None,
             **fields,
         }
-        await self._records.write(run.message.id, scheduled, None)
+        await self._records.write(job_id, scheduled, None)
         return Retry(delay)
 
     async def refuse(self, job_id: str, body: bytes, attempt: int, error: ErrorFields) -> Dead:

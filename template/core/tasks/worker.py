@@ -200,6 +200,7 @@ class Worker(ScheduleRegistry):
                 signer=Signer(secrets),
                 cipher=Cipher(secrets),
                 record_ttl=settings.task_record_ttl,
+                max_arguments=settings.task_max_arguments,
             )
             await engine.start()
             stack.push_async_callback(engine.stop)

@@ -97,6 +97,7 @@ def metrics_router(worker: Worker) -> APIRouter:
         metrics.QUEUE.labels("scheduled").set(stats.scheduled)
         metrics.OLDEST.set(stats.oldest)
         metrics.DEAD.set(await worker.dead_letters.count())
+        metrics.STASHED.set(await worker.dead_letters.count_stashed())
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     return router

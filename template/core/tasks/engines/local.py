@@ -4,8 +4,9 @@ When the process ends, pending and scheduled jobs are lost, and their number is 
 """
 
 import asyncio
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from itertools import count
 from typing import ClassVar
 
@@ -38,7 +39,7 @@ class MemoryRecords:
 
     def __init__(self) -> None:
         self._records: dict[str, RecordFields] = {}
-        self._stashed: dict[str, StashedLetter] = {}
+        self._stashed: dict[str, str] = {}
         self._holders: dict[str, str] = {}
 
     def add(self, job_id: str, fields: RecordFields) -> None:
@@ -96,10 +97,14 @@ class MemoryRecords:
     ) -> None:
         if not self._has_ended(job_id):
             await self.write(job_id, fields, ttl)
-            self._stashed[dead_letter["id"]] = dead_letter
+            self._stashed[dead_letter["id"]] = json.dumps(dead_letter)
 
-    async def stashed(self) -> list[StashedLetter]:
-        return list(self._stashed.values())
+    async def stashed(self) -> AsyncIterator[dict[str, str]]:
+        if self._stashed:
+            yield self._stashed.copy()
+
+    async def count_stashed(self) -> int:
+        return len(self._stashed)
 
     async def unstash(self, letter_ids: list[str]) -> None:
         for letter_id in letter_ids:

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import sys
 import time
+from base64 import urlsafe_b64encode
 
 import pytest
 from fastapi import HTTPException
@@ -15,10 +16,10 @@ from pydantic import SecretStr
 
 from core.context import TaskContext
 from core.models import DeadLetterModel, OutboxModel
-from core.tasks import Job, JobFailed, JobStatus, Sensitive, Worker
+from core.tasks import DeadLetterError, Job, JobFailed, JobStatus, Sensitive, Worker
 from core.tasks.engine import Envelope
 from core.tasks.message import Message
-from core.tasks.records import ErrorFields, RecordFields
+from core.tasks.records import ErrorFields, RecordFields, StashedLetter
 from core.testing import eventually
 from core.tests.running import WAIT
 from core.web import view_job
@@ -255,6 +256,38 @@ async def test_a_message_under_another_id_is_refused(worker, run, work, ran):
         letter = await find_dead_letter(worker, "other")
         assert letter.error == "the message belongs to job job"
     assert ran == []
+
+
+async def test_a_forged_dead_letter_is_not_replayed(worker, run, work, ran):
+    """Only a captured message of ours, unchanged, can be replayed."""
+
+    def make_letter(letter_id: str, body: bytes) -> StashedLetter:
+        return {
+            "id": letter_id,
+            "job_id": "job",
+            "body": urlsafe_b64encode(body).decode(),
+            "error_type": "ValueError",
+            "error": "no",
+            "attempts": 1,
+            "died_at": time.time(),
+            "task": "work",
+            "arguments": '{"text": "forged"}',
+            "owner": VICTIM,
+        }
+
+    async with run():
+        genuine = worker.queue.seal(make_message(work, "job"), None, "normal").body
+        altered = genuine.replace(b'"text":"job"', b'"text":"forged"')
+        for letter_id, body in (("altered", altered), ("captured", genuine)):
+            letter = make_letter(letter_id, body)
+            await worker.queue.engine.records.stash(letter_id, {}, WAIT, letter)
+        await worker.dead_letters.move()
+        with pytest.raises(DeadLetterError):
+            await worker.dead_letters.replay("altered")
+        again = await worker.dead_letters.replay("captured")
+        await worker.job(again).result(WAIT)
+        assert (await worker.job(again).record()).owner is None
+    assert ran == ["job"]
 
 
 async def test_a_forged_document_in_the_outbox_runs_nothing(worker, run, work, ran):

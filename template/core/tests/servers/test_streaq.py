@@ -14,7 +14,6 @@ from streaq.types import StreamMessage
 from core.config import Settings
 from core.entry import Service, open_service
 from core.tasks import JobStatus, Sensitive, Worker
-from core.tasks.engine import Envelope
 from core.tasks.engines.streaq import worker as adapter
 from core.testing import eventually
 from core.tests.running import WAIT, running
@@ -95,19 +94,21 @@ async def test_sensitive_arguments_are_encrypted_on_the_server(worker, streaq_se
     assert "4711-0815" not in everything
 
 
-async def test_a_body_of_any_bytes_becomes_a_dead_letter(worker, streaq_settings):
-    @worker.task
-    async def fine() -> str:
-        return "done"
+async def test_a_stashed_text_that_is_no_dead_letter_holds_up_no_other(worker, streaq_settings):
+    @worker.task(max_retries=0)
+    async def broken() -> None:
+        raise ValueError
 
-    forged = Envelope("forged", b"00.\xff\xfe{}", {"state": JobStatus.PENDING})
     async with running(worker, streaq_settings):
-        await worker.queue.engine.publish([forged])
-        assert await (await fine.enqueue()).result(WAIT) == "done"
-        await worker.job("forged").wait(WAIT)
+        async with connect(streaq_settings) as redis:
+            await redis.hset(worker.queue.engine.records._stashed, {"forged": "no JSON"})
+        job = await broken.enqueue()
+        await job.wait(WAIT)
         await worker.dead_letters.move()
-        (letter,) = await worker.dead_letters.list()
-        assert letter.raw == "00.\\xff\\xfe{}"
+        letters = {letter.job_id: letter for letter in await worker.dead_letters.list()}
+        assert letters[job.id].task == "broken"
+        assert letters["unknown"].body == b"no JSON"
+        assert await worker.dead_letters.count_stashed() == 0
 
 
 async def test_another_worker_takes_the_jobs_of_a_stopped_one_at_once(worker, streaq_settings):
@@ -166,6 +167,10 @@ async def test_drain_waits_until_no_job_is_left(worker, streaq_settings, monkeyp
         )
         assert drain.stdout
         assert await drain.stdout.readline() == b"0 pending, 0 running, 1 scheduled\n"
+        letter = {"id": "letter", "job_id": "dead"}
+        await worker.queue.engine.records.stash("dead", {"state": JobStatus.FAILED}, 60, letter)
+        waiting = b"0 pending, 0 running, 1 scheduled, 1 dead letters to store\n"
+        assert await drain.stdout.readline() == waiting
         async with connect(streaq_settings) as redis:  # make the job due
             queue_key = worker.queue.engine._client.queue_key
             await redis.zadd(queue_key + "normal", {job.id: 0})

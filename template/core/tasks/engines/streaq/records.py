@@ -1,7 +1,7 @@
 """Records of jobs in Redis or Valkey: one hash a job, whose values are JSON."""
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
@@ -164,10 +164,18 @@ class RedisRecords:
             ]
             await redis.eval(_STASH, [self.key(job_id), self._stashed], words)
 
-    async def stashed(self) -> list[dict[str, Any]]:
+    async def stashed(self) -> AsyncIterator[dict[str, str]]:
+        cursor = None
+        # The server begins with the cursor 0, and ends with it.
+        while cursor != 0:
+            async with self._redis() as redis:
+                cursor, letters = await redis.hscan(self._stashed, cursor, count=READ_BATCH)
+            if letters:
+                yield letters
+
+    async def count_stashed(self) -> int:
         async with self._redis() as redis:
-            _, letters = await redis.hscan(self._stashed, count=READ_BATCH)
-            return [json.loads(letter) for letter in letters.values()]
+            return await redis.hlen(self._stashed)
 
     async def unstash(self, letter_ids: list[str]) -> None:
         async with self._redis() as redis:
