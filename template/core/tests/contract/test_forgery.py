@@ -1,6 +1,6 @@
-"""What a holder of the queue's password can and cannot do without SECRET_KEY.
+"""Forged records and messages, by a holder of the queue's password without SECRET_KEY.
 
-`core/SECURITY.md` lists the same, and names these tests.
+`core/SECURITY.md` names these tests.
 """
 
 import asyncio
@@ -8,6 +8,7 @@ import dataclasses
 import json
 import sys
 import time
+from base64 import urlsafe_b64encode
 
 import pytest
 from fastapi import HTTPException
@@ -15,10 +16,10 @@ from pydantic import SecretStr
 
 from core.context import TaskContext
 from core.models import DeadLetterModel, OutboxModel
-from core.tasks import Job, JobFailed, JobStatus, Sensitive, Worker
+from core.tasks import DeadLetterError, Job, JobFailed, JobStatus, Sensitive, Worker
 from core.tasks.engine import Envelope
 from core.tasks.message import Message
-from core.tasks.records import ErrorFields, RecordFields
+from core.tasks.records import ErrorFields, RecordFields, StashedLetter
 from core.testing import eventually
 from core.tests.running import WAIT
 from core.web import view_job
@@ -171,7 +172,7 @@ async def test_the_record_of_a_stage_does_not_expire_before_its_end(worker, run,
 
 
 async def test_a_record_is_read_with_the_previous_key(worker, settings):
-    """The engine `local` forgets its records, so this test brings them along."""
+    """The engine `local` forgets its records, so this test writes them again."""
     async with worker.open(settings):
         signed = worker.queue.sign_record("job", "work", VICTIM)
     changed = settings.model_copy(update={"secret_key": SecretStr("n" * 32)})
@@ -234,7 +235,7 @@ async def test_an_old_message_without_its_record_is_a_dead_letter(
 
 
 async def test_a_job_that_waited_long_runs(worker, run, work):
-    """Its record does not expire while it waits, so it is no copy."""
+    """Its record does not expire while it waits, so the job is not taken for a copy."""
     now = time.time()
     waiting = {"enqueued_at": now - YEAR, "due_at": now - YEAR / 2}
     due = {"enqueued_at": now - YEAR, "due_at": now - 1}
@@ -255,6 +256,39 @@ async def test_a_message_under_another_id_is_refused(worker, run, work, ran):
         letter = await find_dead_letter(worker, "other")
         assert letter.error == "the message belongs to job job"
     assert ran == []
+
+
+async def test_a_forged_dead_letter_is_not_replayed(worker, run, work, ran):
+    """Only a captured message of ours, unchanged, can be replayed."""
+
+    def make_letter(letter_id: str, body: bytes) -> StashedLetter:
+        return {
+            "id": letter_id,
+            "job_id": "job",
+            "body": urlsafe_b64encode(body).decode(),
+            "error_type": "ValueError",
+            "error": "no",
+            "attempts": 1,
+            "died_at": time.time(),
+            "task": "work",
+            "arguments": '{"text": "forged"}',
+            "owner": VICTIM,
+        }
+
+    failed: RecordFields = {"state": JobStatus.FAILED}
+    async with run():
+        genuine = worker.queue.seal(make_message(work, "job"), None, "normal").body
+        altered = genuine.replace(b'"text":"job"', b'"text":"forged"')
+        for letter_id, body in (("altered", altered), ("captured", genuine)):
+            letter = make_letter(letter_id, body)
+            await worker.queue.engine.records.stash(f"job {letter_id}", failed, WAIT, letter)
+        await worker.dead_letters.move()
+        with pytest.raises(DeadLetterError):
+            await worker.dead_letters.replay("altered")
+        again = await worker.dead_letters.replay("captured")
+        await worker.job(again).result(WAIT)
+        assert (await worker.job(again).record()).owner is None
+    assert ran == ["job"]
 
 
 async def test_a_forged_document_in_the_outbox_runs_nothing(worker, run, work, ran):
