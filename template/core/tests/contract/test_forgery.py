@@ -1,6 +1,6 @@
-"""What a holder of the queue's password can and cannot do without SECRET_KEY.
+"""Forged records and messages, by a holder of the queue's password without SECRET_KEY.
 
-`core/SECURITY.md` lists the same, and names these tests.
+`core/SECURITY.md` names these tests.
 """
 
 import asyncio
@@ -172,7 +172,7 @@ async def test_the_record_of_a_stage_does_not_expire_before_its_end(worker, run,
 
 
 async def test_a_record_is_read_with_the_previous_key(worker, settings):
-    """The engine `local` forgets its records, so this test brings them along."""
+    """The engine `local` forgets its records, so this test writes them again."""
     async with worker.open(settings):
         signed = worker.queue.sign_record("job", "work", VICTIM)
     changed = settings.model_copy(update={"secret_key": SecretStr("n" * 32)})
@@ -235,7 +235,7 @@ async def test_an_old_message_without_its_record_is_a_dead_letter(
 
 
 async def test_a_job_that_waited_long_runs(worker, run, work):
-    """Its record does not expire while it waits, so it is no copy."""
+    """Its record does not expire while it waits, so the job is not taken for a copy."""
     now = time.time()
     waiting = {"enqueued_at": now - YEAR, "due_at": now - YEAR / 2}
     due = {"enqueued_at": now - YEAR, "due_at": now - 1}
@@ -275,12 +275,13 @@ async def test_a_forged_dead_letter_is_not_replayed(worker, run, work, ran):
             "owner": VICTIM,
         }
 
+    failed: RecordFields = {"state": JobStatus.FAILED}
     async with run():
         genuine = worker.queue.seal(make_message(work, "job"), None, "normal").body
         altered = genuine.replace(b'"text":"job"', b'"text":"forged"')
         for letter_id, body in (("altered", altered), ("captured", genuine)):
             letter = make_letter(letter_id, body)
-            await worker.queue.engine.records.stash(letter_id, {}, WAIT, letter)
+            await worker.queue.engine.records.stash(f"job {letter_id}", failed, WAIT, letter)
         await worker.dead_letters.move()
         with pytest.raises(DeadLetterError):
             await worker.dead_letters.replay("altered")
