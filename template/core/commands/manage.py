@@ -24,13 +24,7 @@ from core.services.accounts import (
     MIN_PASSWORD,
     make_admin,
 )
-from core.tasks import (
-    DeadLetterFilters,
-    DeadLetters,
-    QueueUnavailable,
-    ScheduleView,
-    Worker,
-)
+from core.tasks import DeadLetterFilters, DeadLetters, QueueUnavailable, ScheduleView, Worker
 
 LETTER_HEADINGS = ["ID", "DIED", "TASK", "ERROR"]
 SCHEDULE_HEADINGS = ["ID", "STATE", "NEXT RUN", "LAST RUN", "STATUS", "TRIGGER", "REMARK"]

@@ -128,7 +128,7 @@ class Settings(BaseServiceSettings):
     secret_key: Secret
     """Signs job messages and links, and encrypts sensitive arguments."""
     secret_key_previous: Secret | None = None
-    """The former `secret_key`. Jobs in the queue stay valid after a change of the key."""
+    """A second key that is accepted: the former `secret_key`, or the next one before a change."""
 
     mongodb_url: MongoUrl
     mongodb_database: str = Field("app", pattern=r"^[\w-]{1,63}$")

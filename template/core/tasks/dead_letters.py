@@ -8,7 +8,7 @@ from typing import Any, TypedDict, Unpack, cast
 
 from pydantic import ValidationError
 
-from core.database import make_query
+from core.database import current_transaction, make_query
 from core.errors import UserError
 from core.logging import get_logger
 from core.models import DeadLetterModel, DeadLetterState
@@ -189,8 +189,10 @@ class DeadLetters:
         await self._queue.send([*envelopes], ids)
         # A list is a pipeline, in which `$_id` is the value of this field.
         change = [{"$set": {"state": DeadLetterState.REPLAYED, "replayed_as": "$_id"}}]
+        transaction = current_transaction()
+        session = transaction.session if transaction else None
         collection = DeadLetterModel.get_pymongo_collection()
-        await collection.update_many({"_id": {"$in": ids}}, change)
+        await collection.update_many({"_id": {"$in": ids}}, change, session=session)
         return ids
 
     async def discard(self, letter_id: str) -> None:

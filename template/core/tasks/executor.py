@@ -151,8 +151,8 @@ class Executor:
             message = self._queue.unseal(job_id, body)
         except BadMessage as error:
             # During a deploy, other workers may have the key or the version of this message.
-            problem = f"message cannot be read here, waiting for another worker: {error}"
-            retry = await self._wait(job_id, record, problem)
+            problem = "message cannot be read here, waiting for another worker"
+            retry = await self._wait(job_id, record, problem, error=str(error))
             if retry:
                 return retry
             details = describe_error(error)
@@ -266,7 +266,9 @@ class Executor:
         mask_texts(find_texts(list(decrypted.values())))
         return {**message.arguments, **decrypted}
 
-    async def _wait(self, job_id: str, record: JobRecord, problem: str) -> Retry | None:
+    async def _wait(
+        self, job_id: str, record: JobRecord, problem: str, **details: str
+    ) -> Retry | None:
         """Postpone a job that only other workers may be able to run, as during a deploy.
 
         Return None when the job has waited long enough.
@@ -275,7 +277,7 @@ class Executor:
         since = record.unknown_since or now
         if now - since >= self._settings.task_unknown_period:
             return None
-        logger.warning(problem, job_id=job_id)
+        logger.warning(problem, job_id=job_id, **details)
         return await self._settler.retry(job_id, UNKNOWN_SECONDS, {"unknown_since": since})
 
 

@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import REGISTRY
 from pymongo.errors import AutoReconnect
 
+from core.database import with_transaction
 from core.models import DeadLetterModel, DeadLetterState
 from core.tasks import (
     DeadLetterError,
@@ -310,6 +311,30 @@ async def test_many_dead_letters_are_replayed_by_two_at_once_after_an_interrupti
         assert [letter.id for letter in await worker.dead_letters.list()] == ["45"]
         assert await worker.dead_letters.discard_many(error="ValueError") == 1
         assert await worker.dead_letters.count() == 0
+
+
+async def test_a_replay_in_a_transaction_that_fails_changes_nothing(worker, run):
+    ran = []
+
+    @worker.task
+    async def note(number: int) -> None:
+        ran.append(number)
+
+    async with run():
+        body = worker.queue.signer.dump(note.message("job-0", {"number": 0}))
+        await stash_letters(worker, [make_letter(0, body)])
+        await worker.dead_letters.move()
+
+        async def replay(_session) -> None:
+            await worker.dead_letters.replay("0")
+            raise ValueError("no")
+
+        with pytest.raises(ValueError, match="no"):
+            await with_transaction(replay)
+        (letter,) = await worker.dead_letters.list()
+        job_id = await worker.dead_letters.replay(letter.id)
+        await worker.job(job_id).wait(WAIT)
+        assert ran == [0]
 
 
 @pytest.mark.parametrize("query", [{}, {"task": "x"}, {"error_type": "x"}])

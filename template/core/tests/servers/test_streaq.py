@@ -155,7 +155,7 @@ async def test_another_worker_takes_the_jobs_of_a_stopped_one_at_once(worker, st
         await other_consumer
 
 
-async def test_drain_waits_until_no_job_is_left(worker, streaq_settings, monkeypatch):
+async def test_drain_waits_until_no_job_is_left(worker, streaq_settings, monkeypatch, command):
     @worker.task
     async def later() -> None: ...
 
@@ -171,6 +171,8 @@ async def test_drain_waits_until_no_job_is_left(worker, streaq_settings, monkeyp
         await worker.queue.engine.records.stash("dead", {"state": JobStatus.FAILED}, 60, letter)
         waiting = b"0 pending, 0 running, 1 scheduled, 1 dead letters to store\n"
         assert await drain.stdout.readline() == waiting
+        listed = await command("dead-letters", "list")
+        assert "1 more wait for a worker to store them in MongoDB\n" in listed.errors
         async with connect(streaq_settings) as redis:  # make the job due
             queue_key = worker.queue.engine._client.queue_key
             await redis.zadd(queue_key + "normal", {job.id: 0})
