@@ -16,6 +16,7 @@ DOCUMENTS = [
     TEMPLATE / "CONTRIBUTING.md",
     TEMPLATE / "app" / "tasks" / "README.md",
     *(CORE / "docs").glob("*.md"),
+    CORE / "SECURITY.md",
 ]
 
 OTHER = {"FORWARDED_ALLOW_IPS", "FREE_SHIPPING", "JOB_ID", "PAYMENT_KEY"}
@@ -69,3 +70,15 @@ def test_messages_exist() -> None:
     for message in messages:
         for part in re.split(r"\d+", message):
             assert part in source, message
+
+
+def test_each_line_about_security_names_its_test() -> None:
+    rows = [
+        line for line in (CORE / "SECURITY.md").read_text().splitlines() if line.startswith("| ")
+    ]
+    claims = [row for row in rows if "::" in row]
+    assert len(claims) > 15
+    assert {row for row in rows if row not in claims} == {"| | test |"}
+    for claim in claims:
+        ((name, test),) = re.findall(r"`([\w/]+\.py)::(\w+)`", claim)
+        assert f"def {test}(" in (CORE / "tests" / name).read_text(), claim

@@ -170,6 +170,7 @@ class Settings(BaseServiceSettings):
     """Seconds for which the record of an ended job (status and result) is kept.
 
     For this time `job_id`, `idempotency_key` and the replay of a dead letter create no second job.
+    A message that was due longer ago and has no record becomes a dead letter.
     """
     task_max_result: PositiveInt = 64 * 1024
     """Largest result of a job, in bytes of JSON. A job with a larger result fails for good."""

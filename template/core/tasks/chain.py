@@ -193,14 +193,14 @@ class Chain(Generic[P, R]):
             arguments = first.arguments.dump(args, kwargs, first.queue.max_arguments)
             job_id = stage_id(chain, 0)
             message = first.message(job_id, arguments, chain=chain, rest=rest)
+        queue = first.queue
         following: dict[str, RecordFields] = {}
         for number, name in enumerate(rest, start=1):
-            following[stage_id(chain, number)] = {
+            later_id = stage_id(chain, number)
+            following[later_id] = {
                 "state": JobStatus.PENDING,
-                "task": name,
-                "owner": message.owner,
+                **queue.sign_record(later_id, name, message.owner),
             }
-        queue = first.queue
         envelope = queue.seal(message, None, first.priority, following)
         await queue.send([envelope], [])
         return self.job(chain)

@@ -176,6 +176,7 @@ class DeadLetters:
             message,
             id=letter.id,
             enqueued_at=time.time(),
+            due_at=None,
             expires_at=None,
             schedule=None,
             chain=letter.id if message.rest else None,

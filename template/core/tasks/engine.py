@@ -26,8 +26,8 @@ class Envelope:
         record: The job's first record. The engine keeps a record that exists already.
         at: When the job is due, in seconds since 1970; at once if None.
         priority: One of `PRIORITIES`.
-        following: The records of the chain's later stages, by job id. They expire after
-            `FOLLOWING_SECONDS`.
+        following: The records of the chain's later stages, by job id. A durable engine lets them
+            expire after `FOLLOWING_SECONDS`, unless the stage gets a message.
         even_if_full: Whether a full server takes the message too. The next stage of a chain needs
             no more memory than the stage that ends.
     """

@@ -97,7 +97,7 @@ class JobTakenOver(Exception):
 
 
 class BadMessage(Exception):
-    """A message was not written by this service, or cannot be read."""
+    """A message or a record was not written by this service, or cannot be read."""
 
 
 class JobFailed(Exception):

@@ -292,7 +292,8 @@ class Executor:
 
     def _check_limits(self, run: Run) -> None:
         record = run.record
-        expires_at = run.message.expires_at
+        message = run.message
+        expires_at = message.expires_at
         if record.attempt == 1 and expires_at and time.time() > expires_at:
             raise JobExpired("no worker was free for it in time")
         if record.deliveries > self._settings.task_max_deliveries:
@@ -301,6 +302,13 @@ class Executor:
         if record.blocked >= MAX_BLOCKED:
             hint = "use a plain def or a process for work that blocks"
             raise PermanentError(f"the job blocked the event loop of its worker twice; {hint}")
+        # A job has a record until it has ended, and for `task_record_ttl` after that. An older
+        # message without one is a copy, or its record was lost.
+        seconds = self._settings.task_record_ttl
+        due_at = message.due_at or message.enqueued_at
+        if time.time() > due_at + seconds and not self._queue.is_ours(message.id, record):
+            problem = f"the job was due more than {seconds:g} s ago and has no record"
+            raise PermanentError(f"{problem}; it may have run before")
 
     def _decrypt(self, message: Message) -> PlainArguments:
         """Return the arguments in plain text, and mask the sensitive ones in logs from now on."""

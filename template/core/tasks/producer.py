@@ -210,6 +210,7 @@ class Producer(Generic[R]):
             correlation_id=TaskContext.get_correlation_id() or job_id,
             owner=TaskContext.get_actor(),
             enqueued_at=now,
+            due_at=at,
             expires_at=expires_at,
             **origin,
         )

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+from typing import Any
 
 from core.database import current_transaction, summarize_error
 from core.logging import get_logger
 from core.tasks import outbox
 from core.tasks.engine import Engine, Envelope
-from core.tasks.errors import BadMessage
-from core.tasks.message import Message, Signer
+from core.tasks.errors import BadMessage, describe_error
+from core.tasks.message import WRONG_SIGNATURE, Message, Signer
 from core.tasks.records import JobRecord, JobStatus, ProgressFields, RecordFields
 from core.tasks.sensitive import Cipher
 
@@ -25,7 +26,7 @@ class Queue:
 
     Args:
         engine: Carries the messages.
-        signer: Signs the messages.
+        signer: Signs the messages and the records.
         cipher: Encrypts the sensitive arguments.
         record_ttl: Seconds for which the record of an ended job is kept.
         max_arguments: The largest size of a job's arguments, in bytes of JSON.
@@ -64,26 +65,55 @@ class Queue:
             priority: One of `PRIORITIES`.
             following: The records of the chain's later stages, by job id.
         """
-        state = JobStatus.SCHEDULED
-        if at is None or at <= time.time():
-            at = None
-            state = JobStatus.PENDING
         record: RecordFields = {
-            "state": state,
-            "task": message.task,
-            "owner": message.owner,
+            "state": JobStatus.PENDING,
+            **self.sign_record(message.id, message.task, message.owner),
             "correlation_id": message.correlation_id,
-            "at": at,
         }
+        if at is not None and at > time.time():
+            record["state"] = JobStatus.SCHEDULED
+            record["at"] = at
         return Envelope(
             id=message.id,
             body=self.signer.dump(message),
             record=record,
-            at=at,
+            at=record.get("at"),
             priority=priority,
             following=following or {},
             even_if_full=message.stage > 0,
         )
+
+    def sign_record(
+        self,
+        job_id: str,
+        task: str,
+        owner: str | None,
+        *result: Any,
+    ) -> RecordFields:
+        """Return the fields of a record that grant access, and their signature.
+
+        Args:
+            job_id: The job's id.
+            task: The task's name.
+            owner: The id of the user who enqueued the job, or None.
+            *result: The result as plain JSON data, if the job has completed.
+        """
+        signature = self.signer.sign(job_id, task, owner, *result)
+        return {"task": task, "owner": owner, "signature": signature}
+
+    def is_ours(self, job_id: str, record: JobRecord) -> bool:
+        """Return whether a record's task, owner and result were written with one of our keys.
+
+        Args:
+            job_id: The job's id.
+            record: The record as it was read.
+        """
+        values = [job_id, record.task, record.owner]
+        if record.state is JobStatus.COMPLETED:
+            values.append(record.result)
+        elif record.result is not None:
+            return False
+        return self.signer.accepts(record.signature, *values)
 
     def unseal(self, job_id: str, body: bytes) -> Message:
         """Return the message of a job, if it was signed with a valid key.
@@ -163,7 +193,15 @@ class Queue:
         """
         self._check_loop()
         ttl = self._ttl_from(at)
-        return await self._records.claim(keys, ttl)
+        claims = {key: f"{self.signer.sign(key, job_id)} {job_id}" for key, job_id in keys.items()}
+        holders = keys.copy()
+        for key, claim in (await self._records.claim(claims, ttl)).items():
+            signature, _, holder = claim.partition(" ")
+            if self.signer.accepts(signature, key, holder):
+                holders[key] = holder
+            else:
+                logger.warning("holder of a unique key refused", job_id=holder)
+        return holders
 
     async def abort(self, job_id: str) -> None:
         """Abort a pending or scheduled job, or ask the worker of a running one to cancel it.
@@ -189,7 +227,14 @@ class Queue:
         """
         self._check_loop()
         (record,) = await self._records.read([job_id])
-        return record
+        return self._refuse_forged(job_id, record)
+
+    def _refuse_forged(self, job_id: str, record: JobRecord) -> JobRecord:
+        """Return a record, or an unknown one in place of a record that is not ours."""
+        if record.state is JobStatus.UNKNOWN or self.is_ours(job_id, record):
+            return record
+        logger.warning("record refused", job_id=job_id, error=WRONG_SIGNATURE)
+        return JobRecord(error=describe_error(BadMessage(WRONG_SIGNATURE)))
 
     async def write_progress(self, job_id: str, progress: ProgressFields, fence: int) -> None:
         """Keep the progress that a job reports.
@@ -240,7 +285,7 @@ class Queue:
                 return
             for job_id, record in zip(ids, records, strict=True):
                 if record.status.is_final:
-                    self._answer([job_id], record)
+                    self._answer([job_id], self._refuse_forged(job_id, record))
             await asyncio.sleep(POLL_SECONDS)
 
     def _drop_abandoned(self) -> bool:

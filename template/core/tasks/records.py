@@ -63,6 +63,7 @@ class RecordFields(TypedDict, total=False):
     abort: bool
     result: Any
     error: ErrorFields
+    signature: str
 
 
 StashedLetter = dict[str, Any]
@@ -104,6 +105,7 @@ class JobRecord:
         abort: Whether somebody asked to abort the running job.
         result: The task's result as plain JSON data.
         error: Why the job failed or was aborted.
+        signature: The signature of the fields that grant access; see `Queue.sign_record`.
         suspect: Whether the job may end its worker or block it; set by `Records.begin` only.
     """
 
@@ -121,6 +123,7 @@ class JobRecord:
     abort: bool = False
     result: Any = None
     error: ErrorFields | None = None
+    signature: str = ""
     suspect: bool = False
 
     @classmethod
@@ -219,15 +222,16 @@ class Records(Protocol):
         """
         ...
 
-    async def claim(self, keys: dict[str, str], ttl: float) -> dict[str, str]:
+    async def claim(self, claims: dict[str, str], ttl: float) -> dict[str, str]:
         """Let jobs hold keys. A job holds a key until the job has ended.
 
         Args:
-            keys: For each key, the id of the job that asks for it.
+            claims: For each key, the claim of the job that asks for it: a signature, a space, and
+                the job's id.
             ttl: Seconds after which a key is free even if its job has not ended.
 
         Returns:
-            For each key, the id of the job that holds it: the job that asked, or an unfinished
+            For each key, the claim of the job that holds it: the job that asked, or an unfinished
             job that held the key before.
         """
         ...

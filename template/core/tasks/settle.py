@@ -86,7 +86,7 @@ class Settler:
             run: The run.
             result: The task's result as plain JSON data.
         """
-        await self._end(run, {"state": JobStatus.COMPLETED, "result": result})
+        await self._end(run, {"state": JobStatus.COMPLETED, "result": result}, result)
         seconds = self._note(run, "completed")
         logger.info("job completed", seconds=seconds)
         return Success()
@@ -239,14 +239,20 @@ class Settler:
     ) -> Dead:
         dead_letter = make_dead_letter(job_id, message, body, record.attempt, error)
         fields: RecordFields = {"state": JobStatus.FAILED, "error": error}
+        if message is not None:
+            signed = self._queue.sign_record(job_id, message.task, message.owner)
+            fields = {**fields, **signed}
         ttl = self._queue.record_ttl
         if not await self._records.stash(job_id, fields, ttl, dead_letter, record.fence):
             raise JobTakenOver
         self.stashed.set()
         return Dead(_summarize(error))
 
-    async def _end(self, run: Run, fields: RecordFields) -> None:
-        await self._write(run.message.id, run.record, fields, self._queue.record_ttl)
+    async def _end(self, run: Run, fields: RecordFields, *result: Any) -> None:
+        message = run.message
+        signed = self._queue.sign_record(message.id, message.task, message.owner, *result)
+        ttl = self._queue.record_ttl
+        await self._write(message.id, run.record, {**fields, **signed}, ttl)
 
     async def _write(
         self,

@@ -13,7 +13,6 @@ from typing import ClassVar
 from core.config import Settings
 from core.logging import get_logger
 from core.tasks.engine import (
-    FOLLOWING_SECONDS,
     PRIORITIES,
     Condition,
     Envelope,
@@ -44,22 +43,14 @@ class MemoryRecords:
         self._stashed: dict[str, str] = {}
         self._holders: dict[str, str] = {}
 
-    def add(
-        self,
-        job_id: str,
-        fields: RecordFields,
-        ttl: float | None = None,
-    ) -> None:
+    def add(self, job_id: str, fields: RecordFields) -> None:
         """Add a record, unless the job has one.
 
         Args:
             job_id: The job's id.
             fields: The record's fields.
-            ttl: Seconds until the record expires; never if None.
         """
-        if job_id not in self._records:
-            self._records[job_id] = fields.copy()
-            self._expire(job_id, ttl)
+        self._records.setdefault(job_id, fields.copy())
 
     async def read(self, ids: list[str]) -> list[JobRecord]:
         return [self._read(job_id) for job_id in ids]
@@ -103,14 +94,14 @@ class MemoryRecords:
             self._records[job_id]["abort"] = True
         return self._read(job_id)
 
-    async def claim(self, keys: dict[str, str], ttl: float) -> dict[str, str]:
+    async def claim(self, claims: dict[str, str], ttl: float) -> dict[str, str]:
         loop = asyncio.get_running_loop()
-        for key, job_id in keys.items():
-            holder = self._holders.get(key)
-            if holder is None or self._has_ended(holder):
-                self._holders[key] = job_id
-                loop.call_later(ttl, self._release, key, job_id)
-        return {key: self._holders[key] for key in keys}
+        for key, claim in claims.items():
+            _, _, holder = self._holders.get(key, "").partition(" ")
+            if key not in self._holders or self._has_ended(holder):
+                self._holders[key] = claim
+                loop.call_later(ttl, self._release, key, claim)
+        return {key: self._holders[key] for key in claims}
 
     async def stash(
         self,
@@ -144,8 +135,8 @@ class MemoryRecords:
         record = self._read(job_id)
         return record.state.is_final
 
-    def _release(self, key: str, job_id: str) -> None:
-        if self._holders.get(key) == job_id:
+    def _release(self, key: str, claim: str) -> None:
+        if self._holders.get(key) == claim:
             del self._holders[key]
 
     def _expire(self, job_id: str, ttl: float | None) -> None:
@@ -202,7 +193,7 @@ class LocalEngine:
             self._known.add(envelope.id)
             self.records.add(envelope.id, envelope.record)
             for job_id, record in envelope.following.items():
-                self.records.add(job_id, record, FOLLOWING_SECONDS)
+                self.records.add(job_id, record)
             delay = 0.0
             if envelope.at is not None:
                 delay = envelope.at - time.time()

@@ -25,6 +25,8 @@ OLD, NEW = "o" * 32, "n" * 32
 @pytest.fixture
 async def queue_settings(settings: Settings, monkeypatch) -> AsyncIterator[Settings]:
     monkeypatch.setenv("TASK_ENGINE", DEFAULT)
+    monkeypatch.setenv("SECRET_KEY", NEW)
+    monkeypatch.setenv("SECRET_KEY_PREVIOUS", OLD)
     yield load_settings()
     await empty(settings)
 

@@ -26,8 +26,9 @@ logger = get_logger(__name__)
 
 PUBLISH_BATCH = 500
 
-# Adds each record and each message that does not exist yet. streaq's own function takes one message
-# at a time, and does not write records.
+# Adds each record and each message that does not exist yet. The record of a chain's later stage no
+# longer expires when the stage gets its message. streaq's own function takes one message at a time,
+# and does not write records.
 _PUBLISH = """
 for i = 1, #KEYS, 4 do
   local record, task, stream, delayed = KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[i + 3]
@@ -35,6 +36,8 @@ for i = 1, #KEYS, 4 do
   if redis.call('exists', record) == 0 then
     redis.call('hset', record, unpack(job.record))
     if job.ttl then redis.call('expire', record, job.ttl) end
+  elseif not job.ttl and redis.call('hget', record, 'state') == '"pending"' then
+    redis.call('persist', record)
   end
   if not job.ttl and redis.call('set', task, body, 'NX') then
     if job.due then

@@ -106,7 +106,7 @@ _CLAIM = f"""{_HAS_ENDED}
 local holders = {{}}
 for at, key in ipairs(KEYS) do
   local holder = redis.call('get', key)
-  if not holder or ended(ARGV[1] .. holder) then
+  if not holder or ended(ARGV[1] .. (string.match(holder, ' (.*)') or '')) then
     holder = ARGV[at + 2]
     redis.call('set', key, holder, 'PX', ARGV[2])
   end
@@ -161,11 +161,11 @@ class RedisRecords:
         found = await self._client.run(_ABORT, [self.key(job_id)], words)
         return _load(job_id, found)
 
-    async def claim(self, keys: dict[str, str], ttl: float) -> dict[str, str]:
-        names = [f"{self._prefix}holder:{key}" for key in keys]
-        words: list[Word] = [self.key(""), round(ttl * 1000), *keys.values()]
+    async def claim(self, claims: dict[str, str], ttl: float) -> dict[str, str]:
+        names = [f"{self._prefix}holder:{key}" for key in claims]
+        words: list[Word] = [self.key(""), round(ttl * 1000), *claims.values()]
         holders = await self._client.run(_CLAIM, names, words)
-        return {key: holder.decode() for key, holder in zip(keys, holders, strict=True)}
+        return {key: holder.decode() for key, holder in zip(claims, holders, strict=True)}
 
     async def stash(
         self,
