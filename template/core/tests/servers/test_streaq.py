@@ -8,6 +8,7 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import streaq
@@ -31,7 +32,7 @@ def streaq_settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"task_engine": "streaq"})
 
 
-def connect(settings: Settings) -> Redis:
+def connect(settings: Settings) -> Any:
     return Redis.from_url(str(settings.redis_url), decode_responses=True)
 
 
@@ -252,6 +253,7 @@ ZOMBIE_SERVICE = """
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 from core.entry import Service
 from core.tasks import Worker
