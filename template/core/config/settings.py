@@ -163,8 +163,13 @@ class Settings(BaseServiceSettings):
     """
     worker_port: Port | None = None
     """The port on which a worker serves health checks and `/metrics`. None: it serves nothing."""
-    task_record_ttl: PositiveFloat = 7 * 86400
-    """Seconds for which the record of an ended job (status and result) is kept."""
+    task_record_ttl: PositiveFloat = 86400
+    """Seconds for which the record of an ended job (status and result) is kept.
+
+    For this time `job_id`, `idempotency_key` and the replay of a dead letter create no second job.
+    """
+    task_max_result: PositiveInt = 64 * 1024
+    """Largest result of a job, in bytes of JSON. A job with a larger result fails for good."""
     task_grace_period: NonNegativeFloat = 30
     """Seconds that running jobs may take to finish when a worker stops."""
 

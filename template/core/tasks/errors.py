@@ -75,7 +75,16 @@ class QueueUnavailable(UserError):
 
 
 class QueueRefuses(QueueUnavailable):
-    """The queue's server answers, but takes no new jobs: it is full or read-only, for example."""
+    """The queue's server answers, but takes no new jobs: it is full or read-only, for example.
+
+    Args:
+        place: The server, for people.
+        reason: Why it takes no jobs, such as `is full`.
+    """
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"{place} {reason}")
+        self.reason = reason
 
 
 class BadMessage(Exception):

@@ -1,6 +1,7 @@
 """The one path on which every job runs, with any engine."""
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -267,7 +268,7 @@ class Executor:
                 problem = f"the attempt took longer than {seconds:g} s (timeout)"
                 raise TimeoutError(problem) from error
             raise
-        result = _to_json(message.task, value)
+        result = _to_json(message.task, value, self._settings.task_max_result)
         if message.rest:
             # This happens before the stage is marked as completed, so a crash loses no stage. The
             # next stage's id makes it run once.
@@ -326,10 +327,15 @@ async def _poll(check: Callable[[], bool], seconds: float) -> bool:
     return check()
 
 
-def _to_json(task: str, value: Any) -> Any:
+def _to_json(task: str, value: Any, limit: int) -> Any:
     try:
-        return to_jsonable_python(value)
+        result = to_jsonable_python(value)
+        size = len(json.dumps(result))
     except Exception as error:
         reason = str(error).splitlines()[0]
         problem = f"task {task} returned a value that cannot be kept as JSON"
         raise PermanentError(f"{problem}: {reason}") from None
+    if size > limit:
+        problem = f"task {task} returned {size} bytes, more than {limit} (TASK_MAX_RESULT)"
+        raise PermanentError(f"{problem}: store them in MongoDB or as a blob, and return the id")
+    return result

@@ -78,6 +78,7 @@ class Queue:
             at=at,
             priority=priority,
             following=following or {},
+            even_if_full=message.stage > 0,
         )
 
     async def send(self, envelopes: list[Envelope], chosen_ids: list[str]) -> None:

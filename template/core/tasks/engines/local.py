@@ -14,6 +14,7 @@ from core.logging import get_logger
 from core.tasks.engine import (
     FOLLOWING_SECONDS,
     PRIORITIES,
+    Condition,
     Envelope,
     Handler,
     Stats,
@@ -200,6 +201,9 @@ class LocalEngine:
             scheduled=len(self._scheduled),
             oldest=now - oldest,
         )
+
+    async def check(self) -> Condition:
+        return Condition()
 
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
         stopped = asyncio.create_task(stop.wait())

@@ -8,6 +8,7 @@ import pytest
 import streaq
 from pydantic import BaseModel
 from redis.asyncio import Redis
+from streaq.constants import REDIS_GROUP
 from streaq.types import StreamMessage
 
 from core.config import Settings
@@ -100,6 +101,71 @@ async def test_a_body_of_any_bytes_becomes_a_dead_letter(worker, streaq_settings
         await worker.dead_letters.move()
         (letter,) = await worker.dead_letters.list()
         assert letter.raw == "00.\\xff\\xfe{}"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("state", b"running"),
+        ("state", b"\xff"),
+        ("state", b"[1]"),
+        ("at", b'"tomorrow"'),
+        ("progress", b"5"),
+        ("error", b"{}"),
+        ("deliveries", b'"many"'),
+    ],
+)
+async def test_a_record_that_cannot_be_read_is_unknown(worker, streaq_settings, field, value):
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async with worker.open(streaq_settings), connect(streaq_settings) as redis:
+        engine = worker.queue.engine
+        job, other = await fine.enqueue_many([[], []])
+        await redis.hset(engine.records.key(job.id), field, value)
+        assert await job.status() is JobStatus.UNKNOWN
+        assert await other.status() is JobStatus.PENDING
+        await asyncio.gather(engine.records.begin(job.id, 3), engine.records.begin(other.id, 3))
+        assert await other.status() is JobStatus.RUNNING
+
+
+async def test_an_entry_without_an_id_is_removed(worker, streaq_settings):
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async def is_empty() -> bool:
+        stats = await worker.queue.engine.stats()
+        return (stats.pending, stats.running) == (0, 0)
+
+    async with running(worker, streaq_settings), connect(streaq_settings) as redis:
+        job = await fine.enqueue()
+        assert await job.result(WAIT) == "done"
+        async for stream in redis.scan_iter(f"*{streaq_settings.queue_name}*", _type="stream"):
+            await redis.xadd(stream, {"name": "no id"})
+            await redis.xadd(stream, {"task_id": b"\xff", "enqueue_time": "now"})
+        await eventually(is_empty, WAIT)
+        assert await (await fine.enqueue()).result(WAIT) == "done"
+
+
+async def test_messages_of_a_killed_worker_are_taken(worker, streaq_settings, monkeypatch):
+    monkeypatch.setattr(adapter, "IDLE_TIMEOUT_SECONDS", 1)
+
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async with worker.open(streaq_settings), connect(streaq_settings) as redis:
+        stop = asyncio.Event()
+        job = await fine.enqueue()
+        (stream,) = await redis.keys(f"*{streaq_settings.queue_name}:queues:normal")
+        await redis.xgroup_create(stream, REDIS_GROUP, "0")
+        assert await redis.xreadgroup(REDIS_GROUP, "killed", {stream: ">"})
+        consumer = asyncio.create_task(worker.run(stop))
+        assert await job.result(WAIT) == "done"
+        stop.set()
+        await consumer
 
 
 async def test_another_worker_takes_the_jobs_of_a_stopped_one_at_once(worker, streaq_settings):

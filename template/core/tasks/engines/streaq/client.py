@@ -22,6 +22,8 @@ OPERATION_SECONDS = 3.0
 """A server that takes longer hangs, and counts as down."""
 MAX_CONNECTIONS = 20
 """The largest number of connections of one process. Further calls wait for one of them."""
+EVEN_IF_FULL = "#!lua flags=allow-oom"
+"""The first line of scripts that a full server runs too, since they help to free its memory."""
 
 REFUSALS = {
     "OOM": "is full: free memory, or raise maxmemory",
@@ -48,6 +50,9 @@ class Client:
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=MAX_CONNECTIONS,
+            # `open` sets the limit. The library's own one uses `wait_for`, which may lose a
+            # cancellation with Python 3.11.
+            socket_timeout=None,
             socket_keepalive=True,
             protocol=2,
             # The client's own retries would run a script twice if its reply was late.
@@ -122,5 +127,5 @@ class Client:
     def _explain(self, error: Exception) -> QueueUnavailable:
         code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
         if code in REFUSALS:
-            return QueueRefuses(f"{self._place} {REFUSALS[code]}")
+            return QueueRefuses(self._place, REFUSALS[code])
         return QueueUnavailable(f"{self._place} cannot be used: {error}")

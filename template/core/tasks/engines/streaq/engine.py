@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from pydantic_core import to_json
@@ -11,11 +12,12 @@ from core.logging import get_logger
 from core.tasks.engine import (
     FOLLOWING_SECONDS,
     PRIORITIES,
+    Condition,
     Envelope,
     Handler,
     Stats,
 )
-from core.tasks.engines.streaq.client import Client
+from core.tasks.engines.streaq.client import EVEN_IF_FULL, Client
 from core.tasks.engines.streaq.records import RedisRecords, flatten
 from core.tasks.engines.streaq.worker import StoppableWorker
 from core.tasks.errors import QueueUnavailable
@@ -43,6 +45,11 @@ for i = 1, #KEYS, 4 do
   end
 end
 """
+
+_PUBLISH_EVEN_IF_FULL = f"{EVEN_IF_FULL}\n{_PUBLISH}"
+
+# Writes as publishing does, so it fails when publishing would.
+_CHECK = "redis.call('set', KEYS[1], '', 'px', 1000)"
 
 # Counts the jobs of each priority. A message that a worker has read is running. A scheduled message
 # that is due is pending, although no worker has moved it into the stream yet.
@@ -120,7 +127,9 @@ class StreaqEngine:
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
         for start in range(0, len(envelopes), PUBLISH_BATCH):
             batch = envelopes[start : start + PUBLISH_BATCH]
-            await self._client.run(_PUBLISH, *self._flatten(batch))
+            even_if_full = all(envelope.even_if_full for envelope in batch)
+            script = _PUBLISH_EVEN_IF_FULL if even_if_full else _PUBLISH
+            await self._client.run(script, *self._flatten(batch))
 
     def _flatten(self, envelopes: Sequence[Envelope]) -> tuple[list[str], list[bytes]]:
         """Return the keys and arguments of `_PUBLISH`. Each one costs time, so they are few."""
@@ -172,6 +181,21 @@ class StreaqEngine:
             sum(running),
             sum(scheduled),
             max(oldest) / 1000,
+        )
+
+    async def check(self) -> Condition:
+        await self._client.run(_CHECK, [f"{REDIS_PREFIX}{self._queue_name}:check"])
+        # A managed server may forbid these commands.
+        info: dict[str, Any] = {}
+        config: dict[Any, Any] = {}
+        with suppress(QueueUnavailable):
+            async with self._client.open() as redis:
+                info = await redis.info("memory") | await redis.info("persistence")
+                config = await redis.config_get("save", "appendonly")
+        limit = info.get("maxmemory")
+        return Condition(
+            memory=info["used_memory"] / limit if limit else None,
+            persists=bool(info.get("aof_enabled") or config["save"]) if config else None,
         )
 
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:

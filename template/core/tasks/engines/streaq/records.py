@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from core.logging import get_logger
 from core.tasks.engines.streaq.batch import Batch
-from core.tasks.engines.streaq.client import Client, Word
+from core.tasks.engines.streaq.client import EVEN_IF_FULL, Client, Word
 from core.tasks.records import JobRecord, RecordFields
 
 logger = get_logger(__name__)
@@ -25,17 +25,17 @@ end
 """
 
 # One atomic round trip for many jobs. A job that has ended must never be marked as running again.
-_BEGIN = f"""{_HAS_ENDED}
+_BEGIN = f"""{EVEN_IF_FULL}
+{_HAS_ENDED}
 local records = {{}}
 for at, key in ipairs(KEYS) do
   local limit = tonumber(ARGV[at])
   local counts = redis.call('hmget', key, 'deliveries', 'blocked')
-  local suspect = tonumber(counts[1] or 0) >= limit or tonumber(counts[2] or 0) > 0
-  suspect = suspect and limit > 0
+  local deliveries, blocked = tonumber(counts[1] or 0) or 0, tonumber(counts[2] or 0) or 0
+  local suspect = limit > 0 and (deliveries >= limit or blocked > 0)
   local is_over = ended(key)
   if not is_over and not suspect then
-    redis.call('hset', key, 'state', '"running"')
-    redis.call('hincrby', key, 'deliveries', 1)
+    redis.call('hset', key, 'state', '"running"', 'deliveries', deliveries + 1)
   end
   local record = redis.call('hgetall', key)
   if suspect and not is_over then
@@ -47,14 +47,16 @@ end
 return records
 """
 
-_BLAME = f"""{_HAS_ENDED}
+_BLAME = f"""{EVEN_IF_FULL}
+{_HAS_ENDED}
 if redis.call('exists', KEYS[1]) == 1 and not ended(KEYS[1]) then
   redis.call('hincrby', KEYS[1], 'blocked', 1)
 end
 """
 
 # The record of an ended job stays unchanged, even if a worker that seemed dead writes late.
-_WRITE = f"""{_HAS_ENDED}
+_WRITE = f"""{EVEN_IF_FULL}
+{_HAS_ENDED}
 local at = 1
 for _, key in ipairs(KEYS) do
   local ttl, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
@@ -66,7 +68,8 @@ for _, key in ipairs(KEYS) do
 end
 """
 
-_STASH = f"""{_HAS_ENDED}
+_STASH = f"""{EVEN_IF_FULL}
+{_HAS_ENDED}
 if not ended(KEYS[1]) then
   redis.call('hset', KEYS[1], unpack(ARGV, 4))
   redis.call('pexpire', KEYS[1], ARGV[1])
@@ -75,7 +78,7 @@ end
 """
 
 # Aborts a pending or scheduled job, and marks a running one, whose worker then ends it.
-_ABORT = """
+_ABORT = f"""{EVEN_IF_FULL}
 local state = redis.call('hget', KEYS[1], 'state')
 if state == '"pending"' or state == '"scheduled"' then
   redis.call('hset', KEYS[1], 'state', '"aborted"')

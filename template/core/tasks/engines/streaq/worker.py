@@ -2,9 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import streaq
 from anyio import (
@@ -20,7 +19,7 @@ from streaq.types import StreamMessage
 from core.logging import get_logger
 from core.tasks.engine import Handler
 from core.tasks.engines.streaq.batch import Batch
-from core.tasks.engines.streaq.client import OPERATION_SECONDS, Client, Word
+from core.tasks.engines.streaq.client import EVEN_IF_FULL, OPERATION_SECONDS, Client, Word
 from core.tasks.errors import QueueUnavailable
 from core.tasks.outcome import Outcome, Retry
 
@@ -32,37 +31,15 @@ RENEW_SECONDS = 5.0
 """The pause between two signs of life of a running job."""
 MOVE_SECONDS = 0.5
 """The pause between two looks for messages that are due, or whose worker was killed."""
-MOVE_BATCH = 500
+MOVE_BATCH = 1000
 BLOCK_SECONDS = 2.0
 """How long one call waits for new messages."""
 RECONNECT_SECONDS = 0.5
 PUT_BACK = "again"
 """Stands for the delay of a message: give the message to another worker now."""
 
-# Scripts with this first line also run on a full server: they free memory, or free it soon.
-_EVEN_IF_FULL = "#!lua flags=allow-oom"
-
-# Returns new messages, those of the first stream first.
-_TAKE = f"""{_EVEN_IF_FULL}
-local count, taken = tonumber(ARGV[3]), {{}}
-local function read(stream)
-  local options = {{'group', ARGV[1], ARGV[2], 'count', count, 'streams', stream, '>'}}
-  return redis.pcall('xreadgroup', unpack(options))
-end
-for at, stream in ipairs(KEYS) do
-  local found = count > 0 and read(stream)
-  if found and found.err then  -- the group does not exist yet
-    redis.call('xgroup', 'create', stream, ARGV[1], '0', 'mkstream')
-    found = read(stream)
-  end
-  taken[at] = found and found[1][2] or {{}}
-  count = count - #taken[at]
-end
-return taken
-"""
-
 # Returns the body of each message; false if another worker has it or its job has left the queue.
-_BEGIN = f"""{_EVEN_IF_FULL}
+_BEGIN = f"""{EVEN_IF_FULL}
 local bodies = {{}}
 for at = 1, #KEYS / 2 do
   local stream, id = KEYS[2 * at - 1], ARGV[at + 2]
@@ -81,7 +58,7 @@ return bodies
 """
 
 # A message that is put back becomes a new entry: an old one would wake no other worker.
-_END = f"""{_EVEN_IF_FULL}
+_END = f"""{EVEN_IF_FULL}
 local time = redis.call('time')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for at = 1, #KEYS / 3 do
@@ -102,7 +79,7 @@ end
 """
 
 # Renews the messages that this worker still has. Another worker may have taken one after a pause.
-_RENEW = f"""{_EVEN_IF_FULL}
+_RENEW = f"""{EVEN_IF_FULL}
 for at, stream in ipairs(KEYS) do
   local id = ARGV[at + 2]
   if #redis.call('xpending', stream, ARGV[1], id, id, 1, ARGV[2]) > 0 then
@@ -111,46 +88,36 @@ for at, stream in ipairs(KEYS) do
 end
 """
 
-# A function for the scripts below.
-_PUT_BACK = """
-local function put_back(stream, id)
-  local entry = redis.call('xrange', stream, id, id)[1]
-  redis.call('xack', stream, ARGV[1], id)
-  redis.call('xdel', stream, id)
-  if entry then redis.call('xadd', stream, '*', unpack(entry[2])) end
-end
-"""
-
-# Moves messages that are due, and those of killed workers, into the streams. The server's clock
+# Moves messages that are due, and idle ones of other workers, into the streams. The server's clock
 # decides, not the workers' clocks. Returns whether more of them may be left.
-_MOVE = f"""{_EVEN_IF_FULL}
-{_PUT_BACK}
+_MOVE = f"""{EVEN_IF_FULL}
 local time = redis.call('time')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local limit, is_full = tonumber(ARGV[3]), false
+local limit, is_full, running = tonumber(ARGV[2]), false, {{}}
+for at = 5, #ARGV do running[ARGV[at]] = true end
 for at = 1, #KEYS, 2 do
   local stream, delayed = KEYS[at], KEYS[at + 1]
   local due = redis.call('zrange', delayed, '-inf', now, 'byscore', 'limit', 0, limit)
   for _, task_id in ipairs(due) do redis.call('xadd', stream, '*', 'task_id', task_id) end
   if #due > 0 then redis.call('zrem', delayed, unpack(due)) end
-  local idle = redis.pcall('xpending', stream, ARGV[1], 'idle', ARGV[2], '-', '+', limit)
-  for _, entry in ipairs(idle) do put_back(stream, entry[1]) end
+  local groups = redis.pcall('xinfo', 'groups', stream)
+  if groups.err or #groups == 0 then
+    redis.call('xgroup', 'create', stream, ARGV[1], '0', 'mkstream')
+  end
+  local options = {{'idle', ARGV[3], '-', '+', limit, ARGV[4]}}
+  local idle = redis.call('xpending', stream, ARGV[1], unpack(options))
+  for _, entry in ipairs(idle) do
+    local id = entry[1]
+    if not running[id] then
+      local found = redis.call('xrange', stream, id, id)[1]
+      redis.call('xack', stream, ARGV[1], id)
+      redis.call('xdel', stream, id)
+      if found then redis.call('xadd', stream, '*', unpack(found[2])) end
+    end
+  end
   is_full = is_full or #due == limit or #idle == limit
 end
 return is_full
-"""
-
-# Puts the messages back that a worker has read but not begun.
-_GIVE_BACK = f"""{_EVEN_IF_FULL}
-{_PUT_BACK}
-local begun = {{}}
-for at = 3, #ARGV do begun[ARGV[at]] = true end
-for _, stream in ipairs(KEYS) do
-  local taken = redis.pcall('xpending', stream, ARGV[1], '-', '+', 10000, ARGV[2])
-  for _, entry in ipairs(taken) do
-    if not begun[entry[1]] then put_back(stream, entry[1]) end
-  end
-end
 """
 
 
@@ -191,6 +158,8 @@ class StoppableWorker(streaq.Worker[None]):
 
     async def run(self) -> None:
         """Take and run messages until the event is set, then wait for the running ones."""
+        with suppress(QueueUnavailable):
+            await self._move()  # creates the consumer groups
         send, receive = create_memory_object_stream[StreamMessage](math.inf)
         renewing = CancelScope(shield=True)
         async with create_task_group() as group:
@@ -200,14 +169,20 @@ class StoppableWorker(streaq.Worker[None]):
             limiter = await group.start(self.run_consumers, receive, renewing, scope)
             group.start_soon(self.schedule_delayed_tasks)
             group.start_soon(self.producer, send, limiter, scope)
+        with suppress(QueueUnavailable):
+            await self._give_back()  # the server may have sent more to the connection that ended
 
     async def _wait_for_stop(self, scope: CancelScope) -> None:
         await self._stop.wait()
         scope.cancel("the worker was told to stop")
         self._limit_running_jobs()
         with CancelScope(shield=True), suppress(QueueUnavailable):
-            begun = [message_id for _, message_id in self._list_running()]
-            await self._client.run(_GIVE_BACK, list(self._streams), [REDIS_GROUP, self.id, *begun])
+            await self._give_back()
+
+    async def _give_back(self) -> None:
+        """Put the messages back that this worker has read but not begun."""
+        running = [message_id for _, message_id in self._list_running()]
+        await self._move(0, self.id, *running)
 
     def _limit_running_jobs(self) -> None:
         """Give running jobs the grace period. Then they are cancelled and put back."""
@@ -218,47 +193,39 @@ class StoppableWorker(streaq.Worker[None]):
     async def _read_streams_legacy(self, count: int, block: bool = False) -> Any:
         """Return messages, as streaq's method does. During an outage, wait and return none."""
         try:
-            found = await (self._wait_for_entry() if block else self._take(count))
-            entries = {stream: await self._check(stream, each) for stream, each in found}
+            if self._outage:
+                await self._give_back()  # the reply with these messages may have been lost
+            entries = await self._read(count, block)
         except QueueUnavailable as error:
             self._note_outage(str(error))
             await sleep(RECONNECT_SECONDS)
             return {}
         self._note_outage("")
-        return {stream: each for stream, each in entries.items() if each}
+        return entries
 
-    async def _take(self, count: int) -> list[tuple[str, Any]]:
-        streams = list(self._streams)
-        taken = await self._client.run(_TAKE, streams, [REDIS_GROUP, self.id, count])
-        return list(zip(streams, taken, strict=True))
-
-    async def _wait_for_entry(self) -> list[tuple[str, Any]]:
-        async with self._client.open(BLOCK_SECONDS + OPERATION_SECONDS) as redis:
-            found: Any = await redis.xreadgroup(
-                REDIS_GROUP,
-                self.id,
-                cast("dict[Any, Any]", self._streams),
-                count=1,
-                block=round(BLOCK_SECONDS * 1000),
-            )
-        return [(stream.decode(), entries) for stream, entries in found]
-
-    async def _check(self, stream: str, entries: Iterable[Any]) -> list[tuple[str, Any, int, int]]:
-        """Return entries in the form that streaq expects. Those without an id are removed."""
-        checked = []
-        for entry_id, fields in entries:
-            if not isinstance(fields, dict):
-                fields = dict(zip(fields[::2], fields[1::2], strict=True))
-            message_id = entry_id.decode()
-            task_id = fields.get(b"task_id")
-            if task_id is None:
-                logger.error("entry without an id removed from the queue", entry=str(fields)[:200])
-                async with self._client.open() as redis:
-                    await redis.xack(stream, REDIS_GROUP, message_id)
-                    await redis.xdel(stream, message_id)
-                continue
-            checked.append((message_id, {"task_id": task_id.decode(errors="replace")}, 0, 0))
-        return checked
+    async def _read(self, count: int, block: bool) -> dict[str, list[Any]]:
+        """Return messages by stream, in the form that streaq expects."""
+        seconds = BLOCK_SECONDS if block else 0
+        groups: list[dict[Any, Any]] = [{stream: ">"} for stream in self._streams]
+        if block:
+            groups = [{**self._streams}]
+        entries: dict[str, list[Any]] = {}
+        # Messages of a high priority leave fewer free slots for the others.
+        for streams in groups:
+            async with self._client.open(OPERATION_SECONDS + seconds) as redis:
+                found: Any = await redis.xreadgroup(
+                    REDIS_GROUP,
+                    self.id,
+                    streams,
+                    count=1 if block else count,
+                    block=round(seconds * 1000) or None,
+                )
+            for stream, messages in found:
+                entries[stream.decode()] = [_read_entry(*message) for message in messages]
+                count -= len(messages)
+            if count <= 0:
+                break
+        return entries
 
     def _note_outage(self, problem: str) -> None:
         """Remember whether the server works, and log each outage once."""
@@ -269,18 +236,27 @@ class StoppableWorker(streaq.Worker[None]):
 
     async def schedule_delayed_tasks(self) -> None:
         """Move messages into the streams, instead of streaq's method."""
+        while True:
+            is_full = False
+            with suppress(QueueUnavailable):
+                is_full = await self._move()
+            if not is_full:
+                await sleep(MOVE_SECONDS)
+
+    async def _move(self, *idle: Word) -> bool:
+        """Run `_MOVE`.
+
+        Args:
+            idle: The idle time, the consumer and the messages to leave. By default, all messages
+                of killed workers are moved.
+        """
         places = [
             place + priority
             for priority in self.priorities
             for place in (self.stream_key, self.queue_key)
         ]
-        words: list[Word] = [REDIS_GROUP, IDLE_TIMEOUT_SECONDS * 1000, MOVE_BATCH]
-        while True:
-            is_full = False
-            with suppress(QueueUnavailable):
-                is_full = await self._client.run(_MOVE, places, words)
-            if not is_full:
-                await sleep(MOVE_SECONDS)
+        words = [REDIS_GROUP, MOVE_BATCH, *(idle or [IDLE_TIMEOUT_SECONDS * 1000])]
+        return bool(await self._client.run(_MOVE, places, words))
 
     async def renew_idle_timeouts(self, scope: CancelScope) -> None:
         """Show that the running jobs are alive, instead of streaq's method.
@@ -314,12 +290,13 @@ class StoppableWorker(streaq.Worker[None]):
         Args:
             msg: The message.
         """
-        body = await self._begin_when_up(msg)
-        if body is None:
-            return
         running = self._running_tasks[msg.priority]
         running.add(msg.message_id)
         try:
+            with CancelScope(shield=True):
+                body = await self._begin_when_up(msg)
+            if body is None:
+                return
             outcome = await self._handle(msg.task_id, body)
             delay = ""
             if outcome is None:
@@ -333,11 +310,11 @@ class StoppableWorker(streaq.Worker[None]):
             running.discard(msg.message_id)
 
     async def _begin_when_up(self, msg: StreamMessage) -> bytes | None:
-        while True:
-            try:
+        while not self._stop.is_set():
+            with suppress(QueueUnavailable):
                 return await self._begin(msg)
-            except QueueUnavailable:
-                await sleep(RECONNECT_SECONDS)
+            await sleep(RECONNECT_SECONDS)
+        return None
 
     async def _handle(self, job_id: str, body: bytes) -> Outcome | None:
         """Run a job. Return None if the job was cancelled, or if the worker is stopping."""
@@ -378,3 +355,14 @@ class StoppableWorker(streaq.Worker[None]):
         words = [word for _, *ended in messages for word in ended]
         await self._client.run(_END, keys, [REDIS_GROUP, *words])
         return [None] * len(messages)
+
+
+def _read_entry(message_id: bytes, fields: dict[bytes, bytes]) -> tuple[str, Any, int, int]:
+    """Return an entry in the form that streaq expects.
+
+    An entry without an id gets an empty one. No job has it, so the entry is removed.
+    """
+    task_id = fields.get(b"task_id", b"").decode(errors="replace")
+    if not task_id:
+        logger.error("message without an id, removed from the queue", fields=str(fields)[:200])
+    return message_id.decode(), {"task_id": task_id}, 0, 0
