@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from core.tasks import JobFailed, RetryAfter
+from core.tasks import JobFailed, RetryAfter, executor
 from core.testing import eventually
 from core.tests.running import WAIT
 
@@ -39,6 +39,32 @@ async def test_a_job_that_blocked_its_worker_runs_alone(worker, run):
         for each in jobs:
             await each.result(WAIT)
     assert beside == [set()] * 10
+
+
+async def test_long_jobs_and_suspects_do_not_wait_for_each_other_forever(worker, run, monkeypatch):
+    monkeypatch.setattr(executor, "ALONE_SECONDS", 0.3)
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    @worker.task
+    async def long() -> None:
+        await began.wait()
+
+    @worker.task
+    async def suspect() -> None:
+        began.set()
+        await ended.wait()
+
+    @worker.task
+    async def late() -> None:
+        ended.set()
+
+    async with run():
+        job = await suspect.using(delay=0.5).enqueue()
+        await asyncio.to_thread(worker.queue.engine.records.blame, job.id)
+        before = await long.enqueue()
+        await asyncio.wait_for(began.wait(), WAIT)
+        for each in (await late.enqueue(), job, before):
+            await each.result(WAIT)
 
 
 async def test_a_job_that_blocked_twice_is_dead(worker, run):
