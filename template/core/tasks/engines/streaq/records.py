@@ -165,13 +165,14 @@ class RedisRecords:
             await redis.eval(_STASH, [self.key(job_id), self._stashed], words)
 
     async def stashed(self) -> AsyncIterator[dict[str, str]]:
-        cursor = None
-        # The server begins with the cursor 0, and ends with it.
-        while cursor != 0:
+        cursor = 0
+        while True:
             async with self._redis() as redis:
                 cursor, letters = await redis.hscan(self._stashed, cursor, count=READ_BATCH)
             if letters:
                 yield letters
+            if cursor == 0:
+                return
 
     async def count_stashed(self) -> int:
         async with self._redis() as redis:
