@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         problem = f"error: {error}"
         if not tell_error(problem):
+            for handler in logging.getLogger().handlers:
+                handler.flush()  # so that the error is the last line
             print(problem, file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -284,9 +284,8 @@ async def test_a_job_that_failed_waits_anew_for_a_newer_worker(worker, run, engi
         raise ValueError("not now")
 
     async with run():
-        job = broken.using(job_id="known")
-        await worker.queue.engine.records.write("known", {"unknown_since": 1.0}, None)
-        handle = await job.enqueue()
+        handle = await broken.using(delay=1).enqueue()
+        await worker.queue.engine.records.write(handle.id, {"unknown_since": 1.0}, None)
 
         async def is_retried() -> bool:
             return (await handle.record()).attempt == 2

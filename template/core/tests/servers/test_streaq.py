@@ -102,7 +102,7 @@ async def test_a_stashed_text_that_is_no_dead_letter_holds_up_no_other(worker, s
 
     async with running(worker, streaq_settings):
         async with connect(streaq_settings) as redis:
-            await redis.hset(worker.queue.engine.records._stashed, {"forged": "no JSON"})
+            await redis.hset(worker.queue.engine.records._stashed, mapping={"forged": "no JSON"})
         job = await broken.enqueue()
         await job.wait(WAIT)
         await worker.dead_letters.move()
@@ -231,14 +231,14 @@ async def test_a_message_stays_with_the_worker_that_took_it_over(worker, streaq_
 
     async with running(worker, streaq_settings), connect(streaq_settings) as redis:
         engine = worker.queue.engine
+        job = await slow.enqueue()
+        await asyncio.wait_for(started.wait(), WAIT)
         stream = engine._worker.stream_key + "normal"
 
         async def find_owners() -> list[str]:
             pending = await redis.xpending(stream, REDIS_GROUP)
             return [consumer["name"] for consumer in pending["consumers"]]
 
-        job = await slow.enqueue()
-        await asyncio.wait_for(started.wait(), WAIT)
         ((message_id, _),) = await redis.xrange(stream)
         await redis.xclaim(stream, REDIS_GROUP, "heir", 0, [message_id])
         await engine._worker._renew_running()

@@ -185,14 +185,14 @@ class RedisRecords:
         return bool(await self._client.run(_STASH, [self.key(job_id), self._stashed], words))
 
     async def stashed(self) -> AsyncIterator[dict[str, str]]:
-        cursor = None
-        # The server begins with the cursor 0, and ends with it.
-        while cursor != 0:
+        cursor = 0
+        while True:
             async with self._client.open() as redis:
-                cursor, letters = await redis.hscan(self._stashed, cursor or 0, count=READ_BATCH)
-            if letters:
-                pairs = cast("dict[bytes, bytes]", letters).items()
-                yield {key.decode(): letter.decode() for key, letter in pairs}
+                cursor, letters = await redis.hscan(self._stashed, cursor, count=READ_BATCH)
+            pairs = cast("dict[bytes, bytes]", letters).items()
+            yield {key.decode(): letter.decode(errors="replace") for key, letter in pairs}
+            if cursor == 0:
+                return
 
     async def count_stashed(self) -> int:
         async with self._client.open() as redis:
