@@ -157,13 +157,7 @@ class Watchdog:
                 is_blamed = True
                 _try(self._blame, **culprit)
             if stuck > limit:
-                _log(
-                    "critical",
-                    "worker ends to be restarted",
-                    problem=problem,
-                    stack=stack,
-                    **culprit,
-                )
+                _log("critical", "worker ends to be restarted", problem=problem, stack=stack)
                 _try(logging.shutdown)
                 os._exit(os.EX_SOFTWARE)
 
