@@ -190,7 +190,8 @@ class RedisRecords:
             async with self._client.open() as redis:
                 cursor, letters = await redis.hscan(self._stashed, cursor, count=READ_BATCH)
             pairs = cast("dict[bytes, bytes]", letters).items()
-            yield {key.decode(): letter.decode(errors="replace") for key, letter in pairs}
+            if pairs:
+                yield {key.decode(): letter.decode(errors="replace") for key, letter in pairs}
             if cursor == 0:
                 return
 
