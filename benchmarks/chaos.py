@@ -4,6 +4,7 @@ For each scenario the jobs are enqueued while the fault goes on. Their caller tr
 error, as a client does. The table shows:
 
     jobs      jobs that `enqueue` has acknowledged
+    refused   jobs that the caller could not enqueue within five minutes
     lost      jobs without an effect and without a dead letter
     stuck     jobs that have not ended
     failed    jobs that became dead letters although their function did not fail

@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from app.main import service
 from chaos_driver_faults import SCENARIOS, Scenario
 from chaos_driver_load import Load, Outcome, wait_for_mongodb
 from chaos_driver_machine import Machine
+
+from app.main import service
 from core.config import get_settings
 from core.entry import open_service
 
@@ -20,8 +21,8 @@ JOBS = 2000
 SECONDS = 20.0
 """How long the caller takes to enqueue the jobs."""
 WARM_SECONDS = 2.0
-LIMIT_SECONDS = 900.0
-COLUMNS = f"{'':10}{'jobs':>7}{'lost':>7}{'stuck':>7}{'failed':>7}{'doubled':>9}{'with key':>10}"
+LIMIT_SECONDS = 300.0
+COLUMNS = f"{'':10}{'jobs':>7}{'refused':>9}{'lost':>7}{'stuck':>7}{'failed':>7}{'doubled':>9}{'with key':>10}"
 
 
 async def run(scenario: Scenario, jobs: int) -> Outcome:
@@ -42,7 +43,8 @@ async def _run(scenario: Scenario, machine: Machine, load: Load) -> Outcome:
     await asyncio.sleep(WARM_SECONDS)
     lost = await scenario.break_things(machine) or 0
     ended = time.monotonic()
-    await calling
+    await asyncio.wait([calling], timeout=LIMIT_SECONDS)
+    calling.cancel()
     await wait_for_mongodb()
     return await load.settle(ended, LIMIT_SECONDS, lost)
 
@@ -65,7 +67,9 @@ async def keeping_workers(machine: Machine) -> AsyncIterator[None]:
 
 
 def print_row(name: str, outcome: Outcome) -> None:
-    numbers = f"{outcome.jobs:7}{outcome.lost:7}{outcome.stuck:7}{outcome.failed:7}"
+    numbers = (
+        f"{outcome.jobs:7}{outcome.refused:9}{outcome.lost:7}{outcome.stuck:7}{outcome.failed:7}"
+    )
     doubled = f"{outcome.doubled:9}{outcome.doubled_with_key:10}"
     verdict = "" if outcome.is_good else "  MISSED"
     print(f"{name:10}{numbers}{doubled}{outcome.recovery:9.1f} s{verdict}", flush=True)

@@ -8,9 +8,10 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from app.tasks.chaos import block, end_process, fail
 from chaos_driver_load import wait_for_mongodb
 from chaos_driver_machine import Machine
+
+from app.tasks.chaos import block, end_process, fail
 from core.dev.servers import HOST, MONGODB, VALKEY
 from core.models import DeadLetterModel
 

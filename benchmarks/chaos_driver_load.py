@@ -22,6 +22,7 @@ class Outcome:
 
     Attributes:
         jobs: Jobs that `enqueue` has acknowledged.
+        refused: Jobs that the caller could not enqueue before the limit.
         lost: Jobs without an effect and without a dead letter.
         stuck: Jobs that have not ended.
         failed: Dead letters of tasks that do not fail.
@@ -31,6 +32,7 @@ class Outcome:
     """
 
     jobs: int
+    refused: int
     lost: int
     stuck: int
     failed: int
@@ -41,7 +43,7 @@ class Outcome:
     @property
     def is_good(self) -> bool:
         """Whether the goals are reached."""
-        return not any((self.lost, self.stuck, self.failed, self.doubled_with_key))
+        return not any((self.refused, self.lost, self.stuck, self.failed, self.doubled_with_key))
 
 
 class Load:
@@ -102,6 +104,7 @@ class Load:
         without_effect = self._accepted.keys() - effective - letters
         return Outcome(
             jobs=len(self._accepted),
+            refused=self._jobs - len(self._accepted),
             lost=lost + len(without_effect),
             stuck=len(stuck),
             failed=len(letters),
