@@ -5,13 +5,14 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import astuple
 from pathlib import Path
 
 from chaos_driver_faults import SCENARIOS, Scenario
 from chaos_driver_load import Load, Outcome, wait_for_mongodb
-from chaos_driver_machine import Machine
+from driver_machine import Machine
 
 from app.main import service
 from core.config import get_settings
@@ -22,7 +23,7 @@ SECONDS = 20.0
 """How long the caller takes to enqueue the jobs."""
 WARM_SECONDS = 2.0
 LIMIT_SECONDS = 300.0
-COLUMNS = f"{'':10}{'jobs':>7}{'refused':>9}{'lost':>7}{'stuck':>7}{'failed':>7}{'doubled':>9}{'with key':>10}"
+HEADINGS = ("jobs", "refused", "lost", "stuck", "failed", "doubled", "with key", "recovery")
 
 
 async def run(scenario: Scenario, jobs: int) -> Outcome:
@@ -66,13 +67,8 @@ async def keeping_workers(machine: Machine) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-def print_row(name: str, outcome: Outcome) -> None:
-    numbers = (
-        f"{outcome.jobs:7}{outcome.refused:9}{outcome.lost:7}{outcome.stuck:7}{outcome.failed:7}"
-    )
-    doubled = f"{outcome.doubled:9}{outcome.doubled_with_key:10}"
-    verdict = "" if outcome.is_good else "  MISSED"
-    print(f"{name:10}{numbers}{doubled}{outcome.recovery:9.1f} s{verdict}", flush=True)
+def print_row(name: str, cells: Iterable[object]) -> None:
+    print(f"{name:10}{''.join(f'{cell:>10}' for cell in cells)}", flush=True)
 
 
 def main() -> None:
@@ -85,11 +81,12 @@ def main() -> None:
         for name, scenario in SCENARIOS.items():
             print(f"{name:10} {scenario.break_things.__doc__}")
         return
-    print(f"{COLUMNS}   recovery", flush=True)
+    print_row("", HEADINGS)
     is_good = True
     for name in chosen.scenarios or SCENARIOS:
         outcome = asyncio.run(run(SCENARIOS[name], chosen.jobs))
-        print_row(name, outcome)
+        *numbers, recovery = astuple(outcome)
+        print_row(name, [*numbers, f"{recovery:.1f} s"])
         is_good = is_good and outcome.is_good
     sys.exit(not is_good)
 

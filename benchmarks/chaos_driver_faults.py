@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from chaos_driver_load import wait_for_mongodb
-from chaos_driver_machine import Machine
+from driver_machine import Machine
 
 from app.tasks.chaos import block, end_process, fail
 from core.dev.servers import HOST, MONGODB, VALKEY

@@ -90,7 +90,7 @@ def run_driver(name: str, tasks: str, *arguments: str, documents: str = "") -> i
         _add_tasks(service, name, tasks)
         if documents:
             _add_documents(service, name, documents)
-        for file in [*HERE.glob(f"{name}_driver*.py"), HERE / "driver_servers.py"]:
+        for file in [*HERE.glob(f"{name}_driver*.py"), *HERE.glob("driver_*.py")]:
             shutil.copy(file, service)
         shutil.copytree(HERE / "peers", service, dirs_exist_ok=True)
         command = [UV, "run", "--quiet", "python", f"{name}_driver.py", *arguments]

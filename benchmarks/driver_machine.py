@@ -1,4 +1,4 @@
-"""The servers and workers of one scenario, which the scenario breaks."""
+"""The servers and workers of a run, which the run breaks."""
 
 import asyncio
 import os
@@ -60,7 +60,7 @@ class Proxy:
 
 
 class Machine:
-    """The servers and the workers of one scenario. A worker that ends is started again.
+    """The servers and the workers of one run. A worker that ends is started again.
 
     The caller, which is this process, reaches Valkey through a proxy.
 
@@ -75,6 +75,7 @@ class Machine:
         self._servers: dict[str, subprocess.Popen[bytes]] = {}
         self._log = (folder / "workers.log").open("wb")
         self.workers: list[subprocess.Popen[bytes]] = []
+        self.web: subprocess.Popen[bytes] | None = None
         self.worker_settings: dict[str, str] = {}
         """Settings of the workers that start from now on."""
         self.settings = {
@@ -108,15 +109,23 @@ class Machine:
     def signal(self, server: Server, number: signal.Signals) -> None:
         self._servers[server.name].send_signal(number)
 
+    def pid(self, server: Server) -> int:
+        return self._servers[server.name].pid
+
+    def start_web(self, port: int) -> None:
+        """Start the web process of the service."""
+        self.web = self._start("web", {"PORT": str(port)})
+
     def keep_workers(self) -> None:
         """Start a worker for each one that has ended."""
         self.workers = [worker for worker in self.workers if worker.poll() is None]
         while len(self.workers) < WORKERS:
-            command = [sys.executable, "-m", "core", "worker"]
-            environment = os.environ | self.settings | self.worker_settings
-            self.workers.append(
-                subprocess.Popen(command, env=environment, stdout=self._log, stderr=self._log)
-            )
+            self.workers.append(self._start("worker", self.worker_settings))
+
+    def _start(self, name: str, settings: dict[str, str]) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "core", name]
+        environment = os.environ | self.settings | settings
+        return subprocess.Popen(command, env=environment, stdout=self._log, stderr=self._log)
 
     async def replace_worker(self) -> None:
         """Let the oldest worker stop in an orderly way. Another one takes its place."""
@@ -127,6 +136,7 @@ class Machine:
 
     def close(self) -> None:
         self.proxy.close()
-        for process in [*self.workers, *self._servers.values()]:
+        web = [self.web] if self.web else []
+        for process in [*web, *self.workers, *self._servers.values()]:
             stop(process)  # SIGKILL ends a frozen process too
         self._log.close()
