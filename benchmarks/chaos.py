@@ -9,7 +9,7 @@ error, as a client does. The table shows:
     stuck     jobs that have not ended
     failed    jobs that became dead letters although their function did not fail
     doubled   effects that happened twice: of tasks without an `idempotency_key`, and with one
-    recovery  seconds from the end of the fault until the last job had ended
+    recovery  seconds from the end of the fault until all jobs of before had ended
 
     script/uv run python benchmarks/chaos.py [--jobs N] [--list] [SCENARIO ...]
 
@@ -23,6 +23,7 @@ from rendering import run_driver
 TASKS = '''
 """Jobs whose effects can be counted."""
 
+import asyncio
 import os
 import time
 
@@ -31,6 +32,8 @@ from beanie import Document
 from core.tasks import current_job
 from core.tasks.worker import worker
 
+SECONDS = 0.5
+"""How long a job takes, so that many are running when something breaks."""
 RETRIES = {"max_retries": 50, "retry_delay": 0.5, "retry_max_delay": 5}
 
 
@@ -48,6 +51,7 @@ class Effect(Document):
 
 @worker.task(**RETRIES)
 async def count(number: int) -> None:
+    await asyncio.sleep(SECONDS)
     effects = Effect.get_pymongo_collection()
     change = {"$inc": {"runs": 1}, "$set": {"number": number}}
     await effects.update_one({"_id": f"number:{number}"}, change, upsert=True)
@@ -55,6 +59,7 @@ async def count(number: int) -> None:
 
 @worker.task(idempotency_key=lambda number: number, **RETRIES)
 async def count_once(number: int) -> None:
+    await asyncio.sleep(SECONDS)
     effects = Effect.get_pymongo_collection()
     change = {"$set": {"number": number, "runs": 1}}
     await effects.update_one({"_id": current_job().id}, change, upsert=True)

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import astuple
@@ -43,11 +42,12 @@ async def _run(scenario: Scenario, machine: Machine, load: Load) -> Outcome:
     calling = asyncio.create_task(load.enqueue())
     await asyncio.sleep(WARM_SECONDS)
     lost = await scenario.break_things(machine) or 0
-    ended = time.monotonic()
+    recovery = await load.recover(LIMIT_SECONDS)
     await asyncio.wait([calling], timeout=LIMIT_SECONDS)
     calling.cancel()
+    await load.recover(LIMIT_SECONDS)
     await wait_for_mongodb()
-    return await load.settle(ended, LIMIT_SECONDS, lost)
+    return await load.count(recovery, lost)
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ class Outcome:
         failed: Dead letters of tasks that do not fail.
         doubled: Effects that happened twice, of the task without a key.
         doubled_with_key: Effects that happened twice, of the task with a key.
-        recovery: Seconds from the end of the fault until the last job had ended.
+        recovery: Seconds from the end of the fault until all jobs of before had ended.
     """
 
     jobs: int
@@ -81,20 +81,26 @@ class Load:
             else:
                 return
 
-    async def settle(self, fault_ended: float, limit: float, lost: int) -> Outcome:
-        """Wait until every job has ended, and count what became of them.
+    async def recover(self, limit: float) -> float:
+        """Wait until every job that was enqueued so far has ended, and return the seconds.
 
         Args:
-            fault_ended: When the fault ended, by `time.monotonic`.
             limit: The longest time to wait, in seconds.
+        """
+        started = time.monotonic()
+        ids = [job.id for job in self._accepted.values()]
+        while time.monotonic() - started < limit and await self._find_unfinished(ids):
+            await asyncio.sleep(POLL_SECONDS)
+        return time.monotonic() - started
+
+    async def count(self, recovery: float, lost: int) -> Outcome:
+        """Count what became of the jobs.
+
+        Args:
+            recovery: The seconds until the jobs of the fault had ended.
             lost: Lost jobs of the fault itself.
         """
-        deadline = time.monotonic() + limit
-        stuck = await self._find_unfinished()
-        while stuck and time.monotonic() < deadline:
-            await asyncio.sleep(POLL_SECONDS)
-            stuck = await self._find_unfinished()
-        recovery = max(0.0, time.monotonic() - fault_ended)
+        stuck = await self._find_unfinished([job.id for job in self._accepted.values()])
         letters = await self._find_dead_letters()
         effects = await Effect.find_all().to_list()
         plain = [effect for effect in effects if effect.id.startswith("number:")]
@@ -113,8 +119,7 @@ class Load:
             recovery=recovery,
         )
 
-    async def _find_unfinished(self) -> list[str]:
-        ids = [job.id for job in self._accepted.values()]
+    async def _find_unfinished(self, ids: list[str]) -> list[str]:
         records = service.worker.queue.engine.records
         unfinished: list[str] = []
         for start in range(0, len(ids), BATCH):

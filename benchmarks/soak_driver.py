@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,10 @@ class Held:
     def by(cls, pid: int) -> "Held":
         status = Path(f"/proc/{pid}/status").read_text()
         (memory,) = [line for line in status.splitlines() if line.startswith("VmRSS:")]
-        links = [os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir()]
+        links = []
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed in the meantime
+                links.append(os.readlink(file))
         connections = sum(link.startswith("socket:") for link in links)
         return cls(int(memory.split()[1]) // 1024, len(links), connections)
 
