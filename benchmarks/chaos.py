@@ -65,6 +65,12 @@ async def count_once(number: int) -> None:
     await effects.update_one({"_id": current_job().id}, change, upsert=True)
 
 
+@worker.task(max_retries=0, timeout=15)
+async def nap() -> None:
+    """Fail if the worker is frozen, because its time is over when it goes on."""
+    await asyncio.sleep(8)
+
+
 @worker.task
 async def end_process() -> None:
     os._exit(1)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from chaos_driver_load import wait_for_mongodb
 from driver_machine import Machine
 
-from app.tasks.chaos import block, end_process, fail
+from app.tasks.chaos import block, end_process, fail, nap
 from core.dev.servers import HOST, MONGODB, VALKEY
 from core.models import DeadLetterModel
+from core.tasks import JobStatus
 
 KILLS = 10
 KILL_SECONDS = 2.0
@@ -24,6 +25,8 @@ DOWN_SECONDS = 10.0
 FULL_SECONDS = 10.0
 KEY_SECONDS = 5.0
 BLOCK_SECONDS = 60.0
+NAPS = 40
+NAP_STARTS = 3.0
 READS = 100
 DYING = 9_000
 FAILING = 50_000
@@ -96,12 +99,16 @@ async def half_open(machine: Machine) -> None:
     machine.proxy.forwards.set()
 
 
-async def zombie(machine: Machine) -> None:
+async def zombie(machine: Machine) -> int:
     """A worker is frozen for 25 s, and goes on when others have taken its jobs."""
+    naps = await nap.enqueue_many([[]] * NAPS)
+    await asyncio.sleep(NAP_STARTS)
     worker = machine.workers[0]
     worker.send_signal(signal.SIGSTOP)
     await asyncio.sleep(ZOMBIE_SECONDS)
     worker.send_signal(signal.SIGCONT)
+    records = [await each.wait(LIMIT_SECONDS) for each in naps]
+    return sum(record.status is not JobStatus.COMPLETED for record in records)
 
 
 async def full(machine: Machine) -> None:

@@ -89,8 +89,8 @@ class Load:
         """
         started = time.monotonic()
         ids = [job.id for job in self._accepted.values()]
-        while time.monotonic() - started < limit and await self._find_unfinished(ids):
-            await asyncio.sleep(POLL_SECONDS)
+        while await self._find_unfinished(ids) and time.monotonic() - started < limit:
+            await asyncio.sleep(POLL_SECONDS)  # other processes end the jobs
         return time.monotonic() - started
 
     async def count(self, recovery: float, lost: int) -> Outcome:
