@@ -89,8 +89,9 @@ class Load:
         """
         started = time.monotonic()
         ids = [job.id for job in self._accepted.values()]
-        while await self._find_unfinished(ids) and time.monotonic() - started < limit:
-            await asyncio.sleep(POLL_SECONDS)  # other processes end the jobs
+        # Other processes end the jobs, so there is no event to wait for.
+        while await self._find_unfinished(ids) and time.monotonic() - started < limit:  # noqa: ASYNC110
+            await asyncio.sleep(POLL_SECONDS)
         return time.monotonic() - started
 
     async def count(self, recovery: float, lost: int) -> Outcome:
