@@ -13,7 +13,7 @@ CHAOS = ROOT / "benchmarks" / "chaos.py"
 
 
 @pytest.mark.parametrize("scenarios", [("hang", "half_open"), ("zombie", "full")])
-def test_no_job_is_lost_stuck_or_doubled(scenarios):
+def test_no_job_is_lost_stuck_or_doubled(scenarios: tuple[str, ...]) -> None:
     command = [sys.executable, str(CHAOS), "--jobs", "200", *scenarios]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stdout + done.stderr
