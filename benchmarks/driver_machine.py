@@ -1,4 +1,4 @@
-"""The servers and workers of a run, which the run breaks."""
+"""The servers and workers of a benchmark, which the benchmark breaks."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ CHUNK = 65536
 
 
 class Proxy:
-    """A TCP proxy on the loopback interface that can swallow everything that it gets.
+    """A TCP proxy on the loopback interface that can swallow everything that it receives.
 
     Args:
         port: The port of the server behind it.

@@ -256,7 +256,7 @@ def _view_broken(broken: BrokenSchedule) -> ScheduleView:
 
 
 async def _make(run: _Run, now: datetime) -> list[Envelope]:
-    """Make the message of a run; none if the run is too late."""
+    """Return the message of a run, or no message if the run is too late."""
     timestamp = run.due.timestamp()
     schedule = run.schedule
     options = schedule.options
