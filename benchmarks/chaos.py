@@ -1,4 +1,4 @@
-"""What becomes of jobs under each fault. Goal: 0 lost, 0 stuck, 0 doubled with a key.
+"""Jobs under each fault. Goal: 0 lost, 0 stuck, 0 doubled with a key.
 
 In each scenario, a caller enqueues jobs during the fault. After an error it tries again, as a
 client does. The table shows:

@@ -45,11 +45,11 @@ PRODUCTION = {
 
 @dataclass(frozen=True)
 class Scenario:
-    """A fault, and what it needs.
+    """A fault with its settings.
 
     Attributes:
-        break_things: Breaks things, and ends when they are in order again. It returns the number
-            of its own jobs that were lost.
+        break_things: Breaks things, and ends when they are in order again. If it enqueues jobs, it
+            returns the number of these jobs that were lost.
         settings: Settings of the whole run.
     """
 

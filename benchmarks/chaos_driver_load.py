@@ -1,4 +1,4 @@
-"""The jobs of one scenario, the caller that enqueues them, and the count of what became of them."""
+"""The jobs of one scenario, the caller that enqueues them, and the count of how they ended."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the jobs of one scenario.
+    """The counts of one scenario.
 
     Attributes:
         jobs: Jobs that `enqueue` has acknowledged.
@@ -95,7 +95,7 @@ class Load:
         return time.monotonic() - started
 
     async def count(self, recovery: float, lost: int) -> Outcome:
-        """Count what became of the jobs.
+        """Count how the jobs ended.
 
         Args:
             recovery: See `Outcome`.

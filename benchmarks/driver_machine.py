@@ -47,7 +47,7 @@ class Proxy:
                 threading.Thread(target=self._copy, args=pair, daemon=True).start()
 
     def _copy(self, source: socket.socket, target: socket.socket) -> None:
-        # What arrives while the proxy swallows is never delivered, as behind a dead router.
+        # Data that arrives while the proxy swallows is never delivered, as behind a dead router.
         with source:
             try:
                 while data := source.recv(CHUNK):

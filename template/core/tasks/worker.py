@@ -214,7 +214,7 @@ class Worker(ScheduleRegistry):
             stack.push_async_callback(queue.close)
             portal = Portal()
             stack.callback(portal.close)
-            # It limits direct calls only. Each job has a thread of its own, so no job waits for a
+            # It limits direct calls only. Each job has its own thread, so no job waits for a
             # thread while its timeout runs.
             self.thread_limiter = CapacityLimiter(settings.task_concurrency)
             self._open = self._make_parts(settings, declared, queue, portal, context)

@@ -1,6 +1,6 @@
 """The engine `streaq`, on Redis or Valkey streams. Jobs survive a crash of their worker.
 
-The adapter uses the loops of streaq 7.2, with a client and scripts of its own. It relies on
+The adapter uses the loops of streaq 7.2, but neither its client nor its scripts. It relies on
 internals of streaq's `Worker`. A test fails if they change.
 """
 

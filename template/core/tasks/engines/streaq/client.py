@@ -31,7 +31,7 @@ REFUSALS = {
     "NOREPLICAS": "has too few replicas (min-replicas-to-write)",
     "MISCONF": "cannot save its data to its disk",
 }
-"""The errors of a server that answers but does not write, and what they mean."""
+"""The errors of a server that answers but does not write, with their meanings."""
 
 
 class Client:

@@ -57,7 +57,7 @@ end
 return bodies
 """
 
-# Ends the messages that this worker still has. XACK alone would end those of another worker too.
+# Ends the messages that this worker still has. XACK alone would also end another worker's messages.
 # A message that is put back becomes a new entry: an old one would wake no other worker.
 _END = f"""{EVEN_IF_FULL}
 local time = redis.call('time')
