@@ -1,7 +1,7 @@
-"""What becomes of jobs under each fault. Goal: 0 lost, 0 stuck, 0 doubled with a key.
+"""Jobs under each fault. Goal: 0 lost, 0 stuck, 0 doubled with a key.
 
-For each scenario the jobs are enqueued while the fault goes on. Their caller tries again after each
-error, as a client does. The table shows:
+In each scenario, a caller enqueues jobs during the fault. After an error it tries again, as a
+client does. The table shows:
 
     jobs      jobs that `enqueue` has acknowledged
     refused   jobs that the caller could not enqueue within five minutes
@@ -9,7 +9,7 @@ error, as a client does. The table shows:
     stuck     jobs that have not ended
     failed    jobs that became dead letters although their function did not fail
     doubled   effects that happened twice: of tasks without an `idempotency_key`, and with one
-    recovery  seconds from the end of the fault until all jobs of before had ended
+    recovery  seconds from the end of the fault until all jobs enqueued by then have ended
 
     script/uv run python benchmarks/chaos.py [--jobs N] [--list] [SCENARIO ...]
 
@@ -67,7 +67,7 @@ async def count_once(number: int) -> None:
 
 @worker.task(max_retries=0, timeout=15)
 async def nap() -> None:
-    """Fail if the worker is frozen, because its time is over when it goes on."""
+    """Fail if the worker is frozen: when it continues, the job's timeout is over."""
     await asyncio.sleep(8)
 
 

@@ -52,7 +52,7 @@ async def _run(scenario: Scenario, machine: Machine, load: Load) -> Outcome:
 
 @asynccontextmanager
 async def keeping_workers(machine: Machine) -> AsyncIterator[None]:
-    """Run workers during a block, and replace those that end."""
+    """Run workers during a block, and replace each worker that ends."""
 
     async def keep() -> None:
         while True:

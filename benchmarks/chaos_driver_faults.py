@@ -1,4 +1,4 @@
-"""The faults. Each one breaks the machine while jobs run, and leaves it in order."""
+"""The faults. Each one breaks something while jobs run, and then puts it in order again."""
 
 import asyncio
 import secrets
@@ -45,11 +45,11 @@ PRODUCTION = {
 
 @dataclass(frozen=True)
 class Scenario:
-    """A fault, and what it needs.
+    """A fault with its settings.
 
     Attributes:
-        break_things: Breaks things, and ends when they are in order again. It returns the number
-            of its own jobs that were lost.
+        break_things: Breaks things, and ends when they are in order again. If it enqueues jobs, it
+            returns the number of these jobs that were lost.
         settings: Settings of the whole run.
     """
 
@@ -58,7 +58,7 @@ class Scenario:
 
 
 async def nothing(machine: Machine) -> None:
-    """No fault: the time to compare with."""
+    """Nothing breaks. This gives the time to compare with."""
 
 
 async def kills(machine: Machine) -> None:
@@ -76,14 +76,14 @@ async def restart(machine: Machine) -> None:
 
 
 async def outage(machine: Machine) -> None:
-    """MongoDB is away for 10 s."""
+    """MongoDB is down for 10 s."""
     await asyncio.to_thread(machine.stop, MONGODB)
     await asyncio.sleep(DOWN_SECONDS)
     await asyncio.to_thread(machine.start, MONGODB)
 
 
 async def hang(machine: Machine) -> None:
-    """Valkey hangs for 4 s while the caller has 100 reads on their way."""
+    """Valkey hangs for 4 s while the caller waits for 100 reads."""
     job = await fail.enqueue()
     reads = [asyncio.create_task(job.status()) for _ in range(READS)]
     machine.signal(VALKEY, signal.SIGSTOP)
@@ -100,7 +100,7 @@ async def half_open(machine: Machine) -> None:
 
 
 async def zombie(machine: Machine) -> int:
-    """A worker is frozen for 25 s, and goes on when others have taken its jobs."""
+    """A worker is frozen for 25 s, and continues after others have taken its jobs."""
     naps = await nap.enqueue_many([[]] * NAPS)
     await asyncio.sleep(NAP_STARTS)
     worker = machine.workers[0]
@@ -122,7 +122,7 @@ async def full(machine: Machine) -> None:
 
 
 async def rotation(machine: Machine) -> None:
-    """SECRET_KEY is changed in a rolling deploy: first accepted, then used, then alone."""
+    """SECRET_KEY changes in two rolling deploys: the new key is first accepted, then used."""
     old = machine.settings["SECRET_KEY"]
     new = secrets.token_hex(32)
     for key, previous in ((old, new), (new, old)):
@@ -154,7 +154,7 @@ async def failing(machine: Machine) -> int:
 
 
 async def dying(machine: Machine) -> int:
-    """9,000 jobs fail for good while MongoDB is away."""
+    """9,000 jobs fail for good while MongoDB is down."""
     await asyncio.to_thread(machine.stop, MONGODB)
     await fail.enqueue_many([[]] * DYING)
     await asyncio.sleep(DOWN_SECONDS)

@@ -1,4 +1,4 @@
-"""The jobs of one scenario, the caller that enqueues them, and the count of what became of them."""
+"""The jobs of one scenario, the caller that enqueues them, and the count of how they ended."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the jobs of one scenario.
+    """The counts of one scenario.
 
     Attributes:
         jobs: Jobs that `enqueue` has acknowledged.
@@ -28,7 +28,7 @@ class Outcome:
         failed: Dead letters of tasks that do not fail.
         doubled: Effects that happened twice, of the task without a key.
         doubled_with_key: Effects that happened twice, of the task with a key.
-        recovery: Seconds from the end of the fault until all jobs of before had ended.
+        recovery: Seconds from the end of the fault until all jobs enqueued by then had ended.
     """
 
     jobs: int
@@ -47,7 +47,7 @@ class Outcome:
 
 
 class Load:
-    """Jobs that a caller enqueues one after another, while a fault goes on.
+    """Jobs that a caller enqueues one after another during a fault.
 
     Args:
         jobs: The number of jobs. Every second one has a key.
@@ -95,11 +95,11 @@ class Load:
         return time.monotonic() - started
 
     async def count(self, recovery: float, lost: int) -> Outcome:
-        """Count what became of the jobs.
+        """Count how the jobs ended.
 
         Args:
-            recovery: The seconds until the jobs of the fault had ended.
-            lost: Lost jobs of the fault itself.
+            recovery: See `Outcome`.
+            lost: The number of jobs that the fault itself enqueued, and that were lost.
         """
         stuck = await self._find_unfinished([job.id for job in self._accepted.values()])
         letters = await self._find_dead_letters()

@@ -1,4 +1,4 @@
-"""The servers and workers of a run, which the run breaks."""
+"""The servers and workers of a benchmark, which the benchmark breaks."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ CHUNK = 65536
 
 
 class Proxy:
-    """A TCP proxy on the loopback interface that can swallow everything that it gets.
+    """A TCP proxy on the loopback interface that can swallow everything that it receives.
 
     Args:
         port: The port of the server behind it.
@@ -47,7 +47,7 @@ class Proxy:
                 threading.Thread(target=self._copy, args=pair, daemon=True).start()
 
     def _copy(self, source: socket.socket, target: socket.socket) -> None:
-        # What arrives while the proxy swallows is never delivered, as behind a dead router.
+        # Data that arrives while the proxy swallows is never delivered, as behind a dead router.
         with source:
             try:
                 while data := source.recv(CHUNK):

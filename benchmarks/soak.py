@@ -12,7 +12,7 @@ from rendering import run_driver
 SECONDS = "3600"
 
 TASKS = '''
-"""Jobs that end in each way."""
+"""Jobs that complete, and some that fail."""
 
 from core.tasks.worker import worker
 

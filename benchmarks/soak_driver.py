@@ -28,7 +28,7 @@ SPARE = 20
 
 @dataclass(frozen=True)
 class Held:
-    """What a process holds."""
+    """The memory, files and connections of a process."""
 
     megabytes: int
     files: int

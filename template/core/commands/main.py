@@ -109,7 +109,7 @@ def _make_parser() -> argparse.ArgumentParser:
     commands.add_parser("setup", help="write .env with a new secret key, unless it has one")
     _add_dev(commands)
     commands.add_parser("shell", help="open a Python shell in which the service is open")
-    commands.add_parser("drain", help="wait until the queue has no jobs left")
+    commands.add_parser("drain", help="wait until no job is left and MongoDB has all dead letters")
     _add_dead_letters(commands)
     _add_schedules(commands)
     _add_history(commands)

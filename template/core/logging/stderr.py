@@ -10,7 +10,7 @@ MAX_CHARACTERS = 4_000_000
 """The longest text that waits for the reader. Further lines are dropped and counted."""
 FLUSH_SECONDS = 2.0
 PAUSE_SECONDS = 0.02
-"""The pause after a write. To wake the thread for each line costs more than the line."""
+"""The pause after a write. Waking the thread for each line costs more than the line itself."""
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class StderrHandler(logging.Handler):
         self._waiting = 0  # characters
         self._dropped = 0
         self._is_forked = False
-        # A child process that was forked has no thread, and perhaps a lock that stays locked.
+        # A forked child process does not have the thread, and the lock may stay locked.
         os.register_at_fork(after_in_child=self._note_fork)
         threading.Thread(target=self._write_lines, name="log", daemon=True).start()
 
@@ -51,7 +51,7 @@ class StderrHandler(logging.Handler):
             self._changed.notify_all()
 
     def flush(self) -> None:
-        """Wait a short time until all lines are written. At its end, the process calls this."""
+        """Wait briefly until all lines are written. The process calls this at its end."""
         if not self._is_forked:
             with self._changed:
                 self._changed.wait_for(lambda: not self._waiting, FLUSH_SECONDS)
@@ -76,7 +76,7 @@ class StderrHandler(logging.Handler):
 
 
 def _write(text: str) -> None:
-    """Write without Python's buffer, whose lock a waiting thread would hold at the end."""
+    """Write past Python's buffer: at exit, a thread that waits to write would hold its lock."""
     data = text.encode(errors="backslashreplace")
     with suppress(OSError):
         while data:

@@ -25,7 +25,7 @@ class DeadLetterModel(Document):
         task: The task's name, or None if the message cannot be read.
         arguments: The arguments by name, as JSON. MongoDB refuses some names and numbers of JSON.
         sensitive: The names of the encrypted arguments.
-        body: The signed message. If it was too large for MongoDB, the rest was cut.
+        body: The signed message. If it was too large for MongoDB, its end was cut.
         error_type: The name of the exception's class.
         error: The exception's message.
         traceback: The exception's traceback.

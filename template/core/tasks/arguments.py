@@ -105,7 +105,7 @@ class Arguments:
         Args:
             args: The positional arguments.
             kwargs: The keyword arguments.
-            limit: The largest size of the JSON in bytes; any size if None.
+            limit: The largest size of the JSON in bytes; no limit if None.
 
         Raises:
             InvalidArguments: An argument does not fit, or is too large; the message names the

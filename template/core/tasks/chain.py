@@ -85,7 +85,7 @@ class ChainJob(Generic[R]):
         """Wait for the result of the last stage.
 
         Args:
-            timeout: Seconds to wait; without a limit if None.
+            timeout: Seconds to wait; no limit if None.
 
         Raises:
             JobFailed: A stage failed or was aborted.
@@ -169,7 +169,7 @@ class Chain(Generic[P, R]):
         return run_or_return(self._tasks[0], partial(self._enqueue, *args, **kwargs))
 
     delay = enqueue
-    """Another name of `enqueue`."""
+    """Another name for `enqueue`."""
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> ChainJob[R]:
         """Queue the chain from a plain function, as `Task.enqueue_sync` does.

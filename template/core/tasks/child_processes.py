@@ -1,4 +1,4 @@
-"""Child processes, for plain functions that must be killable or need a limit of memory."""
+"""Child processes, for plain functions that must be killable or need a memory limit."""
 
 import multiprocessing
 import os
@@ -36,10 +36,10 @@ async def run_in_child(
         function: A plain function of a module.
         args: Its positional arguments.
         kwargs: Its keyword arguments.
-        memory_limit: Bytes that it may take; without a limit if None.
+        memory_limit: Bytes that it may take; no limit if None.
 
     Raises:
-        ChildProcessError: The child process ended before the function.
+        ChildProcessError: The child process ended before the function had ended.
     """
     _forkserver.set_forkserver_preload([function.__module__])
     receiver, sender = _forkserver.Pipe(duplex=False)
@@ -83,7 +83,7 @@ def _serve(
     kwargs: Mapping[str, Any],
     memory_limit: int | None,
 ) -> None:
-    """Run the function in the child process, and send its result and its error."""
+    """Run the function in the child process, and send its result or its error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # after Ctrl-C, jobs have their grace period
     threading.Thread(target=_end_with_parent, daemon=True).start()
     configure_logging(get_settings(), "child")
@@ -114,14 +114,14 @@ def _pickle_error(error: BaseException) -> bytes:
     error.add_note(traceback.format_exc())  # a traceback cannot be pickled
     try:
         answer = pickle.dumps((None, error))
-        pickle.loads(answer)  # noqa: S301  # some errors can only be written
+        pickle.loads(answer)  # noqa: S301  # some errors can be pickled, but not read back
     except Exception:
         answer = pickle.dumps((None, RuntimeError("".join(traceback.format_exception(error)))))
     return answer
 
 
 def _limit_memory(limit: int | None) -> None:
-    """Limit the memory that this process may take, in addition to what it has."""
+    """Limit the memory that this process may take in addition to what it has now."""
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     soft = hard
     if limit:

@@ -27,7 +27,7 @@ class DeadLetterError(UserError):
 
 
 class DeadLetterFilters(TypedDict, total=False):
-    """Which dead letters a call is about. A filter that is missing or None matches all.
+    """Filters that choose dead letters. A filter that is missing or None matches all.
 
     Attributes:
         task: The task's name.
@@ -55,7 +55,7 @@ class DeadLetters:
         await stash.move(self._queue.engine.records)
 
     async def count_stashed(self) -> int:
-        """Return the number of dead letters in the queue's server, which MongoDB does not have.
+        """Return the number of dead letters in the queue's server that MongoDB does not have yet.
 
         Raises:
             QueueUnavailable: The queue's server cannot be reached, or did not answer.
@@ -109,7 +109,7 @@ class DeadLetters:
     async def replay(self, letter_id: str) -> str:
         """Enqueue the job again under a new id. A chain continues after that stage.
 
-        Only the stored message counts, and its signature must be valid now. A dead letter is
+        The replay uses only the stored message, whose signature must be valid. A dead letter is
         replayed once: a second call returns the same job.
 
         Args:
@@ -135,8 +135,8 @@ class DeadLetters:
     ) -> AsyncIterator[Sequence[str]]:
         """Replay all dead letters that match, the oldest first, a batch at a time.
 
-        If it is interrupted, call it again. A dead letter whose message is not valid stays. A job
-        that dies again meanwhile is not replayed again.
+        If it is interrupted, call it again. A dead letter whose message is not valid is logged and
+        not replayed. A job that fails for good during the replay is not replayed again.
 
         Args:
             **filters: Which dead letters to replay. The state is always `dead`.

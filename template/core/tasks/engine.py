@@ -60,7 +60,7 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What the queue's server says about itself.
+    """The state of the queue's server, as far as the server reports it.
 
     Attributes:
         memory: The share of its memory that is used; None if it has no limit, or does not say.

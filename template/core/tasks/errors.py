@@ -93,7 +93,7 @@ class QueueRefuses(QueueUnavailable):
 
 
 class JobTakenOver(Exception):
-    """Another worker runs the job or has ended it, so this run must not decide about the job."""
+    """Another worker runs the job or has ended it, so this run must not change the job."""
 
 
 class BadMessage(Exception):

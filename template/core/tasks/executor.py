@@ -44,7 +44,7 @@ SUSPECT_DELIVERIES = 3
 SUSPECT_SECONDS = (1.0, 3.0)
 """The shortest and the longest delay of a job while a suspect runs alone."""
 HOLD_SECONDS = 1.0
-"""How long a job that was taken waits here for the end of a suspect."""
+"""How long a job that was taken waits for a suspect to end."""
 ALONE_SECONDS = 30.0
 """How long a suspect waits for the other jobs to end, and how long they then wait for it."""
 MAX_BLOCKED = 2
@@ -166,8 +166,8 @@ class Executor:
     async def _run_alone(self, job_id: str, body: bytes) -> Outcome:
         """Run a suspect: it blocked an event loop, or its worker ended several times.
 
-        An innocent one completes. Otherwise it harms no other job. Both waits have a limit, because
-        a long job must not stop a worker.
+        If the suspect is innocent, it completes. Otherwise it harms no other job. Both waits have a
+        limit, because a long job must not stop a worker.
         """
         self._alone_until = time.monotonic() + ALONE_SECONDS
         await _poll(lambda: len(self._running) == 1, ALONE_SECONDS)
@@ -322,7 +322,7 @@ class Executor:
     def _find_unknown(self, message: Message) -> str | None:
         """Return the first task of a job and of its chain that this process does not know.
 
-        No stage may run here whose next one cannot be enqueued here.
+        A stage must not run here if the stage after it cannot be enqueued here.
         """
         names = [message.task, *message.rest]
         return next((name for name in names if name not in self._tasks), None)
@@ -343,7 +343,7 @@ class Executor:
 
 
 async def _poll(check: Callable[[], bool], seconds: float) -> bool:
-    """Wait until a check is true, and return whether it is true at the end of the time."""
+    """Wait until a check is true, and return whether it became true in time."""
     for _ in range(round(seconds / POLL_SECONDS)):
         if check():
             return True

@@ -64,7 +64,7 @@ _MESSAGE = TypeAdapter(Message)
 
 
 class Signer:
-    """Turns messages into signed bytes and back, and signs what records say.
+    """Turns messages into signed bytes and back, and signs values of records.
 
     Args:
         secrets: The secrets of `Settings.secret_keys`. The first one signs; all are accepted.

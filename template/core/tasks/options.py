@@ -35,9 +35,9 @@ class TaskOptions:
             are not retried together. If not, each delay is the longest.
         timeout: Seconds after which an attempt is cancelled. It has then failed, unless
             `time_limit` leaves it more time to end.
-        soft_time_limit: Another name of `timeout`.
+        soft_time_limit: Another name for `timeout`.
         time_limit: Seconds after which an attempt has failed, whatever its function does.
-        process: Whether a plain function runs in a child process, which is killed at its limit.
+        process: Whether a plain function runs in a child process, which is killed after `timeout`.
         memory_limit: Bytes that the function may take in its child process.
         priority: `low`, `normal` or `high`.
         expires: Seconds within which a job must start once it is due. Otherwise the job fails.
@@ -62,7 +62,7 @@ class TaskOptions:
     idempotency_key: Callable[..., object] | None = None
 
     def time_limits(self, default: float) -> tuple[float, float]:
-        """Return the seconds after which an attempt is cancelled, and after which it has failed.
+        """Return the two limits in seconds: when an attempt is cancelled, and when it has failed.
 
         Args:
             default: The seconds for a task that sets no limit.

@@ -39,7 +39,7 @@ async def relay(dispatch: Dispatch) -> None:
 
     A process may end after it dispatched messages and before it deleted their rows. Another process
     then dispatches them again. The job's id makes the job run once. A document that cannot be read
-    stays, with its `problem`, and holds up no other.
+    stays, with its `problem`, and does not block the others.
 
     Args:
         dispatch: Puts messages into the queue.

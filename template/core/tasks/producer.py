@@ -42,7 +42,7 @@ class TaskOwner(Protocol):
 
     @property
     def thread_limiter(self) -> CapacityLimiter | None:
-        """Limits the threads of plain functions; None while no service is open."""
+        """Limits the threads of direct calls; None while no service is open."""
         ...
 
 

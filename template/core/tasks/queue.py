@@ -215,7 +215,7 @@ class Queue:
         await self._records.request_abort(job_id, ttl)
 
     def _ttl_from(self, at: float | None) -> float:
-        """Return the seconds until a record expires whose job is due at this time."""
+        """Return the seconds until the record of a job that is due at this time expires."""
         until_due = (at or 0) - time.time()
         return self.record_ttl + max(0.0, until_due)
 

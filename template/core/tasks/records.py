@@ -99,8 +99,8 @@ class JobRecord:
         deliveries: Consecutive deliveries without an outcome.
         blocked: Consecutive deliveries in which the job blocked the event loop of its worker.
         fence: The number of the current or last run. Unlike the other counts, it only grows.
-        unknown_since: When a worker first met the job without being able to read it or to find its
-            task, in seconds since 1970.
+        unknown_since: When a worker first could not read the job's message or find its tasks, in
+            seconds since 1970.
         progress: The last reported progress.
         abort: Whether somebody asked to abort the running job.
         result: The task's result as plain JSON data.
@@ -175,12 +175,12 @@ class Records(Protocol):
         Args:
             job_id: The job's id.
             suspect_after: Consecutive deliveries after which a job is a suspect. A job that blocked
-                an event loop is a suspect at once. If None, no job is one.
+                an event loop is a suspect at once. If None, no job is a suspect.
         """
         ...
 
     def blame(self, job_id: str) -> None:
-        """Count that a running job blocks the event loop of its worker.
+        """Record that a running job blocks the event loop of its worker.
 
         Any thread may call this. It does not use the event loop.
 
@@ -261,9 +261,9 @@ class Records(Protocol):
         ...
 
     def stashed(self) -> AsyncIterator[dict[str, str]]:
-        """Iterate over all stashed dead letters, a batch at a time: their JSON by id.
+        """Yield all stashed dead letters in batches: their JSON by id.
 
-        It may miss letters that are stashed meanwhile.
+        Dead letters that are stashed during the iteration may be missing.
         """
         ...
 

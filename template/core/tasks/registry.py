@@ -32,7 +32,7 @@ class Registry(ABC):
 
     Attributes:
         tasks: The tasks by name.
-        thread_limiter: Limits the threads of plain functions; None while no service is open.
+        thread_limiter: Limits the threads of direct calls; None while no service is open.
     """
 
     def __init__(self) -> None:

@@ -193,7 +193,7 @@ class Settler:
             await self._write(run.message.id, run.record, fields, None)
 
     async def check_owner(self, run: Run) -> None:
-        """Check that a run may still decide about the later stages of its chain.
+        """Check that a run may still change the later stages of its chain.
 
         Args:
             run: The run.

@@ -19,8 +19,8 @@ from core.tasks.records import ErrorFields, Records, StashedLetter
 logger = get_logger(__name__)
 
 MAX_BODY = 6 * 1024**2
-"""The largest message in a dead letter, in bytes. With the arguments as text, up to 1.5 times as
-long, it fits into a document of MongoDB (16 MiB)."""
+"""The largest message in a dead letter, in bytes. It fits into a document of MongoDB (16 MiB)
+together with the arguments as text, which take up to 1.5 times as much."""
 CUT = b" [the rest was cut]"
 
 REFUSED = (OperationFailure, ValueError, OverflowError)
@@ -108,7 +108,7 @@ async def _store_alone(letter_id: str, text: str) -> None:
 
 
 async def _insert(letters: list[DeadLetterModel]) -> None:
-    """Insert dead letters, unless MongoDB has them."""
+    """Insert the dead letters that MongoDB does not have yet."""
     writes = []
     for letter in letters:
         change = {"$setOnInsert": letter.model_dump(exclude={"id", "revision_id"})}

@@ -61,7 +61,10 @@ class Task(Bindable[P, R], Producer[R]):
         return await self._run(self._owner.thread_limiter, *args, **kwargs)
 
     def run_as_job(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        """Run the function in a thread that no other call can hold. The engine limits the jobs."""
+        """Run the function for a job. A plain function runs in a thread that only this job uses.
+
+        The engine limits the number of jobs, and with it the number of these threads.
+        """
         return self._run(CapacityLimiter(1), *args, **kwargs)
 
     async def _run(
@@ -108,7 +111,7 @@ class Task(Bindable[P, R], Producer[R]):
         return run_or_return(self, partial(self._enqueue, *args, **kwargs))
 
     delay = enqueue
-    """Another name of `enqueue`."""
+    """Another name for `enqueue`."""
 
     @overload
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...

@@ -1,4 +1,4 @@
-"""Time limits: a job's function runs in an asyncio task that is cancelled, and then abandoned."""
+"""Time limits: a job's function is cancelled at its limit, and abandoned if it does not end."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ class LimitedCall:
     """A call of a job's function. It begins when this object is made.
 
     Args:
-        call: The call.
+        call: The coroutine of the call.
         soft: Seconds after which the function is cancelled.
         hard: Seconds after which the attempt has failed, whatever the function does.
     """
@@ -56,7 +56,7 @@ class LimitedCall:
         problem = f"the attempt took longer than {self._soft:g} s (timeout)"
         if not self._task.done():
             raise TimeoutError(f"{problem}, and ignored its cancellation")
-        # As after a direct call, the code that follows has the function's context.
+        # As after a direct call, the code that follows has the context that the function set.
         for variable, value in self._context.items():
             variable.set(value)
         try:

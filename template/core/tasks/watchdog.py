@@ -27,7 +27,7 @@ STACK_FRAMES = 8
 BLAME_SECONDS = 8.0
 """A job that blocks the event loop for longer is blamed.
 
-It must be blamed before another worker takes the jobs of this one, which seems dead.
+This must happen before another worker takes the jobs of this worker, which seems dead.
 """
 WAIT_SECONDS = 4.0
 
@@ -151,7 +151,7 @@ class Watchdog:
                 stuck_since, culprit, is_blamed = now, seen, False
                 _log("error", "worker is stuck", problem=problem, stack=stack, **culprit)
             elif seen != culprit:
-                culprit = {}  # several jobs in turn
+                culprit = {}  # several jobs block in turn
             stuck = now - stuck_since
             if culprit and not is_blamed and stuck > min(BLAME_SECONDS, limit):
                 is_blamed = True
@@ -174,7 +174,7 @@ def _log(level: str, event: str, **values: object) -> None:
 
 
 def _try(function: Callable[..., object], **values: object) -> None:
-    """Call a function without waiting long: the code that blocks may also hold the log."""
+    """Call a function without waiting long: the code that blocks may hold the log's lock."""
     thread = threading.Thread(target=function, kwargs=values, daemon=True)
     thread.start()
     thread.join(WAIT_SECONDS)

@@ -214,7 +214,8 @@ class Worker(ScheduleRegistry):
             stack.push_async_callback(queue.close)
             portal = Portal()
             stack.callback(portal.close)
-            # One thread for each slot, so no job waits for a thread while its timeout runs.
+            # It limits direct calls only. Each job has its own thread, so no job waits for a
+            # thread while its timeout runs.
             self.thread_limiter = CapacityLimiter(settings.task_concurrency)
             self._open = self._make_parts(settings, declared, queue, portal, context)
             try:

@@ -116,7 +116,7 @@ class Schedules:
             raise errors[0]
 
     async def _fire(self, runs: Sequence[_Run], now: datetime) -> Sequence[BaseException]:
-        """Enqueue the jobs of some runs together, and return the errors of those that failed."""
+        """Enqueue the jobs of some runs together, and return the errors of the runs that failed."""
         is_durable = self._queue.engine.durable
         if not is_durable:
             # Another process has its own queue, which does not know the ids of this one.
@@ -256,7 +256,7 @@ def _view_broken(broken: BrokenSchedule) -> ScheduleView:
 
 
 async def _make(run: _Run, now: datetime) -> list[Envelope]:
-    """Make the message of a run; none if the run is too late."""
+    """Return the message of a run, or no message if the run is too late."""
     timestamp = run.due.timestamp()
     schedule = run.schedule
     options = schedule.options

@@ -110,7 +110,7 @@ def next_time(trigger: BaseTrigger, previous: datetime | None, now: datetime) ->
         now: The earliest time to return. The date of a trigger that fires once may be earlier.
     """
     found: datetime | None = trigger.get_next_fire_time(previous, now)
-    # A sum of a local time forgets which of the two hours it is in when the clocks go back.
+    # When the clocks go back, an hour occurs twice. Adding to a local time forgets which one it is.
     return found and found.astimezone(UTC)
 
 
@@ -119,11 +119,11 @@ def last_and_next(
     first: datetime,
     now: datetime,
 ) -> tuple[datetime, datetime | None]:
-    """Return the last time until now at which a trigger was due, and the time after it.
+    """Return the last time up to now at which a trigger was due, and the time after it.
 
     Args:
         trigger: The trigger.
-        first: A time until now at which it was due, in UTC.
+        first: A time up to now at which it was due, in UTC.
         now: The time, in UTC.
     """
     latest = _skip_missed(trigger, first, now)
@@ -131,12 +131,13 @@ def last_and_next(
 
 
 def _skip_missed(trigger: BaseTrigger, first: datetime, now: datetime) -> datetime:
-    """Return the last due time, without a step for each time between: there may be thousands."""
+    """Return the last due time without stepping through all times before it, maybe thousands."""
     if isinstance(trigger, IntervalTrigger):
         last = min(now, trigger.end_date or now)
         skipped: timedelta = (last - first) // trigger.interval * trigger.interval
         return first + skipped
-    # A binary search. After each round the last due time is `early`, or lies before `late`.
+    # A binary search. After each round, the last due time is `early`, or lies between `early` and
+    # `late`.
     early, late = first, now
     while late - early > _SHORTEST:
         middle = early + (late - early) / 2

@@ -72,7 +72,7 @@ def work(worker, ran):
 
 
 def make_message(work, job_id: str, **fields) -> Message:
-    """Return the message of a job, as a captured one."""
+    """Return the message of a job, as somebody can capture it."""
     return dataclasses.replace(work.message(job_id, {"text": job_id}), **fields)
 
 

@@ -1,4 +1,4 @@
-"""A server of the queue that answers and does not write: full, read-only, without replicas."""
+"""A queue's server that answers but does not write: full, read-only, or without replicas."""
 
 import asyncio
 from collections import Counter
@@ -25,7 +25,7 @@ async def redis(server):
 
 
 async def fill(redis: Redis, enqueue) -> None:
-    """Let the server be full after some more jobs, and enqueue jobs until it refuses one."""
+    """Leave the server memory for some more jobs, and enqueue jobs until it refuses one."""
 
     async def use(further: int) -> None:
         used = (await redis.info("memory"))["used_memory"]

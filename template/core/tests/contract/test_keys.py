@@ -1,4 +1,4 @@
-"""A message that was signed with a key that this worker does not have."""
+"""Messages that are signed with a key that this worker does not have."""
 
 from typing import Any
 

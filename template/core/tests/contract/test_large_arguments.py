@@ -1,4 +1,4 @@
-"""Arguments have a largest size, which is checked before anything is stored."""
+"""The size of arguments is limited, and checked before anything is stored."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A server of the queue that hangs, that swallows everything, or whose callers give up."""
+"""A queue's server that hangs, or swallows everything, or whose callers give up."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Suspects: jobs that blocked the event loop of a worker run alone, and only once more."""
+"""Suspects: a job that blocked the event loop of a worker runs alone, and then dies."""
 
 import asyncio
 

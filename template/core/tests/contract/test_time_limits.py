@@ -108,7 +108,7 @@ async def test_a_worker_stops_although_a_job_ignores_its_cancellation(
 
 
 async def test_hung_threads_hold_no_slot_of_a_job(worker, run, engine_settings):
-    """Two direct calls that never end, as of a route, hold all threads of direct calls."""
+    """Two direct calls that never end, such as a route's, hold all threads of direct calls."""
     engine_settings.task_concurrency = 2
     go_on = threading.Event()
     started = threading.Barrier(3, timeout=WAIT)

@@ -1,4 +1,4 @@
-"""What is told about the queue's server: its condition, and why it cannot be used."""
+"""Reports about the queue's server: its condition, and why it cannot be used."""
 
 import asyncio
 import ssl

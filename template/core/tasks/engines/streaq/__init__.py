@@ -1,7 +1,7 @@
 """The engine `streaq`, on Redis or Valkey streams. Jobs survive a crash of their worker.
 
-The adapter uses the loops of streaq 7.2, and its own client and scripts. It relies on internals of
-streaq's `Worker`. A test fails if they change.
+The adapter uses the loops of streaq 7.2, but neither its client nor its scripts. It relies on
+internals of streaq's `Worker`. A test fails if they change.
 """
 
 from core.config import Settings, SettingsError

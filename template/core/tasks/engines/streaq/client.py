@@ -19,7 +19,7 @@ Word = str | bytes | int
 """An argument of a script."""
 
 OPERATION_SECONDS = 3.0
-"""A server that takes longer hangs, and counts as down."""
+"""A server that takes longer counts as down."""
 MAX_CONNECTIONS = 20
 """The largest number of connections of one process. Further calls wait for one of them."""
 EVEN_IF_FULL = "#!lua flags=allow-oom"
@@ -31,13 +31,13 @@ REFUSALS = {
     "NOREPLICAS": "has too few replicas (min-replicas-to-write)",
     "MISCONF": "cannot save its data to its disk",
 }
-"""The errors of a server that answers but does not write, and what they mean."""
+"""The errors of a server that answers but does not write, with their meanings."""
 
 
 class Client:
-    """A client with limits in time and in connections. It connects when it is used.
+    """A client that limits the time of each call and the number of connections.
 
-    Replies are bytes, because a forged message may hold any.
+    It connects when it is used. Replies are bytes, because a forged message may contain any bytes.
 
     Args:
         url: The URL of the Redis or Valkey server.
@@ -50,7 +50,7 @@ class Client:
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=MAX_CONNECTIONS,
-            # `open` sets the limit. The library's own one uses `wait_for`, which may lose a
+            # `open` sets the limit. The library's own limit uses `wait_for`, which may lose a
             # cancellation with Python 3.11.
             socket_timeout=None,
             socket_keepalive=True,
@@ -104,7 +104,7 @@ class Client:
 
     @asynccontextmanager
     async def open(self, seconds: float = OPERATION_SECONDS) -> AsyncIterator[Redis]:
-        """Yield the client of the library for a block of calls.
+        """Yield the library's client for a block of calls.
 
         Args:
             seconds: The longest time that the block may take.

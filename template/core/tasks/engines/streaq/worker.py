@@ -30,13 +30,13 @@ IDLE_TIMEOUT_SECONDS = 20
 RENEW_SECONDS = 5.0
 """The pause between two signs of life of a running job."""
 MOVE_SECONDS = 0.5
-"""The pause between two looks for messages that are due, or whose worker was killed."""
+"""The pause between two checks for messages that are due, or whose worker was killed."""
 MOVE_BATCH = 1000
 BLOCK_SECONDS = 2.0
 """How long one call waits for new messages."""
 RECONNECT_SECONDS = 0.5
 PUT_BACK = "again"
-"""Stands for the delay of a message: give the message to another worker now."""
+"""Used in place of a delay: the message goes to another worker now."""
 
 # Returns the body of each message; false if another worker has it or its job has left the queue.
 _BEGIN = f"""{EVEN_IF_FULL}
@@ -57,7 +57,7 @@ end
 return bodies
 """
 
-# Ends the messages that this worker still has. XACK alone would end those of another worker too.
+# Ends the messages that this worker still has. XACK alone would also end another worker's messages.
 # A message that is put back becomes a new entry: an old one would wake no other worker.
 _END = f"""{EVEN_IF_FULL}
 local time = redis.call('time')
@@ -125,9 +125,9 @@ return is_full
 class StoppableWorker(streaq.Worker[None]):
     """A streaq worker that stops when an event is set, and leaves signals to the process.
 
-    Of streaq, it uses the loop that reads messages and the loops that run them. It replaces what
-    talks to the server: streaq's functions do not run on a full server, and trust the clocks of
-    the workers.
+    It uses streaq's loop that reads messages, and the loops that run them. It replaces the methods
+    that talk to the server, because streaq's functions do not run on a full server and trust the
+    clocks of the workers.
 
     Args:
         client: The client of the server.
@@ -181,7 +181,7 @@ class StoppableWorker(streaq.Worker[None]):
             await self._give_back()
 
     async def _give_back(self) -> None:
-        """Put the messages back that this worker has read but not begun."""
+        """Put back the messages that this worker was given and has not begun."""
         running = [message_id for _, message_id in self._list_running()]
         await self._move(0, self.id, *running)
 
@@ -236,7 +236,7 @@ class StoppableWorker(streaq.Worker[None]):
         self._outage = problem
 
     async def schedule_delayed_tasks(self) -> None:
-        """Move messages into the streams, instead of streaq's method."""
+        """Move messages into the streams. This replaces streaq's method."""
         while True:
             is_full = False
             with suppress(QueueUnavailable):
@@ -248,8 +248,8 @@ class StoppableWorker(streaq.Worker[None]):
         """Run `_MOVE`.
 
         Args:
-            idle: The idle time, the consumer and the messages to leave. By default, all messages
-                of killed workers are moved.
+            idle: The idle time, the consumer, and the messages that must not move. By default, all
+                messages of killed workers move.
         """
         places = [
             place + priority
@@ -260,7 +260,7 @@ class StoppableWorker(streaq.Worker[None]):
         return bool(await self._client.run(_MOVE, places, words))
 
     async def renew_idle_timeouts(self, scope: CancelScope) -> None:
-        """Show that the running jobs are alive, instead of streaq's method.
+        """Show that the running jobs are alive. This replaces streaq's method.
 
         Args:
             scope: Ends the method when it is cancelled.
@@ -286,7 +286,7 @@ class StoppableWorker(streaq.Worker[None]):
         ]
 
     async def run_task(self, msg: StreamMessage) -> None:
-        """Run one message, instead of streaq's method.
+        """Run one message. This replaces streaq's method.
 
         streaq's method takes two round trips and some twenty commands for each job, for retries
         and results. This service keeps both in the record, above the engine.
