@@ -25,6 +25,7 @@ from core.services.accounts import (
     make_admin,
 )
 from core.tasks import DeadLetterFilters, DeadLetters, QueueUnavailable, ScheduleView, Worker
+from core.tasks.time_limits import leave_abandoned
 
 LETTER_HEADINGS = ["ID", "DIED", "TASK", "ERROR"]
 SCHEDULE_HEADINGS = ["ID", "STATE", "NEXT RUN", "LAST RUN", "STATUS", "TRIGGER", "REMARK"]
@@ -67,6 +68,7 @@ async def _run(chosen: Namespace, settings: Settings) -> None:
             await commands[chosen.command](service.worker, chosen)
         except ConnectionFailure as error:
             raise database.unavailable(summarize_error(error)) from error
+    leave_abandoned()
 
 
 async def _dead_letters(worker: Worker, chosen: Namespace) -> None:

@@ -6,6 +6,7 @@ No job waits for another job. Each stage enqueues the next one before it complet
 import asyncio
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 from uuid import uuid4
@@ -259,7 +260,8 @@ async def enqueue_next(
         rest=rest,
     )
     envelope = queue.seal(following, None, task.priority)
-    await queue.send([envelope], [job_id])
+    # The stage that ends frees as much memory as the next one needs.
+    await queue.send([replace(envelope, even_if_full=True)], [job_id])
 
 
 async def abort_rest(queue: Queue, message: Message, why: str) -> None:
@@ -277,7 +279,8 @@ async def abort_rest(queue: Queue, message: Message, why: str) -> None:
     }
     fields: RecordFields = {"state": JobStatus.ABORTED, "error": error}
     records = queue.engine.records
-    for number in range(1, len(message.rest) + 1):
+    for number, name in enumerate(message.rest, start=1):
         assert message.chain
         job_id = stage_id(message.chain, message.stage + number)
-        await records.write(job_id, fields, queue.record_ttl)
+        signed = queue.sign_record(job_id, name, message.owner)
+        await records.write(job_id, {**fields, **signed}, queue.record_ttl)

@@ -1,5 +1,6 @@
 """Child processes, for plain functions that must be killable or need a memory limit."""
 
+import logging
 import multiprocessing
 import os
 import pickle
@@ -100,6 +101,7 @@ def _serve(
         except BaseException as error:
             _limit_memory(None)
             answer = _pickle_error(error)
+        logging.shutdown()  # the parent kills this process when it has the answer
         sender.send_bytes(answer)
 
 

@@ -125,7 +125,7 @@ class DeadLetters:
         letter = await self.get(letter_id)
         if letter.state is DeadLetterState.DISCARDED:
             raise DeadLetterError(f"dead letter {letter_id} was discarded")
-        if letter.state is DeadLetterState.DEAD:
+        if letter.state is not DeadLetterState.REPLAYED:
             await self._send([self._seal(letter)])
         return letter_id
 

@@ -217,6 +217,8 @@ class Executor:
             "attempt": record.attempt,
         }
         try:
+            # A function may have bound fields that belong to its job only.
+            structlog.contextvars.clear_contextvars()
             with (
                 TaskContext.use(message.correlation_id, message.owner),
                 structlog.contextvars.bound_contextvars(**log_fields),

@@ -51,7 +51,7 @@ async def relay(dispatch: Dispatch) -> None:
         for document in documents:
             try:
                 envelopes[document["_id"]] = _to_envelope(document)
-            except (ValueError, LookupError, TypeError, AttributeError) as error:
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
                 row_id, problem = document["_id"], f"{type(error).__name__}: {error}"
                 logger.error("job in the outbox cannot be read", id=str(row_id), error=problem)
                 await collection.update_one({"_id": row_id}, {"$set": {"problem": problem}})

@@ -16,6 +16,8 @@ from core.tasks.sensitive import Cipher
 logger = get_logger(__name__)
 
 POLL_SECONDS = 0.03
+CLAIM_SECONDS = 7 * 86400
+"""How long an unfinished job holds a unique key."""
 
 Answer = asyncio.Future[JobRecord]
 """The answer that one caller of `Queue.wait` is waiting for."""
@@ -80,7 +82,6 @@ class Queue:
             at=record.get("at"),
             priority=priority,
             following=following or {},
-            even_if_full=message.stage > 0,
         )
 
     def sign_record(
@@ -192,7 +193,7 @@ class Queue:
             For each key, the id of the job that holds it now.
         """
         self._check_loop()
-        ttl = self._ttl_from(at)
+        ttl = max(self._ttl_from(at), CLAIM_SECONDS)
         claims = {key: f"{self.signer.sign(key, job_id)} {job_id}" for key, job_id in keys.items()}
         holders = keys.copy()
         for key, claim in (await self._records.claim(claims, ttl)).items():

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from bson.errors import BSONError
 from pymongo import UpdateOne
 from pymongo.errors import OperationFailure
 
@@ -23,7 +24,7 @@ MAX_BODY = 6 * 1024**2
 together with the arguments as text, which take up to 1.5 times as much."""
 CUT = b" [the rest was cut]"
 
-REFUSED = (OperationFailure, ValueError, OverflowError)
+REFUSED = (OperationFailure, BSONError, ValueError, OverflowError)
 """The errors of a document that cannot be read, or that MongoDB or its client refuses."""
 
 

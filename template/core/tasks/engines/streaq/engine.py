@@ -1,7 +1,7 @@
 """The engine: it publishes messages, counts them, and runs a worker."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -25,6 +25,8 @@ from core.tasks.errors import QueueUnavailable
 logger = get_logger(__name__)
 
 PUBLISH_BATCH = 500
+PUBLISH_BYTES = 4 * 1024**2
+"""A batch ends with the message that reaches this size, so that each call is short."""
 
 # Adds each record and each message that does not exist yet. The record of a chain's later stage no
 # longer expires when the stage gets its message. streaq's own function takes one message at a time,
@@ -128,8 +130,7 @@ class StreaqEngine:
         await self._client.close()
 
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
-        for start in range(0, len(envelopes), PUBLISH_BATCH):
-            batch = envelopes[start : start + PUBLISH_BATCH]
+        for batch in _split(envelopes):
             even_if_full = all(envelope.even_if_full for envelope in batch)
             script = _PUBLISH_EVEN_IF_FULL if even_if_full else _PUBLISH
             await self._client.run(script, *self._flatten(batch))
@@ -198,7 +199,7 @@ class StreaqEngine:
         limit = info.get("maxmemory")
         return Condition(
             memory=info["used_memory"] / limit if limit else None,
-            persists=bool(info.get("aof_enabled") or config["save"]) if config else None,
+            persists=_persists(info, config),
         )
 
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
@@ -212,3 +213,23 @@ class StreaqEngine:
             grace_period=round(self._grace_period),
         )
         await self._worker.run()
+
+
+def _split(envelopes: Sequence[Envelope]) -> Iterator[list[Envelope]]:
+    """Split messages into batches, by their number and their size."""
+    batch: list[Envelope] = []
+    size = 0
+    for envelope in envelopes:
+        batch.append(envelope)
+        size += len(envelope.body)
+        if len(batch) == PUBLISH_BATCH or size >= PUBLISH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _persists(info: dict[str, Any], config: dict[Any, Any]) -> bool | None:
+    if info.get("aof_enabled"):
+        return True
+    return bool(config["save"]) if config else None

@@ -114,7 +114,9 @@ for at, key in ipairs(KEYS) do
 end
 return holders
 """
-READ_BATCH = 100
+READ_BATCH = 50
+READ_SECONDS = 30.0
+"""Dead letters may be large, so reading some of them may take longer than other calls."""
 
 
 class RedisRecords:
@@ -187,7 +189,7 @@ class RedisRecords:
     async def stashed(self) -> AsyncIterator[dict[str, str]]:
         cursor = 0
         while True:
-            async with self._client.open() as redis:
+            async with self._client.open(READ_SECONDS) as redis:
                 cursor, letters = await redis.hscan(self._stashed, cursor, count=READ_BATCH)
             pairs = cast("dict[bytes, bytes]", letters).items()
             if pairs:
@@ -232,7 +234,7 @@ def _load(job_id: str, flat: list[bytes]) -> JobRecord:
     pairs = zip(flat[::2], flat[1::2], strict=True)
     try:
         return JobRecord.from_fields({name.decode(): json.loads(value) for name, value in pairs})
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         problem = str(error).partition("\n")[0]
         logger.warning("record cannot be read", job_id=job_id, error=problem)
         return JobRecord()

@@ -238,9 +238,12 @@ class StoppableWorker(streaq.Worker[None]):
     async def schedule_delayed_tasks(self) -> None:
         """Move messages into the streams. This replaces streaq's method."""
         while True:
-            is_full = False
-            with suppress(QueueUnavailable):
+            try:
                 is_full = await self._move()
+            except QueueUnavailable:
+                # After an outage, the workers first renew their messages, which all seem idle.
+                is_full = False
+                await sleep(RENEW_SECONDS)
             if not is_full:
                 await sleep(MOVE_SECONDS)
 
