@@ -1,108 +1,65 @@
-"""Breaks everything while jobs run. `chaos.py` runs this in the service that it renders."""
+"""Breaks things while jobs run. `chaos.py` runs this in the service that it renders."""
 
+import argparse
 import asyncio
-import os
-import secrets
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import astuple
 from pathlib import Path
 
-from driver_servers import stop
-from pymongo.errors import PyMongoError
+from chaos_driver_faults import SCENARIOS, Scenario
+from chaos_driver_load import Load, Outcome, wait_for_mongodb
+from driver_machine import Machine
 
 from app.main import service
-from app.tasks.chaos import Effect, effect, killer
 from core.config import get_settings
-from core.dev.servers import MONGODB, VALKEY, Server, free_port, start_server
 from core.entry import open_service
-from core.tasks import Job
 
-WORKERS = 2
-KILL_SECONDS = 2.0
-VALKEY_RESTART_AT = 6.0
-MONGODB_DOWN_AT = 12.0
-MONGODB_DOWN_SECONDS = 10.0
-LIMIT_SECONDS = 1800.0
-
-
-class Machine:
-    """The servers and the workers of one run.
-
-    Args:
-        folder: The folder for their data and logs.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._ports = {MONGODB.name: free_port(), VALKEY.name: free_port()}
-        self._servers: dict[str, subprocess.Popen[bytes]] = {}
-        self.workers: list[subprocess.Popen[bytes]] = []
-        self._log = (folder / "workers.log").open("wb")
-        os.environ.update(
-            SECRET_KEY=secrets.token_hex(32),
-            MONGODB_URL=MONGODB.url(self._ports[MONGODB.name]),
-            REDIS_URL=VALKEY.url(self._ports[VALKEY.name]),
-            LOG_LEVEL="WARNING",
-            TASK_GRACE_PERIOD="5",
-        )
-
-    def start(self, server: Server) -> None:
-        data = self._folder / server.name
-        self._servers[server.name] = start_server(server, data, self._ports[server.name])
-
-    def stop(self, server: Server) -> None:
-        process = self._servers.pop(server.name)
-        process.terminate()
-        process.wait()
-
-    def keep_workers(self) -> None:
-        """Start a worker for each one that has ended."""
-        self.workers = [worker for worker in self.workers if worker.poll() is None]
-        while len(self.workers) < WORKERS:
-            command = [sys.executable, "-m", "core", "worker"]
-            self.workers.append(subprocess.Popen(command, stdout=self._log, stderr=self._log))
-
-    def close(self) -> None:
-        for process in [*self.workers, *self._servers.values()]:
-            stop(process)
+JOBS = 2000
+SECONDS = 20.0
+"""How long the caller takes to enqueue the jobs."""
+WARM_SECONDS = 2.0
+LIMIT_SECONDS = 300.0
+HEADINGS = ("jobs", "refused", "lost", "stuck", "failed", "doubled", "with key", "recovery")
 
 
-async def break_things(machine: Machine, started: float) -> None:
-    """Kill workers until cancelled, and cause each outage once."""
-    is_restarted = False
-    was_down = False
-    while True:
-        machine.keep_workers()
-        await asyncio.sleep(KILL_SECONDS)
-        if machine.workers:
-            machine.workers[0].kill()
-        elapsed = time.monotonic() - started
-        if elapsed > VALKEY_RESTART_AT and not is_restarted:
-            is_restarted = True
-            await asyncio.to_thread(machine.stop, VALKEY)
-            await asyncio.to_thread(machine.start, VALKEY)
-        if elapsed > MONGODB_DOWN_AT and not was_down:
-            was_down = True
-            await asyncio.to_thread(machine.stop, MONGODB)
-            await asyncio.sleep(MONGODB_DOWN_SECONDS)
-            await asyncio.to_thread(machine.start, MONGODB)
+async def run(scenario: Scenario, jobs: int) -> Outcome:
+    """Run one scenario on new servers."""
+    with tempfile.TemporaryDirectory() as folder:
+        machine = Machine(Path(folder), scenario.settings)
+        try:
+            machine.start_servers()
+            get_settings.cache_clear()
+            async with open_service(service, get_settings()), keeping_workers(machine):
+                return await _run(scenario, machine, Load(jobs, SECONDS))
+        finally:
+            machine.close()
 
 
-async def keep_workers(machine: Machine) -> None:
-    """Replace workers that end, until cancelled."""
-    while True:
-        machine.keep_workers()
-        await asyncio.sleep(0.5)
+async def _run(scenario: Scenario, machine: Machine, load: Load) -> Outcome:
+    calling = asyncio.create_task(load.enqueue())
+    await asyncio.sleep(WARM_SECONDS)
+    lost = await scenario.break_things(machine) or 0
+    recovery = await load.recover(LIMIT_SECONDS)
+    await asyncio.wait([calling], timeout=LIMIT_SECONDS)
+    calling.cancel()
+    await load.recover(LIMIT_SECONDS)
+    await wait_for_mongodb()
+    return await load.count(recovery, lost)
 
 
 @asynccontextmanager
-async def in_background(coroutine: Coroutine[None, None, None]):
-    """Run a coroutine, and cancel it at the end of the block."""
-    task = asyncio.create_task(coroutine)
+async def keeping_workers(machine: Machine) -> AsyncIterator[None]:
+    """Run workers during a block, and replace each worker that ends."""
+
+    async def keep() -> None:
+        while True:
+            machine.keep_workers()
+            await asyncio.sleep(0.5)
+
+    task = asyncio.create_task(keep())
     try:
         yield
     finally:
@@ -110,89 +67,28 @@ async def in_background(coroutine: Coroutine[None, None, None]):
         await asyncio.wait([task])
 
 
-async def wait_for_effects(jobs: int, started: float) -> int:
-    """Wait until every job has taken effect, for at most `LIMIT_SECONDS`.
-
-    Returns:
-        The number of effects.
-    """
-    done = 0
-    while done < jobs and time.monotonic() - started < LIMIT_SECONDS:
-        await asyncio.sleep(0.5)
-        try:
-            done = await Effect.get_pymongo_collection().estimated_document_count()
-        except PyMongoError:
-            done = 0  # MongoDB is down
-    return done
-
-
-async def print_outcome(enqueued: list[Job[None]], done: int, seconds: float) -> None:
-    """Print what became of the jobs.
-
-    Args:
-        enqueued: The jobs with an effect.
-        done: The number of effects.
-        seconds: How long all effects took.
-    """
-    jobs = len(enqueued)
-    letters = await service.worker.dead_letters.list()
-    dead = [(letter.task, letter.error) for letter in letters]
-    statuses = [await job.status() for job in enqueued]
-    not_completed = sum(status != "completed" for status in statuses)
-    effects = await Effect.find_all().to_list()
-    extra_runs = sum(each.runs for each in effects) - done
-    print(f"{jobs} jobs: {jobs - done} lost, {done} effects, {extra_runs} more runs than effects")
-    print(f"all effects after {seconds:.0f} s")
-    print(f"dead letters: {dead}")
-    print(f"jobs not completed: {not_completed}")
-
-
-async def run_quietly(machine: Machine, jobs: int) -> float:
-    """Run the jobs while nothing breaks, and return the seconds until the last effect."""
-    started = time.monotonic()
-    await effect.enqueue_many([number] for number in range(jobs))
-    async with in_background(keep_workers(machine)):
-        await wait_for_effects(jobs, started)
-    return time.monotonic() - started
-
-
-async def run_with_chaos(machine: Machine, jobs: int) -> float:
-    """Run the jobs while everything breaks, and return the seconds until the last effect."""
-    started = time.monotonic()
-    enqueued = await effect.enqueue_many([number] for number in range(jobs))
-    poison = await killer.enqueue()
-    async with in_background(break_things(machine, started)):
-        done = await wait_for_effects(jobs, started)
-    seconds = time.monotonic() - started
-    async with in_background(keep_workers(machine)):
-        await poison.wait(LIMIT_SECONDS)
-        recovered = time.monotonic() - started
-        await print_outcome(enqueued, done, seconds)
-    print(f"the job that ends its worker is dead after {recovered:.0f} s")
-    if done < jobs:
-        sys.exit(1)
-    return seconds
-
-
-async def run(jobs: int, with_chaos: bool) -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        machine = Machine(Path(folder))
-        get_settings.cache_clear()
-        try:
-            machine.start(MONGODB)
-            machine.start(VALKEY)
-            async with open_service(service, get_settings()):
-                run_jobs = run_with_chaos if with_chaos else run_quietly
-                return await run_jobs(machine, jobs)
-        finally:
-            machine.close()
+def print_row(name: str, cells: Iterable[object]) -> None:
+    print(f"{name:10}{''.join(f'{cell:>10}' for cell in cells)}", flush=True)
 
 
 def main() -> None:
-    jobs = int(sys.argv[1])
-    quiet = asyncio.run(run(jobs, with_chaos=False))
-    chaos = asyncio.run(run(jobs, with_chaos=True))
-    print(f"while nothing breaks {quiet:.0f} s: ratio {chaos / quiet:.1f}")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("scenarios", nargs="*", choices=[*SCENARIOS, []], metavar="SCENARIO")
+    parser.add_argument("--jobs", type=int, default=JOBS)
+    parser.add_argument("--list", action="store_true")
+    chosen = parser.parse_args()
+    if chosen.list:
+        for name, scenario in SCENARIOS.items():
+            print(f"{name:10} {scenario.break_things.__doc__}")
+        return
+    print_row("", HEADINGS)
+    is_good = True
+    for name in chosen.scenarios or SCENARIOS:
+        outcome = asyncio.run(run(SCENARIOS[name], chosen.jobs))
+        *numbers, recovery = astuple(outcome)
+        print_row(name, [*numbers, f"{recovery:.1f} s"])
+        is_good = is_good and outcome.is_good
+    sys.exit(not is_good)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ async def measure(calls: int) -> tuple[list[float], list[float]]:
     pings = []
     enqueues = []
     async with open_service(service, get_settings()):
-        redis = service.worker.queue.engine._client.redis
+        redis = service.worker.queue.engine._client._redis
         for number in range(WARM_CALLS + calls):
             with TaskContext.use(f"request-{number}", "user-1"):
                 started = perf_counter()

@@ -74,8 +74,9 @@ def run_driver(name: str, tasks: str, *arguments: str, documents: str = "") -> i
     """Render a service, add a module of tasks to it, and run a driver in it.
 
     Args:
-        name: The name of the benchmark. `<name>_driver.py` of this folder is the driver, and
-            `app/tasks/<name>.py` of the service is the module of tasks.
+        name: The name of the benchmark. `<name>_driver.py` of this folder is the driver, which may
+            have further modules `<name>_driver_*.py`. `app/tasks/<name>.py` of the service is the
+            module of tasks.
         tasks: The source of the module of tasks.
         *arguments: The driver's arguments.
         documents: The names of the documents in the module of tasks, separated by commas.
@@ -89,8 +90,8 @@ def run_driver(name: str, tasks: str, *arguments: str, documents: str = "") -> i
         _add_tasks(service, name, tasks)
         if documents:
             _add_documents(service, name, documents)
-        shutil.copy(HERE / f"{name}_driver.py", service)
-        shutil.copy(HERE / "driver_servers.py", service)
+        for file in [*HERE.glob(f"{name}_driver*.py"), *HERE.glob("driver_*.py")]:
+            shutil.copy(file, service)
         shutil.copytree(HERE / "peers", service, dirs_exist_ok=True)
         command = [UV, "run", "--quiet", "python", f"{name}_driver.py", *arguments]
         environment = clean_environment() | {"UV": UV}

@@ -55,7 +55,6 @@ NOT_HERE = {
     ("task-backends.md", "ARQ (Async-First)"): "Celery, ARQ and other backends",
     ("task-backends.md", "1. Worker Scaling"): "Celery, ARQ and other backends",
     ("task-backends.md", "2. Queue Management"): "The length of the queue",
-    ("task-backends.md", "3. Timeout Management"): "`soft_time_limit`",
 }
 """Blocks that do not run here, and the section of `PAGE` that says why and what to do instead."""
 

@@ -16,6 +16,7 @@ DOCUMENTS = [
     TEMPLATE / "CONTRIBUTING.md",
     TEMPLATE / "app" / "tasks" / "README.md",
     *(CORE / "docs").glob("*.md"),
+    CORE / "SECURITY.md",
 ]
 
 OTHER = {"FORWARDED_ALLOW_IPS", "FREE_SHIPPING", "JOB_ID", "PAYMENT_KEY"}
@@ -69,3 +70,17 @@ def test_messages_exist() -> None:
     for message in messages:
         for part in re.split(r"\d+", message):
             assert part in source, message
+
+
+@pytest.mark.parametrize("page", [CORE / "SECURITY.md", ROOT / "docs" / "guarantees.md"])
+def test_each_line_of_a_promise_names_its_test(page: Path) -> None:
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| ")]
+    claims = [row for row in rows if re.search(r"::|chaos `", row)]
+    assert len(claims) > 15
+    assert all(row.endswith((" test |", " shown by |")) for row in rows if row not in claims)
+    chaos = (ROOT / "benchmarks" / "chaos_driver_faults.py").read_text()
+    for claim in claims:
+        for name, test in re.findall(r"`([\w/]+\.py)::(\w+)`", claim):
+            assert f"def {test}(" in (CORE / "tests" / name).read_text(), claim
+        for scenario in re.findall(r"chaos `(\w+)`", claim):
+            assert f'"{scenario}": Scenario(' in chaos, claim

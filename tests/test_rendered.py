@@ -137,6 +137,20 @@ def test_compose_files(service: Path) -> None:
         assert core["services"][name]["command"] == f"python -m core {name}"
         assert (service / core["services"][name]["build"]["dockerfile"]).exists()
         assert core["services"][name]["depends_on"].keys() <= names
+    urls = core["x-service"]["environment"]
+    password = "${MONGODB_PASSWORD:?is missing in .env}"
+    assert urls["MONGODB_URL"] == f"mongodb://service:{password}@mongodb:27017/?replicaSet=rs0"
+    assert core["services"]["mongodb"]["environment"] == {
+        "MONGO_INITDB_ROOT_USERNAME": "service",
+        "MONGO_INITDB_ROOT_PASSWORD": "${MONGODB_PASSWORD}",
+    }
+    # Only with a key file does a replica set ask for the password.
+    assert "--keyFile" in core["services"]["mongodb"]["command"]
+    if is_queue_on(service):
+        assert urls["REDIS_URL"] == "redis://:${VALKEY_PASSWORD:?is missing in .env}@valkey:6379/0"
+        assert "--requirepass ${VALKEY_PASSWORD}" in core["services"]["valkey"]["command"]
+    example = (service / ".env.example").read_text()
+    assert re.findall(r"PASSWORD=(.*)$", example, re.MULTILINE) == ["", ""]
 
 
 def test_nothing_else_is_rendered(service: Path) -> None:

@@ -14,6 +14,7 @@ from core.logging import configure_logging, get_logger
 from core.supervised import tell_started
 from core.tasks.engines import build_engine
 from core.tasks.health_server import serve_health
+from core.tasks.time_limits import leave_abandoned
 from core.web import create_app
 
 logger = get_logger(__name__)
@@ -81,6 +82,7 @@ async def _work(service: Service, settings: Settings) -> None:
         await _wait_for_first(database.ready, stop)
         await service.worker.run(stop)
     logger.info("worker stopped")
+    leave_abandoned()
 
 
 async def _wait_for_first(*events: asyncio.Event) -> None:

@@ -117,7 +117,7 @@ def pytest_runtest_makereport(
     item: pytest.Item,
     call: pytest.CallInfo[None],
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Say where a coroutine was made that was never awaited, instead of pytest's own frames."""
+    """Name the line that made a coroutine without awaiting it, instead of pytest's own frames."""
     report = yield
     cause = call.excinfo.value.__cause__ if call.excinfo else None
     if isinstance(cause, RuntimeWarning) and NEVER_AWAITED in str(cause):

@@ -187,3 +187,16 @@ async def test_reports_need_a_session(client):
 
 async def test_an_unknown_report_is_not_found(client, signed_in):
     assert (await client.get("/reports/nothing")).status_code == 404
+
+
+async def test_no_link_to_the_file_of_another_user(client, signed_in, orders):
+    """The job belongs to the user, but its file does not."""
+    response = await client.post("/reports", json=JANUARY)
+    address = f"/reports/{response.json()['job_id']}"
+
+    async def completed() -> bool:
+        return (await client.get(address)).json()["status"] == "completed"
+
+    await eventually(completed)
+    await BlobModel.find_one().update({"$set": {"owner": NO_ID}})
+    assert (await client.get(address)).status_code == 404

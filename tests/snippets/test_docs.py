@@ -50,7 +50,7 @@ async def test_coming_from(client, user):
     assert "expireAfterSeconds" in indexes["expires_at_1"]
 
     assert await (await import_orders.enqueue()).result(30) == "completed"
-    job = await import_orders.enqueue(seconds=60, soft_limit=0.01)
+    job = await import_orders.enqueue(seconds=60)
     assert await job.result(30) == "stopped before the end"
 
 

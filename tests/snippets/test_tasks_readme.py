@@ -166,14 +166,15 @@ async def test_each_command(internet, db, running_worker):
 
     job = await texts.translate.enqueue("untranslatable")
     await eventually(lambda: texts.worker.dead_letters.list(task="translate"))
-    listing, replay, history, schedules = ([*command.split()[1:]] for command in COMMANDS)
+    every, listing, replay, history, schedules = (command.split()[1:] for command in COMMANDS)
 
     shown = await just(*listing)
+    assert await just(*every) == shown
     _, line = shown.splitlines()
     assert line.endswith("  translate  PermanentError: this cannot be translated")
     letter_id = line.split()[0]
     assert job.id in await just("dead-letters", "show", letter_id)
-    assert f"{letter_id} replayed as job " in await just(*replay)
+    assert await just(*replay) == "1 replayed\n"
     again = await eventually(lambda: texts.worker.dead_letters.list(task="translate", state="dead"))
     assert (await just("dead-letters", "discard", again[0].id)).startswith(f"{again[0].id} discarded")
     await eventually(lambda: texts.worker.history.list(task="translate"))

@@ -8,10 +8,11 @@ from pydantic import BaseModel, model_validator
 
 from app.tasks.reports import generate_sales_report
 from app.tasks.worker import worker
+from core.models import BlobModel
 from core.services.audit import audit_log
 from core.services.blob import blob_service
 from core.tasks import JobStatus, Progress
-from core.web import CurrentUser, view_job
+from core.web import CurrentUser, find_own, view_job
 
 router = APIRouter(prefix="/reports", tags=["reports"])
 
@@ -65,5 +66,6 @@ async def get_report(job_id: str, user: CurrentUser) -> Report:
     )
     report = Report(status=job.status, progress=job.progress)
     if job.status is JobStatus.COMPLETED:
-        report.link = blob_service.link(job.result["blob_id"])
+        blob = await find_own(BlobModel, job.result["blob_id"], user)
+        report.link = blob_service.link(str(blob.id))
     return report

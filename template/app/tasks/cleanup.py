@@ -45,7 +45,7 @@ async def cleanup_old_history() -> dict[str, str | int]:
     """
     now = datetime.now(UTC)
     old_letters = {
-        "state": {"$ne": DeadLetterState.DEAD},
+        "state": {"$in": [DeadLetterState.REPLAYED, DeadLetterState.DISCARDED]},
         "died_at": {"$lt": now - DEAD_LETTER_RETENTION},
     }
     old_entries = {"at": {"$lt": now - AUDIT_RETENTION}}

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         problem = f"error: {error}"
         if not tell_error(problem):
+            for handler in logging.getLogger().handlers:
+                handler.flush()  # so that the error is the last line
             print(problem, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -106,7 +109,7 @@ def _make_parser() -> argparse.ArgumentParser:
     commands.add_parser("setup", help="write .env with a new secret key, unless it has one")
     _add_dev(commands)
     commands.add_parser("shell", help="open a Python shell in which the service is open")
-    commands.add_parser("drain", help="wait until the queue has no jobs left")
+    commands.add_parser("drain", help="wait until no job is left and MongoDB has all dead letters")
     _add_dead_letters(commands)
     _add_schedules(commands)
     _add_history(commands)
@@ -136,6 +139,7 @@ def _add_dead_letters(commands: Commands) -> None:
         "list",
         help="print one line for each dead letter, newest first",
     )
+    _add_limit(list_)
     _add_letter_filters(list_)
 
     show = actions.add_parser("show", help="print arguments, error and traceback")
@@ -180,13 +184,13 @@ def _add_history(commands: Commands) -> None:
     )
     parser.add_argument("--schedule", help="only runs of this schedule")
     parser.add_argument("--ended-as", choices=ENDINGS, help="only runs that ended in this way")
-    parser.add_argument(
-        "--limit",
-        type=_positive,
-        default=100,
-        help="the largest number of runs; defaults to %(default)s",
-    )
+    _add_limit(parser)
     _add_filters(parser)
+
+
+def _add_limit(parser: argparse.ArgumentParser) -> None:
+    help_text = "the largest number of lines; defaults to %(default)s"
+    parser.add_argument("--limit", type=_positive, default=100, help=help_text)
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,9 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Iterable
+from contextlib import suppress
 from getpass import getpass
+from typing import cast
 
 from pydantic import EmailStr, TypeAdapter, ValidationError
 from pymongo.errors import ConnectionFailure
@@ -16,18 +18,18 @@ from core.database import summarize_error
 from core.entry import load_service, open_service
 from core.errors import UserError
 from core.logging import MASK, configure_logging
-from core.models import DeadLetterModel, DeadLetterState, RunModel
+from core.models import DeadLetterModel, RunModel
 from core.services.accounts import (
     MAX_PASSWORD,
     MIN_PASSWORD,
     make_admin,
 )
-from core.tasks import DeadLetters, ScheduleView, Worker
+from core.tasks import DeadLetterFilters, DeadLetters, QueueUnavailable, ScheduleView, Worker
+from core.tasks.time_limits import leave_abandoned
 
-MAX_LETTERS = 1000
-"""The largest number of dead letters that one command lists, replays or discards."""
 LETTER_HEADINGS = ["ID", "DIED", "TASK", "ERROR"]
 SCHEDULE_HEADINGS = ["ID", "STATE", "NEXT RUN", "LAST RUN", "STATUS", "TRIGGER", "REMARK"]
+FILTERS = ["task", "error", "since", "until"]
 RUN_HEADINGS = ["STARTED", "TASK", "ENDED AS", "SECONDS", "JOB", "ERROR"]
 DRAIN_SECONDS = 0.5
 EMAIL: TypeAdapter[str] = TypeAdapter(EmailStr)
@@ -66,54 +68,69 @@ async def _run(chosen: Namespace, settings: Settings) -> None:
             await commands[chosen.command](service.worker, chosen)
         except ConnectionFailure as error:
             raise database.unavailable(summarize_error(error)) from error
+    leave_abandoned()
 
 
 async def _dead_letters(worker: Worker, chosen: Namespace) -> None:
     letters = worker.dead_letters
-    match chosen.action:
-        case "list":
-            rows = map(_letter_row, await _find(letters, chosen))
-            _print_table(LETTER_HEADINGS, rows, _none_found(chosen))
-        case "show":
-            for letter_id in chosen.ids:
+    if chosen.action == "list":
+        await _list_letters(letters, chosen)
+    elif not chosen.ids:
+        await _decide_many(worker, chosen)
+    for letter_id in getattr(chosen, "ids", []):
+        match chosen.action:
+            case "show":
                 print(_describe(await letters.get(letter_id)))
-        case "replay":
-            for letter_id in await _choose(letters, chosen):
+            case "replay":
                 job_id = await letters.replay(letter_id)
                 await _report(worker, f"{letter_id} replayed as", job_id)
-        case "discard":
-            for letter_id in await _choose(letters, chosen):
+            case "discard":
                 await letters.discard(letter_id)
                 print(f"{letter_id} discarded")
 
 
-async def _choose(letters: DeadLetters, chosen: Namespace) -> list[str]:
-    """Return the ids of the dead letters to replay or discard."""
-    if chosen.ids:
-        return list(chosen.ids)
-    if chosen.all:
-        found = [letter.id for letter in await _find(letters, chosen)]
-        if not found:
-            print(_none_found(chosen), file=sys.stderr)
-        return found
-    options = "or choose them with --all and options such as --task"
-    raise UserError(f"name the dead letters to {chosen.action}, {options}")
+async def _list_letters(letters: DeadLetters, chosen: Namespace) -> None:
+    filters = _filters(chosen)
+    found = await letters.list(limit=chosen.limit, **filters)
+    _print_table(LETTER_HEADINGS, map(_letter_row, found), _none_found(filters))
+    total = await letters.count(**filters)
+    if total > len(found):
+        print(f"{len(found)} of {total}; --limit prints more", file=sys.stderr)
+    with suppress(QueueUnavailable):
+        if stashed := await letters.count_stashed():
+            print(f"{stashed} more wait for a worker to store them in MongoDB", file=sys.stderr)
 
 
-def _none_found(chosen: Namespace) -> str:
-    is_filtered = any((chosen.task, chosen.error, chosen.since, chosen.until))
-    return "No dead letters match." if is_filtered else "No dead letters."
+async def _decide_many(worker: Worker, chosen: Namespace) -> None:
+    """Replay or discard all dead letters that match the options."""
+    if not chosen.all:
+        options = "or choose them with --all and options such as --task"
+        raise UserError(f"name the dead letters to {chosen.action}, {options}")
+    letters = worker.dead_letters
+    filters = _filters(chosen)
+    total = await letters.count(**filters)
+    if not total:
+        print(_none_found(filters), file=sys.stderr)
+    elif chosen.action == "discard":
+        print(f"{await letters.discard_many(**filters)} discarded")
+    else:
+        replayed: list[str] = []
+        async for job_ids in letters.replay_many(**filters):
+            replayed += job_ids
+            print(f"{len(replayed)} of {total} replayed", file=sys.stderr)
+        if worker.queue.engine.in_process:
+            for job_id in replayed:
+                await worker.job(job_id).wait()
+        print(f"{len(replayed)} replayed")
 
 
-async def _find(letters: DeadLetters, chosen: Namespace) -> list[DeadLetterModel]:
-    return await letters.list(
-        task=chosen.task,
-        error=chosen.error,
-        since=chosen.since,
-        until=chosen.until,
-        state=DeadLetterState.DEAD,
-        limit=MAX_LETTERS,
-    )
+def _filters(chosen: Namespace) -> DeadLetterFilters:
+    filters = {name: getattr(chosen, name) for name in FILTERS}
+    return cast(DeadLetterFilters, filters)
+
+
+def _none_found(filters: DeadLetterFilters) -> str:
+    return "No dead letters match." if any(filters.values()) else "No dead letters."
 
 
 def _letter_row(letter: DeadLetterModel) -> list[str]:
@@ -130,8 +147,10 @@ def _describe(letter: DeadLetterModel) -> str:
     arguments = json.loads(letter.arguments)
     for name in letter.sensitive:
         arguments[name] = MASK
-    fields = letter.model_dump(mode="json", exclude={"traceback", "sensitive"})
+    fields = letter.model_dump(mode="json", exclude={"traceback", "sensitive", "body"})
     fields["arguments"] = json.dumps(arguments)
+    if letter.task is None:
+        fields["body"] = letter.body.decode(errors="backslashreplace")
     lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
     return "\n".join([*lines, letter.traceback])
 
@@ -222,11 +241,14 @@ async def _drain(worker: Worker, _: Namespace) -> None:
     shown = ""
     while True:
         stats = await engine.stats()
+        stashed = await worker.dead_letters.count_stashed()
         line = f"{stats.pending} pending, {stats.running} running, {stats.scheduled} scheduled"
+        if stashed:
+            line += f", {stashed} dead letters to store"
         if line != shown:
             print(line, flush=True)
             shown = line
-        if not any((stats.pending, stats.running, stats.scheduled)):
+        if not any((stats.pending, stats.running, stats.scheduled, stashed)):
             return
         await asyncio.sleep(DRAIN_SECONDS)
 

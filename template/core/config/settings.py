@@ -128,7 +128,7 @@ class Settings(BaseServiceSettings):
     secret_key: Secret
     """Signs job messages and links, and encrypts sensitive arguments."""
     secret_key_previous: Secret | None = None
-    """The former `secret_key`. Jobs in the queue stay valid after a change of the key."""
+    """A second key that is accepted: the former `secret_key`, or the next one before a change."""
 
     mongodb_url: MongoUrl
     mongodb_database: str = Field("app", pattern=r"^[\w-]{1,63}$")
@@ -149,7 +149,10 @@ class Settings(BaseServiceSettings):
     task_max_deliveries: PositiveInt = 10
     """Worker processes that a job may end before it becomes a dead letter."""
     task_unknown_period: NonNegativeFloat = 600
-    """Seconds that a job of an unknown task waits for a newer worker, as during a deploy."""
+    """Seconds that a job waits for a worker that knows its task and its key, as during a deploy."""
+    task_max_arguments: Annotated[int, Field(gt=0, le=4 * 1024**2)] = 1024**2
+    """Largest size of a job's arguments, in bytes of JSON. At 4 MiB a dead letter still fits into a
+    document of MongoDB."""
     task_backlog_limit: PositiveInt = 1000
     """Pending jobs at which `/health/backlog` answers 503."""
     task_backlog_seconds: PositiveFloat = 600
@@ -163,8 +166,14 @@ class Settings(BaseServiceSettings):
     """
     worker_port: Port | None = None
     """The port on which a worker serves health checks and `/metrics`. None: it serves nothing."""
-    task_record_ttl: PositiveFloat = 7 * 86400
-    """Seconds for which the record of an ended job (status and result) is kept."""
+    task_record_ttl: PositiveFloat = 86400
+    """Seconds for which the record of an ended job (status and result) is kept.
+
+    For this time `job_id`, `idempotency_key` and the replay of a dead letter create no second job.
+    A message that was due longer ago and has no record becomes a dead letter.
+    """
+    task_max_result: PositiveInt = 64 * 1024
+    """Largest result of a job, in bytes of JSON. A job with a larger result fails for good."""
     task_grace_period: NonNegativeFloat = 30
     """Seconds that running jobs may take to finish when a worker stops."""
 

@@ -67,7 +67,7 @@ class CoreProcesses:
         self._errors: set[str] = set()
 
     async def restart(self) -> None:
-        """Start each process as soon as its predecessor, if there is one, has ended."""
+        """Stop the running processes, and start each process as soon as its old one has ended."""
         self._starting = set(self._processes)
         self._ended.clear()
         self._errors.clear()

@@ -35,6 +35,11 @@ def mask_texts(texts: Iterable[str]) -> None:
     _masked.set(tuple(sorted(forms, key=len, reverse=True)))
 
 
+def masked_texts() -> tuple[str, ...]:
+    """Return the texts that are masked in this context."""
+    return _masked.get()
+
+
 def mask(text: str) -> str:
     """Return a text with all texts of `mask_texts` masked.
 

@@ -12,9 +12,9 @@ from core.config import Settings
 from core.context import TaskContext
 from core.logging.console import TIME_FORMAT, console_renderer, shorten
 from core.logging.masking import mask
+from core.logging.stderr import StderrHandler
 
 LIBRARY_LEVELS = {
-    "coredis": {"level": "CRITICAL"},
     "httpx2": {"level": "WARNING"},
     "uvicorn": {"level": "WARNING"},
     "pymongo": {"level": "WARNING"},
@@ -72,6 +72,9 @@ def configure_logging(settings: Settings, process: str, is_command: bool = False
         level = "WARNING"
         levels = {**levels, "core": {"level": "ERROR"}}
     config = _standard_library_config(shared, for_people)
+    # A person waits for a command anyway, and its own output must come after its log lines.
+    handler = logging.StreamHandler if is_command else StderrHandler
+    config["handlers"] = {"stderr": {"()": handler, "formatter": "structured"}}
     config |= {"root": {"handlers": ["stderr"], "level": level}, "loggers": levels}
     logging.config.dictConfig(config)
     structlog.configure(
@@ -100,7 +103,6 @@ def _standard_library_config(shared: list[Processor], for_people: bool) -> dict[
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"structured": formatter},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
     }
 
 

@@ -1,9 +1,10 @@
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from beanie import Document, Indexed
-from pydantic import Field
+from pydantic import ConfigDict, Field
+from pymongo import ASCENDING, DESCENDING
 
 
 class DeadLetterState(StrEnum):
@@ -12,10 +13,11 @@ class DeadLetterState(StrEnum):
     DEAD = "dead"
     REPLAYED = "replayed"
     DISCARDED = "discarded"
+    UNREADABLE = "unreadable"
 
 
 class DeadLetterModel(Document):
-    """A job that failed for good, with everything that a replay needs.
+    """A job that failed for good. A replay trusts only `body`; the other fields are for people.
 
     Attributes:
         id: The dead letter's id. One job can have several dead letters.
@@ -23,9 +25,7 @@ class DeadLetterModel(Document):
         task: The task's name, or None if the message cannot be read.
         arguments: The arguments by name, as JSON. MongoDB refuses some names and numbers of JSON.
         sensitive: The names of the encrypted arguments.
-        rest: The remaining tasks of the chain.
-        stage: The job's position in the chain, from 0.
-        raw: The message, if it cannot be read.
+        body: The signed message. If it was too large for MongoDB, its end was cut.
         error_type: The name of the exception's class.
         error: The exception's message.
         traceback: The exception's traceback.
@@ -34,18 +34,16 @@ class DeadLetterModel(Document):
         owner: The id of the user who enqueued the job, or None.
         enqueued_at: The time at which the job was enqueued, if known.
         died_at: The time of the last failure.
-        state: Whether the dead letter was replayed or discarded.
-        replayed_as: The id of the job that the last replay enqueued.
+        state: Whether the dead letter was replayed or discarded, or cannot be read.
+        replayed_as: The id of the job that a replay enqueued.
     """
 
     id: str  # type: ignore[assignment]  # not MongoDB's, so a dead letter is stored once
     job_id: Annotated[str, Indexed()]
-    task: Annotated[str | None, Indexed()] = None
+    task: str | None = None
     arguments: str = "{}"
     sensitive: list[str] = Field(default_factory=list)
-    rest: list[str] = Field(default_factory=list)
-    stage: int = 0
-    raw: str | None = None
+    body: bytes = b""
     error_type: str
     error: str
     traceback: str = ""
@@ -53,9 +51,16 @@ class DeadLetterModel(Document):
     correlation_id: str | None = None
     owner: str | None = None
     enqueued_at: datetime | None = None
-    died_at: Annotated[datetime, Indexed()]
+    died_at: datetime
     state: DeadLetterState = DeadLetterState.DEAD
     replayed_as: str | None = None
 
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
     class Settings:
         name = "dead_letters"
+        indexes: ClassVar = [
+            [("state", ASCENDING), ("died_at", DESCENDING)],
+            [("task", ASCENDING), ("state", ASCENDING), ("died_at", DESCENDING)],
+            [("error_type", ASCENDING), ("state", ASCENDING), ("died_at", DESCENDING)],
+        ]

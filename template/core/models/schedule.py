@@ -36,3 +36,4 @@ class ScheduleModel(Document):
 
     class Settings:
         name = "schedules"
+        indexes = ("next_run",)

@@ -3,7 +3,7 @@
 from core.tasks.bound import BoundTask
 from core.tasks.chain import Chain, ChainJob
 from core.tasks.current import CurrentJob, current_job, report_progress
-from core.tasks.dead_letters import DeadLetterError, DeadLetters
+from core.tasks.dead_letters import DeadLetterError, DeadLetterFilters, DeadLetters
 from core.tasks.errors import (
     InvalidArguments,
     InvalidTask,
@@ -31,6 +31,7 @@ __all__ = [
     "ChainJob",
     "CurrentJob",
     "DeadLetterError",
+    "DeadLetterFilters",
     "DeadLetters",
     "History",
     "InvalidArguments",

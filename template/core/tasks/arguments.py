@@ -98,15 +98,18 @@ class Arguments:
         self,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
+        limit: int | None = None,
     ) -> PlainArguments:
         """Check the arguments of a call, and return them as plain JSON data.
 
         Args:
             args: The positional arguments.
             kwargs: The keyword arguments.
+            limit: The largest size of the JSON in bytes; no limit if None.
 
         Raises:
-            InvalidArguments: An argument does not fit; the message names the parameter.
+            InvalidArguments: An argument does not fit, or is too large; the message names the
+                parameter.
         """
         try:
             bound = self._signature.bind(*args, **kwargs)
@@ -122,10 +125,22 @@ class Arguments:
         with self._readable_errors():
             model = self._model.model_validate(values)
             dumped = model.model_dump_json()
+            if limit is not None:
+                self._check_size(dumped, limit)
             # An argument that cannot be rebuilt must not be enqueued.
             self._model.model_validate_json(dumped)
         plain = from_json(dumped)
         return {name: plain[field] for name, field in self._fields.items()}
+
+    def _check_size(self, dumped: str, limit: int) -> None:
+        size = len(dumped.encode())
+        if size <= limit:
+            return
+        plain = from_json(dumped)
+        largest = max(self._fields, key=lambda name: len(to_json(plain[self._fields[name]])))
+        problem = f"{size} bytes of arguments are more than {limit} (TASK_MAX_ARGUMENTS)"
+        hint = "store the data in MongoDB or as a blob, and pass its id"
+        raise InvalidArguments(f"task {self._task}: parameter {largest}: {problem}; {hint}")
 
     def load(self, arguments: PlainArguments) -> inspect.BoundArguments:
         """Rebuild the arguments of a call.

@@ -73,7 +73,7 @@ class BoundTask(Bindable[P, R]):
         return run_or_return(self.task, partial(self._enqueue, *args, **kwargs))
 
     delay = enqueue
-    """Another name of `enqueue`."""
+    """Another name for `enqueue`."""
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Queue a job from a plain function, as `Task.enqueue_sync` does.

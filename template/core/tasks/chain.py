@@ -6,6 +6,7 @@ No job waits for another job. Each stage enqueues the next one before it complet
 import asyncio
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 from uuid import uuid4
@@ -85,7 +86,7 @@ class ChainJob(Generic[R]):
         """Wait for the result of the last stage.
 
         Args:
-            timeout: Seconds to wait; without a limit if None.
+            timeout: Seconds to wait; no limit if None.
 
         Raises:
             JobFailed: A stage failed or was aborted.
@@ -169,7 +170,7 @@ class Chain(Generic[P, R]):
         return run_or_return(self._tasks[0], partial(self._enqueue, *args, **kwargs))
 
     delay = enqueue
-    """Another name of `enqueue`."""
+    """Another name for `enqueue`."""
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> ChainJob[R]:
         """Queue the chain from a plain function, as `Task.enqueue_sync` does.
@@ -190,17 +191,17 @@ class Chain(Generic[P, R]):
         rest = self.names[1:]
         chain = uuid4().hex
         with TaskContext.use():
-            arguments = first.arguments.dump(args, kwargs)
+            arguments = first.arguments.dump(args, kwargs, first.queue.max_arguments)
             job_id = stage_id(chain, 0)
             message = first.message(job_id, arguments, chain=chain, rest=rest)
+        queue = first.queue
         following: dict[str, RecordFields] = {}
         for number, name in enumerate(rest, start=1):
-            following[stage_id(chain, number)] = {
+            later_id = stage_id(chain, number)
+            following[later_id] = {
                 "state": JobStatus.PENDING,
-                "task": name,
-                "owner": message.owner,
+                **queue.sign_record(later_id, name, message.owner),
             }
-        queue = first.queue
         envelope = queue.seal(message, None, first.priority, following)
         await queue.send([envelope], [])
         return self.job(chain)
@@ -234,21 +235,18 @@ async def enqueue_next(
 
     Args:
         queue: The queue.
-        tasks: The tasks of this process, by name.
+        tasks: The tasks of this process, by name. The next one is among them.
         message: The completed stage's message.
         value: The completed stage's result.
 
     Raises:
-        PermanentError: This process does not know the next task, or the result does not fit it.
+        PermanentError: The result does not fit the next task.
     """
     assert message.chain
     name, *rest = message.rest
-    task = tasks.get(name)
-    if task is None:
-        where = f"which follows {message.task} in its chain"
-        raise PermanentError(f"no task named {name} is registered, {where}")
+    task = tasks[name]
     try:
-        arguments = task.arguments.dump((value,), {})
+        arguments = task.arguments.dump((value,), {}, queue.max_arguments)
     except InvalidArguments as error:
         problem = f"the result of {message.task} does not fit the next stage"
         raise PermanentError(f"{problem}: {error}") from None
@@ -262,7 +260,8 @@ async def enqueue_next(
         rest=rest,
     )
     envelope = queue.seal(following, None, task.priority)
-    await queue.send([envelope], [job_id])
+    # The stage that ends frees as much memory as the next one needs.
+    await queue.send([replace(envelope, even_if_full=True)], [job_id])
 
 
 async def abort_rest(queue: Queue, message: Message, why: str) -> None:
@@ -280,7 +279,8 @@ async def abort_rest(queue: Queue, message: Message, why: str) -> None:
     }
     fields: RecordFields = {"state": JobStatus.ABORTED, "error": error}
     records = queue.engine.records
-    for number in range(1, len(message.rest) + 1):
+    for number, name in enumerate(message.rest, start=1):
         assert message.chain
         job_id = stage_id(message.chain, message.stage + number)
-        await records.write(job_id, fields, queue.record_ttl)
+        signed = queue.sign_record(job_id, name, message.owner)
+        await records.write(job_id, {**fields, **signed}, queue.record_ttl)

@@ -24,6 +24,7 @@ class CurrentJob:
     attempt: int
     correlation_id: str
     _queue: Queue
+    _fence: int
     _reported_at: float = 0
 
     async def progress(self, done: float, total: float, message: str = "") -> None:
@@ -46,7 +47,7 @@ class CurrentJob:
             "total": total,
             "message": message,
         }
-        await self._queue.write_progress(self.id, fields)
+        await self._queue.write_progress(self.id, fields, self._fence)
 
 
 running_job: ContextVar[CurrentJob | None] = ContextVar("running_job", default=None)

@@ -1,62 +1,47 @@
 """Dead letters: jobs that failed for good. MongoDB keeps them for replay and reference."""
 
-import json
 import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from uuid import uuid4
+from typing import Any, TypedDict, Unpack, cast
 
-from core.database import make_query
+from pydantic import ValidationError
+
+from core.database import current_transaction, make_query
 from core.errors import UserError
+from core.logging import get_logger
 from core.models import DeadLetterModel, DeadLetterState
-from core.tasks.message import Message
+from core.tasks import stash
+from core.tasks.engine import Envelope
+from core.tasks.errors import BadMessage
 from core.tasks.queue import Queue
-from core.tasks.records import ErrorFields, StashedLetter
 
-DATE_FIELDS = ("enqueued_at", "died_at")
+logger = get_logger(__name__)
+
+REPLAY_BATCH = 100
 
 
 class DeadLetterError(UserError):
-    """A dead letter cannot be found, replayed or discarded; the message says why."""
+    """A dead letter cannot be found, read, replayed or discarded; the message says why."""
 
 
-def make_dead_letter(
-    job_id: str,
-    message: Message | None,
-    body: bytes,
-    attempts: int,
-    error: ErrorFields,
-) -> StashedLetter:
-    """Return a dead letter, for the queue to stash until MongoDB has it.
+class DeadLetterFilters(TypedDict, total=False):
+    """Filters that choose dead letters. A filter that is missing or None matches all.
 
-    Args:
-        job_id: The job's id.
-        message: The job's message, or None if it cannot be read.
-        body: The message's bytes.
-        attempts: The number of attempts.
-        error: The last attempt's error.
+    Attributes:
+        task: The task's name.
+        error: The name of the exception's class.
+        since: The job died at this time or later.
+        until: The job died before this time.
+        state: The state. Defaults to `dead`: nobody has replayed or discarded the dead letter.
     """
-    letter = {
-        "id": uuid4().hex,
-        "job_id": job_id,
-        "error_type": error["type"],
-        "error": error["message"],
-        "traceback": error["traceback"],
-        "attempts": attempts,
-        "died_at": time.time(),
-    }
-    if message is None:
-        return {**letter, "raw": body.decode(errors="backslashreplace")}
-    return {
-        **letter,
-        "task": message.task,
-        "arguments": json.dumps(message.arguments),
-        "sensitive": message.sensitive,
-        "rest": message.rest,
-        "stage": message.stage,
-        "correlation_id": message.correlation_id,
-        "owner": message.owner,
-        "enqueued_at": message.enqueued_at,
-    }
+
+    task: str | None
+    error: str | None
+    since: datetime | None
+    until: datetime | None
+    state: DeadLetterState | None
 
 
 class DeadLetters:
@@ -66,47 +51,43 @@ class DeadLetters:
         self._queue = queue
 
     async def move(self) -> None:
-        """Move stashed dead letters from the queue's server to MongoDB, each one once."""
-        records = self._queue.engine.records
-        while stashed := await records.stashed():
-            for fields in stashed:
-                await _store(fields)
-                await records.unstash([fields["id"]])
+        """Move stashed dead letters from the queue's server to MongoDB."""
+        await stash.move(self._queue.engine.records)
+
+    async def count_stashed(self) -> int:
+        """Return the number of dead letters in the queue's server that MongoDB does not have yet.
+
+        Raises:
+            QueueUnavailable: The queue's server cannot be reached, or did not answer.
+        """
+        return await self._queue.engine.records.count_stashed()
 
     async def list(
         self,
         *,
-        task: str | None = None,
-        error: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        state: DeadLetterState | None = DeadLetterState.DEAD,
         limit: int = 100,
+        **filters: Unpack[DeadLetterFilters],
     ) -> list[DeadLetterModel]:
         """Return dead letters, the newest first.
 
-        Args:
-            task: Return only dead letters of this task.
-            error: Return only dead letters whose exception has this class name.
-            since: Return only jobs that died at this time or later.
-            until: Return only jobs that died before this time.
-            state: Return only dead letters in this state; all if None.
-            limit: The largest number of dead letters to return.
-        """
-        query = make_query(
-            "died_at",
-            since,
-            until,
-            task=task,
-            error_type=error,
-            state=state,
-        )
-        letters = DeadLetterModel.find(query).sort("-died_at")
-        return await letters.limit(limit).to_list()
+        A document that cannot be read gets the state `unreadable`, and is left out.
 
-    async def count(self) -> int:
-        """Return the number of dead letters that nobody has replayed or discarded."""
-        return await DeadLetterModel.find({"state": DeadLetterState.DEAD}).count()
+        Args:
+            limit: The largest number of dead letters to return.
+            **filters: Which dead letters to return.
+        """
+        query = _make_query(filters)
+        documents = DeadLetterModel.get_pymongo_collection().find(query).sort("died_at", -1)
+        found = [await _read(document) async for document in documents.limit(limit)]
+        return [letter for letter in found if letter]
+
+    async def count(self, **filters: Unpack[DeadLetterFilters]) -> int:
+        """Return the number of dead letters.
+
+        Args:
+            **filters: Which dead letters to count.
+        """
+        return await DeadLetterModel.find(_make_query(filters)).count()
 
     async def get(self, letter_id: str) -> DeadLetterModel:
         """Return one dead letter.
@@ -115,17 +96,21 @@ class DeadLetters:
             letter_id: The dead letter's id.
 
         Raises:
-            DeadLetterError: There is no dead letter with this id.
+            DeadLetterError: There is no dead letter with this id, or its document cannot be read.
         """
-        letter = await DeadLetterModel.get(letter_id)
-        if letter is None:
+        document = await DeadLetterModel.get_pymongo_collection().find_one({"_id": letter_id})
+        if document is None:
             raise DeadLetterError(f"there is no dead letter {letter_id}")
+        letter = await _read(document)
+        if letter is None:
+            raise DeadLetterError(f"the document of dead letter {letter_id} cannot be read")
         return letter
 
     async def replay(self, letter_id: str) -> str:
         """Enqueue the job again under a new id. A chain continues after that stage.
 
-        A dead letter is replayed once: a second call returns the same job.
+        The replay uses only the stored message, whose signature must be valid. A dead letter is
+        replayed once: a second call returns the same job.
 
         Args:
             letter_id: The dead letter's id.
@@ -134,28 +119,81 @@ class DeadLetters:
             The id of the new job.
 
         Raises:
-            DeadLetterError: There is no such dead letter, it was discarded, or its message cannot
-                be read.
+            DeadLetterError: There is no such dead letter, it was discarded, or its message is not
+                valid.
         """
         letter = await self.get(letter_id)
-        if letter.task is None:
-            problem = "holds a message that cannot be read; discard it"
-            raise DeadLetterError(f"dead letter {letter_id} {problem}")
         if letter.state is DeadLetterState.DISCARDED:
             raise DeadLetterError(f"dead letter {letter_id} was discarded")
-        # The new id is stored before the job is sent. A second replay then completes an interrupted
-        # one, and two replays at the same time make one job.
-        collection = DeadLetterModel.get_pymongo_collection()
-        change = {
-            "state": DeadLetterState.REPLAYED,
-            "replayed_as": uuid4().hex,
+        if letter.state is not DeadLetterState.REPLAYED:
+            await self._send([self._seal(letter)])
+        return letter_id
+
+    async def replay_many(
+        self,
+        **filters: Unpack[DeadLetterFilters],
+    ) -> AsyncIterator[Sequence[str]]:
+        """Replay all dead letters that match, the oldest first, a batch at a time.
+
+        If it is interrupted, call it again. A dead letter whose message is not valid is logged and
+        not replayed. A job that fails for good during the replay is not replayed again.
+
+        Args:
+            **filters: Which dead letters to replay. The state is always `dead`.
+
+        Yields:
+            The ids of the new jobs of a batch.
+        """
+        query = {
+            "state": DeadLetterState.DEAD,
+            "$and": [_make_query(filters), {"died_at": {"$lt": datetime.now(UTC)}}],
         }
-        undecided = {"_id": letter_id, "state": DeadLetterState.DEAD}
-        await collection.update_one(undecided, {"$set": change})
-        message = _make_message(await self.get(letter_id))
-        envelope = self._queue.seal(message, None, "normal")
-        await self._queue.send([envelope], [message.id])
-        return message.id
+        documents = DeadLetterModel.get_pymongo_collection().find(query).sort("died_at", 1)
+        batch: list[Envelope] = []
+        async for document in documents.batch_size(REPLAY_BATCH):
+            try:
+                letter = await _read(document)
+                if letter:
+                    batch.append(self._seal(letter))
+            except DeadLetterError as refusal:
+                logger.warning("dead letter not replayed", error=str(refusal))
+            if len(batch) == REPLAY_BATCH:
+                yield await self._send(batch)
+                batch = []
+        if batch:
+            yield await self._send(batch)
+
+    def _seal(self, letter: DeadLetterModel) -> Envelope:
+        """Return the job that replays a dead letter.
+
+        It has the dead letter's id, so two replays make one job.
+        """
+        try:
+            message = self._queue.unseal(letter.job_id, letter.body)
+        except BadMessage as error:
+            raise DeadLetterError(f"dead letter {letter.id} cannot be replayed: {error}") from None
+        again = replace(
+            message,
+            id=letter.id,
+            enqueued_at=time.time(),
+            due_at=None,
+            expires_at=None,
+            schedule=None,
+            chain=letter.id if message.rest else None,
+        )
+        return self._queue.seal(again, None, "normal")
+
+    async def _send(self, envelopes: Sequence[Envelope]) -> Sequence[str]:
+        """Enqueue jobs, and then mark their dead letters, so no interruption loses a job."""
+        ids = [envelope.id for envelope in envelopes]
+        await self._queue.send([*envelopes], ids)
+        # A list is a pipeline, in which `$_id` is the value of this field.
+        change = [{"$set": {"state": DeadLetterState.REPLAYED, "replayed_as": "$_id"}}]
+        transaction = current_transaction()
+        session = transaction.session if transaction else None
+        collection = DeadLetterModel.get_pymongo_collection()
+        await collection.update_many({"_id": {"$in": ids}}, change, session=session)
+        return ids
 
     async def discard(self, letter_id: str) -> None:
         """Mark a dead letter as discarded. It is kept for reference.
@@ -166,37 +204,46 @@ class DeadLetters:
         Raises:
             DeadLetterError: There is no such dead letter, or it was replayed.
         """
-        letter = await self.get(letter_id)
-        if letter.state is DeadLetterState.REPLAYED:
+        undecided = {"_id": letter_id, "state": {"$ne": DeadLetterState.REPLAYED}}
+        if not await _discard(undecided):
+            letter = await self.get(letter_id)
             problem = f"was replayed as job {letter.replayed_as}"
             raise DeadLetterError(f"dead letter {letter_id} {problem}")
-        await letter.set({"state": DeadLetterState.DISCARDED})
+
+    async def discard_many(self, **filters: Unpack[DeadLetterFilters]) -> int:
+        """Discard all dead letters that match, and return their number.
+
+        Args:
+            **filters: Which dead letters to discard. The state is always `dead`.
+        """
+        return await _discard({**_make_query(filters), "state": DeadLetterState.DEAD})
 
 
-def _make_message(letter: DeadLetterModel) -> Message:
-    assert letter.task
-    assert letter.replayed_as
-    return Message(
-        id=letter.replayed_as,
-        task=letter.task,
-        arguments=json.loads(letter.arguments),
-        sensitive=letter.sensitive,
-        correlation_id=letter.correlation_id or letter.id,
-        owner=letter.owner,
-        enqueued_at=time.time(),
-        chain=letter.replayed_as if letter.rest else None,
-        stage=letter.stage,
-        rest=letter.rest,
+def _make_query(filters: DeadLetterFilters) -> dict[str, Any]:
+    return make_query(
+        "died_at",
+        filters.get("since"),
+        filters.get("until"),
+        task=filters.get("task"),
+        error_type=filters.get("error"),
+        state=filters.get("state", DeadLetterState.DEAD),
     )
 
 
-async def _store(stashed: StashedLetter) -> None:
-    """Store a dead letter unless MongoDB has it already."""
-    fields = {**stashed, "state": DeadLetterState.DEAD}
-    letter_id = fields.pop("id")
-    for name in DATE_FIELDS:
-        seconds = fields.get(name)
-        if seconds is not None:
-            fields[name] = datetime.fromtimestamp(seconds, UTC)
+async def _discard(query: dict[str, Any]) -> int:
     collection = DeadLetterModel.get_pymongo_collection()
-    await collection.update_one({"_id": letter_id}, {"$setOnInsert": fields}, upsert=True)
+    done = await collection.update_many(query, {"$set": {"state": DeadLetterState.DISCARDED}})
+    return done.matched_count
+
+
+async def _read(document: dict[str, Any]) -> DeadLetterModel | None:
+    """Return a dead letter. If it cannot be read, set its document aside and return None."""
+    try:
+        return cast(DeadLetterModel, DeadLetterModel.model_validate(document))
+    except ValidationError as error:
+        if document.get("state") != DeadLetterState.UNREADABLE:
+            letter_id = document["_id"]
+            logger.error("dead letter cannot be read", letter_id=letter_id, error=str(error))
+            change = {"$set": {"state": DeadLetterState.UNREADABLE}}
+            await DeadLetterModel.get_pymongo_collection().update_one({"_id": letter_id}, change)
+        return None

@@ -26,8 +26,10 @@ class Envelope:
         record: The job's first record. The engine keeps a record that exists already.
         at: When the job is due, in seconds since 1970; at once if None.
         priority: One of `PRIORITIES`.
-        following: The records of the chain's later stages, by job id. They expire after
-            `FOLLOWING_SECONDS`.
+        following: The records of the chain's later stages, by job id. A durable engine lets them
+            expire after `FOLLOWING_SECONDS`, unless the stage gets a message.
+        even_if_full: Whether a full server takes the message too. The next stage of a chain needs
+            no more memory than the stage that ends.
     """
 
     id: str
@@ -36,6 +38,7 @@ class Envelope:
     at: float | None = None
     priority: str = "normal"
     following: Mapping[str, RecordFields] = field(default_factory=dict)
+    even_if_full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,19 @@ class Stats:
     running: int
     scheduled: int
     oldest: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The state of the queue's server, as far as the server reports it.
+
+    Attributes:
+        memory: The share of its memory that is used; None if it has no limit, or does not say.
+        persists: Whether it keeps its data when it restarts; None if it does not say.
+    """
+
+    memory: float | None = None
+    persists: bool | None = None
 
 
 class Engine(Protocol):
@@ -88,6 +104,16 @@ class Engine(Protocol):
             envelopes: The messages with their records.
 
         Raises:
+            QueueRefuses: The server takes no jobs now, for example because it is full.
+            QueueUnavailable: The server cannot be reached.
+        """
+        ...
+
+    async def check(self) -> Condition:
+        """Check that the server takes jobs, by writing to it, and return its condition.
+
+        Raises:
+            QueueRefuses: The server takes no jobs now.
             QueueUnavailable: The server cannot be reached.
         """
         ...

@@ -9,6 +9,8 @@ from core.tasks.records import ErrorFields
 
 MESSAGE_LENGTH = 10_000
 TRACEBACK_LENGTH = 100_000
+NAME_LENGTH = 200
+CUT = "[the beginning was cut] "
 
 
 class TransientError(Exception):
@@ -34,8 +36,11 @@ class RetryAfter(Exception):
     def __init__(self, seconds: float) -> None:
         if not is_delay(seconds) or seconds < 0:
             raise ValueError(f"RetryAfter takes a number of seconds, not {seconds!r}")
-        super().__init__(f"the job asked to run again after {seconds:g} s")
+        super().__init__(seconds)  # so that it can be pickled
         self.seconds = seconds
+
+    def __str__(self) -> str:
+        return f"the job asked to run again after {self.seconds:g} s"
 
 
 def is_delay(seconds: float) -> bool:
@@ -68,14 +73,31 @@ class ScheduleError(UserError):
 
 
 class QueueUnavailable(UserError):
-    """The queue's server cannot be reached.
+    """The queue's server cannot be reached, or refuses the call.
 
     Enqueue again. Use the same `job_id` if the job must not run twice.
     """
 
 
+class QueueRefuses(QueueUnavailable):
+    """The queue's server answers, but takes no new jobs: it is full or read-only, for example.
+
+    Args:
+        place: The server, for people.
+        reason: Why it takes no jobs, such as `is full`.
+    """
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"{place} {reason}")
+        self.reason = reason
+
+
+class JobTakenOver(Exception):
+    """Another worker runs the job or has ended it, so this run must not change the job."""
+
+
 class BadMessage(Exception):
-    """A message was not written by this service, or cannot be read."""
+    """A message or a record was not written by this service, or cannot be read."""
 
 
 class JobFailed(Exception):
@@ -104,7 +126,7 @@ def describe_error(error: BaseException) -> ErrorFields:
     """
     lines = traceback.format_exception(error)
     return {
-        "type": type(error).__name__,
+        "type": _clean(type(error).__name__, NAME_LENGTH),
         "message": _message_of(error),
         "traceback": _clean("".join(lines), TRACEBACK_LENGTH),
     }
@@ -120,4 +142,5 @@ def _message_of(error: BaseException) -> str:
 def _clean(text: str, length: int) -> str:
     """Replace lone surrogates, mask sensitive values, and keep the end."""
     encodable = text.encode(errors="backslashreplace").decode()
-    return mask(encodable)[-length:]
+    masked = mask(encodable)
+    return masked if len(masked) <= length else CUT + masked[-length:]

@@ -1,9 +1,10 @@
 """The one path on which every job runs, with any engine."""
 
 import asyncio
+import json
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
@@ -18,18 +19,20 @@ from core.tasks.current import CurrentJob, running_job
 from core.tasks.errors import (
     BadMessage,
     JobExpired,
+    JobTakenOver,
     PermanentError,
     QueueUnavailable,
     describe_error,
 )
 from core.tasks.history import History
 from core.tasks.message import Message, PlainArguments
-from core.tasks.outcome import Outcome, Retry, Success
+from core.tasks.outcome import Lost, Outcome, Retry, Success
 from core.tasks.queue import Queue
 from core.tasks.records import JobRecord
 from core.tasks.sensitive import find_texts
 from core.tasks.settle import Run, Settler
 from core.tasks.task import AnyTask
+from core.tasks.time_limits import LimitedCall
 from core.tasks.upkeep import is_being_cancelled
 
 logger = get_logger(__name__)
@@ -39,7 +42,13 @@ UNKNOWN_SECONDS = 5.0
 SUSPECT_DELIVERIES = 3
 """After this many consecutive deliveries without an outcome, a job is a suspect."""
 SUSPECT_SECONDS = (1.0, 3.0)
-"""The shortest and the longest delay of a suspect while another one runs."""
+"""The shortest and the longest delay of a job while a suspect runs alone."""
+HOLD_SECONDS = 1.0
+"""How long a job that was taken waits for a suspect to end."""
+ALONE_SECONDS = 30.0
+"""How long a suspect waits for the other jobs to end, and how long they then wait for it."""
+MAX_BLOCKED = 2
+POLL_SECONDS = 0.05
 
 
 class Executor:
@@ -73,9 +82,11 @@ class Executor:
         self._settings = settings
         self._settler = Settler(queue, settings.task_max_retries, history)
         self.stashed = self._settler.stashed
-        self._running: dict[str, asyncio.Timeout | None] = {}
+        self._running: dict[str, LimitedCall | None] = {}
         self._aborted: set[str] = set()
         self._suspect = asyncio.Lock()
+        self._alone_until = 0.0
+        self._calls: dict[asyncio.Task[Any] | None, str] = {}
 
     @property
     def running(self) -> int:
@@ -99,6 +110,9 @@ class Executor:
                 job_id=job_id,
                 error=reason,
             )
+        except JobTakenOver:
+            logger.warning("another worker has taken the job over", job_id=job_id)
+            return Lost()
         except Exception:
             # The fault is not in the job but in this code, so the job is kept.
             logger.exception("job could not be run, it will run again", job_id=job_id)
@@ -111,54 +125,82 @@ class Executor:
             return
         records = await self._records.read(ids)
         for job_id, record in zip(ids, records, strict=True):
-            timeout = self._running.get(job_id)
-            if record.abort and timeout and job_id not in self._aborted:
+            running = self._running.get(job_id)
+            if record.abort and running and job_id not in self._aborted:
                 self._aborted.add(job_id)
-                timeout.reschedule(0)
+                running.cancel()
+
+    def find_blocking(self, loop: asyncio.AbstractEventLoop) -> str | None:
+        """Return the id of the job that an event loop is executing now. Any thread may call this.
+
+        Args:
+            loop: The event loop.
+        """
+        current = asyncio.current_task(loop)
+        if current in self._calls:
+            return self._calls[current]
+        # It may be an asyncio task that a job made.
+        running = list(self._running)
+        return running[0] if len(running) == 1 else None
 
     async def _admit(self, job_id: str, body: bytes) -> Outcome:
-        """Refuse a second run of a running job, and run suspects one at a time."""
+        """Refuse a second run of a running job, and let a suspect run alone."""
+        if not await _poll(self._may_begin, HOLD_SECONDS):
+            return Retry(random.uniform(*SUSPECT_SECONDS))
         if job_id in self._running:
             # After an outage the queue may deliver a job that is still running here.
             return Retry(REDELIVERY_SECONDS)
-        record = await self._records.begin(job_id, SUSPECT_DELIVERIES)
-        if not record.suspect:
-            return await self._begin(job_id, body, record)
-        # The job's worker ended several times while the job ran. An innocent suspect completes when
-        # no other suspect runs at the same time.
-        if self._suspect.locked():
-            return Retry(random.uniform(*SUSPECT_SECONDS))
-        async with self._suspect:
-            record = await self._records.begin(job_id)
-            return await self._begin(job_id, body, record)
+        self._running[job_id] = None
+        try:
+            record = await self._records.begin(job_id, SUSPECT_DELIVERIES)
+            if not record.suspect:
+                return await self._begin(job_id, body, record)
+            if self._suspect.locked():
+                return Retry(random.uniform(*SUSPECT_SECONDS))
+            async with self._suspect:
+                return await self._run_alone(job_id, body)
+        finally:
+            del self._running[job_id]
+            self._aborted.discard(job_id)
+
+    async def _run_alone(self, job_id: str, body: bytes) -> Outcome:
+        """Run a suspect: it blocked an event loop, or its worker ended several times.
+
+        If the suspect is innocent, it completes. Otherwise it harms no other job. Both waits have a
+        limit, because a long job must not stop a worker.
+        """
+        self._alone_until = time.monotonic() + ALONE_SECONDS
+        await _poll(lambda: len(self._running) == 1, ALONE_SECONDS)
+        self._alone_until = time.monotonic() + ALONE_SECONDS
+        record = await self._records.begin(job_id)
+        return await self._begin(job_id, body, record)
+
+    def _may_begin(self) -> bool:
+        """Return whether no suspect runs alone."""
+        return not self._suspect.locked() or time.monotonic() > self._alone_until
 
     async def _begin(self, job_id: str, body: bytes, record: JobRecord) -> Outcome:
-        """Count the job as running, unless it has ended already."""
+        """Run the job, unless it has ended already."""
         if record.state.is_final:
             return Success()
-        self._running[job_id] = None
         metrics.RUNNING.inc()
         try:
             return await self._verify(job_id, body, record)
         finally:
             metrics.RUNNING.dec()
-            del self._running[job_id]
-            self._aborted.discard(job_id)
 
     async def _verify(self, job_id: str, body: bytes, record: JobRecord) -> Outcome:
         """Check the message's signature, and set the context that the job runs in."""
         try:
-            message = self._queue.signer.load(body)
-            if message.id != job_id:
-                raise BadMessage(f"the message belongs to job {message.id}")
+            message = self._queue.unseal(job_id, body)
         except BadMessage as error:
+            # During a deploy, other workers may have the key or the version of this message.
+            problem = "message cannot be read here, waiting for another worker"
+            retry = await self._wait(job_id, record, problem, error=str(error))
+            if retry:
+                return retry
             details = describe_error(error)
-            return await self._settler.refuse(
-                job_id,
-                body,
-                record.attempt,
-                details,
-            )
+            return await self._settler.refuse(job_id, body, record, details)
         task = self._tasks.get(message.task)
         run = Run(message, body, record, task)
         job = CurrentJob(
@@ -166,6 +208,7 @@ class Executor:
             record.attempt,
             message.correlation_id,
             self._queue,
+            record.fence,
         )
         token = running_job.set(job)
         log_fields = {
@@ -174,6 +217,8 @@ class Executor:
             "attempt": record.attempt,
         }
         try:
+            # A function may have bound fields that belong to its job only.
+            structlog.contextvars.clear_contextvars()
             with (
                 TaskContext.use(message.correlation_id, message.owner),
                 structlog.contextvars.bound_contextvars(**log_fields),
@@ -185,8 +230,10 @@ class Executor:
 
     async def _attempt(self, run: Run) -> Outcome:
         """Make one attempt, and settle how it ended."""
-        if run.task is None:
-            retry = await self._wait_for_newer_worker(run)
+        unknown = self._find_unknown(run.message)
+        if unknown:
+            problem = "task is not known here, waiting for a newer worker"
+            retry = await self._wait(run.message.id, run.record, problem, unknown=unknown)
             if retry:
                 return retry
         if run.record.attempt == 1 and run.record.deliveries == 1:
@@ -195,12 +242,12 @@ class Executor:
             metrics.WAIT.labels(run.message.task).observe(waited)
         try:
             result = await self._call_task(run)
-        except (KeyboardInterrupt, GeneratorExit):
+        except (KeyboardInterrupt, GeneratorExit, JobTakenOver):
             raise
         except BaseException as error:
             # A task may raise CancelledError or SystemExit itself, and then fails as usual.
             if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
-                await self._settler.put_back(run.message.id)
+                await self._settler.put_back(run)
                 raise
             if run.message.id in self._aborted:
                 return await self._settler.abort(run)
@@ -212,38 +259,58 @@ class Executor:
         message = run.message
         task = run.task
         self._check_limits(run)
+        unknown = self._find_unknown(message)
         if task is None:
             hint = "is its module imported?"
-            raise PermanentError(f"no task named {message.task} is registered; {hint}")
+            raise PermanentError(f"no task named {unknown} is registered; {hint}")
+        if unknown:
+            where = f"which follows {message.task} in its chain"
+            raise PermanentError(f"no task named {unknown} is registered, {where}")
         call = task.arguments.load(self._decrypt(message))
         # Mask the Python values too. Bytes, for example, are base64 in JSON.
         sensitive = [call.arguments[name] for name in message.sensitive]
         mask_texts(find_texts(sensitive))
-        seconds = task.options.timeout or self._settings.task_timeout
-        try:
-            async with asyncio.timeout(seconds) as timeout:
-                self._running[message.id] = timeout
-                value = await task(*call.args, **call.kwargs)
-        except TimeoutError as error:
-            if timeout.expired():
-                problem = f"the attempt took longer than {seconds:g} s (timeout)"
-                raise TimeoutError(problem) from error
-            raise
-        result = _to_json(message.task, value)
+        soft, hard = task.options.time_limits(self._settings.task_timeout)
+        call_task = self._note_call(message.id, task.run_as_job(*call.args, **call.kwargs))
+        running = LimitedCall(call_task, soft, hard)
+        self._running[message.id] = running
+        value = await running.result()
+        result = _to_json(message.task, value, self._settings.task_max_result)
         if message.rest:
+            await self._settler.check_owner(run)
             # This happens before the stage is marked as completed, so a crash loses no stage. The
             # next stage's id makes it run once.
             await enqueue_next(self._queue, self._tasks, message, value)
         return result
 
+    async def _note_call(self, job_id: str, call: Awaitable[Any]) -> Any:
+        """Remember which asyncio task calls the job's function, for `find_blocking`."""
+        current = asyncio.current_task()
+        self._calls[current] = job_id
+        try:
+            return await call
+        finally:
+            del self._calls[current]
+
     def _check_limits(self, run: Run) -> None:
         record = run.record
-        expires_at = run.message.expires_at
+        message = run.message
+        expires_at = message.expires_at
         if record.attempt == 1 and expires_at and time.time() > expires_at:
             raise JobExpired("no worker was free for it in time")
         if record.deliveries > self._settings.task_max_deliveries:
             times = record.deliveries - 1
             raise PermanentError(f"the job has ended its worker process {times} times in a row")
+        if record.blocked >= MAX_BLOCKED:
+            hint = "use a plain def or a process for work that blocks"
+            raise PermanentError(f"the job blocked the event loop of its worker twice; {hint}")
+        # A job has a record until it has ended, and for `task_record_ttl` after that. An older
+        # message without one is a copy, or its record was lost.
+        seconds = self._settings.task_record_ttl
+        due_at = message.due_at or message.enqueued_at
+        if time.time() > due_at + seconds and not self._queue.is_ours(message.id, record):
+            problem = f"the job was due more than {seconds:g} s ago and has no record"
+            raise PermanentError(f"{problem}; it may have run before")
 
     def _decrypt(self, message: Message) -> PlainArguments:
         """Return the arguments in plain text, and mask the sensitive ones in logs from now on."""
@@ -254,23 +321,47 @@ class Executor:
         mask_texts(find_texts(list(decrypted.values())))
         return {**message.arguments, **decrypted}
 
-    async def _wait_for_newer_worker(self, run: Run) -> Retry | None:
-        """Postpone a job whose task only a newer worker may know, as during a deployment.
+    def _find_unknown(self, message: Message) -> str | None:
+        """Return the first task of a job and of its chain that this process does not know.
+
+        A stage must not run here if the stage after it cannot be enqueued here.
+        """
+        names = [message.task, *message.rest]
+        return next((name for name in names if name not in self._tasks), None)
+
+    async def _wait(
+        self, job_id: str, record: JobRecord, problem: str, **details: str
+    ) -> Retry | None:
+        """Postpone a job that only other workers may be able to run, as during a deploy.
 
         Return None when the job has waited long enough.
         """
         now = time.time()
-        since = run.record.unknown_since or now
+        since = record.unknown_since or now
         if now - since >= self._settings.task_unknown_period:
             return None
-        logger.warning("task is not known here, waiting for a newer worker")
-        return await self._settler.retry(run, UNKNOWN_SECONDS, {"unknown_since": since})
+        logger.warning(problem, job_id=job_id, **details)
+        return await self._settler.retry(job_id, record, UNKNOWN_SECONDS, {"unknown_since": since})
 
 
-def _to_json(task: str, value: Any) -> Any:
+async def _poll(check: Callable[[], bool], seconds: float) -> bool:
+    """Wait until a check is true, and return whether it became true in time."""
+    for _ in range(round(seconds / POLL_SECONDS)):
+        if check():
+            return True
+        await asyncio.sleep(POLL_SECONDS)
+    return check()
+
+
+def _to_json(task: str, value: Any, limit: int) -> Any:
     try:
-        return to_jsonable_python(value)
+        result = to_jsonable_python(value)
+        size = len(json.dumps(result))
     except Exception as error:
         reason = str(error).splitlines()[0]
         problem = f"task {task} returned a value that cannot be kept as JSON"
         raise PermanentError(f"{problem}: {reason}") from None
+    if size > limit:
+        problem = f"task {task} returned {size} bytes, more than {limit} (TASK_MAX_RESULT)"
+        raise PermanentError(f"{problem}: store them in MongoDB or as a blob, and return the id")
+    return result

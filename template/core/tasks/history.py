@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
-from pymongo import ReplaceOne
+from pymongo import ReplaceOne, UpdateOne
 
 from core.database import make_query
 from core.models import RunModel, ScheduleModel
@@ -74,14 +74,9 @@ class History:
         # Replacing is safe to repeat after an outage.
         writes = [ReplaceOne({"_id": run["_id"]}, run, upsert=True) for run in runs]
         await RunModel.get_pymongo_collection().bulk_write(writes)
-        schedules = ScheduleModel.get_pymongo_collection()
-        for run in runs:
-            if run["schedule"] and run["ended_as"] != "retried":
-                ended = {
-                    "last_ended_job": run["job_id"],
-                    "last_status": run["ended_as"],
-                }
-                await schedules.update_one({"_id": run["schedule"]}, {"$set": ended})
+        ends = [_note_end(run) for run in runs if run["schedule"] and run["ended_as"] != "retried"]
+        if ends:
+            await ScheduleModel.get_pymongo_collection().bulk_write(ends)
         written = {run["_id"] for run in runs}
         # While MongoDB wrote, the buffer may have dropped its oldest runs and taken new ones.
         while self._buffer and self._buffer[0]["_id"] in written:
@@ -117,3 +112,8 @@ class History:
         )
         runs = RunModel.find(query).sort("-started_at")
         return await runs.limit(limit).to_list()
+
+
+def _note_end(run: dict[str, Any]) -> UpdateOne:
+    ended = {"last_ended_job": run["job_id"], "last_status": run["ended_as"]}
+    return UpdateOne({"_id": run["schedule"]}, {"$set": ended})

@@ -44,7 +44,7 @@ class Job(Generic[R]):
         """Wait until the job has ended, and return its record.
 
         Args:
-            timeout: Seconds to wait; without a limit if None.
+            timeout: Seconds to wait; no limit if None.
 
         Raises:
             TimeoutError: The job has not ended in time. It goes on.
@@ -84,7 +84,7 @@ class Job(Generic[R]):
         """Wait until the job has ended, and return what the task returned.
 
         Args:
-            timeout: Seconds to wait; without a limit if None.
+            timeout: Seconds to wait; no limit if None.
 
         Raises:
             JobFailed: The job failed or was aborted.

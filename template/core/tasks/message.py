@@ -1,6 +1,8 @@
 """Messages, the form in which jobs travel: JSON, versioned and signed. Never pickle."""
 
 import hmac
+import json
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -13,6 +15,9 @@ from core.keys import derive_keys
 from core.tasks.errors import BadMessage
 
 VERSION = 1
+RECORD_SIGNATURE_BYTES = 18
+"""144 bits of the HMAC. Redis stores a record compactly if no value is longer than 64 bytes."""
+WRONG_SIGNATURE = "the signature is not ours; was SECRET_KEY changed without SECRET_KEY_PREVIOUS?"
 
 PlainArguments = dict[str, Any]
 """The arguments of a job by parameter name, as plain JSON data."""
@@ -30,6 +35,7 @@ class Message:
         correlation_id: The correlation id of the code that enqueued the job.
         owner: The id of the user who enqueued the job, or None.
         enqueued_at: Seconds since 1970.
+        due_at: The time before which the job must not start, in seconds since 1970, or None.
         expires_at: The time after which the job must not start, in seconds since 1970, or None.
         schedule: The schedule that enqueued the job, or None.
         chain: The id of the chain that the job is a stage of, or None.
@@ -45,6 +51,7 @@ class Message:
     owner: str | None
     enqueued_at: float
     sensitive: list[str] = field(default_factory=list)
+    due_at: float | None = None
     expires_at: float | None = None
     schedule: str | None = None
     chain: str | None = None
@@ -57,7 +64,7 @@ _MESSAGE = TypeAdapter(Message)
 
 
 class Signer:
-    """Turns messages into signed bytes and back.
+    """Turns messages into signed bytes and back, and signs values of records.
 
     Args:
         secrets: The secrets of `Settings.secret_keys`. The first one signs; all are accepted.
@@ -65,6 +72,7 @@ class Signer:
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._keys = derive_keys(secrets, "message")
+        self._record_keys = derive_keys(secrets, "record")
 
     def dump(self, message: Message) -> bytes:
         """Return a message as bytes: the signature in hexadecimal, a dot, and the JSON."""
@@ -84,8 +92,7 @@ class Signer:
         signature, _, payload = body.partition(b".")
         expected = [_sign(key, payload) for key in self._keys]
         if not any(hmac.compare_digest(each, signature) for each in expected):
-            hint = "was SECRET_KEY changed without SECRET_KEY_PREVIOUS?"
-            raise BadMessage(f"the signature is not ours; {hint}")
+            raise BadMessage(WRONG_SIGNATURE)
         try:
             version = from_json(payload)["v"]
             if version != VERSION:
@@ -95,6 +102,31 @@ class Signer:
         except (ValueError, TypeError, LookupError) as error:
             reason = str(error).splitlines()[0]
             raise BadMessage(f"the message cannot be read: {reason}") from None
+
+    def sign(self, *values: Any) -> str:
+        """Return a signature of some values of a record.
+
+        Args:
+            *values: Plain JSON data. Each kind of record has its own number of values.
+        """
+        return _sign_values(self._record_keys[0], values)
+
+    def accepts(self, signature: Any, *values: Any) -> bool:
+        """Return whether one of our keys signed these values.
+
+        Args:
+            signature: The signature that was read. A forged one may have any type.
+            *values: Plain JSON data.
+        """
+        given = str(signature).encode(errors="replace")
+        expected = [_sign_values(key, values).encode() for key in self._record_keys]
+        return any(hmac.compare_digest(each, given) for each in expected)
+
+
+def _sign_values(key: bytes, values: tuple[Any, ...]) -> str:
+    # `json` returns the same text for data that was stored as JSON and read again.
+    digest = hmac.digest(key, json.dumps(values).encode(), sha256)
+    return b64encode(digest[:RECORD_SIGNATURE_BYTES]).decode()
 
 
 def _sign(key: bytes, payload: bytes) -> bytes:

@@ -32,4 +32,9 @@ OLDEST = Gauge(
     "queue_oldest_job_seconds",
     "Time for which the oldest pending job has been due",
 )
+MEMORY = Gauge(
+    "queue_memory_ratio",
+    "Share of the memory limit of the queue's server that is used; 0 if it has no limit",
+)
 DEAD = Gauge("dead_letters", "Dead letters that nobody has replayed or discarded")
+STASHED = Gauge("dead_letters_stashed", "Dead letters that wait in the queue's server for MongoDB")

@@ -33,7 +33,12 @@ class TaskOptions:
         retry_max_delay: The limit of that doubling, in seconds.
         jitter: Whether a delay is random, from 0 to its longest, so that jobs which failed together
             are not retried together. If not, each delay is the longest.
-        timeout: The longest time that one attempt may take, in seconds.
+        timeout: Seconds after which an attempt is cancelled. It has then failed, unless
+            `time_limit` leaves it more time to end.
+        soft_time_limit: Another name for `timeout`.
+        time_limit: Seconds after which an attempt has failed, whatever its function does.
+        process: Whether a plain function runs in a child process, which is killed after `timeout`.
+        memory_limit: Bytes that the function may take in its child process.
         priority: `low`, `normal` or `high`.
         expires: Seconds within which a job must start once it is due. Otherwise the job fails.
         unique: Whether jobs with the same arguments are one job until that job has ended. A second
@@ -47,10 +52,34 @@ class TaskOptions:
     retry_max_delay: Annotated[float, _NOT_NEGATIVE] = 3600
     jitter: bool = True
     timeout: Annotated[float | None, _POSITIVE] = None
+    soft_time_limit: Annotated[float | None, _POSITIVE] = None
+    time_limit: Annotated[float | None, _POSITIVE] = None
+    process: bool = False
+    memory_limit: Annotated[int | None, Field(gt=0)] = None
     priority: str = "normal"
     expires: Annotated[float | None, _POSITIVE] = None
     unique: bool = False
     idempotency_key: Callable[..., object] | None = None
+
+    def time_limits(self, default: float) -> tuple[float, float]:
+        """Return the two limits in seconds: when an attempt is cancelled, and when it has failed.
+
+        Args:
+            default: The seconds for a task that sets no limit.
+        """
+        soft = self.timeout or self.soft_time_limit or self.time_limit or default
+        return soft, self.time_limit or soft
+
+    def find_conflict(self) -> str | None:
+        """Return why these options exclude each other, or None."""
+        soft, hard = self.time_limits(1)
+        if self.timeout and self.soft_time_limit:
+            return "timeout and soft_time_limit are the same option; give one of them"
+        if hard < soft:
+            return f"time_limit={hard:g} is shorter than the soft limit, which is {soft:g}"
+        if self.memory_limit and not self.process:
+            return "memory_limit needs process=True"
+        return None
 
 
 def make_options(task: str, given: dict[str, Any]) -> TaskOptions:
@@ -64,10 +93,13 @@ def make_options(task: str, given: dict[str, Any]) -> TaskOptions:
         InvalidTask: There is no such option, or it does not take this value.
     """
     try:
-        return TaskOptions(**given)
+        options = TaskOptions(**given)
+        problem = options.find_conflict()
     except ValidationError as error:
         problem = _describe(error.errors()[0])
-        raise InvalidTask(f"task {task}: {problem}") from None
+    if problem:
+        raise InvalidTask(f"task {task}: {problem}")
+    return options
 
 
 def _describe(detail: ErrorDetails) -> str:

@@ -5,12 +5,17 @@ committed relays them to the queue at once. If it cannot, a worker relays them.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
+from core.logging import get_logger
 from core.models import OutboxModel
 from core.tasks.engine import Envelope
+from core.tasks.records import JobStatus, RecordFields
+
+logger = get_logger(__name__)
 
 RELAY_BATCH = 500
 
@@ -33,17 +38,27 @@ async def relay(dispatch: Dispatch) -> None:
     """Put committed messages into the queue, the oldest first.
 
     A process may end after it dispatched messages and before it deleted their rows. Another process
-    then dispatches them again. The job's id makes the job run once.
+    then dispatches them again. The job's id makes the job run once. A document that cannot be read
+    stays, with its `problem`, and does not block the others.
 
     Args:
         dispatch: Puts messages into the queue.
     """
-    while rows := await OutboxModel.find_all().sort("_id").limit(RELAY_BATCH).to_list():
-        envelopes = [_to_envelope(row) for row in rows]
-        job_ids = [row.job_id for row in rows]
-        await dispatch(envelopes, job_ids)
-        row_ids = [row.id for row in rows]
-        await OutboxModel.find({"_id": {"$in": row_ids}}).delete()
+    collection = OutboxModel.get_pymongo_collection()
+    waiting = collection.find({"problem": None}).sort("_id").limit(RELAY_BATCH)
+    while documents := await waiting.to_list():
+        envelopes: dict[Any, Envelope] = {}
+        for document in documents:
+            try:
+                envelopes[document["_id"]] = _to_envelope(document)
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+                row_id, problem = document["_id"], f"{type(error).__name__}: {error}"
+                logger.error("job in the outbox cannot be read", id=str(row_id), error=problem)
+                await collection.update_one({"_id": row_id}, {"$set": {"problem": problem}})
+        job_ids = [envelope.id for envelope in envelopes.values()]
+        await dispatch(list(envelopes.values()), job_ids)
+        await collection.delete_many({"_id": {"$in": list(envelopes)}})
+        waiting = waiting.clone()
 
 
 def _to_row(envelope: Envelope) -> OutboxModel:
@@ -57,8 +72,11 @@ def _to_row(envelope: Envelope) -> OutboxModel:
     )
 
 
-def _to_envelope(row: OutboxModel) -> Envelope:
-    following = json.loads(row.records)
+def _to_envelope(document: Mapping[str, Any]) -> Envelope:
+    row = OutboxModel.model_validate(document)
+    following: dict[str, RecordFields] = json.loads(row.records)
+    for fields in following.values():
+        JobStatus(fields["state"])
     record = following.pop(row.job_id)
     return Envelope(
         id=row.job_id,

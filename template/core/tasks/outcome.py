@@ -30,4 +30,9 @@ class Dead:
     error: str
 
 
-Outcome = Success | Retry | Dead
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Another worker has taken the job over. The job and its message belong to that worker."""
+
+
+Outcome = Success | Retry | Dead | Lost

@@ -42,7 +42,7 @@ class TaskOwner(Protocol):
 
     @property
     def thread_limiter(self) -> CapacityLimiter | None:
-        """Limits the threads of plain functions; None while no service is open."""
+        """Limits the threads of direct calls; None while no service is open."""
         ...
 
 
@@ -121,6 +121,22 @@ class Producer(Generic[R]):
             InvalidArguments: An argument does not fit.
             QueueUnavailable: The queue's server cannot be reached, or did not answer.
         """
+        envelopes, ids, chosen_ids = await self.prepare(call, arguments)
+        queue = self.queue
+        await queue.send(envelopes, chosen_ids)
+        return [Job(job_id, queue, self.arguments.load_result) for job_id in ids]
+
+    async def prepare(
+        self,
+        call: Call,
+        arguments: Sequence[ArgsAndKwargs],
+    ) -> tuple[list[Envelope], list[str], list[str]]:
+        """Make messages, and return them with all ids and with the chosen ones; see `submit_many`.
+
+        Args:
+            call: How the jobs are enqueued.
+            arguments: For each job, its positional and its keyword arguments.
+        """
         plain = self._dump_all(arguments)
         chosen = [call.job_id or self._idempotent_id(*each) for each in arguments]
         ids = [job_id or uuid4().hex for job_id in chosen]
@@ -128,16 +144,13 @@ class Producer(Generic[R]):
         # In a transaction each job is separate: the job that holds a key may run before the commit.
         if self.options.unique and current_transaction() is None:
             ids = chosen_ids = await self._claim_unique(ids, plain, call.at)
-        envelopes = self._seal(call, ids, plain)
-        queue = self.queue
-        await queue.send(envelopes, chosen_ids)
-        return [Job(job_id, queue, self.arguments.load_result) for job_id in ids]
+        return self._seal(call, ids, plain), ids, chosen_ids
 
     def _dump_all(self, arguments: Sequence[ArgsAndKwargs]) -> list[PlainArguments]:
         plain = []
         for number, (args, kwargs) in enumerate(arguments):
             try:
-                plain.append(self.arguments.dump(args, kwargs))
+                plain.append(self.arguments.dump(args, kwargs, self.queue.max_arguments))
             except InvalidArguments as error:
                 if len(arguments) == 1:
                     raise
@@ -197,6 +210,7 @@ class Producer(Generic[R]):
             correlation_id=TaskContext.get_correlation_id() or job_id,
             owner=TaskContext.get_actor(),
             enqueued_at=now,
+            due_at=at,
             expires_at=expires_at,
             **origin,
         )

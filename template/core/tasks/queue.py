@@ -2,18 +2,22 @@
 
 import asyncio
 import time
+from typing import Any
 
 from core.database import current_transaction, summarize_error
 from core.logging import get_logger
 from core.tasks import outbox
 from core.tasks.engine import Engine, Envelope
-from core.tasks.message import Message, Signer
+from core.tasks.errors import BadMessage, describe_error
+from core.tasks.message import WRONG_SIGNATURE, Message, Signer
 from core.tasks.records import JobRecord, JobStatus, ProgressFields, RecordFields
 from core.tasks.sensitive import Cipher
 
 logger = get_logger(__name__)
 
 POLL_SECONDS = 0.03
+CLAIM_SECONDS = 7 * 86400
+"""How long an unfinished job holds a unique key."""
 
 Answer = asyncio.Future[JobRecord]
 """The answer that one caller of `Queue.wait` is waiting for."""
@@ -24,9 +28,10 @@ class Queue:
 
     Args:
         engine: Carries the messages.
-        signer: Signs the messages.
+        signer: Signs the messages and the records.
         cipher: Encrypts the sensitive arguments.
         record_ttl: Seconds for which the record of an ended job is kept.
+        max_arguments: The largest size of a job's arguments, in bytes of JSON.
     """
 
     def __init__(
@@ -35,11 +40,13 @@ class Queue:
         signer: Signer,
         cipher: Cipher,
         record_ttl: float,
+        max_arguments: int,
     ) -> None:
         self.engine = engine
         self.signer = signer
         self.cipher = cipher
         self.record_ttl = record_ttl
+        self.max_arguments = max_arguments
         self._records = engine.records
         self._loop = asyncio.get_running_loop()
         self._callers: dict[str, list[Answer]] = {}
@@ -60,25 +67,69 @@ class Queue:
             priority: One of `PRIORITIES`.
             following: The records of the chain's later stages, by job id.
         """
-        state = JobStatus.SCHEDULED
-        if at is None or at <= time.time():
-            at = None
-            state = JobStatus.PENDING
         record: RecordFields = {
-            "state": state,
-            "task": message.task,
-            "owner": message.owner,
+            "state": JobStatus.PENDING,
+            **self.sign_record(message.id, message.task, message.owner),
             "correlation_id": message.correlation_id,
-            "at": at,
         }
+        if at is not None and at > time.time():
+            record["state"] = JobStatus.SCHEDULED
+            record["at"] = at
         return Envelope(
             id=message.id,
             body=self.signer.dump(message),
             record=record,
-            at=at,
+            at=record.get("at"),
             priority=priority,
             following=following or {},
         )
+
+    def sign_record(
+        self,
+        job_id: str,
+        task: str,
+        owner: str | None,
+        *result: Any,
+    ) -> RecordFields:
+        """Return the fields of a record that grant access, and their signature.
+
+        Args:
+            job_id: The job's id.
+            task: The task's name.
+            owner: The id of the user who enqueued the job, or None.
+            *result: The result as plain JSON data, if the job has completed.
+        """
+        signature = self.signer.sign(job_id, task, owner, *result)
+        return {"task": task, "owner": owner, "signature": signature}
+
+    def is_ours(self, job_id: str, record: JobRecord) -> bool:
+        """Return whether a record's task, owner and result were written with one of our keys.
+
+        Args:
+            job_id: The job's id.
+            record: The record as it was read.
+        """
+        values = [job_id, record.task, record.owner]
+        if record.state is JobStatus.COMPLETED:
+            values.append(record.result)
+        elif record.result is not None:
+            return False
+        return self.signer.accepts(record.signature, *values)
+
+    def unseal(self, job_id: str, body: bytes) -> Message:
+        """Return the message of a job, if it was signed with a valid key.
+
+        Args:
+            job_id: The job's id.
+            body: The message's bytes.
+
+        Raises:
+            BadMessage: The message cannot be read, or belongs to another job.
+        """
+        message = self.signer.load(body)
+        if message.id != job_id:
+            raise BadMessage(f"the message belongs to job {message.id}")
+        return message
 
     async def send(self, envelopes: list[Envelope], chosen_ids: list[str]) -> None:
         """Send messages at once, or, in a MongoDB transaction, after its commit.
@@ -142,8 +193,16 @@ class Queue:
             For each key, the id of the job that holds it now.
         """
         self._check_loop()
-        ttl = self._ttl_from(at)
-        return await self._records.claim(keys, ttl)
+        ttl = max(self._ttl_from(at), CLAIM_SECONDS)
+        claims = {key: f"{self.signer.sign(key, job_id)} {job_id}" for key, job_id in keys.items()}
+        holders = keys.copy()
+        for key, claim in (await self._records.claim(claims, ttl)).items():
+            signature, _, holder = claim.partition(" ")
+            if self.signer.accepts(signature, key, holder):
+                holders[key] = holder
+            else:
+                logger.warning("holder of a unique key refused", job_id=holder)
+        return holders
 
     async def abort(self, job_id: str) -> None:
         """Abort a pending or scheduled job, or ask the worker of a running one to cancel it.
@@ -157,7 +216,7 @@ class Queue:
         await self._records.request_abort(job_id, ttl)
 
     def _ttl_from(self, at: float | None) -> float:
-        """Return the seconds until a record expires whose job is due at this time."""
+        """Return the seconds until the record of a job that is due at this time expires."""
         until_due = (at or 0) - time.time()
         return self.record_ttl + max(0.0, until_due)
 
@@ -169,17 +228,25 @@ class Queue:
         """
         self._check_loop()
         (record,) = await self._records.read([job_id])
-        return record
+        return self._refuse_forged(job_id, record)
 
-    async def write_progress(self, job_id: str, progress: ProgressFields) -> None:
+    def _refuse_forged(self, job_id: str, record: JobRecord) -> JobRecord:
+        """Return a record, or an unknown one in place of a record that is not ours."""
+        if record.state is JobStatus.UNKNOWN or self.is_ours(job_id, record):
+            return record
+        logger.warning("record refused", job_id=job_id, error=WRONG_SIGNATURE)
+        return JobRecord(error=describe_error(BadMessage(WRONG_SIGNATURE)))
+
+    async def write_progress(self, job_id: str, progress: ProgressFields, fence: int) -> None:
         """Keep the progress that a job reports.
 
         Args:
             job_id: The job's id.
             progress: The progress.
+            fence: The fence of the run.
         """
         self._check_loop()
-        await self._records.write(job_id, {"progress": progress}, None)
+        await self._records.write(job_id, {"progress": progress}, None, fence)
 
     async def wait(self, job_id: str) -> JobRecord:
         """Wait until a job has ended, and return its record.
@@ -219,7 +286,7 @@ class Queue:
                 return
             for job_id, record in zip(ids, records, strict=True):
                 if record.status.is_final:
-                    self._answer([job_id], record)
+                    self._answer([job_id], self._refuse_forged(job_id, record))
             await asyncio.sleep(POLL_SECONDS)
 
     def _drop_abandoned(self) -> bool:

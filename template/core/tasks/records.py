@@ -1,10 +1,13 @@
 """Records of jobs: status, attempt, progress and result. The engine keeps them."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 
 class JobStatus(StrEnum):
@@ -53,11 +56,14 @@ class RecordFields(TypedDict, total=False):
     at: float | None
     attempt: int
     deliveries: int
-    unknown_since: float
+    blocked: int
+    fence: int
+    unknown_since: float | None
     progress: ProgressFields
     abort: bool
     result: Any
     error: ErrorFields
+    signature: str
 
 
 StashedLetter = dict[str, Any]
@@ -91,13 +97,16 @@ class JobRecord:
         at: When the job is due, in seconds since 1970; None if it was due at once.
         attempt: The number of the current or last attempt, from 1.
         deliveries: Consecutive deliveries without an outcome.
-        unknown_since: When a worker first met the job without knowing its task, in seconds since
-            1970.
+        blocked: Consecutive deliveries in which the job blocked the event loop of its worker.
+        fence: The number of the current or last run. Unlike the other counts, it only grows.
+        unknown_since: When a worker first could not read the job's message or find its tasks, in
+            seconds since 1970.
         progress: The last reported progress.
         abort: Whether somebody asked to abort the running job.
         result: The task's result as plain JSON data.
         error: Why the job failed or was aborted.
-        suspect: Whether the job is suspected of ending its worker; set by `Records.begin` only.
+        signature: The signature of the fields that grant access; see `Queue.sign_record`.
+        suspect: Whether the job may end its worker or block it; set by `Records.begin` only.
     """
 
     state: JobStatus = JobStatus.UNKNOWN
@@ -107,11 +116,14 @@ class JobRecord:
     at: float | None = None
     attempt: int = 1
     deliveries: int = 0
+    blocked: int = 0
+    fence: int = 0
     unknown_since: float | None = None
     progress: Progress | None = None
     abort: bool = False
     result: Any = None
     error: ErrorFields | None = None
+    signature: str = ""
     suspect: bool = False
 
     @classmethod
@@ -121,19 +133,13 @@ class JobRecord:
         Args:
             stored: The fields. Unknown fields of a newer version are ignored, and a status that
                 this version does not know is `unknown`.
+
+        Raises:
+            ValueError: A field has a wrong type.
         """
-        known = {name: value for name, value in stored.items() if name in _NAMES}
-        if known.get("state") not in _STATES:
-            known["state"] = JobStatus.UNKNOWN
-        known["state"] = JobStatus(known["state"])
-        progress = known.get("progress")
-        if progress:
-            known["progress"] = Progress(
-                progress["done"],
-                progress["total"],
-                progress["message"],
-            )
-        return cls(**known)
+        state = stored.get("state")
+        known = state if state in list(JobStatus) else JobStatus.UNKNOWN
+        return _RECORD.validate_python({**stored, "state": known})
 
     @property
     def status(self) -> JobStatus:
@@ -144,8 +150,7 @@ class JobRecord:
         return self.state
 
 
-_NAMES = frozenset(field.name for field in fields(JobRecord))
-_STATES = frozenset(JobStatus)
+_RECORD = TypeAdapter(JobRecord)
 
 
 class Records(Protocol):
@@ -162,22 +167,49 @@ class Records(Protocol):
     async def begin(self, job_id: str, suspect_after: int | None = None) -> JobRecord:
         """Mark a job as running, count the delivery, and return the job's record.
 
+        The record has a new `fence`. From now on, no earlier run can change the record.
+
         A job that has ended stays unchanged: the returned status is final, and the job must not
         run. A suspect stays unchanged too: the returned record has `suspect` set.
 
         Args:
             job_id: The job's id.
-            suspect_after: Consecutive deliveries after which a job is a suspect; never if None.
+            suspect_after: Consecutive deliveries after which a job is a suspect. A job that blocked
+                an event loop is a suspect at once. If None, no job is a suspect.
         """
         ...
 
-    async def write(self, job_id: str, fields: RecordFields, ttl: float | None) -> None:
+    def blame(self, job_id: str) -> None:
+        """Record that a running job blocks the event loop of its worker.
+
+        Any thread may call this. It does not use the event loop.
+
+        Args:
+            job_id: The job's id.
+
+        Raises:
+            QueueUnavailable: The server cannot be reached.
+        """
+        ...
+
+    async def write(
+        self,
+        job_id: str,
+        fields: RecordFields,
+        ttl: float | None,
+        fence: int = 0,
+    ) -> bool:
         """Set fields of a record. The record of a job that has ended stays unchanged.
 
         Args:
             job_id: The job's id.
             fields: The fields to set.
             ttl: Seconds until the record expires; None while the job has not ended.
+            fence: The fence of the run that writes, or 0 outside a run. A record with another
+                fence stays unchanged.
+
+        Returns:
+            Whether the fields were set.
         """
         ...
 
@@ -190,15 +222,16 @@ class Records(Protocol):
         """
         ...
 
-    async def claim(self, keys: dict[str, str], ttl: float) -> dict[str, str]:
+    async def claim(self, claims: dict[str, str], ttl: float) -> dict[str, str]:
         """Let jobs hold keys. A job holds a key until the job has ended.
 
         Args:
-            keys: For each key, the id of the job that asks for it.
+            claims: For each key, the claim of the job that asks for it: a signature, a space, and
+                the job's id.
             ttl: Seconds after which a key is free even if its job has not ended.
 
         Returns:
-            For each key, the id of the job that holds it: the job that asked, or an unfinished
+            For each key, the claim of the job that holds it: the job that asked, or an unfinished
             job that held the key before.
         """
         ...
@@ -209,21 +242,33 @@ class Records(Protocol):
         fields: RecordFields,
         ttl: float,
         dead_letter: StashedLetter,
-    ) -> None:
+        fence: int = 0,
+    ) -> bool:
         """Set fields of a record and stash a dead letter in the queue's server, in one step.
 
-        Nothing happens if the job has ended already.
+        Nothing happens if the job has ended already, or if the record has another fence.
 
         Args:
             job_id: The job's id.
             fields: The fields to set.
             ttl: Seconds until the record expires.
             dead_letter: The dead letter.
+            fence: The fence of the run that failed, or 0 outside a run.
+
+        Returns:
+            Whether the dead letter was stashed.
         """
         ...
 
-    async def stashed(self) -> list[StashedLetter]:
-        """Return some of the stashed dead letters."""
+    def stashed(self) -> AsyncIterator[dict[str, str]]:
+        """Yield all stashed dead letters in batches: their JSON by id.
+
+        Dead letters that are stashed during the iteration may be missing.
+        """
+        ...
+
+    async def count_stashed(self) -> int:
+        """Return the number of stashed dead letters."""
         ...
 
     async def unstash(self, letter_ids: list[str]) -> None:

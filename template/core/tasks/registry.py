@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
-from inspect import isasyncgenfunction, isgeneratorfunction
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from anyio import CapacityLimiter
@@ -32,7 +32,7 @@ class Registry(ABC):
 
     Attributes:
         tasks: The tasks by name.
-        thread_limiter: Limits the threads of plain functions; None while no service is open.
+        thread_limiter: Limits the threads of direct calls; None while no service is open.
     """
 
     def __init__(self) -> None:
@@ -66,6 +66,10 @@ class Registry(ABC):
         retry_max_delay: float = 3600,
         jitter: bool = True,
         timeout: float | None = None,
+        soft_time_limit: float | None = None,
+        time_limit: float | None = None,
+        process: bool = False,
+        memory_limit: int | None = None,
         priority: str = "normal",
         expires: float | None = None,
         unique: bool = False,
@@ -83,7 +87,8 @@ class Registry(ABC):
         """Register a function as a task, by `@worker.task` or `@worker.task(timeout=60)`.
 
         Args:
-            function: A coroutine function, or a plain function, which runs in a thread.
+            function: A coroutine function, or a plain function, which runs in a thread or, with
+                `process=True`, in a child process.
             name: The name of the task; defaults to the function's name.
             **options: See `core.tasks.options.TaskOptions`.
 
@@ -97,10 +102,19 @@ class Registry(ABC):
                 hint = "give one of them another name"
                 raise InvalidTask(f"two tasks are named {task_name}; {hint}")
             task_options = make_options(task_name, options)
+            if task_options.process and not _is_importable(function):
+                hint = "process=True takes a plain function of a module"
+                raise InvalidTask(f"task {task_name}: {hint}")
             self.tasks[task_name] = Task(task_name, function, task_options, self)
             return self.tasks[task_name]
 
         return register if function is None else register(function)
+
+
+def _is_importable(function: Callable[..., Any]) -> bool:
+    """Return whether a child process can find a function by its module and name, and call it."""
+    is_global = getattr(function, "__qualname__", "") == getattr(function, "__name__", None)
+    return is_global and not iscoroutinefunction(function)
 
 
 def _name_of(function: Any, name: str | None) -> str:

@@ -12,10 +12,10 @@ import anyio
 from core.logging import get_logger
 from core.tasks import metrics
 from core.tasks.chain import abort_rest
-from core.tasks.dead_letters import make_dead_letter
 from core.tasks.errors import (
     InvalidArguments,
     JobExpired,
+    JobTakenOver,
     PermanentError,
     QueueUnavailable,
     RetryAfter,
@@ -32,6 +32,7 @@ from core.tasks.records import (
     JobStatus,
     RecordFields,
 )
+from core.tasks.stash import make_dead_letter
 from core.tasks.task import AnyTask
 
 logger = get_logger(__name__)
@@ -59,6 +60,9 @@ class Run:
 class Settler:
     """Records how each run ended.
 
+    If another worker has taken the job over, nothing is recorded, and the methods raise
+    `JobTakenOver`.
+
     Args:
         queue: The queue, with the jobs' records.
         max_retries: The largest number of retries, for tasks that do not set it.
@@ -82,17 +86,18 @@ class Settler:
             run: The run.
             result: The task's result as plain JSON data.
         """
+        await self._end(run, {"state": JobStatus.COMPLETED, "result": result}, result)
         seconds = self._note(run, "completed")
         logger.info("job completed", seconds=seconds)
-        await self._end(run, {"state": JobStatus.COMPLETED, "result": result})
         return Success()
 
     async def abort(self, run: Run) -> Success:
         """Settle a run that was aborted."""
-        seconds = self._note(run, "aborted")
-        logger.info("job aborted", seconds=seconds)
+        await self.check_owner(run)
         await abort_rest(self._queue, run.message, "was aborted")
         await self._end(run, {"state": JobStatus.ABORTED})
+        seconds = self._note(run, "aborted")
+        logger.info("job aborted", seconds=seconds)
         return Success()
 
     async def fail(self, run: Run, error: BaseException) -> Outcome:
@@ -111,6 +116,7 @@ class Settler:
         attempt = run.record.attempt
         delay = _backoff(options, attempt)
         summary = _summarize(details)
+        retry = await self.retry(run.message.id, run.record, delay, {"attempt": attempt + 1})
         seconds = self._note(run, "retried", summary)
         logger.warning(
             "attempt failed",
@@ -118,7 +124,7 @@ class Settler:
             error=summary,
             retry_in=round(delay, 1),
         )
-        return await self.retry(run, delay, {"attempt": attempt + 1})
+        return retry
 
     async def _postpone(self, run: Run, error: RetryAfter) -> Outcome:
         """Let a job run again when its task asked for it. The attempt does not count."""
@@ -126,15 +132,23 @@ class Settler:
         if expires_at and time.time() + error.seconds > expires_at:
             expired = JobExpired(f"{error}, but it expires earlier")
             return await self._fail_for_good(run, describe_error(expired))
+        retry = await self.retry(run.message.id, run.record, error.seconds, {})
         seconds = self._note(run, "retried", _summarize(describe_error(error)))
         logger.info("job postponed", seconds=seconds, retry_in=error.seconds)
-        return await self.retry(run, error.seconds, {})
+        return retry
 
-    async def retry(self, run: Run, delay: float, fields: RecordFields) -> Retry:
+    async def retry(
+        self,
+        job_id: str,
+        record: JobRecord,
+        delay: float,
+        fields: RecordFields,
+    ) -> Retry:
         """Let a job run again.
 
         Args:
-            run: The run that ended.
+            job_id: The job's id.
+            record: The job's record when the run began.
             delay: Seconds to wait.
             fields: Further fields to set in the job's record.
         """
@@ -142,32 +156,53 @@ class Settler:
             "state": JobStatus.SCHEDULED,
             "at": time.time() + delay,
             "deliveries": 0,
+            "blocked": 0,
+            "unknown_since": None,
             **fields,
         }
-        await self._records.write(run.message.id, scheduled, None)
+        await self._write(job_id, record, scheduled, None)
         return Retry(delay)
 
-    async def refuse(self, job_id: str, body: bytes, attempt: int, error: ErrorFields) -> Dead:
+    async def refuse(
+        self,
+        job_id: str,
+        body: bytes,
+        record: JobRecord,
+        error: ErrorFields,
+    ) -> Dead:
         """Settle a job whose message cannot be read.
 
         Args:
             job_id: The job's id.
             body: The message's bytes.
-            attempt: The number of the attempt.
+            record: The job's record when the run began.
             error: Why the message cannot be read.
         """
+        dead = await self._stash(job_id, None, body, record, error)
         logger.error("message refused", job_id=job_id, error=error["message"])
-        return await self._stash(job_id, None, body, attempt, error)
+        return dead
 
-    async def put_back(self, job_id: str) -> None:
+    async def put_back(self, run: Run) -> None:
         """Mark a job as pending because its worker is stopping. The queue delivers it again.
 
         Args:
-            job_id: The job's id.
+            run: The run that the worker interrupts.
         """
-        fields: RecordFields = {"state": JobStatus.PENDING, "deliveries": 0}
-        with anyio.CancelScope(shield=True), suppress(QueueUnavailable):
-            await self._records.write(job_id, fields, None)
+        fields: RecordFields = {"state": JobStatus.PENDING, "deliveries": 0, "blocked": 0}
+        with anyio.CancelScope(shield=True), suppress(QueueUnavailable, JobTakenOver):
+            await self._write(run.message.id, run.record, fields, None)
+
+    async def check_owner(self, run: Run) -> None:
+        """Check that a run may still change the later stages of its chain.
+
+        Args:
+            run: The run.
+
+        Raises:
+            JobTakenOver: Another worker runs the job, or has ended it.
+        """
+        if run.message.rest:
+            await self._write(run.message.id, run.record, {"state": JobStatus.RUNNING}, None)
 
     def _retry_options(self, run: Run, error: BaseException) -> TaskOptions | None:
         """Return the task's options, or None if the job must not be retried."""
@@ -180,43 +215,54 @@ class Settler:
         return options if run.record.attempt <= retries else None
 
     async def _fail_for_good(self, run: Run, details: ErrorFields) -> Dead:
-        summary = _summarize(details)
-        seconds = self._note(run, "failed", summary)
+        message = run.message
+        await self.check_owner(run)
+        await abort_rest(self._queue, message, "failed")
+        dead = await self._stash(message.id, message, run.body, run.record, details)
+        seconds = self._note(run, "failed", dead.error)
         logger.error(
             "job failed",
             seconds=seconds,
-            error=summary,
+            error=dead.error,
             # This text is clean. The exception itself may hold text that no log accepts.
             exception=details["traceback"],
         )
-        message = run.message
-        await abort_rest(self._queue, message, "failed")
-        return await self._stash(
-            message.id,
-            message,
-            run.body,
-            run.record.attempt,
-            details,
-        )
+        return dead
 
     async def _stash(
         self,
         job_id: str,
         message: Message | None,
         body: bytes,
-        attempt: int,
+        record: JobRecord,
         error: ErrorFields,
     ) -> Dead:
-        dead_letter = make_dead_letter(job_id, message, body, attempt, error)
+        dead_letter = make_dead_letter(job_id, message, body, record.attempt, error)
         fields: RecordFields = {"state": JobStatus.FAILED, "error": error}
+        if message is not None:
+            signed = self._queue.sign_record(job_id, message.task, message.owner)
+            fields = {**fields, **signed}
         ttl = self._queue.record_ttl
-        await self._records.stash(job_id, fields, ttl, dead_letter)
+        if not await self._records.stash(job_id, fields, ttl, dead_letter, record.fence):
+            raise JobTakenOver
         self.stashed.set()
         return Dead(_summarize(error))
 
-    async def _end(self, run: Run, fields: RecordFields) -> None:
+    async def _end(self, run: Run, fields: RecordFields, *result: Any) -> None:
+        message = run.message
+        signed = self._queue.sign_record(message.id, message.task, message.owner, *result)
         ttl = self._queue.record_ttl
-        await self._records.write(run.message.id, fields, ttl)
+        await self._write(message.id, run.record, {**fields, **signed}, ttl)
+
+    async def _write(
+        self,
+        job_id: str,
+        record: JobRecord,
+        fields: RecordFields,
+        ttl: float | None,
+    ) -> None:
+        if not await self._records.write(job_id, fields, ttl, record.fence):
+            raise JobTakenOver
 
     def _note(self, run: Run, ended_as: str, error: str | None = None) -> float:
         """Count a run, add it to the history, and return its seconds."""

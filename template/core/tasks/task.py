@@ -13,8 +13,11 @@ from typing import (
     overload,
 )
 
+from anyio import CapacityLimiter
+
 from core.tasks.bound import Bindable, BoundTask
 from core.tasks.chain import Chain
+from core.tasks.child_processes import run_in_child
 from core.tasks.errors import InvalidArguments
 from core.tasks.job import Job
 from core.tasks.options import Call, TaskOptions, check_priority
@@ -51,14 +54,32 @@ class Task(Bindable[P, R], Producer[R]):
         return f"Task({self.name!r})"
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the function directly. A plain function runs in a thread.
+        """Run the function directly. A plain function runs in a thread, or in a child process.
 
         A thread cannot be cancelled: after a timeout it keeps running.
         """
+        return await self._run(self._owner.thread_limiter, *args, **kwargs)
+
+    def run_as_job(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Run the function for a job. A plain function runs in a thread that only this job uses.
+
+        The engine limits the number of jobs, and with it the number of these threads.
+        """
+        return self._run(CapacityLimiter(1), *args, **kwargs)
+
+    async def _run(
+        self,
+        limiter: CapacityLimiter | None,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
         if inspect.iscoroutinefunction(self.function):
             return cast(R, await self.function(*args, **kwargs))
+        if self.options.process:
+            memory_limit = self.options.memory_limit
+            return cast(R, await run_in_child(self.function, args, kwargs, memory_limit))
         call = partial(self.function, *args, **kwargs)
-        return await run_in_thread(call, self._owner.thread_limiter)
+        return await run_in_thread(call, limiter)
 
     @overload
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, Job[R]]: ...
@@ -90,7 +111,7 @@ class Task(Bindable[P, R], Producer[R]):
         return run_or_return(self, partial(self._enqueue, *args, **kwargs))
 
     delay = enqueue
-    """Another name of `enqueue`."""
+    """Another name for `enqueue`."""
 
     @overload
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...

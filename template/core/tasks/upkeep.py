@@ -20,6 +20,7 @@ TICK_SECONDS = 0.5
 RELAY_SECONDS = 1.0
 WRITE_SECONDS = 1.0
 CHECK_SECONDS = 5.0
+MONITOR_SECONDS = 30.0
 
 OUTAGE = (PyMongoError, CollectionWasNotInitialized, QueueUnavailable)
 """The errors that are raised while MongoDB or the queue's server is down."""
@@ -33,7 +34,7 @@ def is_being_cancelled() -> bool:
 
 async def repeat(
     name: str,
-    work: Callable[[], Awaitable[None]],
+    work: Callable[[], Awaitable[object]],
     seconds: float,
     wake: asyncio.Event | None = None,
 ) -> None:

@@ -1,14 +1,19 @@
 """The watchdog: it notices a worker whose event loop is blocked, or that takes no jobs."""
 
 import asyncio
+import logging
+import math
 import os
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from functools import partial
 
 from core.logging import get_logger
 from core.tasks.engine import Engine
+from core.tasks.errors import QueueUnavailable
 from core.tasks.executor import Executor
 
 logger = get_logger(__name__)
@@ -19,7 +24,12 @@ BLOCKED_SECONDS = 1.0
 STALLED_SECONDS = 15.0
 """A worker with free slots that takes no job for longer, while a job is pending, is stalled."""
 STACK_FRAMES = 8
-LOG_SECONDS = 2.0
+BLAME_SECONDS = 8.0
+"""A job that blocks the event loop for longer is blamed.
+
+This must happen before another worker takes the jobs of this worker, which seems dead.
+"""
+WAIT_SECONDS = 4.0
 
 
 class Watchdog:
@@ -57,7 +67,7 @@ class Watchdog:
         self._stop = stop
         self._watching_since = self._beat = time.monotonic()
         stopped = threading.Event()
-        arguments = (threading.get_ident(), stopped)
+        arguments = (asyncio.get_running_loop(), threading.get_ident(), stopped)
         threading.Thread(
             target=self._watch,
             args=arguments,
@@ -97,61 +107,77 @@ class Watchdog:
     @property
     def problem(self) -> str | None:
         """Why the worker is stuck, in one line; None if it works."""
-        beat = self._beat
-        if beat is not None:
-            blocked = time.monotonic() - beat
-            if blocked > PULSE_SECONDS + BLOCKED_SECONDS:
-                return f"the event loop has been blocked for {blocked:.1f} s"
+        if blocked := self._blocked_seconds():
+            return f"the event loop has been blocked for {blocked:.1f} s"
         if self._stalled_since is not None:
             idle = f"{self._idle_seconds():.1f} s"
             return f"jobs are pending, but the worker took no job for {idle} with free slots"
         return None
+
+    def _blocked_seconds(self) -> float:
+        """Return for how many seconds the event loop has been blocked; 0 if it works."""
+        beat = self._beat
+        blocked = 0.0 if beat is None else time.monotonic() - beat
+        return blocked if blocked > PULSE_SECONDS + BLOCKED_SECONDS else 0.0
 
     def _idle_seconds(self) -> float:
         """Return for how many seconds the worker has taken no job."""
         since = max(self._executor.taken_at, self._watching_since)
         return time.monotonic() - since
 
-    def _watch(self, loop_thread: int, stopped: threading.Event) -> None:
+    def _watch(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        loop_thread: int,
+        stopped: threading.Event,
+    ) -> None:
+        limit = math.inf if self._limit is None else self._limit
         stuck_since: float | None = None
+        culprit: dict[str, str] = {}
+        is_blamed = False
         while not stopped.wait(PULSE_SECONDS):
             now = time.monotonic()
             problem = self.problem
             if problem is None:
                 if stuck_since is not None:
                     seconds = round(now - stuck_since, 1)
-                    _log(
-                        "warning",
-                        "worker works again",
-                        after_seconds=seconds,
-                    )
+                    _log("warning", "worker works again", after_seconds=seconds, **culprit)
                 stuck_since = None
                 continue
             stack = _stack(loop_thread)
+            job_id = self._executor.find_blocking(loop) if self._blocked_seconds() else None
+            seen = {"job_id": job_id} if job_id else {}
             if stuck_since is None:
-                stuck_since = now
-                _log(
-                    "error",
-                    "worker is stuck",
-                    problem=problem,
-                    stack=stack,
-                )
-            if self._limit is not None and now - stuck_since > self._limit:
-                _log(
-                    "critical",
-                    "worker ends to be restarted",
-                    problem=problem,
-                    stack=stack,
-                )
+                stuck_since, culprit, is_blamed = now, seen, False
+                _log("error", "worker is stuck", problem=problem, stack=stack, **culprit)
+            elif seen != culprit:
+                culprit = {}  # several jobs block in turn
+            stuck = now - stuck_since
+            if culprit and not is_blamed and stuck > min(BLAME_SECONDS, limit):
+                is_blamed = True
+                _try(self._blame, **culprit)
+            if stuck > limit:
+                _log("critical", "worker ends to be restarted", problem=problem, stack=stack)
+                _try(logging.shutdown)
                 os._exit(os.EX_SOFTWARE)
+
+    def _blame(self, job_id: str) -> None:
+        try:
+            self._engine.records.blame(job_id)
+        except QueueUnavailable as error:
+            reason = str(error)
+            logger.warning("job that blocks cannot be marked", job_id=job_id, error=reason)
 
 
 def _log(level: str, event: str, **values: object) -> None:
-    """Log without waiting long: the code that blocks the event loop may hold the log too."""
-    log = getattr(logger, level)
-    writing = threading.Thread(target=log, args=(event,), kwargs=values, daemon=True)
-    writing.start()
-    writing.join(LOG_SECONDS)
+    _try(partial(getattr(logger, level), event), **values)
+
+
+def _try(function: Callable[..., object], **values: object) -> None:
+    """Call a function without waiting long: the code that blocks may hold the log's lock."""
+    thread = threading.Thread(target=function, kwargs=values, daemon=True)
+    thread.start()
+    thread.join(WAIT_SECONDS)
 
 
 def _stack(thread: int) -> str:

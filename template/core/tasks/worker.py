@@ -29,6 +29,7 @@ from core.tasks.executor import Executor
 from core.tasks.history import History
 from core.tasks.job import Job
 from core.tasks.message import Signer
+from core.tasks.monitor import Monitor
 from core.tasks.portal import Portal
 from core.tasks.queue import Queue
 from core.tasks.schedules.declarations import DeclaredSchedules, build_schedules
@@ -67,6 +68,7 @@ class _Opened:
     context: WorkerContext
     executor: Executor
     watchdog: Watchdog
+    monitor: Monitor
     dead_letters: DeadLetters
     schedules: Schedules
     history: History
@@ -125,6 +127,11 @@ class Worker(ScheduleRegistry):
     def history(self) -> History:
         """The history: failed attempts and runs of schedules."""
         return self._opened.history
+
+    @property
+    def monitor(self) -> Monitor:
+        """The monitor of the queue's server."""
+        return self._opened.monitor
 
     @property
     def problem(self) -> str | None:
@@ -200,13 +207,15 @@ class Worker(ScheduleRegistry):
                 signer=Signer(secrets),
                 cipher=Cipher(secrets),
                 record_ttl=settings.task_record_ttl,
+                max_arguments=settings.task_max_arguments,
             )
             await engine.start()
             stack.push_async_callback(engine.stop)
             stack.push_async_callback(queue.close)
             portal = Portal()
             stack.callback(portal.close)
-            # One thread for each slot, so no job waits for a thread while its timeout runs.
+            # It limits direct calls only. Each job has its own thread, so no job waits for a
+            # thread while its timeout runs.
             self.thread_limiter = CapacityLimiter(settings.task_concurrency)
             self._open = self._make_parts(settings, declared, queue, portal, context)
             try:
@@ -247,6 +256,7 @@ class Worker(ScheduleRegistry):
             context=context,
             executor=executor,
             watchdog=Watchdog(queue.engine, executor, settings.task_concurrency, limit),
+            monitor=Monitor(queue.engine, settings.is_production),
             dead_letters=DeadLetters(queue),
             schedules=Schedules(queue, declared),
             history=history,
@@ -282,6 +292,7 @@ class Worker(ScheduleRegistry):
             upkeep.repeat("jobs in the outbox", opened.queue.relay, upkeep.RELAY_SECONDS),
             upkeep.repeat("runs of history", opened.history.write, upkeep.WRITE_SECONDS),
             upkeep.repeat("checks", opened.watchdog.check_taking, upkeep.CHECK_SECONDS),
+            upkeep.repeat("checks of the queue", opened.monitor.check, upkeep.MONITOR_SECONDS),
             opened.watchdog.keep_watching(stop),
         ]
         if not opened.queue.engine.in_process:

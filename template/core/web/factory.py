@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import Depends, FastAPI, Request
@@ -13,6 +13,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from core.config import Settings, read_pyproject
 from core.entry import ExceptionHandler, Lifespan, Service, open_service
 from core.logging import get_logger
+from core.tasks import QueueUnavailable
 from core.web.access_log import AccessLogMiddleware
 from core.web.audit import audit_router
 from core.web.auth import current_user
@@ -61,6 +62,8 @@ def _make_lifespan(service: Service, settings: Settings) -> Lifespan:
             open_service(service, settings) as database,
             service.worker.fire_schedules(),
         ):
+            with suppress(QueueUnavailable):
+                await service.worker.monitor.check()  # logs what an operator should change
             app.state.database = database
             async with own_lifespan(app):
                 yield

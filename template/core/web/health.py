@@ -12,6 +12,8 @@ from core.config import Settings
 from core.database import Database
 from core.logging import get_logger
 from core.tasks import Worker, metrics
+from core.tasks.errors import QueueRefuses
+from core.tasks.monitor import Monitor
 
 logger = get_logger(__name__)
 
@@ -36,13 +38,13 @@ def health_router(worker: Worker, settings: Settings) -> APIRouter:
     async def ready(request: Request) -> JSONResponse:
         """Check the database, the queue and the schedules.
 
-        If the database or the queue is down, the status is 503. A broken schedule leaves it at 200,
-        because requests can still be served.
+        If the database or the queue is down, the status is 503. A broken schedule, or a queue that
+        refuses new jobs, leaves it at 200, because most requests can still be served.
         """
         database: Database = request.app.state.database
-        database_state, queue_state = await asyncio.gather(
+        database_state, (queue_state, notes) = await asyncio.gather(
             _check(database.ping()),
-            _check(worker.queue.engine.stats()),
+            _check_queue(worker.monitor),
         )
         broken = worker.schedules.broken
         checks = {
@@ -50,11 +52,14 @@ def health_router(worker: Worker, settings: Settings) -> APIRouter:
             "queue": queue_state,
             "schedules": "broken" if broken else "ok",
         }
+        body: dict[str, Any] = {"status": "ok", "checks": checks}
+        if notes:
+            body["notes"] = notes
         if "down" in checks.values():
-            body = {"status": "unavailable", "checks": checks}
-            return JSONResponse(body, 503)
-        status = "degraded" if broken else "ok"
-        return JSONResponse({"status": status, "checks": checks})
+            return JSONResponse({**body, "status": "unavailable"}, 503)
+        if set(checks.values()) != {"ok"}:
+            body["status"] = "degraded"
+        return JSONResponse(body)
 
     @router.get("/backlog")
     async def backlog() -> JSONResponse:
@@ -97,6 +102,7 @@ def metrics_router(worker: Worker) -> APIRouter:
         metrics.QUEUE.labels("scheduled").set(stats.scheduled)
         metrics.OLDEST.set(stats.oldest)
         metrics.DEAD.set(await worker.dead_letters.count())
+        metrics.STASHED.set(await worker.dead_letters.count_stashed())
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     return router
@@ -109,3 +115,14 @@ async def _check(check: Awaitable[Any]) -> str:
     except Exception:  # a client library may raise any exception
         return "down"
     return "ok"
+
+
+async def _check_queue(monitor: Monitor) -> tuple[str, list[str]]:
+    """Return the state of the queue, and notes for the operator."""
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            return "ok", await monitor.check()
+    except QueueRefuses as error:
+        return "refuses jobs", [f"the queue's server {error.reason}"]
+    except Exception:  # as above
+        return "down", []

@@ -131,7 +131,7 @@ async def _follow(job: Job[Any], record: JobRecord) -> AsyncIterator[JobEvent]:
         if event != last:
             yield event
             last = event
-        if event.status.is_final:
+        if event.status.is_final or event.status is JobStatus.UNKNOWN:
             return
         await asyncio.sleep(EVENT_SECONDS)
         record = await job.record()

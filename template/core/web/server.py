@@ -10,6 +10,7 @@ from core.config import Settings
 from core.errors import UserError
 from core.logging import get_logger
 from core.supervised import tell_started
+from core.tasks.time_limits import leave_abandoned
 from core.web.startup import StartedApp
 
 logger = get_logger(__name__)
@@ -30,6 +31,10 @@ class _Server(uvicorn.Server):
         logger.info("web started", host=host, port=port)
         docs = f" (API documentation: {self._docs_url})" if self._docs_url else ""
         tell_started(f"http://{host}:{port}{docs}")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        leave_abandoned()
 
 
 def serve(app: FastAPI, settings: Settings) -> int:

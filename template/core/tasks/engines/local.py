@@ -4,16 +4,17 @@ When the process ends, pending and scheduled jobs are lost, and their number is 
 """
 
 import asyncio
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from itertools import count
 from typing import ClassVar
 
 from core.config import Settings
 from core.logging import get_logger
 from core.tasks.engine import (
-    FOLLOWING_SECONDS,
     PRIORITIES,
+    Condition,
     Envelope,
     Handler,
     Stats,
@@ -39,25 +40,17 @@ class MemoryRecords:
 
     def __init__(self) -> None:
         self._records: dict[str, RecordFields] = {}
-        self._stashed: dict[str, StashedLetter] = {}
+        self._stashed: dict[str, str] = {}
         self._holders: dict[str, str] = {}
 
-    def add(
-        self,
-        job_id: str,
-        fields: RecordFields,
-        ttl: float | None = None,
-    ) -> None:
+    def add(self, job_id: str, fields: RecordFields) -> None:
         """Add a record, unless the job has one.
 
         Args:
             job_id: The job's id.
             fields: The record's fields.
-            ttl: Seconds until the record expires; never if None.
         """
-        if job_id not in self._records:
-            self._records[job_id] = fields.copy()
-            self._expire(job_id, ttl)
+        self._records.setdefault(job_id, fields.copy())
 
     async def read(self, ids: list[str]) -> list[JobRecord]:
         return [self._read(job_id) for job_id in ids]
@@ -65,19 +58,33 @@ class MemoryRecords:
     async def begin(self, job_id: str, suspect_after: int | None = None) -> JobRecord:
         fields = self._records.setdefault(job_id, {"state": JobStatus.PENDING})
         deliveries = fields.get("deliveries", 0)
-        if suspect_after and deliveries >= suspect_after:
+        if suspect_after and (deliveries >= suspect_after or fields.get("blocked")):
             suspect = {**fields, "suspect": True}
             return JobRecord.from_fields(suspect)
         if not self._has_ended(job_id):
             fields["state"] = JobStatus.RUNNING
             fields["deliveries"] = deliveries + 1
+            fields["fence"] = fields.get("fence", 0) + 1
         return self._read(job_id)
 
-    async def write(self, job_id: str, fields: RecordFields, ttl: float | None) -> None:
-        if self._has_ended(job_id):
-            return
+    def blame(self, job_id: str) -> None:
+        fields = self._records.get(job_id, {})
+        if not self._has_ended(job_id):
+            fields["blocked"] = fields.get("blocked", 0) + 1
+
+    async def write(
+        self,
+        job_id: str,
+        fields: RecordFields,
+        ttl: float | None,
+        fence: int = 0,
+    ) -> bool:
+        record = self._read(job_id)
+        if record.state.is_final or fence not in (0, record.fence):
+            return False
         self._records.setdefault(job_id, {}).update(fields)
         self._expire(job_id, ttl)
+        return True
 
     async def request_abort(self, job_id: str, ttl: float) -> JobRecord:
         state = self._read(job_id).state
@@ -87,14 +94,14 @@ class MemoryRecords:
             self._records[job_id]["abort"] = True
         return self._read(job_id)
 
-    async def claim(self, keys: dict[str, str], ttl: float) -> dict[str, str]:
+    async def claim(self, claims: dict[str, str], ttl: float) -> dict[str, str]:
         loop = asyncio.get_running_loop()
-        for key, job_id in keys.items():
-            holder = self._holders.get(key)
-            if holder is None or self._has_ended(holder):
-                self._holders[key] = job_id
-                loop.call_later(ttl, self._release, key, job_id)
-        return {key: self._holders[key] for key in keys}
+        for key, claim in claims.items():
+            _, _, holder = self._holders.get(key, "").partition(" ")
+            if key not in self._holders or self._has_ended(holder):
+                self._holders[key] = claim
+                loop.call_later(ttl, self._release, key, claim)
+        return {key: self._holders[key] for key in claims}
 
     async def stash(
         self,
@@ -102,13 +109,19 @@ class MemoryRecords:
         fields: RecordFields,
         ttl: float,
         dead_letter: StashedLetter,
-    ) -> None:
-        if not self._has_ended(job_id):
-            await self.write(job_id, fields, ttl)
-            self._stashed[dead_letter["id"]] = dead_letter
+        fence: int = 0,
+    ) -> bool:
+        is_written = await self.write(job_id, fields, ttl, fence)
+        if is_written:
+            self._stashed[dead_letter["id"]] = json.dumps(dead_letter)
+        return is_written
 
-    async def stashed(self) -> list[StashedLetter]:
-        return list(self._stashed.values())
+    async def stashed(self) -> AsyncIterator[dict[str, str]]:
+        if self._stashed:
+            yield self._stashed.copy()
+
+    async def count_stashed(self) -> int:
+        return len(self._stashed)
 
     async def unstash(self, letter_ids: list[str]) -> None:
         for letter_id in letter_ids:
@@ -122,8 +135,8 @@ class MemoryRecords:
         record = self._read(job_id)
         return record.state.is_final
 
-    def _release(self, key: str, job_id: str) -> None:
-        if self._holders.get(key) == job_id:
+    def _release(self, key: str, claim: str) -> None:
+        if self._holders.get(key) == claim:
             del self._holders[key]
 
     def _expire(self, job_id: str, ttl: float | None) -> None:
@@ -180,7 +193,7 @@ class LocalEngine:
             self._known.add(envelope.id)
             self.records.add(envelope.id, envelope.record)
             for job_id, record in envelope.following.items():
-                self.records.add(job_id, record, FOLLOWING_SECONDS)
+                self.records.add(job_id, record)
             delay = 0.0
             if envelope.at is not None:
                 delay = envelope.at - time.time()
@@ -195,6 +208,9 @@ class LocalEngine:
             scheduled=len(self._scheduled),
             oldest=now - oldest,
         )
+
+    async def check(self) -> Condition:
+        return Condition()
 
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
         stopped = asyncio.create_task(stop.wait())

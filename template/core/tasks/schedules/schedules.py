@@ -2,25 +2,28 @@
 
 import asyncio
 import random
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from apscheduler.triggers.base import BaseTrigger
+from pymongo import UpdateOne
 
 from core.logging import get_logger
 from core.models import ScheduleModel
+from core.tasks.engine import Envelope
 from core.tasks.errors import ScheduleError
 from core.tasks.options import Call
 from core.tasks.queue import Queue
 from core.tasks.records import JobStatus
 from core.tasks.schedules.declarations import BrokenSchedule, DeclaredSchedules, Schedule
-from core.tasks.schedules.states import ScheduleStates, first_run, first_state
-from core.tasks.schedules.triggers import next_time
+from core.tasks.schedules.states import BATCH, ScheduleStates, first_run, first_state
+from core.tasks.schedules.triggers import last_and_next
 
 logger = get_logger(__name__)
 
-REGISTER_PERIOD = timedelta(seconds=10)
+REGISTER_SECONDS = 10.0
 """How often a worker claims its schedules."""
 
 
@@ -53,6 +56,16 @@ class ScheduleView:
     problem: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run of a schedule: its time, the state from which it was found, and the next time."""
+
+    schedule: Schedule
+    due: datetime
+    state: dict[str, Any]
+    moved: dict[str, Any]
+
+
 class Schedules:
     """The schedules of this service.
 
@@ -65,21 +78,22 @@ class Schedules:
         self._queue = queue
         self._declared = declared.valid
         self._states = ScheduleStates(declared.valid)
-        self._registered_at: datetime | None = None
+        self._registered_at: float | None = None
 
     async def tick(self) -> None:
         """Fire the schedules that are due. Any number of workers may do this at the same time."""
         if not self._declared:
             return
-        now = datetime.now(UTC)
-        if self._registered_at is None or now - self._registered_at >= REGISTER_PERIOD:
+        now = await self._states.now()
+        clock = time.monotonic()
+        if self._registered_at is None or clock - self._registered_at >= REGISTER_SECONDS:
             await self._states.register(now)
-            self._registered_at = now
+            self._registered_at = clock
         await self.fire_due(now)
 
     async def register(self) -> None:
         """Claim the schedules for the definitions of this process."""
-        await self._states.register(datetime.now(UTC))
+        await self._states.register(await self._states.now())
 
     async def fire_due(self, now: datetime) -> None:
         """Enqueue a job for each schedule that is due.
@@ -88,60 +102,49 @@ class Schedules:
             now: The time.
         """
         due = await self._states.find_due(now)
-        fires = [self._fire(self._declared[state.id], state, now) for state in due]
-        # Together, so that a schedule that fails does not stop the others.
-        results = await asyncio.gather(*fires, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        errors: list[BaseException] = []
+        for start in range(0, len(due), BATCH):
+            runs = []
+            for state in due[start : start + BATCH]:
+                schedule = self._declared[state["_id"]]
+                latest, following = last_and_next(schedule.trigger, state["next_run"], now)
+                runs.append(_Run(schedule, latest, state, {"next_run": following}))
+                await asyncio.sleep(0)  # this takes longer after an outage
+            errors += await self._fire(runs, now)
+        # A schedule that fails does not stop the others.
+        if errors:
+            raise errors[0]
 
-    async def _fire(self, schedule: Schedule, state: ScheduleModel, now: datetime) -> None:
-        assert state.next_run
-        latest, following = _last_missed(schedule.trigger, state.next_run, now)
-        moved = {"next_run": following}
-        unfired = {
-            "_id": schedule.id,
-            "definition": schedule.definition,
-            "next_run": state.next_run,
-        }
-        if now - latest > timedelta(seconds=schedule.options.misfire_grace):
-            due = latest.isoformat()
-            logger.warning("schedule missed its time", schedule=schedule.id, due=due)
-            await self._states.change(unfired, moved)
-            return
-        if not self._queue.engine.durable:
+    async def _fire(self, runs: Sequence[_Run], now: datetime) -> Sequence[BaseException]:
+        """Enqueue the jobs of some runs together, and return the errors of the runs that failed."""
+        is_durable = self._queue.engine.durable
+        if not is_durable:
             # Another process has its own queue, which does not know the ids of this one.
-            if await self._states.change(unfired, moved):
-                fired = await self._enqueue(schedule, latest)
-                await self._states.change({"_id": schedule.id}, fired)
-            return
+            runs = [run for run in runs if await self._states.change(run.state, run.moved)]
+        made = await asyncio.gather(*(_make(run, now) for run in runs), return_exceptions=True)
+        envelopes: list[Envelope] = []
+        writes, errors = [], []
+        for run, result in zip(runs, made, strict=True):
+            if isinstance(result, BaseException):
+                errors.append(result)
+                continue
+            change = run.moved
+            for envelope in result:
+                envelopes.append(envelope)
+                change = {**change, "last_run": run.due, "last_job": envelope.id}
+            state = run.state if is_durable else run.state | run.moved
+            writes.append(UpdateOne(state, {"$set": change}))
         # The id contains the time, so a second worker that enqueues the same run creates no second
         # job. The next run is stored after the job is enqueued. If the process ends in between,
         # the schedule is still due.
-        fired = await self._enqueue(schedule, latest)
-        await self._states.change(unfired, {**moved, **fired})
-
-    async def _enqueue(self, schedule: Schedule, due: datetime) -> dict[str, Any]:
-        """Enqueue the job of one run, and return the fields that describe this run."""
-        timestamp = due.timestamp()
-        at = None
-        if schedule.options.jitter:
-            at = timestamp + random.uniform(0, schedule.options.jitter)
-        call = Call(
-            schedule.task.name,
-            at=at,
-            # Runs are at least a second apart, so the whole seconds tell them apart.
-            job_id=f"schedule:{schedule.id}:{int(timestamp)}",
-            schedule=schedule.id,
-        )
-        args, kwargs = schedule.arguments
-        job = await schedule.task.submit(call, *args, **kwargs)
-        return {"last_run": due, "last_job": job.id}
+        await self._queue.send(envelopes, [envelope.id for envelope in envelopes])
+        await self._states.write(writes)
+        return errors
 
     async def list(self) -> list[ScheduleView]:
         """Return all schedules, sorted by id."""
         states = await self._states.read()
-        now = datetime.now(UTC)
+        now = await self._states.now()
         views = [_view_broken(broken) for broken in self.broken]
         for schedule in self._declared.values():
             state = states.get(schedule.id)
@@ -182,7 +185,7 @@ class Schedules:
             ScheduleError: There is no such schedule, or it never fires again.
         """
         schedule = self._get(schedule_id)
-        now = datetime.now(UTC)
+        now = await self._states.now()
         next_run = first_run(schedule, now)
         if next_run is None:
             hint = f"`just schedules run {schedule_id}` runs it once"
@@ -221,7 +224,7 @@ class Schedules:
         call = Call(schedule.task.name, schedule=schedule_id)
         args, kwargs = schedule.arguments
         job = await schedule.task.submit(call, *args, **kwargs)
-        run = {"last_run": datetime.now(UTC), "last_job": job.id}
+        run = {"last_run": await self._states.now(), "last_job": job.id}
         await self._set(schedule, run)
         return job.id
 
@@ -236,7 +239,7 @@ class Schedules:
         raise ScheduleError(f"{problem}; this service has: {known}")
 
     async def _set(self, schedule: Schedule, change: dict[str, Any]) -> None:
-        await self._states.add(schedule, datetime.now(UTC))
+        await self._states.add(schedule, await self._states.now())
         await self._states.change({"_id": schedule.id}, change)
 
 
@@ -252,15 +255,21 @@ def _view_broken(broken: BrokenSchedule) -> ScheduleView:
     )
 
 
-def _last_missed(
-    trigger: BaseTrigger,
-    first: datetime,
-    now: datetime,
-) -> tuple[datetime, datetime | None]:
-    """Return the last time until now at which a trigger was due, and the time after it."""
-    latest = first
-    following: datetime | None = first
-    while following and following <= now:
-        latest = following
-        following = next_time(trigger, latest, latest + timedelta(microseconds=1))
-    return latest, following
+async def _make(run: _Run, now: datetime) -> list[Envelope]:
+    """Return the message of a run, or no message if the run is too late."""
+    timestamp = run.due.timestamp()
+    schedule = run.schedule
+    options = schedule.options
+    if now - run.due > timedelta(seconds=options.misfire_grace):
+        due = run.due.isoformat()
+        logger.warning("schedule missed its time", schedule=schedule.id, due=due)
+        return []
+    call = Call(
+        schedule.task.name,
+        at=timestamp + random.uniform(0, options.jitter) if options.jitter else None,
+        # Runs are at least a second apart, so the whole seconds tell them apart.
+        job_id=f"schedule:{schedule.id}:{int(timestamp)}",
+        schedule=schedule.id,
+    )
+    envelopes, *_ = await schedule.task.prepare(call, [schedule.arguments])
+    return envelopes

@@ -4,9 +4,12 @@ During a deploy, workers of two versions run side by side. A schedule belongs to
 time, and only workers that have this definition fire it.
 """
 
-from collections.abc import Mapping
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from apscheduler.triggers.interval import IntervalTrigger
+from pymongo import UpdateOne
 
 from core.logging import get_logger
 from core.models import ScheduleModel
@@ -15,6 +18,8 @@ from core.tasks.schedules.triggers import next_time
 
 logger = get_logger(__name__)
 
+BATCH = 500
+"""The number of schedules that are registered or fired together."""
 CLAIM_LENGTH = timedelta(seconds=60)
 """A definition that no worker has claimed for this time belongs to no running worker."""
 
@@ -26,7 +31,10 @@ def first_run(schedule: Schedule, now: datetime) -> datetime | None:
         schedule: The schedule.
         now: The time.
     """
-    found = next_time(schedule.trigger, None, now)
+    trigger = schedule.trigger
+    # An interval without a start begins now. APScheduler's trigger has this process's clock.
+    begins_now = isinstance(trigger, IntervalTrigger) and schedule.options.start_date is None
+    found = next_time(trigger, now if begins_now else None, now)
     grace = timedelta(seconds=schedule.options.misfire_grace)
     # The date of a trigger that fires once may have passed.
     if found and now - found > grace:
@@ -61,7 +69,7 @@ class ScheduleStates:
 
     def __init__(self, declared: Mapping[str, Schedule]) -> None:
         self._declared = declared
-        self._own = [schedule.definition for schedule in declared.values()]
+        self._own = {schedule.definition for schedule in declared.values()}
         self._has_registered = False
 
     async def register(self, now: datetime) -> None:
@@ -75,15 +83,23 @@ class ScheduleStates:
             now: The time.
         """
         claimed = {"$set": {"claimed_at": now}}
-        await self._collection.update_many({"definition": {"$in": self._own}}, claimed)
-        states = await self.read()
-        for schedule in self._declared.values():
-            state = states.get(schedule.id)
-            if state is None:
-                await self.add(schedule, now)
-            elif state.definition != schedule.definition and self._may_replace(state, now):
-                await self._replace(schedule, state, now)
+        await self._collection.update_many({"definition": {"$in": list(self._own)}}, claimed)
+        # Plain documents, because ten thousand models would block the event loop.
+        stored = await self._collection.find({"_id": {"$in": list(self._declared)}}).to_list()
+        states = {state["_id"]: state for state in stored}
+        schedules = list(self._declared.values())
+        for start in range(0, len(schedules), BATCH):
+            writes = [
+                self._register(schedule, states.get(schedule.id), now)
+                for schedule in schedules[start : start + BATCH]
+            ]
+            await self.write([write for write in writes if write])
         self._has_registered = True
+
+    async def now(self) -> datetime:
+        """Return the time of MongoDB's server. A worker's own clock may be wrong."""
+        hello = await self._collection.database.command("hello")
+        return cast(datetime, hello["localTime"]).replace(tzinfo=UTC)
 
     async def read(self) -> dict[str, ScheduleModel]:
         """Return the stored states by id."""
@@ -91,18 +107,16 @@ class ScheduleStates:
         states = await ScheduleModel.find(query).to_list()
         return {state.id: state for state in states}
 
-    async def find_due(self, now: datetime) -> list[ScheduleModel]:
-        """Return the states of the schedules that are due, and that belong to this process.
+    async def find_due(self, now: datetime) -> list[dict[str, Any]]:
+        """Return `_id`, `definition` and `next_run` of the due schedules of this process.
 
         Args:
             now: The time.
         """
-        due = {
-            "definition": {"$in": self._own},
-            "enabled": True,
-            "next_run": {"$lte": now},
-        }
-        return await ScheduleModel.find(due).to_list()
+        due = {"enabled": True, "next_run": {"$lte": now}}
+        fields = {"definition": 1, "next_run": 1}
+        states = await self._collection.find(due, fields).to_list()
+        return [state for state in states if state.get("definition") in self._own]
 
     async def add(self, schedule: Schedule, now: datetime) -> None:
         """Store the state of a schedule that has none.
@@ -111,14 +125,16 @@ class ScheduleStates:
             schedule: The schedule.
             now: The time.
         """
-        state = first_state(schedule, now)
-        result = await self._collection.update_one(
-            {"_id": schedule.id},
-            {"$setOnInsert": state},
-            upsert=True,
-        )
-        if result.upserted_id:
-            _warn_if_never(schedule, state["next_run"])
+        await self.write([_insert(schedule.id, first_state(schedule, now))])
+
+    async def write(self, writes: Sequence[UpdateOne]) -> None:
+        """Write changes of several states with one command.
+
+        Args:
+            writes: The changes.
+        """
+        if writes:
+            await self._collection.bulk_write(writes, ordered=False)
 
     async def change(self, query: Mapping[str, Any], change: Mapping[str, Any]) -> bool:
         """Change a stored state, and return whether one matched.
@@ -130,39 +146,57 @@ class ScheduleStates:
         result = await self._collection.update_one(query, {"$set": change})
         return bool(result.matched_count)
 
-    async def _replace(self, schedule: Schedule, state: ScheduleModel, now: datetime) -> None:
-        enabled = schedule.options.enabled
-        change: dict[str, Any] = {
-            "definition": schedule.definition,
-            "declared_enabled": enabled,
-            "claimed_at": now,
-        }
-        is_turned = state.declared_enabled not in (None, enabled)
-        if is_turned:
-            change["enabled"] = enabled
-        # Another change, such as one of the arguments, does not move the next run.
-        if is_turned or state.trigger != schedule.timing:
-            change["trigger"] = schedule.timing
-            change["next_run"] = first_run(schedule, now)
-        same = {"_id": schedule.id, "definition": state.definition}
-        is_changed = await self.change(same, change)
-        if is_changed and "next_run" in change:
-            _warn_if_never(schedule, change["next_run"])
+    def _register(
+        self,
+        schedule: Schedule,
+        state: Mapping[str, Any] | None,
+        now: datetime,
+    ) -> UpdateOne | None:
+        if state is None:
+            change = first_state(schedule, now)
+            write = _insert(schedule.id, change)
+        elif state.get("definition") != schedule.definition and self._may_replace(state, now):
+            change = _take_over(schedule, state, now)
+            same = {"_id": schedule.id, "definition": state.get("definition")}
+            write = UpdateOne(same, {"$set": change})
+        else:
+            return None
+        if change.get("next_run", now) is None:
+            logger.warning(
+                "schedule never fires",
+                schedule=schedule.id,
+                trigger=schedule.description,
+            )
+        return write
 
-    def _may_replace(self, state: ScheduleModel, now: datetime) -> bool:
-        if not self._has_registered or state.claimed_at is None:
+    def _may_replace(self, state: Mapping[str, Any], now: datetime) -> bool:
+        claimed_at = state.get("claimed_at")
+        if not self._has_registered or claimed_at is None:
             return True
-        return now - state.claimed_at > CLAIM_LENGTH
+        return bool(now - claimed_at > CLAIM_LENGTH)
 
     @property
     def _collection(self) -> Any:
         return ScheduleModel.get_pymongo_collection()
 
 
-def _warn_if_never(schedule: Schedule, next_run: datetime | None) -> None:
-    if next_run is None:
-        logger.warning(
-            "schedule never fires",
-            schedule=schedule.id,
-            trigger=schedule.description,
-        )
+def _insert(schedule_id: str, state: Mapping[str, Any]) -> UpdateOne:
+    return UpdateOne({"_id": schedule_id}, {"$setOnInsert": state}, upsert=True)
+
+
+def _take_over(schedule: Schedule, state: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """Return the change that gives a state to the definition of this process."""
+    enabled = schedule.options.enabled
+    change: dict[str, Any] = {
+        "definition": schedule.definition,
+        "declared_enabled": enabled,
+        "claimed_at": now,
+    }
+    is_turned = state.get("declared_enabled") not in (None, enabled)
+    if is_turned:
+        change["enabled"] = enabled
+    # Another change, such as one of the arguments, does not move the next run.
+    if is_turned or state["trigger"] != schedule.timing:
+        change["trigger"] = schedule.timing
+        change["next_run"] = first_run(schedule, now)
+    return change

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -102,7 +102,7 @@ def find_zone(name: str) -> ZoneInfo:
 
 
 def next_time(trigger: BaseTrigger, previous: datetime | None, now: datetime) -> datetime | None:
-    """Return when a trigger fires next, or None if it never fires again.
+    """Return when a trigger fires next, in UTC, or None if it never fires again.
 
     Args:
         trigger: The trigger.
@@ -110,7 +110,43 @@ def next_time(trigger: BaseTrigger, previous: datetime | None, now: datetime) ->
         now: The earliest time to return. The date of a trigger that fires once may be earlier.
     """
     found: datetime | None = trigger.get_next_fire_time(previous, now)
-    return found
+    # When the clocks go back, an hour occurs twice. Adding to a local time forgets which one it is.
+    return found and found.astimezone(UTC)
+
+
+def last_and_next(
+    trigger: BaseTrigger,
+    first: datetime,
+    now: datetime,
+) -> tuple[datetime, datetime | None]:
+    """Return the last time up to now at which a trigger was due, and the time after it.
+
+    Args:
+        trigger: The trigger.
+        first: A time up to now at which it was due, in UTC.
+        now: The time, in UTC.
+    """
+    latest = _skip_missed(trigger, first, now)
+    return latest, next_time(trigger, latest, latest + timedelta(microseconds=1))
+
+
+def _skip_missed(trigger: BaseTrigger, first: datetime, now: datetime) -> datetime:
+    """Return the last due time without stepping through all times before it, maybe thousands."""
+    if isinstance(trigger, IntervalTrigger):
+        last = min(now, trigger.end_date or now)
+        skipped: timedelta = (last - first) // trigger.interval * trigger.interval
+        return first + skipped
+    # A binary search. After each round, the last due time is `early`, or lies between `early` and
+    # `late`.
+    early, late = first, now
+    while late - early > _SHORTEST:
+        middle = early + (late - early) / 2
+        found = next_time(trigger, None, middle)
+        if found and middle <= found <= now:
+            early = found
+        else:
+            late = middle
+    return early
 
 
 def _read_time(name: str, value: Any, zone: ZoneInfo) -> datetime | None:

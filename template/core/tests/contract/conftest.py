@@ -1,13 +1,18 @@
 """Settings for each engine, and a worker that runs on it."""
 
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 import pytest
+from pydantic_core import Url as RedisUrl
 
 from core.config import Settings
+from core.dev.servers import HOST
 from core.tasks import Worker
 from core.tasks.engines import AVAILABLE
+from core.tests.queue_servers import queue_server
 from core.tests.running import running
 
 
@@ -15,6 +20,18 @@ from core.tests.running import running
 def engine_settings(request, settings: Settings) -> Settings:
     """The settings of a service that uses the engine `request.param`."""
     return settings.model_copy(update={"task_engine": request.param, "task_unknown_period": 0.0})
+
+
+@pytest.fixture
+def server(
+    engine_settings: Settings, tmp_path: Path
+) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
+    """A queue's server of this test: its port and its process. An engine without one is skipped."""
+    if engine_settings.task_engine == "local":
+        pytest.skip("this engine has no server")
+    with queue_server(tmp_path) as (port, process):
+        engine_settings.redis_url = RedisUrl(f"redis://{HOST}:{port}/0")
+        yield port, process
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from core.context import TaskContext
-from core.tasks import InvalidArguments, JobFailed, JobStatus, QueueUnavailable, executor
+from core.tasks import InvalidArguments, JobFailed, JobStatus, QueueUnavailable, Worker, executor
 from core.testing import eventually
-from core.tests.running import WAIT
+from core.tests.running import WAIT, running
 
 
 async def test_a_chain_passes_each_result_on(worker, run):
@@ -92,7 +92,7 @@ async def test_the_cause_is_reported_while_its_stage_is_still_being_settled(
 
         async def stash_late(*arguments):
             await settled.wait()
-            await stash(*arguments)
+            return await stash(*arguments)
 
         monkeypatch.setattr(records, "stash", stash_late)
         chain = await (first | second).enqueue()
@@ -129,11 +129,11 @@ async def test_a_stage_that_runs_twice_starts_the_next_one_once(worker, run, mon
     async with run():
         write = worker.queue.engine.records.write
 
-        async def lose_the_first(job_id, fields, ttl):
+        async def lose_the_first(job_id, fields, ttl, fence=None):
             is_first_stage = fields.get("state") == "completed" and job_id.endswith(":0")
             if is_first_stage and calls.count("first") == 1:
                 raise QueueUnavailable("the queue's server cannot be reached")
-            await write(job_id, fields, ttl)
+            return await write(job_id, fields, ttl, fence)
 
         monkeypatch.setattr(worker.queue.engine.records, "write", lose_the_first)
         chain = await (first | second).enqueue()
@@ -203,3 +203,92 @@ async def test_the_cause_is_not_awaited_without_a_limit(worker, run, monkeypatch
             await chain.result()
         go_on.set()
         await chain.stages[0].wait(WAIT)
+
+
+async def test_a_chain_waits_for_a_worker_that_knows_all_its_stages(
+    worker, engine_settings, monkeypatch
+):
+    """During a rolling deploy, only the newer workers know the second stage."""
+    monkeypatch.setattr(executor, "UNKNOWN_SECONDS", 0.1)
+    engine_settings.task_unknown_period = 60.0
+    calls, newer = [], Worker()
+
+    @newer.task
+    async def second(value: int) -> int:
+        calls.append("second")
+        return 2 * value
+
+    @worker.task(max_retries=0)
+    async def first() -> int:
+        calls.append("first")
+        return 21
+
+    newer.tasks["first"] = first
+    async with running(worker, engine_settings):
+        second._owner = worker
+        chain = await (first | second).enqueue()
+        stage = chain.stages[0]
+
+        async def is_put_off() -> bool:
+            return bool((await stage.record()).unknown_since)
+
+        await eventually(is_put_off, WAIT)
+        assert calls == []
+        if not worker.queue.engine.durable:  # no other process runs its jobs
+            worker.tasks["second"] = second
+            assert await chain.result(WAIT) == 42
+            return
+        second._owner = newer
+        async with newer.open(engine_settings):
+            stop = asyncio.Event()
+            consumer = asyncio.create_task(newer.run(stop))
+            assert await chain.result(WAIT) == 42
+            stop.set()
+            await consumer
+    assert calls == ["first", "second"]
+
+
+async def test_a_chain_with_an_unknown_stage_fails_before_it_begins(worker, run):
+    calls, other = [], Worker()
+
+    @worker.task
+    async def first() -> int:
+        calls.append("first")
+        return 21
+
+    @other.task
+    async def second(value: int) -> int:
+        return 2 * value
+
+    async with run():
+        second._owner = worker
+        chain = await (first | second).enqueue()
+        problem = "no task named second is registered, which follows first in its chain"
+        with pytest.raises(JobFailed, match=problem):
+            await chain.result(WAIT)
+        assert await chain.statuses() == [JobStatus.FAILED, JobStatus.ABORTED]
+        assert calls == []
+        worker.tasks["second"] = second
+        (letter,) = await eventually(worker.dead_letters.list, WAIT)
+        job_id = await worker.dead_letters.replay(letter.id)
+        assert await worker.job(f"{job_id}:1").result(WAIT) == 42
+    assert calls == ["first"]
+
+
+async def test_a_job_that_failed_waits_anew_for_a_newer_worker(worker, run, engine_settings):
+    """The period counts from the last time at which no worker that took the job knew its task."""
+    engine_settings.task_unknown_period = 60.0
+
+    @worker.task(max_retries=1, retry_delay=30, jitter=False)
+    async def broken() -> None:
+        raise ValueError("not now")
+
+    async with run():
+        handle = await broken.using(delay=1).enqueue()
+        await worker.queue.engine.records.write(handle.id, {"unknown_since": 1.0}, None)
+
+        async def is_retried() -> bool:
+            return (await handle.record()).attempt == 2
+
+        await eventually(is_retried, WAIT)
+        assert (await handle.record()).unknown_since is None

@@ -1,5 +1,6 @@
 """From the queue to a task: unknown tasks, forged messages, ids and resources."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -82,7 +83,63 @@ async def test_an_ended_record_does_not_change(worker, run):
         await records.write(job.id, {"state": JobStatus.PENDING, "attempt": 2}, None)
         await records.stash(job.id, {"state": JobStatus.FAILED}, 60, {"id": "letter"})
         assert await job.result(WAIT) == "done"
-        assert await records.stashed() == []
+        assert await records.count_stashed() == 0
+
+
+async def test_only_the_last_run_of_a_job_decides(worker, engine_settings):
+    """A worker that was taken for dead reports late, while another one runs the job."""
+    async with worker.open(engine_settings):
+        records = worker.queue.engine.records
+        late, owner = await records.begin("job"), await records.begin("job")
+        failed = {"state": JobStatus.FAILED}
+        assert owner.fence > late.fence
+        assert not await records.write("job", failed, 60, late.fence)
+        assert not await records.stash("job", failed, 60, {"id": "letter"}, late.fence)
+        assert await records.count_stashed() == 0
+        # An outcome resets the deliveries, but never the fence.
+        assert await records.write("job", {"deliveries": 0}, None, owner.fence)
+        again = await records.begin("job")
+        assert again.fence > owner.fence
+        assert again.deliveries == 1
+        assert await records.write("job", {"state": JobStatus.COMPLETED}, 60, again.fence)
+        assert not await records.write("job", failed, 60, again.fence)
+        assert not await records.stash("job", failed, 60, {"id": "letter"}, again.fence)
+        (record,) = await records.read(["job"])
+        assert record.state is JobStatus.COMPLETED
+
+
+@pytest.mark.parametrize("ending", ["completed", "failed", "retried", "aborted"])
+async def test_a_run_that_lost_its_job_records_nothing(worker, run, caplog, ending):
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    @worker.task(max_retries=1 if ending == "retried" else 0)
+    async def first() -> int:
+        started.set()
+        await go_on.wait()
+        if ending != "completed":
+            raise ValueError("not now")
+        return 1
+
+    @worker.task
+    async def second(value: int) -> int:
+        return value
+
+    async with run():
+        records = worker.queue.engine.records
+        chain = await (first | second).enqueue()
+        stage = chain.stages[0]
+        await asyncio.wait_for(started.wait(), WAIT)
+        owner = await records.begin(stage.id)  # another worker
+        if ending == "aborted":
+            await worker.queue.abort(stage.id)
+        go_on.set()
+        await eventually(lambda: "another worker has taken the job over" in caplog.text, WAIT)
+        assert (await stage.record()).fence == owner.fence
+        assert await chain.statuses() == [JobStatus.RUNNING, JobStatus.PENDING]
+        assert await records.count_stashed() == 0
+        await worker.history.write()
+        assert await worker.history.list() == []
+        assert await records.write(stage.id, {"state": JobStatus.COMPLETED}, 60, owner.fence)
 
 
 async def test_correlation_id_and_owner_reach_a_job_and_its_children(worker, run):

@@ -128,3 +128,21 @@ async def test_waiting_for_an_unknown_job_times_out(worker, run):
         with pytest.raises(TimeoutError, match="still unknown"):
             await worker.job("nobody").result(0.1)
         assert await worker.job("nobody").status() is JobStatus.UNKNOWN
+
+
+async def test_a_result_that_is_too_large_fails_its_job(worker, run, engine_settings):
+    engine_settings.task_max_result = 1_000
+    runs = []
+
+    @worker.task
+    async def write(size: int) -> str:
+        runs.append(size)
+        return "x" * size
+
+    async with run():
+        assert await (await write.enqueue(900)).result(WAIT) == "x" * 900
+        with pytest.raises(
+            JobFailed, match=r"returned 1002 bytes, more than 1000 \(TASK_MAX_RESULT"
+        ):
+            await (await write.enqueue(1_000)).result(WAIT)
+    assert runs == [900, 1_000]  # no second attempt

@@ -201,3 +201,40 @@ async def test_a_transaction_inside_another_one_joins_it(worker, run):
         assert await ScheduleModel.get("inner") is None
         await (await note.enqueue("outside")).result(WAIT)
     assert ran == ["outside"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"records": "[}"},
+        {"records": '{"other": {}}'},
+        {"priority": "urgent"},
+        {"at": float("inf")},
+        {"body": None},
+    ],
+    ids=str,
+)
+async def test_a_document_that_cannot_be_read_holds_up_no_job(worker, run, caplog, fields):
+    ran = []
+
+    @worker.task
+    async def note(number: int) -> None:
+        ran.append(number)
+
+    async with run():
+
+        async def create(session):
+            jobs = [await note.enqueue(number) for number in range(3)]
+            broken = {"job_id": jobs[1].id}
+            outbox = OutboxModel.get_pymongo_collection()
+            await outbox.update_one(broken, {"$set": fields}, session=session)
+            return jobs
+
+        first, _, last = await with_transaction(create)
+        await first.result(WAIT)
+        await last.result(WAIT)
+        await worker.queue.relay()
+        assert ran == [0, 2]
+        assert caplog.text.count("job in the outbox cannot be read") == 1
+        (left,) = await OutboxModel.get_pymongo_collection().find().to_list()
+        assert left["problem"]

@@ -1,14 +1,20 @@
 """Schedules: each run happens once, with any number of workers."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from collections import Counter
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import partial
+from typing import Annotated, Any
 
+import apscheduler.triggers.interval
 import pytest
 from pydantic import AfterValidator
+from pymongo import AsyncMongoClient
+from pymongo.monitoring import CommandListener
 
 from core.models import ScheduleModel
 from core.tasks import JobStatus, ScheduleError, Sensitive, current_job
+from core.tasks.schedules import schedules, states
 from core.tasks.schedules.schedules import Schedules
 from core.testing import eventually
 from core.tests.running import WAIT
@@ -154,3 +160,73 @@ async def test_a_schedule_that_fails_stops_no_other(worker, run):
         await make_due("first")
         await make_due("second")
         await eventually(lambda: ran == [1], WAIT)
+
+
+class CommandCounter(CommandListener):
+    """Counts the commands that MongoDB receives."""
+
+    def __init__(self) -> None:
+        self.writes = Counter[str]()
+
+    def started(self, event) -> None:
+        if event.command_name == "update" and event.command["update"] == "schedules":
+            self.writes["update"] += 1
+
+    def succeeded(self, event) -> None: ...
+
+    def failed(self, event) -> None: ...
+
+
+async def test_thousands_of_schedules_take_few_commands(worker, run, monkeypatch):
+    count = 2000
+    commands = CommandCounter()
+    client = partial(AsyncMongoClient, event_listeners=[commands])
+    monkeypatch.setattr("core.database.connection.AsyncMongoClient", client)
+    ids = []
+
+    @worker.task
+    async def work() -> None:
+        ids.append(current_job().id)
+
+    for number in range(count):
+        worker.cron("0 0 1 1 *", id=f"yearly-{number}")(work)
+    async with run():
+        collection = ScheduleModel.get_pymongo_collection()
+
+        async def are_registered() -> bool:
+            return await collection.count_documents({}) == count
+
+        await eventually(are_registered, WAIT)
+        assert commands.writes["update"] < 20
+        commands.writes.clear()
+        await collection.update_many({}, {"$set": {"next_run": datetime.now(UTC)}})
+        await eventually(lambda: len(ids) == count, 2 * WAIT)
+        if worker.queue.engine.durable:
+            assert commands.writes["update"] < 20
+    assert len(set(ids)) == count
+
+
+async def test_a_wrong_clock_of_a_worker_moves_no_schedule(worker, run, monkeypatch):
+    """A clock that jumps an hour ahead must not silence a schedule for that hour."""
+
+    class Fast(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Any:
+            return datetime.now(tz) + timedelta(hours=1)
+
+    for module in (schedules, states, apscheduler.triggers.interval):
+        monkeypatch.setattr(module, "datetime", Fast)
+    ids = []
+
+    @worker.every(seconds=1, id="tick")
+    async def tick() -> None:
+        ids.append(current_job().id)
+
+    async with run():
+        await eventually(lambda: len(ids) >= 2, WAIT)
+        state = await ScheduleModel.get("tick")
+        assert state
+        assert state.next_run
+        assert state.next_run < datetime.now(UTC) + timedelta(minutes=1)
+        await make_due("tick")
+        await eventually(lambda: len(ids) >= 4, WAIT)

@@ -108,3 +108,18 @@ async def test_a_job_expires_if_no_worker_takes_it_in_time(worker, run, engine_s
             await late.result(WAIT)
         await scheduled.result(WAIT)  # its time counts from when it is due
     assert ran == ["scheduled"]
+
+
+async def test_a_clock_that_jumps_runs_no_job_early(worker, run, monkeypatch):
+    @worker.task
+    async def later() -> str:
+        return "done"
+
+    clock = time.time
+    async with run():
+        far = await later.using(delay=LATER).enqueue()
+        near = await later.using(delay=1).enqueue()
+        monkeypatch.setattr(time, "time", lambda: clock() + 2 * LATER)
+        assert await near.result(WAIT) == "done"  # the engine has looked for jobs that are due
+        assert (await far.record()).state is JobStatus.SCHEDULED
+        assert (await worker.queue.engine.stats()).scheduled == 1

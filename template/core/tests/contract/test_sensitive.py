@@ -1,9 +1,8 @@
 """Sensitive arguments: a task gets them in plain text; logs, errors and dead letters do not."""
 
-import io
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from pydantic import BaseModel
@@ -37,14 +36,18 @@ async def test_a_task_gets_its_arguments_in_plain_text(worker, run):
 
 
 @pytest.fixture
-def log(engine_settings, monkeypatch) -> Iterator[io.StringIO]:
-    """The lines that a worker process writes to standard error."""
+def log(engine_settings, capfd) -> Iterator[Callable[[], str]]:
+    """Return a function that returns the lines that a worker process writes to standard error."""
     root = logging.getLogger()
     before = root.handlers[:], root.level
-    log = io.StringIO()
-    monkeypatch.setattr("sys.stderr", log)
     configure_logging(engine_settings, "worker")
-    yield log
+
+    def read() -> str:
+        for handler in root.handlers:
+            handler.flush()
+        return capfd.readouterr().err
+
+    yield read
     root.handlers, root.level = before
     configure_test_logging()
 
@@ -75,9 +78,10 @@ async def test_logs_dead_letters_and_errors_show_no_sensitive_argument(worker, r
         broken = False
         again = await worker.dead_letters.replay(letter.id)
         assert await worker.job(again).result(WAIT) == TOKEN[:3]
-    assert "cannot reset ada with ***" in log.getvalue()
-    assert "of the standard library: ***" in log.getvalue()
-    assert TOKEN not in log.getvalue()
+    lines = log()
+    assert "cannot reset ada with ***" in lines
+    assert "of the standard library: ***" in lines
+    assert TOKEN not in lines
 
 
 async def test_an_error_shows_no_form_of_a_sensitive_argument(worker, run):

@@ -2,7 +2,7 @@
 
 import time
 
-from core.tasks import upkeep
+from core.tasks import upkeep, watchdog
 from core.tasks.engine import Stats
 from core.testing import eventually
 from core.tests.running import WAIT
@@ -26,6 +26,28 @@ async def test_a_blocked_event_loop_is_logged_with_the_blocking_call(worker, run
     assert worker.problem is None
 
 
+async def test_a_job_that_blocks_is_blamed_and_named(worker, run, caplog, monkeypatch):
+    monkeypatch.setattr(watchdog, "BLAME_SECONDS", 0.1)
+
+    @worker.task
+    async def innocent() -> None:
+        await eventually(lambda: "worker works again" in caplog.text, 2 * WAIT)
+
+    @worker.task
+    async def rude() -> None:
+        await eventually(lambda: worker._opened.executor.running == 3, WAIT)
+        time.sleep(3)
+
+    async with run():
+        others = await innocent.enqueue_many([[], []])
+        job = await rude.enqueue()
+        assert (await job.wait(2 * WAIT)).blocked == 1
+        for other in others:
+            assert (await other.wait(WAIT)).blocked == 0
+    again = [record for record in caplog.messages if "worker works again" in record]
+    assert job.id[:8] in again[0]
+
+
 async def test_a_worker_that_takes_no_pending_jobs_is_stuck(worker, run, monkeypatch):
     stalled_seconds = 0.3
     monkeypatch.setattr(upkeep, "CHECK_SECONDS", 0.05)
@@ -40,9 +62,9 @@ async def test_a_worker_that_takes_no_pending_jobs_is_stuck(worker, run, monkeyp
 
     async with run():
         await (await simple.enqueue()).result(WAIT)
-        watchdog = worker._opened.watchdog
-        await eventually(lambda: watchdog._idle_seconds() > stalled_seconds, WAIT)
-        await watchdog.check_taking()
+        watching = worker._opened.watchdog
+        await eventually(lambda: watching._idle_seconds() > stalled_seconds, WAIT)
+        await watching.check_taking()
         assert worker.problem is None  # no job is pending
         # A wedged engine cannot be had at will. This one has jobs that nobody takes.
         monkeypatch.setattr(worker.queue.engine, "stats", full)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from fastapi import Response
@@ -22,6 +22,7 @@ from core.services.accounts import (
     start_password_reset,
 )
 from core.services.sessions import find_user, start_session
+from core.services.tokens import hash_token
 from core.testing import PASSWORD
 from core.web import sign_in
 
@@ -48,6 +49,15 @@ async def test_the_database_holds_no_secret_in_plain_text(db, user):
     stored = [await db[name].find().to_list() for name in await db.list_collection_names()]
     for secret in (session, token, PASSWORD):
         assert secret not in str(stored)
+
+
+async def test_who_can_write_to_the_database_can_act_as_any_user(user):
+    expires_at = datetime.now(UTC) + timedelta(hours=1)
+    token_hash = hash_token("made up")
+    await SessionModel(token_hash=token_hash, user_id=user.id, expires_at=expires_at).insert()
+    found = await find_user("made up")
+    assert found
+    assert found.id == user.id
 
 
 async def test_a_token_works_once_even_for_simultaneous_requests(user):

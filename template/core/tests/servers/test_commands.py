@@ -75,9 +75,19 @@ async def test_dead_letters_are_replayed_and_discarded(command, failed_orders):
     assert find_line(done.output, f"job {job_id} ") == "completed"
 
     done = await command("dead-letters", "discard", "--error", "ValueError", "--all")
-    assert (done.status, done.output, done.errors) == (0, f"{second} discarded\n", "")
+    assert (done.status, done.output, done.errors) == (0, "1 discarded\n", "")
     done = await command("dead-letters", "replay", second)
     assert (done.status, done.errors) == (2, f"error: dead letter {second} was discarded\n")
+
+
+async def test_all_dead_letters_that_match_are_replayed(command, failed_orders):
+    done = await command("dead-letters", "list", "--limit", "1")
+    assert len(done.output.splitlines()) == 2
+    assert done.errors == "1 of 2; --limit prints more\n"
+
+    done = await command("dead-letters", "replay", "--task", "ship", "--all")
+    assert (done.status, done.output, done.errors) == (0, "2 replayed\n", "2 of 2 replayed\n")
+    assert await worker.dead_letters.count() == 0
 
 
 async def test_failed_attempts_are_listed(command, failed_orders):

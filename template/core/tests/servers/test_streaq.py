@@ -2,21 +2,28 @@
 
 import asyncio
 import inspect
+import json
+import os
+import signal
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import streaq
-from coredis import Redis
 from pydantic import BaseModel
+from redis.asyncio import Redis
+from streaq.constants import REDIS_GROUP
 from streaq.types import StreamMessage
 
-from core.config import Settings
+from core.config import ROOT, Settings
+from core.context import TaskContext
 from core.entry import Service, open_service
 from core.tasks import JobStatus, Sensitive, Worker
-from core.tasks.engine import Envelope
 from core.tasks.engines.streaq import worker as adapter
 from core.testing import eventually
+from core.tests import children
 from core.tests.running import WAIT, running
 
 
@@ -25,51 +32,44 @@ def streaq_settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"task_engine": "streaq"})
 
 
-def connect(settings: Settings) -> Redis[str]:
+def connect(settings: Settings) -> Any:
     return Redis.from_url(str(settings.redis_url), decode_responses=True)
 
 
 def test_the_internals_that_the_adapter_uses_exist():
-    assert list(inspect.signature(streaq.Worker.signal_handler).parameters) == ["self", "scope"]
-    assert "self.signal_handler, tg.cancel_scope" in inspect.getsource(streaq.Worker.run_async)
-    assert "_cancel_scopes" in vars(adapter.build_worker("redis://localhost", "x", 1, 1, None))
-    assert list(inspect.signature(streaq.Worker.run_task).parameters) == ["self", "msg"]
     fields = {"message_id", "task_id", "priority", "enqueue_time"}
     assert StreamMessage.__annotations__.keys() == fields
-    # `_PUBLISH` and `_END` write the same data as these functions of streaq.
-    library = (Path(streaq.__file__).parent / "lua" / "streaq.lua").read_text()
-    add = "redis.call('xadd', stream_key, '*', 'task_id', {}, 'enqueue_time', {})"
-    assert add.format("task_id", "current_time") in library
-    assert add.format("tids[j]", "tids[j + 1]") in library
-    assert "redis.call('zadd', queue_key, score, task_id)" in library
-    renewal = inspect.getsource(streaq.Worker.renew_idle_timeouts)
+    producer = inspect.getsource(streaq.Worker.producer)
+    assert "probe_first = True" in producer
+    assert "reader = self._read_streams_legacy" in producer
+    assert "for msg_id, msg, _, _ in msgs:" in producer
+    assert "self._supports_max_count = False" in inspect.getsource(streaq.Worker.__init__)
     assert "await self.run_task(msg)" in inspect.getsource(streaq.Worker.consumer)
-    assert "self._running_tasks.items()" in renewal
+    consumers = list(inspect.signature(streaq.Worker.run_consumers).parameters)
+    assert consumers == ["self", "receive", "renew_scope", "produce_scope", "task_status"]
+    # The rest of these methods is not called, so none of them uses streaq's own client.
+    for name in ("producer", "consumer", "run_consumers"):
+        assert "redis" not in inspect.getsource(getattr(streaq.Worker, name)).lower()
 
 
-async def test_lost_functions_are_loaded_again(worker, streaq_settings):
-    """A server without persistence forgets its functions when it restarts."""
+async def test_a_server_that_lost_its_data_gets_new_jobs(worker, streaq_settings):
+    """A server without persistence forgets its streams and scripts when it restarts."""
 
-    async def forget_functions() -> None:
+    async def forget_everything() -> None:
         async with connect(streaq_settings) as redis:
-            await redis.function_delete("streaq")
+            found = await redis.keys(f"*{streaq_settings.queue_name}*")
+            await redis.delete(*found)
+            await redis.script_flush()
 
     @worker.task
     async def fine() -> str:
         return "done"
 
-    async with worker.open(streaq_settings):
-        await forget_functions()
-        job = await fine.enqueue()
-        assert await job.status() is JobStatus.PENDING
-        assert (await worker.queue.engine.stats()).pending == 1
-        stop = asyncio.Event()
-        consumer = asyncio.create_task(worker.run(stop))
-        assert await job.result(WAIT) == "done"
-        await forget_functions()
+    async with running(worker, streaq_settings):
+        assert await (await fine.enqueue()).result(WAIT) == "done"
+        await forget_everything()
+        assert await (await fine.enqueue()).result(WAIT) == "done"
         assert await (await fine.using(delay=1).enqueue()).result(WAIT) == "done"
-        stop.set()
-        await consumer
 
 
 async def test_sensitive_arguments_are_encrypted_on_the_server(worker, streaq_settings):
@@ -95,19 +95,86 @@ async def test_sensitive_arguments_are_encrypted_on_the_server(worker, streaq_se
     assert "4711-0815" not in everything
 
 
-async def test_a_body_of_any_bytes_becomes_a_dead_letter(worker, streaq_settings):
+async def test_a_stashed_text_that_is_no_dead_letter_holds_up_no_other(worker, streaq_settings):
+    @worker.task(max_retries=0)
+    async def broken() -> None:
+        raise ValueError
+
+    async with running(worker, streaq_settings):
+        async with connect(streaq_settings) as redis:
+            await redis.hset(worker.queue.engine.records._stashed, mapping={"forged": "no JSON"})
+        job = await broken.enqueue()
+        await job.wait(WAIT)
+        await worker.dead_letters.move()
+        letters = {letter.job_id: letter for letter in await worker.dead_letters.list()}
+        assert letters[job.id].task == "broken"
+        assert letters["unknown"].body == b"no JSON"
+        assert await worker.dead_letters.count_stashed() == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("state", b"running"),
+        ("state", b"\xff"),
+        ("state", b"[1]"),
+        ("at", b'"tomorrow"'),
+        ("progress", b"5"),
+        ("error", b"{}"),
+        ("deliveries", b'"many"'),
+    ],
+)
+async def test_a_record_that_cannot_be_read_is_unknown(worker, streaq_settings, field, value):
     @worker.task
     async def fine() -> str:
         return "done"
 
-    forged = Envelope("forged", b"00.\xff\xfe{}", {"state": JobStatus.PENDING})
-    async with running(worker, streaq_settings):
-        await worker.queue.engine.publish([forged])
+    async with worker.open(streaq_settings), connect(streaq_settings) as redis:
+        engine = worker.queue.engine
+        job, other = await fine.enqueue_many([[], []])
+        await redis.hset(engine.records.key(job.id), field, value)
+        assert await job.status() is JobStatus.UNKNOWN
+        assert await other.status() is JobStatus.PENDING
+        await asyncio.gather(engine.records.begin(job.id, 3), engine.records.begin(other.id, 3))
+        assert await other.status() is JobStatus.RUNNING
+
+
+async def test_an_entry_without_an_id_is_removed(worker, streaq_settings):
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async def is_empty() -> bool:
+        stats = await worker.queue.engine.stats()
+        return (stats.pending, stats.running) == (0, 0)
+
+    async with running(worker, streaq_settings), connect(streaq_settings) as redis:
+        job = await fine.enqueue()
+        assert await job.result(WAIT) == "done"
+        async for stream in redis.scan_iter(f"*{streaq_settings.queue_name}*", _type="stream"):
+            await redis.xadd(stream, {"name": "no id"})
+            await redis.xadd(stream, {"task_id": b"\xff", "enqueue_time": "now"})
+        await eventually(is_empty, WAIT)
         assert await (await fine.enqueue()).result(WAIT) == "done"
-        assert (await worker.job("forged").wait(WAIT)).state is JobStatus.FAILED
-        await worker.dead_letters.move()
-        (letter,) = await worker.dead_letters.list()
-        assert letter.raw == "00.\\xff\\xfe{}"
+
+
+async def test_messages_of_a_killed_worker_are_taken(worker, streaq_settings, monkeypatch):
+    monkeypatch.setattr(adapter, "IDLE_TIMEOUT_SECONDS", 1)
+
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async with worker.open(streaq_settings), connect(streaq_settings) as redis:
+        stop = asyncio.Event()
+        job = await fine.enqueue()
+        (stream,) = await redis.keys(f"*{streaq_settings.queue_name}:queues:normal")
+        await redis.xgroup_create(stream, REDIS_GROUP, "0")
+        assert await redis.xreadgroup(REDIS_GROUP, "killed", {stream: ">"})
+        consumer = asyncio.create_task(worker.run(stop))
+        assert await job.result(WAIT) == "done"
+        stop.set()
+        await consumer
 
 
 async def test_another_worker_takes_the_jobs_of_a_stopped_one_at_once(worker, streaq_settings):
@@ -154,7 +221,182 @@ async def test_another_worker_takes_the_jobs_of_a_stopped_one_at_once(worker, st
         await other_consumer
 
 
-async def test_drain_waits_until_no_job_is_left(worker, streaq_settings, monkeypatch):
+async def test_a_message_stays_with_the_worker_that_took_it_over(worker, streaq_settings):
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    @worker.task
+    async def slow() -> None:
+        started.set()
+        await go_on.wait()
+
+    async with running(worker, streaq_settings), connect(streaq_settings) as redis:
+        engine = worker.queue.engine
+        job = await slow.enqueue()
+        await asyncio.wait_for(started.wait(), WAIT)
+        stream = engine._worker.stream_key + "normal"
+
+        async def find_owners() -> list[str]:
+            pending = await redis.xpending(stream, REDIS_GROUP)
+            return [consumer["name"] for consumer in pending["consumers"]]
+
+        ((message_id, _),) = await redis.xrange(stream)
+        await redis.xclaim(stream, REDIS_GROUP, "heir", 0, [message_id])
+        await engine._worker._renew_running()
+        assert await find_owners() == ["heir"]
+        go_on.set()
+        await job.result(WAIT)
+        await eventually(lambda: not engine._worker._running_tasks["normal"], WAIT)
+        assert await find_owners() == ["heir"]
+
+
+ZOMBIE_SERVICE = """
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+from core.entry import Service
+from core.tasks import Worker
+from core.tasks import time_limits
+from core.tasks.engines.streaq import worker as adapter
+from core.tests import children
+
+time_limits.CLEANUP_SECONDS = 0.1
+adapter.IDLE_TIMEOUT_SECONDS = 2
+worker = Worker()
+service = Service([], [], worker)
+
+@worker.task(max_retries=0)
+async def work() -> None:
+    while not Path(os.environ["GO_ON"]).exists():
+        await asyncio.sleep(0.05)
+    if os.environ["GO_ON"].endswith("zombie"):
+        raise RuntimeError("this worker was stopped")
+
+@worker.task
+async def hang() -> None:
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            continue
+
+describe = worker.task(process=True)(children.describe)
+"""
+
+
+@pytest.fixture
+async def start_worker(tmp_path: Path, streaq_settings: Settings):
+    """Return a function that starts a worker process of `ZOMBIE_SERVICE`."""
+    (tmp_path / "zombies.py").write_text(ZOMBIE_SERVICE)
+    processes = []
+
+    async def start(name: str) -> asyncio.subprocess.Process:
+        changes = {
+            "GO_ON": str(tmp_path / name),
+            "PYTHONPATH": f"{tmp_path}:{ROOT}",
+            "SERVICE": "zombies:service",
+            "LOG_FORMAT": "json",
+            "TASK_CONCURRENCY": "40",
+            "TASK_GRACE_PERIOD": "0",
+            "TASK_ENGINE": "streaq",
+        }
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "core", "worker"),
+            env={**os.environ, **changes},
+            stderr=asyncio.subprocess.PIPE,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def test_a_worker_that_was_taken_for_dead_changes_nothing(
+    worker, streaq_settings, tmp_path, start_worker
+):
+    @worker.task(max_retries=0)
+    async def work() -> None: ...
+
+    async with open_service(Service([], [], worker), streaq_settings):
+        jobs = await work.enqueue_many([[]] * 40)
+
+        async def has_begun(times: int) -> bool:
+            records = await worker.queue.engine.records.read([job.id for job in jobs])
+            return all(record.fence >= times for record in records)
+
+        zombie = await start_worker("zombie")
+        await eventually(partial(has_begun, 1), WAIT)
+        zombie.send_signal(signal.SIGSTOP)
+        await start_worker("heir")
+        await eventually(partial(has_begun, 2), 3 * WAIT)
+
+        (tmp_path / "zombie").touch()
+        zombie.send_signal(signal.SIGCONT)
+        refused = 0
+        async with asyncio.timeout(WAIT):
+            while refused < len(jobs):
+                line = await zombie.stderr.readline()
+                refused += b"another worker has taken the job over" in line
+        (tmp_path / "heir").touch()
+        for job in jobs:
+            assert await job.result(WAIT) is None
+            assert (await job.record()).fence == 2
+        await worker.dead_letters.move()
+        assert await worker.dead_letters.list() == []
+        assert await worker.history.list() == []
+
+        async def is_empty() -> bool:
+            stats = await worker.queue.engine.stats()
+            return not (stats.pending or stats.running or stats.scheduled)
+
+        await eventually(is_empty, WAIT)
+
+
+async def test_a_worker_ends_although_a_job_ignores_its_cancellation(
+    worker, streaq_settings, start_worker
+):
+    @worker.task
+    async def hang() -> None: ...
+
+    async with open_service(Service([], [], worker), streaq_settings):
+        job = await hang.enqueue()
+        process = await start_worker("any")
+
+        async def is_running() -> bool:
+            return await job.status() is JobStatus.RUNNING
+
+        await eventually(is_running, 3 * WAIT)
+        process.terminate()
+        async with asyncio.timeout(WAIT):
+            _, lines = await process.communicate()
+        assert process.returncode == 0
+        assert b"abandoned attempts were interrupted" in lines
+        assert await job.status() is JobStatus.PENDING
+
+
+async def test_the_log_lines_of_a_child_process_are_those_of_its_job(
+    worker, streaq_settings, start_worker
+):
+    describe = worker.task(process=True)(children.describe)
+    async with open_service(Service([], [], worker), streaq_settings):
+        with TaskContext.use("request-1"):
+            job = await describe.enqueue("tok-5ecret")
+        process = await start_worker("any")
+        await job.result(3 * WAIT)
+        async with asyncio.timeout(WAIT):
+            while b"in the child" not in (line := await process.stderr.readline()):
+                assert line
+    fields = json.loads(line)
+    assert (fields["job_id"], fields["correlation_id"]) == (job.id, "request-1")
+    assert fields["secret"] == "***"
+
+
+async def test_drain_waits_until_no_job_is_left(worker, streaq_settings, monkeypatch, command):
     @worker.task
     async def later() -> None: ...
 
@@ -166,9 +408,15 @@ async def test_drain_waits_until_no_job_is_left(worker, streaq_settings, monkeyp
         )
         assert drain.stdout
         assert await drain.stdout.readline() == b"0 pending, 0 running, 1 scheduled\n"
+        letter = {"id": "letter", "job_id": "dead"}
+        await worker.queue.engine.records.stash("dead", {"state": JobStatus.FAILED}, 60, letter)
+        waiting = b"0 pending, 0 running, 1 scheduled, 1 dead letters to store\n"
+        assert await drain.stdout.readline() == waiting
+        listed = await command("dead-letters", "list")
+        assert "1 more wait for a worker to store them in MongoDB\n" in listed.errors
         async with connect(streaq_settings) as redis:  # make the job due
-            queue_key = worker.queue.engine._client.queue_key
-            await redis.zadd(queue_key + "normal", {job.id: 0})
+            (queue_key,) = await redis.keys(f"*{streaq_settings.queue_name}*:delayed:normal")
+            await redis.zadd(queue_key, {job.id: 0})
         stop = asyncio.Event()
         consumer = asyncio.create_task(worker.run(stop))
         *_, last = (await asyncio.wait_for(drain.stdout.read(), 3 * WAIT)).splitlines()

@@ -139,6 +139,7 @@ async def test_metrics_count_jobs(client, app_worker):
     assert ended["completed"] >= 2
     assert ended["failed"] >= 1
     assert families["dead_letters"].samples[0].value == 1
+    assert families["dead_letters_stashed"].samples[0].value == 0
     states = {sample.labels["state"] for sample in families["queue_jobs"].samples}
     assert states == {"pending", "running", "scheduled"}
     assert families["job_wait_seconds"].samples

@@ -57,6 +57,19 @@ async def test_an_invalid_task_is_refused_when_the_worker_opens(worker, settings
             pass
 
 
+async def test_options_that_exclude_each_other_are_refused(worker):
+    def fine() -> None: ...
+
+    problems = {
+        "timeout and soft_time_limit are the same option": {"timeout": 1, "soft_time_limit": 1},
+        "time_limit=1 is shorter than the soft limit, which is 2": {"timeout": 2, "time_limit": 1},
+        "memory_limit needs process=True": {"memory_limit": 10},
+    }
+    for problem, options in problems.items():
+        with pytest.raises(InvalidTask, match=f"task fine: {problem}"):
+            worker.task(**options)(fine)
+
+
 async def test_a_result_cannot_be_sensitive(worker, settings):
     @worker.task
     async def make() -> Sensitive[str]:

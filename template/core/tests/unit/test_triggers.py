@@ -6,7 +6,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from core.tasks import InvalidTask
-from core.tasks.schedules.triggers import make_trigger, next_time
+from core.tasks.schedules import triggers
+from core.tasks.schedules.triggers import last_and_next, make_trigger, next_time
 
 
 def test_a_day_may_have_23_hours():
@@ -62,6 +63,40 @@ def test_a_day_of_the_month_and_a_weekday_are_each_enough(days, expected):
         time = found
         seen.append(time.day)
     assert seen == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        ("interval", {"seconds": 7}),
+        ("interval", {"seconds": 7, "end_date": "2027-10-31T12:00:00"}),
+        ("interval", {"hours": 5}),
+        ("crontab", {"expression": "*/7 1-3 * * *"}),
+        ("crontab", {"expression": "30 2 31 * 0"}),
+        ("cron", {"second": "*/13", "end_date": "2027-10-31T12:00:00"}),
+        ("date", {"run_date": "2027-10-30T12:00:00"}),
+    ],
+)
+def test_the_last_missed_time_is_found_in_few_steps(kind, arguments, monkeypatch):
+    """In the night in between, the clocks go back."""
+    trigger = make_trigger(kind, timezone="Europe/Berlin", **arguments)
+    now = datetime(2027, 10, 31, 13, 0, 0, 500, tzinfo=UTC)
+    start = now - timedelta(days=1, hours=12)
+    first = following = next_time(trigger, None, start)
+    assert first
+    latest = first
+    while following and following <= now:
+        latest = following
+        following = next_time(trigger, latest, latest + timedelta(microseconds=1))
+    calls = []
+
+    def count(*values):
+        calls.append(1)
+        return next_time(*values)
+
+    monkeypatch.setattr(triggers, "next_time", count)
+    assert last_and_next(trigger, first, now) == (latest, following)
+    assert len(calls) < 40
 
 
 CRONTAB = "a crontab has five fields"

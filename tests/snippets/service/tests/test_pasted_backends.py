@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.tasks import backends
+from app.tasks import backends, limits
 from core.tasks import InvalidArguments
 from core.testing import eventually
 
@@ -54,6 +54,7 @@ async def check_single_tasks(notes):
         (backends.do_everything, {"id": 7}),
         (backends.process_simple_data, {"id": 7}),
         (backends.process_complex_data, [{"id": 7}]),
+        (limits.long_running_task,),
     ):
         assert await run(task, *arguments) is None
     with pytest.raises(InvalidArguments, match="process_complex_data"):

@@ -1,8 +1,7 @@
 """The engine `streaq`, on Redis or Valkey streams. Jobs survive a crash of their worker.
 
-The adapter works around some behaviour of streaq 7.2; comments say where. It relies on internals of
-streaq: `Worker.signal_handler`, `Worker._cancel_scopes` and `Worker.run_task`. A test fails if they
-change.
+The adapter uses the loops of streaq 7.2, but neither its client nor its scripts. It relies on
+internals of streaq's `Worker`. A test fails if they change.
 """
 
 from core.config import Settings, SettingsError

@@ -1,0 +1,87 @@
+"""A queue's server that hangs, or swallows everything, or whose callers give up."""
+
+import asyncio
+import os
+import signal
+
+from redis.asyncio import Redis
+
+from core.tasks import JobStatus, QueueUnavailable
+from core.testing import eventually
+from core.tests.queue_servers import Proxy
+from core.tests.running import WAIT, running
+
+HANG_SECONDS = 4
+CALLS = 2_000
+LARGEST_NUMBER_OF_CONNECTIONS = 50
+
+
+async def test_a_server_that_hung_is_used_again_at_once(worker, engine_settings, server):
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    _, process = server
+    async with running(worker, engine_settings):
+        job = await fine.enqueue()
+        assert await job.result(WAIT) == "done"
+        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)  # until it has stopped
+        reads = [asyncio.create_task(job.status()) for _ in range(100)]
+        await asyncio.sleep(HANG_SECONDS)
+        process.send_signal(signal.SIGCONT)
+        answers = await asyncio.gather(*reads, return_exceptions=True)
+        assert {type(answer) for answer in answers} == {QueueUnavailable}
+        assert await job.status() is JobStatus.COMPLETED
+        assert await (await fine.enqueue()).result(WAIT) == "done"
+
+
+async def test_a_connection_that_swallows_everything_costs_no_call_for_ever(
+    worker, engine_settings, server
+):
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    port, _ = server
+    async with Proxy(port).running() as proxy:
+        engine_settings.redis_url = f"redis://127.0.0.1:{proxy.port}/0"
+        async with running(worker, engine_settings):
+            job = await fine.enqueue()
+            assert await job.result(WAIT) == "done"
+            proxy.swallows = True
+            async with asyncio.timeout(WAIT):
+                calls = [fine.enqueue() for _ in range(50)]
+                answers = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(answer) for answer in answers} == {QueueUnavailable}
+            proxy.swallows = False
+            assert await (await fine.enqueue()).result(WAIT) == "done"
+
+
+async def test_cancelled_calls_use_nothing_up(worker, engine_settings, server):
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    port, _ = server
+
+    async def call_and_give_up(number: int) -> None:
+        calling = fine.enqueue() if number < CALLS / 10 else job.status()
+        task = asyncio.ensure_future(calling)
+        await asyncio.sleep(number % 10 / 1000)  # before, during and after the call
+        task.cancel()
+        await asyncio.wait([task])
+
+    async with running(worker, engine_settings), Redis(port=port) as redis:
+        job = await fine.enqueue()
+        await job.result(WAIT)
+        for start in range(0, CALLS, 100):
+            await asyncio.gather(*map(call_and_give_up, range(start, start + 100)))
+        assert await job.status() is JobStatus.COMPLETED
+        assert await (await fine.enqueue()).result(WAIT) == "done"
+
+        async def are_few() -> bool:
+            clients = await redis.info("clients")
+            return clients["connected_clients"] < LARGEST_NUMBER_OF_CONNECTIONS
+
+        await eventually(are_few, WAIT)
