@@ -70,7 +70,7 @@ def run_dev(service: Path, port: int) -> Iterator[None]:
         finally:
             os.killpg(dev.pid, signal.SIGINT)
             dev.wait()
-    if not re.search(r"job completed .*process=worker", log.read_text()):
+    if not re.search(r" worker .*job completed", log.read_text()):
         raise SystemExit("no worker completed a job")
 
 
