@@ -119,8 +119,8 @@ class DeadLetters:
             The id of the new job.
 
         Raises:
-            DeadLetterError: There is no such dead letter, it was discarded, or its message is not
-                valid.
+            DeadLetterError: There is no such dead letter, or it was discarded, or its message is
+                not valid.
         """
         letter = await self.get(letter_id)
         if letter.state is DeadLetterState.DISCARDED:

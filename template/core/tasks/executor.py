@@ -241,7 +241,7 @@ class Executor:
             waited = max(0.0, time.time() - due_at)
             metrics.WAIT.labels(run.message.task).observe(waited)
         try:
-            result = await self._call_task(run)
+            result = await self._call_task(run, unknown)
         except (KeyboardInterrupt, GeneratorExit, JobTakenOver):
             raise
         except BaseException as error:
@@ -254,12 +254,16 @@ class Executor:
             return await self._settler.fail(run, error)
         return await self._settler.complete(run, result)
 
-    async def _call_task(self, run: Run) -> Any:
-        """Call the task's function, and return its result as plain JSON data."""
+    async def _call_task(self, run: Run, unknown: str | None) -> Any:
+        """Call the task's function, and return its result as plain JSON data.
+
+        Args:
+            run: The run.
+            unknown: The first task of the job and its chain that this process does not know.
+        """
         message = run.message
         task = run.task
         self._check_limits(run)
-        unknown = self._find_unknown(message)
         if task is None:
             hint = "is its module imported?"
             raise PermanentError(f"no task named {unknown} is registered; {hint}")

@@ -139,39 +139,21 @@ class StreaqEngine:
         """Return the keys and arguments of `_PUBLISH`. Each one costs time, so they are few."""
         keys: list[str] = []
         words: list[bytes] = []
-        for envelope in envelopes:
+
+        def add(job_id: str, priority: str, job: dict[str, Any], body: bytes) -> None:
             # streaq never reads an unknown priority. Each of these was checked.
-            places = (
-                self._stream + envelope.priority,
-                self._delayed + envelope.priority,
-            )
-            keys += [
-                self.records.key(envelope.id),
-                self._task + envelope.id,
-                *places,
-            ]
-            job: dict[str, Any] = {
-                "id": envelope.id,
-                "record": flatten(envelope.record),
-            }
+            places = (self._stream + priority, self._delayed + priority)
+            keys.extend((self.records.key(job_id), self._task + job_id, *places))
+            words.extend((to_json(job), body))
+
+        for envelope in envelopes:
+            job: dict[str, Any] = {"id": envelope.id, "record": flatten(envelope.record)}
             if envelope.at is not None:
                 job["due"] = str(round(envelope.at * 1000))
-            words += [to_json(job), envelope.body]
+            add(envelope.id, envelope.priority, job, envelope.body)
             for job_id, record in envelope.following.items():
-                keys += [
-                    self.records.key(job_id),
-                    self._task + job_id,
-                    *places,
-                ]
-                words += [
-                    to_json(
-                        {
-                            "record": flatten(record),
-                            "ttl": FOLLOWING_SECONDS,
-                        }
-                    ),
-                    b"",
-                ]
+                later = {"record": flatten(record), "ttl": FOLLOWING_SECONDS}
+                add(job_id, envelope.priority, later, b"")
         return keys, words
 
     async def stats(self) -> Stats:
@@ -194,8 +176,8 @@ class StreaqEngine:
         config: dict[Any, Any] = {}
         with suppress(QueueUnavailable):
             async with self._client.open() as redis:
-                info = await redis.info("memory") | await redis.info("persistence")
-                config = await redis.config_get("save", "appendonly")
+                info = await redis.info("memory", "persistence")
+                config = await redis.config_get("save")
         limit = info.get("maxmemory")
         return Condition(
             memory=info["used_memory"] / limit if limit else None,

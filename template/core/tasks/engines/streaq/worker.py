@@ -276,6 +276,8 @@ class StoppableWorker(streaq.Worker[None]):
 
     async def _renew_running(self) -> None:
         running = self._list_running()
+        if not running:
+            return
         streams = [stream for stream, _ in running]
         words = [REDIS_GROUP, self.id, *(message_id for _, message_id in running)]
         await self._client.run(_RENEW, streams, words)
