@@ -3,9 +3,7 @@
 No job waits for another job. Each stage enqueues the next one before it completes.
 """
 
-import asyncio
 from collections.abc import Coroutine, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
@@ -25,9 +23,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R2 = TypeVar("R2")
 R_co = TypeVar("R_co", covariant=True)
-
-SETTLE_SECONDS = 5.0
-"""How long `ChainJob.result` waits for the end of the stage that stopped the chain."""
 
 
 class Stage(Protocol[P, R_co]):
@@ -93,25 +88,13 @@ class ChainJob(Generic[R]):
             TimeoutError: The chain has not ended in time. It goes on.
         """
         last = self.stages[-1]
-        record = await last.wait(timeout)
-        if record.status is not JobStatus.COMPLETED:
-            limit = SETTLE_SECONDS if timeout is None else min(timeout, SETTLE_SECONDS)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(limit):
-                    await self._raise_cause()
-        value: R = await last.result()
-        return value
-
-    async def _raise_cause(self) -> None:
-        """Raise the error of the stage that stopped the chain.
-
-        That stage may still be running for a moment, because the later stages are marked as
-        aborted first.
-        """
+        await last.wait(timeout)
         for stage in self.stages:
             status = await stage.status()
-            if status not in (JobStatus.COMPLETED, JobStatus.UNKNOWN):
-                await stage.result()
+            if status.is_final and status is not JobStatus.COMPLETED:
+                await stage.result()  # raises the error of the stage that stopped the chain
+        value: R = await last.result()
+        return value
 
     async def abort(self, timeout: float = 5) -> bool:
         """Abort the stages that have not ended.
@@ -259,19 +242,25 @@ async def enqueue_next(
         stage=stage,
         rest=rest,
     )
+    record = await queue.read(job_id)
+    if record.state is JobStatus.ABORTED:
+        await abort_rest(queue, following, record.state)
+    if record.state.is_final:
+        return
     envelope = queue.seal(following, None, task.priority)
     # The stage that ends frees as much memory as the next one needs.
-    await queue.send([replace(envelope, even_if_full=True)], [job_id])
+    await queue.send([replace(envelope, even_if_full=True)], [])
 
 
-async def abort_rest(queue: Queue, message: Message, why: str) -> None:
-    """Mark the stages after one that did not complete as aborted.
+async def abort_rest(queue: Queue, message: Message, status: JobStatus) -> None:
+    """Mark the stages after one that did not complete as aborted. It can be repeated.
 
     Args:
         queue: The queue.
         message: The message of the stage that did not complete.
-        why: `failed` or `was aborted`.
+        status: The status of that stage.
     """
+    why = "failed" if status is JobStatus.FAILED else "was aborted"
     error: ErrorFields = {
         "type": "ChainStopped",
         "message": f"stage {message.stage} ({message.task}) {why}",

@@ -5,6 +5,7 @@ import json
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -14,7 +15,7 @@ from core.config import Settings
 from core.context import TaskContext
 from core.logging import get_logger, mask_texts, masking
 from core.tasks import metrics
-from core.tasks.chain import enqueue_next
+from core.tasks.chain import abort_rest, enqueue_next
 from core.tasks.current import CurrentJob, running_job
 from core.tasks.errors import (
     BadMessage,
@@ -28,7 +29,7 @@ from core.tasks.history import History
 from core.tasks.message import Message, PlainArguments
 from core.tasks.outcome import Lost, Outcome, Retry, Success
 from core.tasks.queue import Queue
-from core.tasks.records import JobRecord
+from core.tasks.records import JobRecord, JobStatus
 from core.tasks.sensitive import find_texts
 from core.tasks.settle import Run, Settler
 from core.tasks.task import AnyTask
@@ -182,12 +183,21 @@ class Executor:
     async def _begin(self, job_id: str, body: bytes, record: JobRecord) -> Outcome:
         """Run the job, unless it has ended already."""
         if record.state.is_final:
+            await self._finish_end(job_id, body, record)
             return Success()
         metrics.RUNNING.inc()
         try:
             return await self._verify(job_id, body, record)
         finally:
             metrics.RUNNING.dec()
+
+    async def _finish_end(self, job_id: str, body: bytes, record: JobRecord) -> None:
+        """Stop the chain of a job that has ended. Its worker may have ended too early for this."""
+        if record.state is JobStatus.COMPLETED:
+            return
+        with suppress(BadMessage):
+            message = self._queue.unseal(job_id, body)
+            await abort_rest(self._queue, message, record.state)
 
     async def _verify(self, job_id: str, body: bytes, record: JobRecord) -> Outcome:
         """Check the message's signature, and set the context that the job runs in."""
@@ -344,7 +354,8 @@ class Executor:
         since = record.unknown_since or now
         if now - since >= self._settings.task_unknown_period:
             return None
-        logger.warning(problem, job_id=job_id, **details)
+        if record.unknown_since is None:  # a job waits for days, and is tried every few seconds
+            logger.warning(problem, job_id=job_id, **details)
         return await self._settler.retry(job_id, record, UNKNOWN_SECONDS, {"unknown_since": since})
 
 

@@ -213,8 +213,8 @@ class Records(Protocol):
         """
         ...
 
-    async def request_abort(self, job_id: str, ttl: float) -> JobRecord:
-        """Abort a pending or scheduled job, set `abort` for a running one, and return the record.
+    async def request_abort(self, job_id: str, ttl: float) -> None:
+        """Abort a pending or scheduled job, and set `abort` for a running one.
 
         Args:
             job_id: The job's id.

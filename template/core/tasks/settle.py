@@ -93,11 +93,10 @@ class Settler:
 
     async def abort(self, run: Run) -> Success:
         """Settle a run that was aborted."""
-        await self.check_owner(run)
-        await abort_rest(self._queue, run.message, "was aborted")
         await self._end(run, {"state": JobStatus.ABORTED})
         seconds = self._note(run, "aborted")
         logger.info("job aborted", seconds=seconds)
+        await abort_rest(self._queue, run.message, JobStatus.ABORTED)
         return Success()
 
     async def fail(self, run: Run, error: BaseException) -> Outcome:
@@ -216,8 +215,6 @@ class Settler:
 
     async def _fail_for_good(self, run: Run, details: ErrorFields) -> Dead:
         message = run.message
-        await self.check_owner(run)
-        await abort_rest(self._queue, message, "failed")
         dead = await self._stash(message.id, message, run.body, run.record, details)
         seconds = self._note(run, "failed", dead.error)
         logger.error(
@@ -227,6 +224,7 @@ class Settler:
             # This text is clean. The exception itself may hold text that no log accepts.
             exception=details["traceback"],
         )
+        await abort_rest(self._queue, message, JobStatus.FAILED)
         return dead
 
     async def _stash(

@@ -150,7 +150,7 @@ class Watchdog:
             if stuck_since is None:
                 stuck_since, culprit, is_blamed = now, seen, False
                 _log("error", "worker is stuck", problem=problem, stack=stack, **culprit)
-            elif seen != culprit:
+            elif job_id and seen != culprit:
                 culprit = {}  # several jobs block in turn
             stuck = now - stuck_since
             if culprit and not is_blamed and stuck > min(BLAME_SECONDS, limit):

@@ -86,13 +86,12 @@ class MemoryRecords:
         self._expire(job_id, ttl)
         return True
 
-    async def request_abort(self, job_id: str, ttl: float) -> JobRecord:
+    async def request_abort(self, job_id: str, ttl: float) -> None:
         state = self._read(job_id).state
         if state in (JobStatus.PENDING, JobStatus.SCHEDULED):
             await self.write(job_id, {"state": JobStatus.ABORTED}, ttl)
         elif state is JobStatus.RUNNING:
             self._records[job_id]["abort"] = True
-        return self._read(job_id)
 
     async def claim(self, claims: dict[str, str], ttl: float) -> dict[str, str]:
         loop = asyncio.get_running_loop()

@@ -106,9 +106,12 @@ class Schedules:
         for start in range(0, len(due), BATCH):
             runs = []
             for state in due[start : start + BATCH]:
-                schedule = self._declared[state["_id"]]
-                latest, following = last_and_next(schedule.trigger, state["next_run"], now)
-                runs.append(_Run(schedule, latest, state, {"next_run": following}))
+                try:
+                    schedule = self._declared[state["_id"]]
+                    latest, following = last_and_next(schedule.trigger, state["next_run"], now)
+                    runs.append(_Run(schedule, latest, state, {"next_run": following}))
+                except Exception as error:
+                    errors.append(error)
                 await asyncio.sleep(0)  # this takes longer after an outage
             errors += await self._fire(runs, now)
         # A schedule that fails does not stop the others.

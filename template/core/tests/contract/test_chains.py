@@ -5,7 +5,15 @@ import asyncio
 import pytest
 
 from core.context import TaskContext
-from core.tasks import InvalidArguments, JobFailed, JobStatus, QueueUnavailable, Worker, executor
+from core.tasks import (
+    InvalidArguments,
+    JobFailed,
+    JobStatus,
+    QueueUnavailable,
+    Worker,
+    executor,
+    settle,
+)
 from core.testing import eventually
 from core.tests.running import WAIT, running
 
@@ -73,44 +81,6 @@ async def test_a_failed_stage_stops_the_chain_and_its_replay_continues_it(worker
     assert calls == ["first", "third 20"]
 
 
-async def test_the_cause_is_reported_while_its_stage_is_still_being_settled(
-    worker, run, monkeypatch
-):
-    """The later stages are aborted first. Their error must not be taken for the cause."""
-
-    @worker.task(max_retries=0)
-    async def first() -> int:
-        raise ValueError("not now")
-
-    @worker.task
-    async def second(value: int) -> int:
-        return value
-
-    async with run():
-        records = worker.queue.engine.records
-        stash, settled = records.stash, asyncio.Event()
-
-        async def stash_late(*arguments):
-            await settled.wait()
-            return await stash(*arguments)
-
-        monkeypatch.setattr(records, "stash", stash_late)
-        chain = await (first | second).enqueue()
-        last = chain.stages[-1]
-
-        async def is_aborted() -> bool:
-            return await last.status() is JobStatus.ABORTED
-
-        await eventually(is_aborted, WAIT)
-        assert await chain.stages[0].status() is JobStatus.RUNNING
-        result = asyncio.create_task(chain.result(WAIT))
-        first_id = chain.stages[0].id
-        await eventually(lambda: first_id in worker.queue._callers, WAIT)  # `result` waits for it
-        settled.set()
-        with pytest.raises(JobFailed, match="ValueError: not now"):
-            await result
-
-
 async def test_a_stage_that_runs_twice_starts_the_next_one_once(worker, run, monkeypatch):
     """The queue's server fails after a stage enqueued the next one, before it is completed."""
     monkeypatch.setattr(executor, "REDELIVERY_SECONDS", 0.05)
@@ -161,6 +131,31 @@ async def test_a_result_that_does_not_fit_the_next_stage_fails_its_own_stage(wor
         assert await chain.statuses() == [JobStatus.FAILED, JobStatus.ABORTED]
 
 
+async def test_an_outage_at_the_end_of_a_stage_leaves_no_stage_pending(worker, run, monkeypatch):
+    monkeypatch.setattr(executor, "REDELIVERY_SECONDS", 0.1)
+    outages = []
+
+    async def outage(*_: object) -> None:
+        outages.append(1)
+        raise QueueUnavailable("the server ended just now")
+
+    @worker.task(max_retries=0)
+    async def first() -> int:
+        raise ValueError("not now")
+
+    @worker.task
+    async def second(value: int) -> int:
+        return value
+
+    monkeypatch.setattr(settle, "abort_rest", outage)
+    async with run():
+        chain = await (first | second).enqueue()
+        record = await chain.stages[1].wait(WAIT)
+        assert outages == [1]
+        assert record.status is JobStatus.ABORTED
+        assert record.error["message"] == "stage 0 (first) failed"
+
+
 async def test_a_chain_can_be_aborted(worker, run):
     started = asyncio.Event()
 
@@ -181,9 +176,7 @@ async def test_a_chain_can_be_aborted(worker, run):
         assert await chain.statuses() == [JobStatus.ABORTED] * 2
 
 
-async def test_the_cause_is_not_awaited_without_a_limit(worker, run, monkeypatch):
-    """The worker of the stage that stopped the chain may end before that stage is settled."""
-    monkeypatch.setattr("core.tasks.chain.SETTLE_SECONDS", 0.1)
+async def test_a_stage_that_was_aborted_before_its_turn_stops_the_chain(worker, run):
     go_on = asyncio.Event()
 
     @worker.task
@@ -192,17 +185,19 @@ async def test_the_cause_is_not_awaited_without_a_limit(worker, run, monkeypatch
         return 1
 
     @worker.task
-    async def second(value: int) -> int:
+    async def following(value: int) -> int:
         return value
 
     async with run():
-        chain = await (first | second).enqueue()
+        chain = await (first | following | following).enqueue()
         await eventually(chain.stages[0].status, WAIT)
         assert await chain.stages[1].abort()
-        with pytest.raises(JobFailed, match="the job was aborted"):
-            await chain.result()
         go_on.set()
-        await chain.stages[0].wait(WAIT)
+        with pytest.raises(JobFailed, match="the job was aborted"):
+            await chain.result(WAIT)
+        assert await chain.stages[0].status() is JobStatus.COMPLETED
+        error = (await chain.stages[2].record()).error
+        assert error["message"] == "stage 1 (following) was aborted"
 
 
 async def test_a_chain_waits_for_a_worker_that_knows_all_its_stages(

@@ -44,8 +44,8 @@ async def test_a_job_that_blocks_is_blamed_and_named(worker, run, caplog, monkey
         assert (await job.wait(2 * WAIT)).blocked == 1
         for other in others:
             assert (await other.wait(WAIT)).blocked == 0
-    again = [record for record in caplog.messages if "worker works again" in record]
-    assert job.id[:8] in again[0]
+    stuck = [message for message in caplog.messages if "worker is stuck" in message]
+    assert job.id in stuck[0]
 
 
 async def test_a_worker_that_takes_no_pending_jobs_is_stuck(worker, run, monkeypatch):

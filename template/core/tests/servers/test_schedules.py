@@ -74,6 +74,25 @@ NEEDS = (
 )
 
 
+async def test_a_state_that_cannot_be_used_stops_no_other_schedule(worker, settings):
+    now = datetime(2099, 1, 10, 12, 30, tzinfo=UTC)
+
+    @worker.cron("0 * * * *")
+    async def hourly() -> None: ...
+
+    async with running(worker, settings):
+        schedules = worker.schedules
+        await schedules.register()
+        await set_next_run("hourly", now - timedelta(hours=1))
+        collection = ScheduleModel.get_pymongo_collection()
+        copied = [{"$match": {"_id": "hourly"}}, {"$set": {"_id": "a copy"}}]
+        into = {"$merge": {"into": collection.name}}
+        await (await collection.aggregate([*copied, into])).to_list()
+        with pytest.raises(KeyError):
+            await schedules.fire_due(now)
+        assert await collection.find_one({"_id": "hourly", "next_run": {"$gt": now}})
+
+
 async def test_a_broken_schedule_stops_the_start(worker, settings):
     declare_broken(worker)
     with pytest.raises(ScheduleError) as error:

@@ -98,7 +98,6 @@ if state == '"pending"' or state == '"scheduled"' then
 elseif state == '"running"' then
   redis.call('hset', KEYS[1], 'abort', 'true')
 end
-return redis.call('hgetall', KEYS[1])
 """
 
 # If a holder has no record yet, its message is on its way.
@@ -158,10 +157,8 @@ class RedisRecords:
     ) -> bool:
         return await self._write((job_id, flatten(fields), ttl, fence))
 
-    async def request_abort(self, job_id: str, ttl: float) -> JobRecord:
-        words = [round(ttl * 1000)]
-        found = await self._client.run(_ABORT, [self.key(job_id)], words)
-        return _load(job_id, found)
+    async def request_abort(self, job_id: str, ttl: float) -> None:
+        await self._client.run(_ABORT, [self.key(job_id)], [round(ttl * 1000)])
 
     async def claim(self, claims: dict[str, str], ttl: float) -> dict[str, str]:
         names = [f"{self._prefix}holder:{key}" for key in claims]

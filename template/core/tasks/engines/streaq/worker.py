@@ -113,7 +113,7 @@ for at = 1, #KEYS, 2 do
       local found = redis.call('xrange', stream, id, id)[1]
       redis.call('xack', stream, ARGV[1], id)
       redis.call('xdel', stream, id)
-      if found then redis.call('xadd', stream, '*', unpack(found[2])) end
+      if found then redis.call('xadd', stream, '*', 'task_id', found[2][2]) end
     end
   end
   is_full = is_full or #due == limit or #idle == limit
@@ -149,6 +149,7 @@ class StoppableWorker(streaq.Worker[None]):
         self._stop = stop
         self._is_connected = False
         self._outage = ""
+        self._claiming = asyncio.Lock()
         self._begin = Batch(self._begin_all)
         self._end = Batch(self._end_all)
 
@@ -182,8 +183,9 @@ class StoppableWorker(streaq.Worker[None]):
 
     async def _give_back(self) -> None:
         """Put back the messages that this worker was given and has not begun."""
-        running = [message_id for _, message_id in self._list_running()]
-        await self._move(0, self.id, *running)
+        async with self._claiming:
+            running = [message_id for _, message_id in self._list_running()]
+            await self._move(0, self.id, *running)
 
     def _limit_running_jobs(self) -> None:
         """Give running jobs the grace period. Then they are cancelled and put back."""
@@ -240,7 +242,8 @@ class StoppableWorker(streaq.Worker[None]):
         while True:
             try:
                 is_full = await self._move()
-            except QueueUnavailable:
+            except QueueUnavailable as error:
+                self._note_outage(str(error))
                 # After an outage, the workers first renew their messages, which all seem idle.
                 is_full = False
                 await sleep(RENEW_SECONDS)
@@ -270,8 +273,10 @@ class StoppableWorker(streaq.Worker[None]):
         """
         with scope:
             while True:
-                with suppress(QueueUnavailable):
+                try:
                     await self._renew_running()
+                except QueueUnavailable as error:
+                    self._note_outage(str(error))
                 await sleep(RENEW_SECONDS)
 
     async def _renew_running(self) -> None:
@@ -322,8 +327,10 @@ class StoppableWorker(streaq.Worker[None]):
 
     async def _begin_when_up(self, msg: StreamMessage) -> bytes | None:
         while not self._stop.is_set():
-            with suppress(QueueUnavailable):
+            try:
                 return await self._begin(msg)
+            except QueueUnavailable as error:
+                self._note_outage(str(error))
             await sleep(RECONNECT_SECONDS)
         return None
 
@@ -350,7 +357,9 @@ class StoppableWorker(streaq.Worker[None]):
         ]
         ids = [msg.message_id for msg in messages]
         bodies: list[bytes | None]
-        bodies = await self._client.run(_BEGIN, keys, [REDIS_GROUP, self.id, *ids])
+        # A message that begins now must not be given back by a list that does not have it.
+        async with self._claiming:
+            bodies = await self._client.run(_BEGIN, keys, [REDIS_GROUP, self.id, *ids])
         return bodies
 
     async def _end_all(self, messages: list[tuple[str, str, str, str]]) -> list[None]:
