@@ -41,7 +41,7 @@ TEXTS = [
     "core/two.py",
     "core/sub/three.py",
     "core/sub/deep/four.txt",
-    "core/tasks/engines/streaq/engine.py",  # exists only with the job queue
+    "core/tasks/engines/redis/engine.py",  # exists only with the job queue
     "core/with space.md",
     "app/main.py",
     "app/tasks/emails.py",

@@ -18,7 +18,6 @@ LIBRARY_LEVELS = {
     "httpx2": {"level": "WARNING"},
     "uvicorn": {"level": "WARNING"},
     "pymongo": {"level": "WARNING"},
-    "streaq": {"level": "WARNING"},
 }
 """The levels of libraries whose lines only repeat what this service logs."""
 

@@ -5,7 +5,6 @@ import json
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -15,19 +14,19 @@ from core.config import Settings
 from core.context import TaskContext
 from core.logging import get_logger, mask_texts, masking
 from core.tasks import metrics
-from core.tasks.chain import abort_rest, enqueue_next
+from core.tasks.chain import make_next, stop_rest
 from core.tasks.current import CurrentJob, running_job
+from core.tasks.engine import Delivery
 from core.tasks.errors import (
     BadMessage,
     JobExpired,
-    JobTakenOver,
     PermanentError,
     QueueUnavailable,
     describe_error,
 )
 from core.tasks.history import History
 from core.tasks.message import Message, PlainArguments
-from core.tasks.outcome import Lost, Outcome, Retry, Success
+from core.tasks.outcome import Ended, Envelope, Outcome, Retry
 from core.tasks.queue import Queue
 from core.tasks.records import JobRecord, JobStatus
 from core.tasks.sensitive import find_texts
@@ -40,8 +39,6 @@ logger = get_logger(__name__)
 
 REDELIVERY_SECONDS = 1.0
 UNKNOWN_SECONDS = 5.0
-SUSPECT_DELIVERIES = 3
-"""After this many consecutive deliveries without an outcome, a job is a suspect."""
 SUSPECT_SECONDS = (1.0, 3.0)
 """The shortest and the longest delay of a job while a suspect runs alone."""
 HOLD_SECONDS = 1.0
@@ -65,7 +62,6 @@ class Executor:
         history: Keeps failed attempts and runs of schedules.
 
     Attributes:
-        stashed: Set when a dead letter was stashed.
         taken_at: When the last message was taken, by `time.monotonic`.
     """
 
@@ -82,7 +78,6 @@ class Executor:
         self._tasks = tasks
         self._settings = settings
         self._settler = Settler(queue, settings.task_max_retries, history)
-        self.stashed = self._settler.stashed
         self._running: dict[str, LimitedCall | None] = {}
         self._aborted: set[str] = set()
         self._suspect = asyncio.Lock()
@@ -94,30 +89,26 @@ class Executor:
         """The number of jobs that are running."""
         return len(self._running)
 
-    async def execute(self, job_id: str, body: bytes) -> Outcome:
-        """Run one message. The only exception that it raises is the cancellation of the worker.
+    async def execute(self, delivery: Delivery) -> Outcome:
+        """Run one message. It raises no exception: if it is cancelled, the job is put back.
 
         Args:
-            job_id: The job's id.
-            body: The message's bytes.
+            delivery: The message.
         """
         self.taken_at = time.monotonic()
+        job_id = delivery.id
         try:
-            return await self._admit(job_id, body)
+            return await self._admit(delivery)
+        except asyncio.CancelledError:
+            return _put_back(delivery, 0, deliveries=0)
         except QueueUnavailable as error:
             reason = str(error)
-            logger.warning(
-                "queue is down, the job will run again",
-                job_id=job_id,
-                error=reason,
-            )
-        except JobTakenOver:
-            logger.warning("another worker has taken the job over", job_id=job_id)
-            return Lost()
+            problem = "queue is down, the job will run again"
+            logger.warning(problem, job_id=job_id, error=reason)
         except Exception:
             # The fault is not in the job but in this code, so the job is kept.
             logger.exception("job could not be run, it will run again", job_id=job_id)
-        return Retry(REDELIVERY_SECONDS)
+        return _put_back(delivery, REDELIVERY_SECONDS)
 
     async def cancel_aborted(self) -> None:
         """Cancel the running jobs whose records say that somebody aborted them."""
@@ -144,27 +135,29 @@ class Executor:
         running = list(self._running)
         return running[0] if len(running) == 1 else None
 
-    async def _admit(self, job_id: str, body: bytes) -> Outcome:
+    async def _admit(self, delivery: Delivery) -> Outcome:
         """Refuse a second run of a running job, and let a suspect run alone."""
+        job_id, record = delivery.id, delivery.record
         if not await _poll(self._may_begin, HOLD_SECONDS):
-            return Retry(random.uniform(*SUSPECT_SECONDS))
-        if job_id in self._running:
+            return _put_off(delivery)
+        if record.state.is_final:
+            return self._end_again(delivery)
+        if not delivery.is_begun and not delivery.is_suspect:
             # After an outage the queue may deliver a job that is still running here.
             return Retry(REDELIVERY_SECONDS)
         self._running[job_id] = None
         try:
-            record = await self._records.begin(job_id, SUSPECT_DELIVERIES)
-            if not record.suspect:
-                return await self._begin(job_id, body, record)
+            if not delivery.is_suspect:
+                return await self._begin(delivery)
             if self._suspect.locked():
-                return Retry(random.uniform(*SUSPECT_SECONDS))
+                return _put_off(delivery)
             async with self._suspect:
-                return await self._run_alone(job_id, body)
+                return await self._run_alone(delivery)
         finally:
             del self._running[job_id]
             self._aborted.discard(job_id)
 
-    async def _run_alone(self, job_id: str, body: bytes) -> Outcome:
+    async def _run_alone(self, delivery: Delivery) -> Outcome:
         """Run a suspect: it blocked an event loop, or its worker ended several times.
 
         If the suspect is innocent, it completes. Otherwise it harms no other job. Both waits have a
@@ -173,46 +166,47 @@ class Executor:
         self._alone_until = time.monotonic() + ALONE_SECONDS
         await _poll(lambda: len(self._running) == 1, ALONE_SECONDS)
         self._alone_until = time.monotonic() + ALONE_SECONDS
-        record = await self._records.begin(job_id)
-        return await self._begin(job_id, body, record)
+        delivery.record = await self._records.begin(delivery.id)
+        delivery.is_begun = True
+        return await self._begin(delivery)
 
     def _may_begin(self) -> bool:
         """Return whether no suspect runs alone."""
         return not self._suspect.locked() or time.monotonic() > self._alone_until
 
-    async def _begin(self, job_id: str, body: bytes, record: JobRecord) -> Outcome:
+    def _end_again(self, delivery: Delivery) -> Ended:
+        """End a job that has ended already, for example because somebody aborted it."""
+        ttl, status = self._queue.record_ttl, delivery.record.state
+        if status is JobStatus.COMPLETED:
+            return Ended({}, ttl)
+        try:
+            message = self._queue.unseal(delivery.id, delivery.body)
+        except BadMessage:
+            return Ended({}, ttl)
+        return Ended({}, ttl, stopped=stop_rest(self._queue, message, status))
+
+    async def _begin(self, delivery: Delivery) -> Outcome:
         """Run the job, unless it has ended already."""
-        if record.state.is_final:
-            await self._finish_end(job_id, body, record)
-            return Success()
+        if delivery.record.state.is_final:
+            return self._end_again(delivery)
         metrics.RUNNING.inc()
         try:
-            return await self._verify(job_id, body, record)
+            return await self._verify(delivery)
         finally:
             metrics.RUNNING.dec()
 
-    async def _finish_end(self, job_id: str, body: bytes, record: JobRecord) -> None:
-        """Stop the chain of a job that has ended. Its worker may have ended too early for this."""
-        if record.state is JobStatus.COMPLETED:
-            return
-        with suppress(BadMessage):
-            message = self._queue.unseal(job_id, body)
-            await abort_rest(self._queue, message, record.state)
-
-    async def _verify(self, job_id: str, body: bytes, record: JobRecord) -> Outcome:
+    async def _verify(self, delivery: Delivery) -> Outcome:
         """Check the message's signature, and set the context that the job runs in."""
+        job_id, record = delivery.id, delivery.record
         try:
-            message = self._queue.unseal(job_id, body)
+            message = self._queue.unseal(job_id, delivery.body)
         except BadMessage as error:
             # During a deploy, other workers may have the key or the version of this message.
             problem = "message cannot be read here, waiting for another worker"
-            retry = await self._wait(job_id, record, problem, error=str(error))
-            if retry:
-                return retry
-            details = describe_error(error)
-            return await self._settler.refuse(job_id, body, record, details)
+            retry = self._wait(job_id, record, problem, error=str(error))
+            return retry or self._settler.refuse(delivery, describe_error(error))
         task = self._tasks.get(message.task)
-        run = Run(message, body, record, task)
+        run = Run(message, delivery.body, record, task)
         job = CurrentJob(
             job_id,
             record.attempt,
@@ -243,7 +237,7 @@ class Executor:
         unknown = self._find_unknown(run.message)
         if unknown:
             problem = "task is not known here, waiting for a newer worker"
-            retry = await self._wait(run.message.id, run.record, problem, unknown=unknown)
+            retry = self._wait(run.message.id, run.record, problem, unknown=unknown)
             if retry:
                 return retry
         if run.record.attempt == 1 and run.record.deliveries == 1:
@@ -251,25 +245,27 @@ class Executor:
             waited = max(0.0, time.time() - due_at)
             metrics.WAIT.labels(run.message.task).observe(waited)
         try:
-            result = await self._call_task(run, unknown)
-        except (KeyboardInterrupt, GeneratorExit, JobTakenOver):
+            result, next_stage = await self._call_task(run, unknown)
+        except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:
             # A task may raise CancelledError or SystemExit itself, and then fails as usual.
             if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
-                await self._settler.put_back(run)
                 raise
             if run.message.id in self._aborted:
-                return await self._settler.abort(run)
-            return await self._settler.fail(run, error)
-        return await self._settler.complete(run, result)
+                return self._settler.abort(run)
+            return self._settler.fail(run, error)
+        return self._settler.complete(run, result, next_stage)
 
-    async def _call_task(self, run: Run, unknown: str | None) -> Any:
-        """Call the task's function, and return its result as plain JSON data.
+    async def _call_task(self, run: Run, unknown: str | None) -> tuple[Any, Envelope | None]:
+        """Call the task's function.
 
         Args:
             run: The run.
             unknown: The first task of the job and its chain that this process does not know.
+
+        Returns:
+            The result as plain JSON data, and the next stage of the job's chain.
         """
         message = run.message
         task = run.task
@@ -290,12 +286,10 @@ class Executor:
         self._running[message.id] = running
         value = await running.result()
         result = _to_json(message.task, value, self._settings.task_max_result)
+        next_stage = None
         if message.rest:
-            await self._settler.check_owner(run)
-            # This happens before the stage is marked as completed, so a crash loses no stage. The
-            # next stage's id makes it run once.
-            await enqueue_next(self._queue, self._tasks, message, value)
-        return result
+            next_stage = make_next(self._queue, self._tasks, message, value)
+        return result, next_stage
 
     async def _note_call(self, job_id: str, call: Awaitable[Any]) -> Any:
         """Remember which asyncio task calls the job's function, for `find_blocking`."""
@@ -343,7 +337,7 @@ class Executor:
         names = [message.task, *message.rest]
         return next((name for name in names if name not in self._tasks), None)
 
-    async def _wait(
+    def _wait(
         self, job_id: str, record: JobRecord, problem: str, **details: str
     ) -> Retry | None:
         """Postpone a job that only other workers may be able to run, as during a deploy.
@@ -356,7 +350,21 @@ class Executor:
             return None
         if record.unknown_since is None:  # a job waits for days, and is tried every few seconds
             logger.warning(problem, job_id=job_id, **details)
-        return await self._settler.retry(job_id, record, UNKNOWN_SECONDS, {"unknown_since": since})
+        return self._settler.retry(UNKNOWN_SECONDS, {"unknown_since": since})
+
+
+def _put_back(delivery: Delivery, after: float, deliveries: int | None = None) -> Retry:
+    """Let a job run again without an outcome."""
+    if not delivery.is_begun:
+        return Retry(after)
+    count = delivery.record.deliveries if deliveries is None else deliveries
+    return Retry(after, {"state": JobStatus.PENDING, "deliveries": count})
+
+
+def _put_off(delivery: Delivery) -> Retry:
+    """Let a job run later, because a suspect runs alone now. The delivery does not count."""
+    after = random.uniform(*SUSPECT_SECONDS)
+    return _put_back(delivery, after, delivery.record.deliveries - 1)
 
 
 async def _poll(check: Callable[[], bool], seconds: float) -> bool:

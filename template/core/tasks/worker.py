@@ -287,7 +287,7 @@ class Worker(ScheduleRegistry):
                 "dead letters",
                 opened.dead_letters.move,
                 upkeep.MOVE_SECONDS,
-                executor.stashed,
+                opened.queue.engine.stashed,
             ),
             upkeep.repeat("jobs in the outbox", opened.queue.relay, upkeep.RELAY_SECONDS),
             upkeep.repeat("runs of history", opened.history.write, upkeep.WRITE_SECONDS),

@@ -12,9 +12,9 @@ from pymongo import UpdateOne
 
 from core.logging import get_logger
 from core.models import ScheduleModel
-from core.tasks.engine import Envelope
 from core.tasks.errors import ScheduleError
 from core.tasks.options import Call
+from core.tasks.outcome import Envelope
 from core.tasks.queue import Queue
 from core.tasks.records import JobStatus
 from core.tasks.schedules.declarations import BrokenSchedule, DeclaredSchedules, Schedule
@@ -140,7 +140,7 @@ class Schedules:
         # The id contains the time, so a second worker that enqueues the same run creates no second
         # job. The next run is stored after the job is enqueued. If the process ends in between,
         # the schedule is still due.
-        await self._queue.send(envelopes, [envelope.id for envelope in envelopes])
+        await self._queue.send(envelopes)
         await self._states.write(writes)
         return errors
 
@@ -274,5 +274,5 @@ async def _make(run: _Run, now: datetime) -> list[Envelope]:
         job_id=f"schedule:{schedule.id}:{int(timestamp)}",
         schedule=schedule.id,
     )
-    envelopes, *_ = await schedule.task.prepare(call, [schedule.arguments])
+    envelopes, _ = await schedule.task.prepare(call, [schedule.arguments])
     return envelopes

@@ -1,8 +1,9 @@
 """The connection to the queue's server. Every error of the server becomes `QueueUnavailable`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -22,8 +23,21 @@ OPERATION_SECONDS = 3.0
 """A server that takes longer counts as down."""
 MAX_CONNECTIONS = 20
 """The largest number of connections of one process. Further calls wait for one of them."""
-EVEN_IF_FULL = "#!lua flags=allow-oom"
-"""The first line of scripts that a full server runs too, since they help to free its memory."""
+STREAM, SCHEDULED = "stream", "scheduled"
+RANKS = {"high": 1, "normal": 2, "low": 3}
+"""The number of each priority in the scripts."""
+GROUP = "workers"
+"""The name of the consumer group of each stream."""
+
+_LUA = Path(__file__).parent / "lua"
+
+MAX_ROWS = 500
+MAX_BYTES = 4 * 1024**2
+"""A batch ends with the row that reaches one of these limits, so that each call is short."""
+OPERATION_SECONDS = 3.0
+"""A server that takes longer counts as down."""
+MAX_CONNECTIONS = 20
+"""The largest number of connections of one process. Further calls wait for one of them."""
 
 REFUSALS = {
     "OOM": "is full: free memory, or raise maxmemory",
@@ -34,6 +48,30 @@ REFUSALS = {
 """The errors of a server that answers but does not write, with their meanings."""
 
 
+def split(rows: Iterable[list[Word]]) -> Iterator[list[list[Word]]]:
+    """Split the words of a script into batches, by the number of rows and by their size.
+
+    Args:
+        rows: The words of each item.
+    """
+    batch: list[list[Word]] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += sum(len(word) for word in row if not isinstance(word, int))
+        if len(batch) == MAX_ROWS or size >= MAX_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _read_script(name: str) -> str:
+    """Return a script's text, with the functions that all scripts share."""
+    first_line, _, text = (_LUA / f"{name}.lua").read_text().partition("\n")
+    return f"{first_line}\n{(_LUA / 'common.lua').read_text()}\n{text}"
+
+
 class Client:
     """A client that limits the time of each call and the number of connections.
 
@@ -41,11 +79,29 @@ class Client:
 
     Args:
         url: The URL of the Redis or Valkey server.
+        queue_name: The name that separates services on one server.
+
+    Attributes:
+        streams: The key of each priority's stream, in the order of `RANKS`.
+        stashed: The key of the stashed dead letters.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, queue_name: str) -> None:
         self._place = f"the queue's server at {find_address(url)} (REDIS_URL)"
         self._url = url
+        # The braces are a hash tag. A cluster keeps all keys with the same tag on one server.
+        self._prefix = f"{{{queue_name}}}:"
+        self.streams = [f"{self._prefix}{STREAM}:{priority}" for priority in RANKS]
+        self.stashed = f"{self._prefix}dead"
+        self._keys = [
+            *self.streams,
+            *(f"{self._prefix}{SCHEDULED}:{priority}" for priority in RANKS),
+            f"{self._prefix}messages",
+            self.stashed,
+            f"{self._prefix}holder:",
+            f"{self._prefix}looked",
+            f"{self._prefix}check",
+        ]
         self._scripts: dict[str, AsyncScript] = {}
         pool = BlockingConnectionPool.from_url(
             url,
@@ -60,45 +116,48 @@ class Client:
         )
         self._redis = Redis.from_pool(pool)
 
+    def record_key(self, job_id: str) -> str:
+        """Return the key of a job's record.
+
+        Args:
+            job_id: The job's id.
+        """
+        return f"{self._prefix}job:{job_id}"
+
     async def close(self) -> None:
         """Close all connections."""
         await self._redis.aclose()
 
-    async def run(
-        self,
-        script: str,
-        keys: Sequence[str],
-        words: Iterable[Word] = (),
-    ) -> Any:
+    async def run(self, name: str, *words: Word) -> Any:
         """Run a script on the server, and return its reply.
 
         Args:
-            script: The script's text.
-            keys: Its `KEYS`.
-            words: Its `ARGV`.
+            name: The script's name: that of its file in `lua`.
+            *words: Its arguments after the prefix.
 
         Raises:
             QueueUnavailable: The server cannot be reached, or refuses the script.
         """
         async with self.open() as redis:
-            known = self._scripts.get(script)
-            if known is None:
-                known = self._scripts[script] = redis.register_script(script)
-            return await known(keys, words)
+            script = self._scripts.get(name)
+            if script is None:
+                script = self._scripts[name] = redis.register_script(_read_script(name))
+            return await script(self._keys, [self.record_key(""), *words])
 
-    def run_blocking(self, script: str, keys: Sequence[str]) -> None:
+    def run_blocking(self, name: str, *words: Word) -> None:
         """Run a script from another thread, without the event loop, which may be blocked.
 
         Args:
-            script: The script's text.
-            keys: Its `KEYS`.
+            name: The script's name.
+            *words: Its arguments after the prefix.
 
         Raises:
             QueueUnavailable: The server cannot be reached, or refuses the script.
         """
+        arguments = [*self._keys, self.record_key(""), *words]
         try:
             with redis.Redis.from_url(self._url, socket_timeout=OPERATION_SECONDS) as client:
-                client.eval(script, len(keys), *keys)
+                client.eval(_read_script(name), len(self._keys), *arguments)
         except (RedisError, OSError) as error:
             raise self._explain(error) from error
 

@@ -1,14 +1,10 @@
-"""The engine `streaq`, on Redis or Valkey streams. Jobs survive a crash of their worker.
-
-The adapter uses the loops of streaq 7.2, but neither its client nor its scripts. It relies on
-internals of streaq's `Worker`. A test fails if they change.
-"""
+"""The engine `redis`, on the streams of Redis or Valkey. Jobs survive a crash of their worker."""
 
 from core.config import Settings, SettingsError
-from core.tasks.engines.streaq.engine import StreaqEngine
+from core.tasks.engines.redis.engine import RedisEngine
 
 
-def build(settings: Settings) -> StreaqEngine:
+def build(settings: Settings) -> RedisEngine:
     """Build the engine that the settings describe.
 
     Args:
@@ -21,7 +17,7 @@ def build(settings: Settings) -> StreaqEngine:
         raise SettingsError(
             "settings: REDIS_URL is missing: the job queue needs it (or set TASK_ENGINE=local)"
         )
-    return StreaqEngine(
+    return RedisEngine(
         str(settings.redis_url),
         settings.queue_name,
         settings.task_concurrency,

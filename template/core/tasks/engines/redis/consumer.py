@@ -1,0 +1,315 @@
+"""The consumer: it takes messages, runs them, and settles how each run ended."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+from core.cancelling import cancel_all
+from core.logging import get_logger
+from core.tasks.engine import SUSPECT_DELIVERIES, Delivery, Handler
+from core.tasks.engines.redis.client import GROUP, OPERATION_SECONDS, RANKS, Client, Word, split
+from core.tasks.engines.redis.records import dump_rest, load, milliseconds
+from core.tasks.errors import QueueUnavailable
+from core.tasks.outcome import Ended, Outcome
+from core.tasks.records import RecordFields, merge
+
+logger = get_logger(__name__)
+
+IDLE_SECONDS = 20.0
+"""After this time without a sign of life, other workers take the jobs of a worker."""
+BEAT_SECONDS = 5.0
+"""The pause between two signs of life."""
+MOVE_SECONDS = 0.5
+"""The pause between two looks for jobs that are due."""
+RECOVER_SECONDS = 1.0
+"""The pause between two looks for the jobs of dead workers."""
+LEAVE_SECONDS = 60.0
+"""The pause between two removals of the consumers of dead workers."""
+FORGET_SECONDS = 3600.0
+"""After this time without a sign of life, the consumer of a worker without jobs is removed."""
+WAIT_SECONDS = 0.5
+"""The longest wait for new messages. The server may have lost its data, and with it the position
+from which this worker waits."""
+RETRY_SECONDS = 0.5
+"""The pause after a failed call."""
+TAKE_BATCH = 100
+MOVE_BATCH = 200
+"""The largest number of messages of one script, so that no script blocks the server for long."""
+MAX_UNSETTLED = 1000
+"""A worker with more runs that are not settled takes no further message."""
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """A message that this worker was given, until the server knows how its run ended."""
+
+    rank: int
+    entry: bytes
+    job_id: bytes
+    delivery: Delivery
+    outcome: Outcome | None = None
+
+
+class Consumer:
+    """Takes and runs messages.
+
+    Args:
+        client: The client of the server.
+        name: The name of this worker, which no other worker has.
+        handler: Runs one message.
+        concurrency: The number of messages that run at once.
+        grace_period: Seconds that running messages get at the end.
+        stashed: Set when a run left a dead letter.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        handler: Handler,
+        concurrency: int,
+        grace_period: float,
+        stashed: asyncio.Event,
+    ) -> None:
+        self._client = client
+        self._name = name
+        self._handler = handler
+        self._concurrency = concurrency
+        self._grace_period = grace_period
+        self._stashed = stashed
+        self._stopped: asyncio.Task[object] | None = None
+        self._runs: set[_Run] = set()
+        self._running: set[asyncio.Task[None]] = set()
+        self._ended: list[_Run] = []
+        self._has_ended = asyncio.Event()
+        self._has_free_slot = asyncio.Event()
+        self._problem: str | None = None
+        self._takes = False
+        self._may_have_lost = False
+
+    @property
+    def takes_jobs(self) -> bool:
+        """Whether it takes messages. During an outage it takes none."""
+        return self._takes
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Take and run messages until an event is set, then wait for the running ones.
+
+        Args:
+            stop: The event.
+        """
+        self._stopped = asyncio.create_task(stop.wait())
+        self._stopped.add_done_callback(lambda _: self._has_free_slot.set())
+        works = [
+            self._repeat(self._beat, BEAT_SECONDS),
+            self._repeat(self._move_due, MOVE_SECONDS),
+            self._repeat(self._recover, RECOVER_SECONDS),
+            self._repeat(self._remove_dead, LEAVE_SECONDS),
+            self._settle_all(),
+        ]
+        await self._try(self._create_groups)
+        helpers = [self._stopped, *map(asyncio.create_task, works)]
+        try:
+            while not self._stopped.done():
+                await self._take_more()
+            self._takes = False
+            await self._finish()
+        finally:
+            await cancel_all(helpers)
+
+    async def _try(self, work: Callable[[], Awaitable[object]]) -> bool:
+        """Call a function, log each outage once, and return whether there was no outage."""
+        try:
+            await work()
+        except QueueUnavailable as error:
+            if self._problem is None:
+                logger.warning("queue is down, trying again", error=str(error))
+            self._problem = str(error)
+            return False
+        self._problem = None
+        return True
+
+    async def _repeat(self, work: Callable[[], Awaitable[object]], seconds: float) -> None:
+        while True:
+            worked = await self._try(work)
+            await asyncio.sleep(seconds if worked else min(seconds, RETRY_SECONDS))
+
+    async def _create_groups(self) -> None:
+        await self._client.run("create", GROUP)
+
+    async def _take_more(self) -> None:
+        """Take messages, or wait for messages, for a free slot, or for the end of an outage."""
+        if self._count_free() <= 0:
+            self._has_free_slot.clear()
+            await self._has_free_slot.wait()
+            return
+        self._takes = await self._try(self._take)
+        if not self._takes:
+            self._may_have_lost = True
+            await asyncio.sleep(RETRY_SECONDS)
+            await self._try(self._create_groups)
+
+    def _count_free(self) -> int:
+        if len(self._ended) > MAX_UNSETTLED:
+            return 0
+        return min(self._concurrency - len(self._running), TAKE_BATCH)
+
+    async def _take(self) -> None:
+        if self._may_have_lost:
+            await self._give_back()
+            self._may_have_lost = False
+        words = (GROUP, self._name, self._count_free(), SUSPECT_DELIVERIES)
+        taken, positions = await self._client.run("take", *words)
+        for each in taken:
+            self._start(*each)
+        if not taken:
+            await self._wait_for_messages(positions)
+
+    def _start(
+        self,
+        rank: int,
+        entry: bytes,
+        job_id: bytes,
+        body: bytes,
+        beginning: bytes,
+        record: bytes | None,
+    ) -> None:
+        if not job_id:
+            logger.error("message without an id, removed from the queue", body=str(body)[:200])
+            return
+        name = job_id.decode(errors="replace")
+        delivery = Delivery(
+            name,
+            body,
+            load(name, record),
+            is_begun=beginning == b"begun",
+            is_suspect=beginning == b"suspect",
+        )
+        run = _Run(rank, entry, job_id, delivery)
+        self._runs.add(run)
+        task = asyncio.create_task(self._execute(run))
+        self._running.add(task)
+        task.add_done_callback(self._note_end)
+
+    async def _execute(self, run: _Run) -> None:
+        run.outcome = await self._handler(run.delivery)
+        self._ended.append(run)
+        self._has_ended.set()
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._has_free_slot.set()
+
+    async def _wait_for_messages(self, positions: list[bytes]) -> None:
+        """Wait until a stream has a message that no worker was given. This takes no message."""
+        assert self._stopped
+        waiting = asyncio.create_task(self._wait_after(positions))
+        await asyncio.wait([waiting, self._stopped], return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            waiting.result()  # raises the error of an outage
+        else:
+            await cancel_all([waiting])
+
+    async def _wait_after(self, positions: list[bytes]) -> None:
+        places = dict(zip(self._client.streams, positions, strict=True))
+        async with self._client.open(OPERATION_SECONDS + WAIT_SECONDS) as redis:
+            await redis.xread(places, count=1, block=milliseconds(WAIT_SECONDS))
+
+    async def _settle_all(self) -> None:
+        """Tell the server how runs ended. During an outage they wait."""
+        while True:
+            await self._has_ended.wait()
+            self._has_ended.clear()
+            while self._ended:
+                if not await self._try(self._settle_some):
+                    await asyncio.sleep(RETRY_SECONDS)
+
+    async def _settle_some(self) -> None:
+        batch = next(split([*_flatten(run)] for run in self._ended))
+        words = [word for row in batch for word in row]
+        settled: list[int] = await self._client.run("end", GROUP, *words)
+        runs, self._ended = self._ended[: len(batch)], self._ended[len(batch) :]
+        for run, is_settled in zip(runs, settled, strict=True):
+            self._runs.discard(run)
+            if not is_settled:
+                job_id = run.delivery.id
+                logger.warning("another worker has taken the job over", job_id=job_id)
+            elif isinstance(run.outcome, Ended) and run.outcome.dead_letter:
+                self._stashed.set()
+        self._has_free_slot.set()
+
+    async def _finish(self) -> None:
+        """Give the running jobs their grace period, settle them, and leave."""
+        await self._try(self._give_back)
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=self._grace_period)
+            for task in late:
+                task.cancel()
+            if late:
+                problem = "jobs cancelled: they exceeded the grace period"
+                logger.warning(problem, count=len(late))
+                await asyncio.wait(late)
+        left = asyncio.get_running_loop().time() + OPERATION_SECONDS
+        while self._ended and asyncio.get_running_loop().time() < left:
+            await asyncio.sleep(0.01)
+        await self._try(self._leave)
+
+    async def _beat(self) -> None:
+        """Show that the running jobs are alive. An entry never changes its owner."""
+        for stream, rank in zip(self._client.streams, RANKS.values(), strict=True):
+            entries = [run.entry for run in self._runs if run.rank == rank]
+            if entries:
+                async with self._client.open() as redis:
+                    await redis.xclaim(stream, GROUP, self._name, 0, entries, justid=True)
+
+    async def _move_due(self) -> None:
+        while await self._client.run("due", MOVE_BATCH):
+            await asyncio.sleep(0)  # other calls come in between
+
+    async def _recover(self) -> None:
+        words = (GROUP, milliseconds(IDLE_SECONDS), MOVE_BATCH, milliseconds(BEAT_SECONDS))
+        while await self._client.run("recover", *words):
+            await asyncio.sleep(0)
+
+    async def _give_back(self) -> None:
+        """Put back the messages that this worker was given in a reply that it did not get."""
+        runs = [b"%d:%b" % (run.rank, run.entry) for run in self._runs]
+        jobs = [run.job_id for run in self._runs]
+        words = (GROUP, 0, len(runs) + MOVE_BATCH, 0, self._name, *runs, *jobs)
+        while await self._client.run("recover", *words):
+            await asyncio.sleep(0)
+
+    async def _leave(self) -> None:
+        await self._client.run("leave", GROUP, self._name, milliseconds(FORGET_SECONDS))
+
+    async def _remove_dead(self) -> None:
+        await self._client.run("leave", GROUP, "", milliseconds(FORGET_SECONDS))
+
+
+def _flatten(run: _Run) -> Iterator[Word]:
+    """Yield the words of the script `end`."""
+    outcome, record = run.outcome, run.delivery.record
+    assert outcome
+    yield from (run.rank, run.entry, run.job_id, record.fence)
+    yield from _flatten_fields(merge(record, outcome.fields) if outcome.fields else None)
+    if not isinstance(outcome, Ended):
+        yield from (0, milliseconds(outcome.after), "", "")
+        return
+    letter = outcome.dead_letter
+    yield from (milliseconds(outcome.ttl), "")
+    yield from (letter["id"], json.dumps(letter)) if letter else ("", "")
+    stage = outcome.next_stage
+    if stage:
+        yield from (RANKS[stage.priority], "", stage.id, "+")
+        yield from (*_flatten_fields(stage.record), 0, "", "", stage.body)
+    for job_id, fields in outcome.stopped.items():
+        yield from (0, "", job_id, "+")
+        yield from (*_flatten_fields(fields), milliseconds(outcome.ttl), "", "", "")
+
+
+def _flatten_fields(fields: RecordFields | None) -> tuple[Word, ...]:
+    if fields is None:
+        return ("", 0, 0, "")
+    counts = (fields.get("deliveries", 0), fields.get("blocked", 0))
+    return (fields["state"], *counts, dump_rest(fields))

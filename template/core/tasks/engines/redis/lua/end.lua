@@ -1,0 +1,60 @@
+#!lua flags=allow-oom
+-- Ends runs. A run changes nothing if another delivery of its job has begun since.
+--
+-- ARGV: the group, and for each run the words below. `status` is empty if the record stays as it
+-- is. `ttl` are the milliseconds after which the record expires, or 0. `delay` are the milliseconds
+-- until the job runs again; it is empty if the job does not run again. `body` is the dead letter of
+-- a job that failed.
+-- A word `fence` of `+` marks a later stage of the chain of the run before it, which changes
+-- together with that run. It becomes pending if it has a `body`, and does not run otherwise.
+-- Returns for each run 1, or 0 if another delivery has begun.
+
+local WORDS = {
+  'priority', 'entry', 'job_id', 'fence', 'status', 'deliveries', 'blocked', 'fields', 'ttl',
+  'delay', 'letter_id', 'body',
+}
+
+local function change_record(run, record)
+  record.status, record.deliveries, record.blocked = run.status, run.deliveries, run.blocked
+  record.worker, record.fields = '-', run.fields
+  write(run.job_id, record, tonumber(run.ttl))
+  if run.letter_id ~= '' then redis.call('hset', KEYS[8], run.letter_id, run.body) end
+end
+
+local function change_message(run)
+  local priority = tonumber(run.priority)
+  local found = redis.call('xrange', KEYS[priority], run.entry, run.entry)[1]
+  local is_held = remove(priority, ARGV[2], run.entry)
+  if is_held and found and run.delay ~= '' then
+    local due = run.delay ~= '0' and now() + run.delay or ''
+    add(priority, run.job_id, found[2][4], due)
+  end
+end
+
+local function change_stage(run, record)
+  if not record or record.status == 'waiting' or (run.body == '' and not has_ended(record)) then
+    local stage = new_record()
+    stage.status, stage.fields = run.status, run.fields
+    write(run.job_id, stage, tonumber(run.ttl))
+  end
+  -- A stage that was aborted before its turn gets its message, because the message names the stages
+  -- after it, which do not run either.
+  if run.body ~= '' and (not record or record.status == 'waiting' or record.status == 'aborted') then
+    add(tonumber(run.priority), run.job_id, run.body, '')
+  end
+end
+
+local results, is_current = {}, false
+for at = 3, #ARGV, #WORDS do
+  local run = named(WORDS, at)
+  local record = read(run.job_id)
+  if run.fence == '+' then
+    if is_current then change_stage(run, record) end
+  else
+    is_current = record ~= nil and record.fence == tonumber(run.fence)
+    if is_current and run.status ~= '' and not has_ended(record) then change_record(run, record) end
+    if is_current then change_message(run) end
+    table.insert(results, is_current and 1 or 0)
+  end
+end
+return results

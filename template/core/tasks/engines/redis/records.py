@@ -1,0 +1,176 @@
+"""Records of jobs in Redis or Valkey; `lua/common.lua` describes their form."""
+
+import dataclasses
+import json
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+from core.logging import get_logger
+from core.tasks.engines.redis.client import Client, Word
+from core.tasks.records import (
+    JobRecord,
+    JobStatus,
+    RecordFields,
+    StashedLetter,
+    may_write,
+    merge,
+)
+
+logger = get_logger(__name__)
+
+WAITING = "waiting"
+"""The status of a chain's later stage that has no message yet. For users it is pending."""
+READ_BATCH = 50
+READ_SECONDS = 30.0
+"""Dead letters may be large, so reading some of them may take longer than other calls."""
+
+_LINE = frozenset({"state", "fence", "deliveries", "blocked", "abort", "worker", "progress"})
+"""The fields that the scripts read. All others are in the JSON of the third line."""
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(JobRecord)}
+# JSON escapes lone surrogates, which cannot be encoded.
+_JSON = json.JSONEncoder(separators=(",", ":"))
+
+
+class RedisRecords:
+    """See `core.tasks.records.Records`.
+
+    Args:
+        client: The client of the server.
+        worker: The name of this process's worker.
+    """
+
+    def __init__(self, client: Client, worker: str) -> None:
+        self._client = client
+        self._worker = worker
+
+    async def read(self, ids: list[str]) -> list[JobRecord]:
+        stored = await self._read(ids)
+        return [load(*pair) for pair in zip(ids, stored, strict=True)]
+
+    async def begin(self, job_id: str) -> JobRecord:
+        return load(job_id, await self._client.run("begin", job_id, self._worker))
+
+    def blame(self, job_id: str) -> None:
+        self._client.run_blocking("blame", job_id)
+
+    async def write(
+        self,
+        job_id: str,
+        fields: RecordFields,
+        ttl: float | None,
+        fence: int = 0,
+        dead_letter: StashedLetter | None = None,
+    ) -> bool:
+        letter = [dead_letter["id"], json.dumps(dead_letter)] if dead_letter else ["", ""]
+        while True:
+            (stored,) = await self._read([job_id])
+            record = load(job_id, stored)
+            if not may_write(record, fence):
+                return False
+            new = dump(merge(record, fields))
+            old = stored or b""
+            if await self._client.run("replace", job_id, old, new, milliseconds(ttl), *letter):
+                return True
+
+    async def write_progress(self, job_id: str, progress: Any, fence: int) -> bool:
+        return bool(await self._client.run("progress", job_id, fence, _JSON.encode(progress)))
+
+    async def request_abort(self, job_id: str, ttl: float) -> None:
+        await self._client.run("abort", job_id, milliseconds(ttl))
+
+    async def claim(self, claims: dict[str, str], ttl: float) -> dict[str, str]:
+        words: list[Word] = [word for pair in claims.items() for word in pair]
+        holders = await self._client.run("claim", milliseconds(ttl), *words)
+        return {key: holder.decode() for key, holder in zip(claims, holders, strict=True)}
+
+    async def stashed(self) -> AsyncIterator[dict[str, str]]:
+        cursor = 0
+        while True:
+            async with self._client.open(READ_SECONDS) as redis:
+                cursor, letters = await redis.hscan(self._client.stashed, cursor, count=READ_BATCH)
+            pairs = cast("dict[bytes, bytes]", letters).items()
+            if pairs:
+                yield {key.decode(): letter.decode(errors="replace") for key, letter in pairs}
+            if cursor == 0:
+                return
+
+    async def count_stashed(self) -> int:
+        async with self._client.open() as redis:
+            return await redis.hlen(self._client.stashed)
+
+    async def unstash(self, letter_ids: list[str]) -> None:
+        async with self._client.open() as redis:
+            await redis.hdel(self._client.stashed, *letter_ids)
+
+    async def _read(self, ids: list[str]) -> list[bytes | None]:
+        if not ids:
+            return []
+        async with self._client.open() as redis:
+            return await redis.mget([self._client.record_key(job_id) for job_id in ids])
+
+
+def milliseconds(seconds: float | None) -> int:
+    """Return a time in the unit of the scripts; 0 for None."""
+    return round((seconds or 0) * 1000)
+
+
+def dump(fields: RecordFields) -> str:
+    """Return a record as the server keeps it.
+
+    Args:
+        fields: The record's fields.
+    """
+    status: str = fields.get("state", JobStatus.PENDING)
+    counts = [fields.get("fence", 0), fields.get("deliveries", 0), fields.get("blocked", 0)]
+    abort, worker = int(fields.get("abort", False)), fields.get("worker") or "-"
+    line = " ".join(map(str, [status, *counts, abort, worker]))
+    progress = fields.get("progress")
+    return f"{line}\n{_JSON.encode(progress) if progress else ''}\n{dump_rest(fields)}"
+
+
+def dump_rest(fields: RecordFields) -> str:
+    """Return the third line of a record: the fields that the scripts only pass on.
+
+    Args:
+        fields: The record's fields.
+    """
+    rest = {
+        name: value
+        for name, value in fields.items()
+        if name not in _LINE and value != _DEFAULTS[name]
+    }
+    return _JSON.encode(rest)
+
+
+def load(job_id: str, stored: bytes | None) -> JobRecord:
+    """Return a record. One that cannot be read is `unknown`.
+
+    Args:
+        job_id: The job's id.
+        stored: The record as the server keeps it, or None.
+    """
+    if stored is None:
+        return JobRecord()
+    try:
+        return JobRecord.from_fields(_parse(stored))
+    except (ValueError, RecursionError) as error:
+        problem = str(error).partition("\n")[0]
+        logger.warning("record cannot be read", job_id=job_id, error=problem)
+        return JobRecord()
+
+
+def _parse(stored: bytes) -> RecordFields:
+    line, progress, rest = stored.decode().split("\n", 2)
+    status, fence, deliveries, blocked, abort, worker = line.split(" ")
+    fields = json.loads(rest)
+    if not isinstance(fields, dict):
+        raise ValueError("its fields are not a JSON object")
+    fields["state"] = JobStatus.PENDING if status == WAITING else status
+    fields["fence"] = int(fence)
+    fields["deliveries"] = int(deliveries)
+    fields["blocked"] = int(blocked)
+    fields["abort"] = abort == "1"
+    fields["worker"] = None if worker == "-" else worker
+    if progress:
+        fields["progress"] = json.loads(progress)
+    return cast(RecordFields, fields)
