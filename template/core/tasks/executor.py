@@ -337,9 +337,7 @@ class Executor:
         names = [message.task, *message.rest]
         return next((name for name in names if name not in self._tasks), None)
 
-    def _wait(
-        self, job_id: str, record: JobRecord, problem: str, **details: str
-    ) -> Retry | None:
+    def _wait(self, job_id: str, record: JobRecord, problem: str, **details: str) -> Retry | None:
         """Postpone a job that only other workers may be able to run, as during a deploy.
 
         Return None when the job has waited long enough.

@@ -1,6 +1,6 @@
 """What the engine gets: messages on their way into the queue, and the outcomes of runs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from core.tasks.records import RecordFields, StashedLetter
@@ -31,6 +31,9 @@ class Envelope:
     following: Mapping[str, RecordFields] = field(default_factory=dict)
 
 
+def _note_nothing() -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """The job has ended. The engine makes all of these changes in one step.
@@ -42,6 +45,8 @@ class Ended:
         next_stage: The next stage of the job's chain. A full server takes it too: it needs no more
             memory than the stage that ended.
         stopped: The records of the later stages of its chain that will not run, by job id.
+        note: The engine calls it when it has recorded the outcome, and not if another delivery of
+            the job has begun.
     """
 
     fields: RecordFields
@@ -49,6 +54,7 @@ class Ended:
     dead_letter: StashedLetter | None = None
     next_stage: Envelope | None = None
     stopped: Mapping[str, RecordFields] = field(default_factory=dict)
+    note: Callable[[], None] = _note_nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +63,13 @@ class Retry:
 
     Attributes:
         after: Seconds to wait.
-        fields: The fields to set in the job's record.
+        fields: The fields to set in the job's record. It stays unchanged if there are none.
+        note: As in `Ended`.
     """
 
     after: float
     fields: RecordFields = field(default_factory=lambda: RecordFields())
+    note: Callable[[], None] = _note_nothing
 
 
 Outcome = Ended | Retry

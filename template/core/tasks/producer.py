@@ -138,9 +138,7 @@ class Producer(Generic[R]):
             arguments: For each job, its positional and its keyword arguments.
         """
         plain = self._dump_all(arguments)
-        ids = [
-            call.job_id or self._idempotent_id(*each) or uuid4().hex for each in arguments
-        ]
+        ids = [call.job_id or self._idempotent_id(*each) or uuid4().hex for each in arguments]
         # In a transaction each job is separate: the job that holds a key may run before the commit.
         if self.options.unique and current_transaction() is None:
             ids = await self._claim_unique(ids, plain, call.at)

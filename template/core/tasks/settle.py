@@ -2,7 +2,10 @@
 
 import random
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextvars import copy_context
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from core.logging import get_logger
@@ -74,18 +77,16 @@ class Settler:
             result: The task's result as plain JSON data.
             next_stage: The next stage of the job's chain.
         """
-        seconds = self._note(run, "completed")
-        logger.info("job completed", seconds=seconds)
+        note = self._prepare_note(run, "completed", partial(logger.info, "job completed"))
         fields = self._sign(run, {"state": JobStatus.COMPLETED, "result": result}, result)
-        return Ended(fields, self._queue.record_ttl, next_stage=next_stage)
+        return Ended(fields, self._queue.record_ttl, next_stage=next_stage, note=note)
 
     def abort(self, run: Run) -> Ended:
         """Settle a run that was aborted."""
-        seconds = self._note(run, "aborted")
-        logger.info("job aborted", seconds=seconds)
+        note = self._prepare_note(run, "aborted", partial(logger.info, "job aborted"))
         fields = self._sign(run, {"state": JobStatus.ABORTED})
         stopped = stop_rest(self._queue, run.message, JobStatus.ABORTED)
-        return Ended(fields, self._queue.record_ttl, stopped=stopped)
+        return Ended(fields, self._queue.record_ttl, stopped=stopped, note=note)
 
     def fail(self, run: Run, error: BaseException) -> Outcome:
         """Settle a run that raised an error: retry the job, or let it fail for good.
@@ -103,14 +104,10 @@ class Settler:
         attempt = run.record.attempt
         delay = _backoff(options, attempt)
         summary = _summarize(details)
-        seconds = self._note(run, "retried", summary)
-        logger.warning(
-            "attempt failed",
-            seconds=seconds,
-            error=summary,
-            retry_in=round(delay, 1),
-        )
-        return self.retry(delay, {"attempt": attempt + 1})
+        retry_in = round(delay, 1)
+        log = partial(logger.warning, "attempt failed", error=summary, retry_in=retry_in)
+        note = self._prepare_note(run, "retried", log, summary)
+        return replace(self.retry(delay, {"attempt": attempt + 1}), note=note)
 
     def _postpone(self, run: Run, error: RetryAfter) -> Outcome:
         """Let a job run again when its task asked for it. The attempt does not count."""
@@ -118,9 +115,9 @@ class Settler:
         if expires_at and time.time() + error.seconds > expires_at:
             expired = JobExpired(f"{error}, but it expires earlier")
             return self._fail_for_good(run, describe_error(expired))
-        seconds = self._note(run, "retried", _summarize(describe_error(error)))
-        logger.info("job postponed", seconds=seconds, retry_in=error.seconds)
-        return self.retry(error.seconds, {})
+        log = partial(logger.info, "job postponed", retry_in=error.seconds)
+        note = self._prepare_note(run, "retried", log, _summarize(describe_error(error)))
+        return replace(self.retry(error.seconds, {}), note=note)
 
     def retry(self, delay: float, fields: RecordFields) -> Retry:
         """Let a job run again.
@@ -146,11 +143,11 @@ class Settler:
             delivery: The message.
             error: Why it cannot be read.
         """
-        logger.error("message refused", job_id=delivery.id, error=error["message"])
+        log = partial(logger.error, "message refused", job_id=delivery.id, error=error["message"])
         attempt = delivery.record.attempt
         letter = make_dead_letter(delivery.id, None, delivery.body, attempt, error)
         fields: RecordFields = {"state": JobStatus.FAILED, "error": error}
-        return Ended(fields, self._queue.record_ttl, letter)
+        return Ended(fields, self._queue.record_ttl, letter, note=log)
 
     def _retry_options(self, run: Run, error: BaseException) -> TaskOptions | None:
         """Return the task's options, or None if the job must not be retried."""
@@ -164,33 +161,39 @@ class Settler:
 
     def _fail_for_good(self, run: Run, details: ErrorFields) -> Ended:
         error = _summarize(details)
-        seconds = self._note(run, "failed", error)
-        logger.error(
-            "job failed",
-            seconds=seconds,
-            error=error,
-            # This text is clean. The exception itself may hold text that no log accepts.
-            exception=details["traceback"],
-        )
+        # The traceback's text is clean. The exception itself may hold text that no log accepts.
+        log = partial(logger.error, "job failed", error=error, exception=details["traceback"])
+        note = self._prepare_note(run, "failed", log, error)
         message = run.message
         letter = make_dead_letter(message.id, message, run.body, run.record.attempt, details)
         fields = self._sign(run, {"state": JobStatus.FAILED, "error": details})
         stopped = stop_rest(self._queue, message, JobStatus.FAILED)
-        return Ended(fields, self._queue.record_ttl, letter, stopped=stopped)
+        return Ended(fields, self._queue.record_ttl, letter, stopped=stopped, note=note)
 
     def _sign(self, run: Run, fields: RecordFields, *result: Any) -> RecordFields:
         message = run.message
         signed = self._queue.sign_record(message.id, message.task, message.owner, *result)
         return {**fields, **signed}
 
-    def _note(self, run: Run, ended_as: str, error: str | None = None) -> float:
-        """Count a run, add it to the history, and return its seconds."""
+    def _prepare_note(
+        self,
+        run: Run,
+        ended_as: str,
+        log: Callable[..., object],
+        error: str | None = None,
+    ) -> Callable[[], None]:
+        """Return a function that counts a run, adds it to the history, and logs it."""
         seconds = round(time.perf_counter() - run.started, 4)
         message = run.message
-        metrics.ENDED.labels(message.task, ended_as).inc()
-        metrics.DURATION.labels(message.task).observe(seconds)
-        self._history.note(message, run.record.attempt, ended_as, seconds, error)
-        return seconds
+        context = copy_context()
+
+        def note() -> None:
+            metrics.ENDED.labels(message.task, ended_as).inc()
+            metrics.DURATION.labels(message.task).observe(seconds)
+            self._history.note(message, run.record.attempt, ended_as, seconds, error)
+            context.run(log, seconds=seconds)
+
+        return note
 
 
 def _summarize(error: ErrorFields) -> str:

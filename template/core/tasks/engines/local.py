@@ -20,7 +20,7 @@ from core.tasks.engine import (
     Handler,
     Stats,
 )
-from core.tasks.outcome import Envelope, Retry
+from core.tasks.outcome import Ended, Envelope, Outcome, Retry
 from core.tasks.records import (
     JobRecord,
     JobStatus,
@@ -258,25 +258,47 @@ class LocalEngine:
 
     async def _run(self, handler: Handler, envelope: Envelope) -> None:
         try:
-            outcome = await handler(await self._deliver(envelope))
+            delivery = await self._deliver(envelope)
+            outcome = await handler(delivery)
         finally:
             self._slots.release()
-        (record,) = await self.records.read([envelope.id])
-        fields = outcome.fields
-        if isinstance(outcome, Retry):
-            await self.records.write(envelope.id, fields, None, record.fence)
-            self._add(envelope, outcome.after)
+        await self._settle(envelope, delivery.record.fence, outcome)
+
+    async def _settle(self, envelope: Envelope, fence: int, outcome: Outcome) -> None:
+        job_id = envelope.id
+        (record,) = await self.records.read([job_id])
+        if record.fence != fence:
+            logger.warning("another worker has taken the job over", job_id=job_id)
             return
-        self._known.discard(envelope.id)
-        if fields:
+        if isinstance(outcome, Retry):
+            if outcome.fields:
+                await self.records.write(job_id, outcome.fields, None, fence)
+            self._add(envelope, outcome.after)
+        else:
+            await self._end(job_id, fence, outcome)
+        outcome.note()
+
+    async def _end(self, job_id: str, fence: int, outcome: Ended) -> None:
+        self._known.discard(job_id)
+        if outcome.fields:
             letter = outcome.dead_letter
-            await self.records.write(envelope.id, fields, outcome.ttl, record.fence, letter)
-        for job_id, stopped in outcome.stopped.items():
-            await self.records.write(job_id, stopped, outcome.ttl)
+            await self.records.write(job_id, outcome.fields, outcome.ttl, fence, letter)
         if outcome.dead_letter:
             self.stashed.set()
         if outcome.next_stage:
-            await self.publish([outcome.next_stage])
+            await self._publish_next(outcome.next_stage)
+        for stage_id, fields in outcome.stopped.items():
+            await self.records.write(stage_id, fields, outcome.ttl)
+
+    async def _publish_next(self, envelope: Envelope) -> None:
+        (record,) = await self.records.read([envelope.id])
+        # A stage that was aborted before its turn gets its message, because the message names the
+        # stages after it, which do not run either.
+        if record.state is JobStatus.ABORTED and envelope.id not in self._known:
+            self._known.add(envelope.id)
+            self._add_pending(envelope)
+        else:
+            await self.publish([envelope])
 
     async def _deliver(self, envelope: Envelope) -> Delivery:
         (record,) = await self.records.read([envelope.id])

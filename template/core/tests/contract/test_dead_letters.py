@@ -21,8 +21,8 @@ from core.tasks import (
     stash,
     upkeep,
 )
-from core.tasks.engine import Envelope
 from core.tasks.message import Signer
+from core.tasks.outcome import Envelope
 from core.tasks.records import ErrorFields, StashedLetter
 from core.testing import eventually
 from core.tests.running import WAIT
@@ -199,7 +199,7 @@ async def stash_letters(worker: Worker, letters: list[StashedLetter]) -> None:
     records = worker.queue.engine.records
     for start in range(0, len(letters), 100):
         stashing = [
-            records.stash(letter["job_id"], {"state": JobStatus.FAILED}, 60, letter)
+            records.write(letter["job_id"], {"state": JobStatus.FAILED}, 60, 0, letter)
             for letter in letters[start : start + 100]
         ]
         await asyncio.gather(*stashing)
@@ -353,9 +353,9 @@ async def test_a_job_that_repeatedly_ends_its_worker_dies(worker, run):
         ran.append(1)
 
     async with run():
+        job = await killer.using(delay=0.5).enqueue()
         # The record of a job that has ended ten worker processes.
-        await worker.queue.engine.records.write("deadly", {"deliveries": 10}, None)
-        job = await killer.using(job_id="deadly").enqueue()
+        await worker.queue.engine.records.write(job.id, {"deliveries": 10}, None)
         problem = "the job has ended its worker process 10 times in a row"
         with pytest.raises(JobFailed, match=problem):
             await job.result(WAIT)
@@ -382,9 +382,9 @@ async def test_innocent_suspects_complete_one_at_a_time(worker, run, monkeypatch
         return (await worker.queue.engine.stats()).scheduled == len(left)
 
     async with run():
+        jobs = [await innocent.using(job_id=job_id, delay=1).enqueue() for job_id in sorted(left)]
         for job_id in left:
             await worker.queue.engine.records.write(job_id, {"deliveries": 9}, None)
-        jobs = [await innocent.using(job_id=job_id).enqueue() for job_id in sorted(left)]
         for job in jobs:
             await job.result(3 * WAIT)
         assert await worker.dead_letters.list() == []

@@ -30,7 +30,7 @@ NOT_KNOWN = ["the queue's server does not say whether it keeps jobs when it rest
 async def redis(settings: Settings, tmp_path):
     """A client of a server of this test, which keeps nothing."""
     with queue_server(tmp_path, "--appendonly", "no") as (port, _):
-        settings.task_engine = "streaq"
+        settings.task_engine = "redis"
         settings.redis_url = Url(f"redis://{HOST}:{port}/0")
         async with Redis(port=port) as redis:
             yield redis
@@ -106,7 +106,7 @@ async def test_a_certificate_that_is_not_trusted_is_told(settings, tmp_path):
     context.load_cert_chain(write_certificate(tmp_path))
     server = await asyncio.start_server(lambda *_: None, HOST, 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
-    settings.task_engine = "streaq"
+    settings.task_engine = "redis"
     settings.redis_url = Url(f"rediss://{HOST}:{port}/0")
     engine = build_engine(settings)
     with pytest.raises(QueueUnavailable, match="certificate verify failed: self-signed"):

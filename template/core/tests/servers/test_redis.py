@@ -1,63 +1,62 @@
-"""The adapter of streaq: the internals that it uses, and jobs that streaq alone would lose."""
+"""The engine `redis`: what a contract that fits every engine cannot say."""
 
 import asyncio
-import inspect
 import json
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import streaq
 from pydantic import BaseModel
 from redis.asyncio import Redis
-from streaq.constants import REDIS_GROUP
-from streaq.types import StreamMessage
 
 from core.config import ROOT, Settings
 from core.context import TaskContext
 from core.entry import Service, open_service
-from core.tasks import JobStatus, Sensitive, Worker
-from core.tasks.engines.streaq import worker as adapter
+from core.tasks import JobStatus, QueueUnavailable, Sensitive, Worker
+from core.tasks.engines.redis import consumer as redis_consumer
+from core.tasks.engines.redis.client import GROUP
 from core.testing import eventually
 from core.tests import children
 from core.tests.running import WAIT, running
 
 
 @pytest.fixture
-def streaq_settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"task_engine": "streaq"})
+def redis_settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"task_engine": "redis"})
 
 
 def connect(settings: Settings) -> Any:
     return Redis.from_url(str(settings.redis_url), decode_responses=True)
 
 
-def test_the_internals_that_the_adapter_uses_exist():
-    fields = {"message_id", "task_id", "priority", "enqueue_time"}
-    assert StreamMessage.__annotations__.keys() == fields
-    producer = inspect.getsource(streaq.Worker.producer)
-    assert "probe_first = True" in producer
-    assert "reader = self._read_streams_legacy" in producer
-    assert "for msg_id, msg, _, _ in msgs:" in producer
-    assert "self._supports_max_count = False" in inspect.getsource(streaq.Worker.__init__)
-    assert "await self.run_task(msg)" in inspect.getsource(streaq.Worker.consumer)
-    consumers = list(inspect.signature(streaq.Worker.run_consumers).parameters)
-    assert consumers == ["self", "receive", "renew_scope", "produce_scope", "task_status"]
-    # The rest of these methods is not called, so none of them uses streaq's own client.
-    for name in ("producer", "consumer", "run_consumers"):
-        assert "redis" not in inspect.getsource(getattr(streaq.Worker, name)).lower()
+async def make_due(redis: Any, settings: Settings, job_id: str) -> None:
+    await redis.zadd(f"{{{settings.queue_name}}}:scheduled:normal", {job_id: 0})
 
 
-async def test_a_server_that_lost_its_data_gets_new_jobs(worker, streaq_settings):
+@asynccontextmanager
+async def consuming(worker: Worker) -> AsyncIterator[None]:
+    """Run the jobs of an open worker during a block."""
+    stop = asyncio.Event()
+    consumer = asyncio.create_task(worker.run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await consumer
+
+
+async def test_a_server_that_lost_its_data_gets_new_jobs(worker, redis_settings):
     """A server without persistence forgets its streams and scripts when it restarts."""
 
     async def forget_everything() -> None:
-        async with connect(streaq_settings) as redis:
-            found = await redis.keys(f"*{streaq_settings.queue_name}*")
+        async with connect(redis_settings) as redis:
+            found = await redis.keys(f"*{redis_settings.queue_name}*")
             await redis.delete(*found)
             await redis.script_flush()
 
@@ -65,14 +64,14 @@ async def test_a_server_that_lost_its_data_gets_new_jobs(worker, streaq_settings
     async def fine() -> str:
         return "done"
 
-    async with running(worker, streaq_settings):
+    async with running(worker, redis_settings):
         assert await (await fine.enqueue()).result(WAIT) == "done"
         await forget_everything()
         assert await (await fine.enqueue()).result(WAIT) == "done"
         assert await (await fine.using(delay=1).enqueue()).result(WAIT) == "done"
 
 
-async def test_sensitive_arguments_are_encrypted_on_the_server(worker, streaq_settings):
+async def test_sensitive_arguments_are_encrypted_on_the_server(worker, redis_settings):
     class Card(BaseModel):
         holder: str
         number: Sensitive[str]
@@ -81,28 +80,30 @@ async def test_sensitive_arguments_are_encrypted_on_the_server(worker, streaq_se
     async def pay(user: str, token: Sensitive[str], card: Card) -> None: ...
 
     kept = []
-    async with worker.open(streaq_settings):
+    async with worker.open(redis_settings):
         await pay.enqueue("ada", "tok-5ecret", Card(holder="Ada", number="4711-0815"))
-        async with connect(streaq_settings) as redis:
-            async for key in redis.scan_iter(match=f"*{streaq_settings.queue_name}*"):
+        async with connect(redis_settings) as redis:
+            async for key in redis.scan_iter(match=f"*{redis_settings.queue_name}*"):
                 if await redis.type(key) == "hash":
                     kept.append(str(await redis.hgetall(key)))
                 elif await redis.type(key) == "string":
                     kept.append(str(await redis.get(key)))
+                elif await redis.type(key) == "stream":
+                    kept.append(str(await redis.xrange(key)))
     assert any("ada" in value for value in kept)
     everything = " ".join(kept)
     assert "tok-5ecret" not in everything
     assert "4711-0815" not in everything
 
 
-async def test_a_stashed_text_that_is_no_dead_letter_holds_up_no_other(worker, streaq_settings):
+async def test_a_stashed_text_that_is_no_dead_letter_holds_up_no_other(worker, redis_settings):
     @worker.task(max_retries=0)
     async def broken() -> None:
         raise ValueError
 
-    async with running(worker, streaq_settings):
-        async with connect(streaq_settings) as redis:
-            await redis.hset(worker.queue.engine.records._stashed, mapping={"forged": "no JSON"})
+    async with running(worker, redis_settings):
+        async with connect(redis_settings) as redis:
+            await redis.hset(worker.queue.engine._client.stashed, mapping={"forged": "no JSON"})
         job = await broken.enqueue()
         await job.wait(WAIT)
         await worker.dead_letters.move()
@@ -113,33 +114,54 @@ async def test_a_stashed_text_that_is_no_dead_letter_holds_up_no_other(worker, s
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    "record",
     [
-        ("state", b"running"),
-        ("state", b"\xff"),
-        ("state", b"[1]"),
-        ("at", b'"tomorrow"'),
-        ("progress", b"5"),
-        ("error", b"{}"),
-        ("deliveries", b'"many"'),
+        b"",
+        b"\xff",
+        b"running\n\n{}",
+        b"running 1 1 0 0 -\n\n[]",
+        b"running 1 1 0 0 -\n5\n{}",
+        b'running 1 1 0 0 -\n\n{"at":"tomorrow"}',
+        b'running 1 1 0 0 -\n\n{"error":{}}',
+        b"running many 1 0 0 -\n\n{}",
+        b"no record\n\n{}",
     ],
 )
-async def test_a_record_that_cannot_be_read_is_unknown(worker, streaq_settings, field, value):
+async def test_a_record_that_cannot_be_read_is_unknown(worker, redis_settings, record):
     @worker.task
     async def fine() -> str:
         return "done"
 
-    async with worker.open(streaq_settings), connect(streaq_settings) as redis:
-        engine = worker.queue.engine
-        job, other = await fine.enqueue_many([[], []])
-        await redis.hset(engine.records.key(job.id), field, value)
+    async with running(worker, redis_settings), connect(redis_settings) as redis:
+        later = fine.using(delay=3600)
+        job, other = await later.enqueue(), await later.enqueue()
+        key = worker.queue.engine._client.record_key(job.id)
+        await redis.set(key, record)
         assert await job.status() is JobStatus.UNKNOWN
-        assert await other.status() is JobStatus.PENDING
-        await asyncio.gather(engine.records.begin(job.id, 3), engine.records.begin(other.id, 3))
-        assert await other.status() is JobStatus.RUNNING
+        assert await other.status() is JobStatus.SCHEDULED
+        await make_due(redis, redis_settings, job.id)
+        assert await job.result(WAIT) == "done"
 
 
-async def test_an_entry_without_an_id_is_removed(worker, streaq_settings):
+async def test_a_key_of_another_type_loses_no_job(worker, redis_settings):
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async with worker.open(redis_settings), connect(redis_settings) as redis:
+        job, other = await fine.enqueue_many([[], []])
+        key = worker.queue.engine._client.record_key(job.id)
+        await redis.delete(key)
+        await redis.hset(key, "state", "running")
+        stop = asyncio.Event()
+        consumer = asyncio.create_task(worker.run(stop))
+        assert await job.result(WAIT) == "done"
+        assert await other.result(WAIT) == "done"
+        stop.set()
+        await consumer
+
+
+async def test_an_entry_without_an_id_is_removed(worker, redis_settings):
     @worker.task
     async def fine() -> str:
         return "done"
@@ -148,39 +170,146 @@ async def test_an_entry_without_an_id_is_removed(worker, streaq_settings):
         stats = await worker.queue.engine.stats()
         return (stats.pending, stats.running) == (0, 0)
 
-    async with running(worker, streaq_settings), connect(streaq_settings) as redis:
+    async with running(worker, redis_settings), connect(redis_settings) as redis:
         job = await fine.enqueue()
         assert await job.result(WAIT) == "done"
-        async for stream in redis.scan_iter(f"*{streaq_settings.queue_name}*", _type="stream"):
+        async for stream in redis.scan_iter(f"*{redis_settings.queue_name}*", _type="stream"):
             await redis.xadd(stream, {"name": "no id"})
-            await redis.xadd(stream, {"task_id": b"\xff", "enqueue_time": "now"})
+            await redis.xadd(stream, {"id": b"\xff", "body": "text"})
+            await redis.xadd(stream, {"body": "text", "id": "other order"})
         await eventually(is_empty, WAIT)
         assert await (await fine.enqueue()).result(WAIT) == "done"
 
 
-async def test_messages_of_a_killed_worker_are_taken(worker, streaq_settings, monkeypatch):
-    monkeypatch.setattr(adapter, "IDLE_TIMEOUT_SECONDS", 1)
+async def test_messages_of_a_killed_worker_are_taken(worker, redis_settings, monkeypatch):
+    monkeypatch.setattr(redis_consumer, "IDLE_SECONDS", 1)
+    monkeypatch.setattr(redis_consumer, "BEAT_SECONDS", 0.3)
+    monkeypatch.setattr(redis_consumer, "RECOVER_SECONDS", 0.1)
 
     @worker.task
     async def fine() -> str:
         return "done"
 
-    async with worker.open(streaq_settings), connect(streaq_settings) as redis:
-        stop = asyncio.Event()
+    async with worker.open(redis_settings):
+        client = worker.queue.engine._client
+        jobs = await fine.enqueue_many([[]] * 250)
+        await client.run("create", GROUP)
+        for _ in range(3):
+            await client.run("take", GROUP, "killed", 100, 3)
+        assert (await worker.queue.engine.stats()).running == len(jobs)
+        async with consuming(worker):
+            for job in jobs:
+                assert await job.result(WAIT) == "done"
+                assert (await job.record()).fence == 2
+
+
+async def test_a_lost_reply_delays_no_job_and_counts_no_delivery(worker, redis_settings):
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async with worker.open(redis_settings):
+        client = worker.queue.engine._client
+        run = client.run
+        lost: list[str] = []
+
+        async def lose_the_first(name: str, *words: Any) -> Any:
+            reply = await run(name, *words)
+            if name == "take" and reply[0] and not lost:
+                lost.append(name)
+                raise QueueUnavailable("the connection ended")
+            return reply
+
+        client.run = lose_the_first
         job = await fine.enqueue()
-        (stream,) = await redis.keys(f"*{streaq_settings.queue_name}:queues:normal")
-        await redis.xgroup_create(stream, REDIS_GROUP, "0")
-        assert await redis.xreadgroup(REDIS_GROUP, "killed", {stream: ">"})
-        consumer = asyncio.create_task(worker.run(stop))
-        assert await job.result(WAIT) == "done"
-        stop.set()
-        await consumer
+        async with consuming(worker):
+            assert await job.result(redis_consumer.IDLE_SECONDS / 2) == "done"
+        assert lost
+        assert (await job.record()).deliveries == 1
 
 
-async def test_another_worker_takes_the_jobs_of_a_stopped_one_at_once(worker, streaq_settings):
-    """One of the two jobs is interrupted, and the other one has not begun."""
-    streaq_settings.task_grace_period = 0
-    streaq_settings.task_concurrency = 1
+async def test_an_end_whose_reply_was_lost_counts_once(worker, redis_settings):
+    ends: list[str] = []
+
+    @worker.task
+    async def first() -> int:
+        return 1
+
+    @worker.task(max_retries=0)
+    async def second(value: int) -> int:
+        raise ValueError("not now")
+
+    async with open_service(Service([], [], worker), redis_settings):
+        client = worker.queue.engine._client
+        run = client.run
+
+        async def lose_each_first(name: str, *words: Any) -> Any:
+            reply = await run(name, *words)
+            if name == "end":
+                ends.append(name)
+                if len(ends) % 2:
+                    raise QueueUnavailable("the connection ended")
+            return reply
+
+        client.run = lose_each_first
+        chain = await (first | second).enqueue()
+        async with consuming(worker):
+            await chain.stages[1].wait(WAIT)
+        assert await chain.statuses() == [JobStatus.COMPLETED, JobStatus.FAILED]
+        await worker.dead_letters.move()
+        assert len(await worker.dead_letters.list()) == 1
+        stats = await worker.queue.engine.stats()
+        assert (stats.pending, stats.running, stats.scheduled) == (0, 0, 0)
+
+
+async def test_no_worker_seems_dead_after_a_pause_of_the_server(worker, redis_settings):
+    """While the server was away, no worker could show a sign of life."""
+
+    @worker.task
+    async def fine() -> None: ...
+
+    async with worker.open(redis_settings):
+        client = worker.queue.engine._client
+        await fine.enqueue()
+        await client.run("create", GROUP)
+        taken, _ = await client.run("take", GROUP, "living", 1, 3)
+        assert len(taken) == 1
+        look = partial(client.run, "recover", GROUP, 0, 10, 500)
+        await look()  # the first look after a pause
+        assert (await worker.queue.engine.stats()).running == 1
+        await asyncio.sleep(0.3)
+        await look()
+        assert (await worker.queue.engine.stats()).running == 1
+        await asyncio.sleep(0.3)
+        await look()
+        assert (await worker.queue.engine.stats()).pending == 1
+
+
+async def test_the_consumer_of_a_worker_ends_with_it(worker, redis_settings):
+    async def find_consumers(redis: Any) -> list[str]:
+        stream = worker.queue.engine._client.streams[0]
+        return [found["name"] for found in await redis.xinfo_consumers(stream, GROUP)]
+
+    @worker.task
+    async def fine() -> None: ...
+
+    async with worker.open(redis_settings), connect(redis_settings) as redis:
+        client = worker.queue.engine._client
+        async with consuming(worker):
+            await (await fine.enqueue()).result(WAIT)
+            own = await find_consumers(redis)
+            assert len(own) == 1
+        assert await find_consumers(redis) == []
+        # The consumer of a killed worker stays as long as it holds a message.
+        await fine.using(priority="high").enqueue()
+        await client.run("take", GROUP, "killed", 1, 3)
+        await asyncio.sleep(0.01)
+        await client.run("leave", GROUP, "", 5)
+        assert await find_consumers(redis) == ["killed"]
+
+
+async def test_another_worker_takes_the_jobs_of_a_stopped_one_at_once(worker, redis_settings):
+    redis_settings.task_grace_period = 0
     started = asyncio.Event()
     attempts = []
 
@@ -192,61 +321,52 @@ async def test_another_worker_takes_the_jobs_of_a_stopped_one_at_once(worker, st
             await asyncio.sleep(60)
         return "done"
 
-    async def has_taken_both() -> bool:
-        return not (await worker.queue.engine.stats()).pending
-
-    async def is_reading() -> bool:
-        async with connect(streaq_settings) as redis:
-            return bool((await redis.info("clients"))["blocked_clients"])
-
     other = Worker()
     other.tasks = worker.tasks
-    async with worker.open(streaq_settings), other.open(streaq_settings):
-        stop, stop_other = asyncio.Event(), asyncio.Event()
-        consumer = asyncio.create_task(worker.run(stop))
-        jobs = await long.enqueue_many([[], []])
-        await asyncio.wait_for(started.wait(), WAIT)
-        await eventually(has_taken_both, WAIT)
-        assert attempts == [1]
-        other_consumer = asyncio.create_task(other.run(stop_other))
-        await eventually(is_reading, WAIT)  # the other worker waits for new messages
-        assert attempts == [1]
-        stop.set()
-        await consumer
-        for job in jobs:
-            # Not after the idle timeout, when another worker would take it in any case.
-            assert await job.result(adapter.IDLE_TIMEOUT_SECONDS / 2) == "done"
-            assert (await job.record()).attempt == 1  # a shutdown uses up no attempt
-        stop_other.set()
+    async with worker.open(redis_settings), other.open(redis_settings):
+        async with consuming(worker):
+            job = await long.enqueue()
+            await asyncio.wait_for(started.wait(), WAIT)
+            other_stop = asyncio.Event()
+            other_consumer = asyncio.create_task(other.run(other_stop))
+        # Not after the idle time, when another worker would take it in any case.
+        assert await job.result(redis_consumer.IDLE_SECONDS / 2) == "done"
+        assert (await job.record()).attempt == 1  # a shutdown uses up no attempt
+        other_stop.set()
         await other_consumer
 
 
-async def test_a_message_stays_with_the_worker_that_took_it_over(worker, streaq_settings):
+async def test_a_job_that_comes_back_to_the_worker_that_runs_it_runs_once(worker, redis_settings):
+    """The worker showed no sign of life for a while, for example during an outage."""
     started, go_on = asyncio.Event(), asyncio.Event()
+    begun = []
 
     @worker.task
-    async def slow() -> None:
+    async def slow() -> str:
+        begun.append(1)
         started.set()
         await go_on.wait()
+        return "done"
 
-    async with running(worker, streaq_settings), connect(streaq_settings) as redis:
+    async with worker.open(redis_settings), connect(redis_settings) as redis:
         engine = worker.queue.engine
         job = await slow.enqueue()
-        await asyncio.wait_for(started.wait(), WAIT)
-        stream = engine._worker.stream_key + "normal"
+        async with consuming(worker):
+            await asyncio.wait_for(started.wait(), WAIT)
+            stream = engine._client.streams[1]
+            ((entry, _),) = await redis.xrange(stream)
+            await engine._client.run("recover", GROUP, 0, 10, 0)
+            await engine._client.run("recover", GROUP, 0, 10, 0)
 
-        async def find_owners() -> list[str]:
-            pending = await redis.xpending(stream, REDIS_GROUP)
-            return [consumer["name"] for consumer in pending["consumers"]]
+            async def came_back() -> bool:
+                return (await engine.stats()).scheduled == 1
 
-        ((message_id, _),) = await redis.xrange(stream)
-        await redis.xclaim(stream, REDIS_GROUP, "heir", 0, [message_id])
-        await engine._worker._renew_running()
-        assert await find_owners() == ["heir"]
-        go_on.set()
-        await job.result(WAIT)
-        await eventually(lambda: not engine._worker._running_tasks["normal"], WAIT)
-        assert await find_owners() == ["heir"]
+            await eventually(came_back, WAIT)
+            assert await redis.xrange(stream, entry, entry) == []
+            go_on.set()
+            assert await job.result(WAIT) == "done"
+        assert begun == [1]
+        assert (await job.record()).fence == 1
 
 
 ZOMBIE_SERVICE = """
@@ -258,11 +378,13 @@ from typing import Any
 from core.entry import Service
 from core.tasks import Worker
 from core.tasks import time_limits
-from core.tasks.engines.streaq import worker as adapter
+from core.tasks.engines.redis import consumer
 from core.tests import children
 
 time_limits.CLEANUP_SECONDS = 0.1
-adapter.IDLE_TIMEOUT_SECONDS = 2
+consumer.IDLE_SECONDS = 2
+consumer.BEAT_SECONDS = 0.5
+consumer.RECOVER_SECONDS = 0.2
 worker = Worker()
 service = Service([], [], worker)
 
@@ -286,7 +408,7 @@ describe = worker.task(process=True)(children.describe)
 
 
 @pytest.fixture
-async def start_worker(tmp_path: Path, streaq_settings: Settings):
+async def start_worker(tmp_path: Path, redis_settings: Settings):
     """Return a function that starts a worker process of `ZOMBIE_SERVICE`."""
     (tmp_path / "zombies.py").write_text(ZOMBIE_SERVICE)
     processes = []
@@ -299,7 +421,7 @@ async def start_worker(tmp_path: Path, streaq_settings: Settings):
             "LOG_FORMAT": "json",
             "TASK_CONCURRENCY": "40",
             "TASK_GRACE_PERIOD": "0",
-            "TASK_ENGINE": "streaq",
+            "TASK_ENGINE": "redis",
         }
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "core", "worker"),
@@ -317,12 +439,12 @@ async def start_worker(tmp_path: Path, streaq_settings: Settings):
 
 
 async def test_a_worker_that_was_taken_for_dead_changes_nothing(
-    worker, streaq_settings, tmp_path, start_worker
+    worker, redis_settings, tmp_path, start_worker
 ):
     @worker.task(max_retries=0)
     async def work() -> None: ...
 
-    async with open_service(Service([], [], worker), streaq_settings):
+    async with open_service(Service([], [], worker), redis_settings):
         jobs = await work.enqueue_many([[]] * 40)
 
         async def has_begun(times: int) -> bool:
@@ -358,12 +480,12 @@ async def test_a_worker_that_was_taken_for_dead_changes_nothing(
 
 
 async def test_a_worker_ends_although_a_job_ignores_its_cancellation(
-    worker, streaq_settings, start_worker
+    worker, redis_settings, start_worker
 ):
     @worker.task
     async def hang() -> None: ...
 
-    async with open_service(Service([], [], worker), streaq_settings):
+    async with open_service(Service([], [], worker), redis_settings):
         job = await hang.enqueue()
         process = await start_worker("any")
 
@@ -380,10 +502,10 @@ async def test_a_worker_ends_although_a_job_ignores_its_cancellation(
 
 
 async def test_the_log_lines_of_a_child_process_are_those_of_its_job(
-    worker, streaq_settings, start_worker
+    worker, redis_settings, start_worker
 ):
     describe = worker.task(process=True)(children.describe)
-    async with open_service(Service([], [], worker), streaq_settings):
+    async with open_service(Service([], [], worker), redis_settings):
         with TaskContext.use("request-1"):
             job = await describe.enqueue("tok-5ecret")
         process = await start_worker("any")
@@ -396,12 +518,12 @@ async def test_the_log_lines_of_a_child_process_are_those_of_its_job(
     assert fields["secret"] == "***"
 
 
-async def test_drain_waits_until_no_job_is_left(worker, streaq_settings, monkeypatch, command):
+async def test_drain_waits_until_no_job_is_left(worker, redis_settings, monkeypatch, command):
     @worker.task
     async def later() -> None: ...
 
-    monkeypatch.setenv("TASK_ENGINE", "streaq")
-    async with open_service(Service([], [], worker), streaq_settings):
+    monkeypatch.setenv("TASK_ENGINE", "redis")
+    async with open_service(Service([], [], worker), redis_settings):
         job = await later.using(delay=3600).enqueue()
         drain = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "core", "drain"), stdout=asyncio.subprocess.PIPE
@@ -409,14 +531,14 @@ async def test_drain_waits_until_no_job_is_left(worker, streaq_settings, monkeyp
         assert drain.stdout
         assert await drain.stdout.readline() == b"0 pending, 0 running, 1 scheduled\n"
         letter = {"id": "letter", "job_id": "dead"}
-        await worker.queue.engine.records.stash("dead", {"state": JobStatus.FAILED}, 60, letter)
+        failed = {"state": JobStatus.FAILED}
+        await worker.queue.engine.records.write("dead", failed, 60, dead_letter=letter)
         waiting = b"0 pending, 0 running, 1 scheduled, 1 dead letters to store\n"
         assert await drain.stdout.readline() == waiting
         listed = await command("dead-letters", "list")
         assert "1 more wait for a worker to store them in MongoDB\n" in listed.errors
-        async with connect(streaq_settings) as redis:  # make the job due
-            (queue_key,) = await redis.keys(f"*{streaq_settings.queue_name}*:delayed:normal")
-            await redis.zadd(queue_key, {job.id: 0})
+        async with connect(redis_settings) as redis:
+            await make_due(redis, redis_settings, job.id)
         stop = asyncio.Event()
         consumer = asyncio.create_task(worker.run(stop))
         *_, last = (await asyncio.wait_for(drain.stdout.read(), 3 * WAIT)).splitlines()

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from core.cancelling import cancel_all
 from core.logging import get_logger
@@ -12,7 +13,7 @@ from core.tasks.engines.redis.client import GROUP, OPERATION_SECONDS, RANKS, Cli
 from core.tasks.engines.redis.records import dump_rest, load, milliseconds
 from core.tasks.errors import QueueUnavailable
 from core.tasks.outcome import Ended, Outcome
-from core.tasks.records import RecordFields, merge
+from core.tasks.records import JobRecord, RecordFields, merge
 
 logger = get_logger(__name__)
 
@@ -33,6 +34,7 @@ WAIT_SECONDS = 0.5
 from which this worker waits."""
 RETRY_SECONDS = 0.5
 """The pause after a failed call."""
+NO_RECORD = JobRecord()
 TAKE_BATCH = 100
 MOVE_BATCH = 200
 """The largest number of messages of one script, so that no script blocks the server for long."""
@@ -106,17 +108,22 @@ class Consumer:
             self._repeat(self._move_due, MOVE_SECONDS),
             self._repeat(self._recover, RECOVER_SECONDS),
             self._repeat(self._remove_dead, LEAVE_SECONDS),
-            self._settle_all(),
         ]
         await self._try(self._create_groups)
-        helpers = [self._stopped, *map(asyncio.create_task, works)]
+        helpers = [asyncio.create_task(work) for work in works]
+        settling = asyncio.create_task(self._settle_all())
         try:
             while not self._stopped.done():
                 await self._take_more()
             self._takes = False
-            await self._finish()
+            await self._try(self._give_back)
+            await self._finish_running()
+            await cancel_all([settling])
+            while self._ended and await self._try(self._settle_some):
+                pass
+            await self._try(self._leave)
         finally:
-            await cancel_all(helpers)
+            await cancel_all([self._stopped, settling, *helpers])
 
     async def _try(self, work: Callable[[], Awaitable[object]]) -> bool:
         """Call a function, log each outage once, and return whether there was no outage."""
@@ -212,7 +219,7 @@ class Consumer:
             await cancel_all([waiting])
 
     async def _wait_after(self, positions: list[bytes]) -> None:
-        places = dict(zip(self._client.streams, positions, strict=True))
+        places: dict[Any, Any] = dict(zip(self._client.streams, positions, strict=True))
         async with self._client.open(OPERATION_SECONDS + WAIT_SECONDS) as redis:
             await redis.xread(places, count=1, block=milliseconds(WAIT_SECONDS))
 
@@ -235,50 +242,49 @@ class Consumer:
             if not is_settled:
                 job_id = run.delivery.id
                 logger.warning("another worker has taken the job over", job_id=job_id)
-            elif isinstance(run.outcome, Ended) and run.outcome.dead_letter:
+                continue
+            assert run.outcome
+            run.outcome.note()
+            if isinstance(run.outcome, Ended) and run.outcome.dead_letter:
                 self._stashed.set()
         self._has_free_slot.set()
 
-    async def _finish(self) -> None:
-        """Give the running jobs their grace period, settle them, and leave."""
-        await self._try(self._give_back)
-        if self._running:
-            _, late = await asyncio.wait(self._running, timeout=self._grace_period)
-            for task in late:
-                task.cancel()
-            if late:
-                problem = "jobs cancelled: they exceeded the grace period"
-                logger.warning(problem, count=len(late))
-                await asyncio.wait(late)
-        left = asyncio.get_running_loop().time() + OPERATION_SECONDS
-        while self._ended and asyncio.get_running_loop().time() < left:
-            await asyncio.sleep(0.01)
-        await self._try(self._leave)
+    async def _finish_running(self) -> None:
+        """Give the running jobs their grace period, and then cancel them."""
+        if not self._running:
+            return
+        _, late = await asyncio.wait(self._running, timeout=self._grace_period)
+        for task in late:
+            task.cancel()
+        if late:
+            logger.warning("jobs cancelled: they exceeded the grace period", count=len(late))
+            await asyncio.wait(late)
 
     async def _beat(self) -> None:
         """Show that the running jobs are alive. An entry never changes its owner."""
         for stream, rank in zip(self._client.streams, RANKS.values(), strict=True):
-            entries = [run.entry for run in self._runs if run.rank == rank]
+            entries: list[Any] = [run.entry for run in self._runs if run.rank == rank]
             if entries:
                 async with self._client.open() as redis:
                     await redis.xclaim(stream, GROUP, self._name, 0, entries, justid=True)
 
     async def _move_due(self) -> None:
         while await self._client.run("due", MOVE_BATCH):
-            await asyncio.sleep(0)  # other calls come in between
+            pass  # other calls come in between
 
     async def _recover(self) -> None:
         words = (GROUP, milliseconds(IDLE_SECONDS), MOVE_BATCH, milliseconds(BEAT_SECONDS))
         while await self._client.run("recover", *words):
-            await asyncio.sleep(0)
+            pass
 
     async def _give_back(self) -> None:
         """Put back the messages that this worker was given in a reply that it did not get."""
-        runs = [b"%d:%b" % (run.rank, run.entry) for run in self._runs]
+        entries = [b"%d:%b" % (run.rank, run.entry) for run in self._runs]
         jobs = [run.job_id for run in self._runs]
-        words = (GROUP, 0, len(runs) + MOVE_BATCH, 0, self._name, *runs, *jobs)
+        limit = len(entries) + MOVE_BATCH
+        words: list[Word] = [GROUP, 0, limit, 0, self._name, *entries, *jobs]
         while await self._client.run("recover", *words):
-            await asyncio.sleep(0)
+            pass
 
     async def _leave(self) -> None:
         await self._client.run("leave", GROUP, self._name, milliseconds(FORGET_SECONDS))
@@ -292,7 +298,7 @@ def _flatten(run: _Run) -> Iterator[Word]:
     outcome, record = run.outcome, run.delivery.record
     assert outcome
     yield from (run.rank, run.entry, run.job_id, record.fence)
-    yield from _flatten_fields(merge(record, outcome.fields) if outcome.fields else None)
+    yield from _flatten_fields(outcome.fields, record)
     if not isinstance(outcome, Ended):
         yield from (0, milliseconds(outcome.after), "", "")
         return
@@ -302,14 +308,14 @@ def _flatten(run: _Run) -> Iterator[Word]:
     stage = outcome.next_stage
     if stage:
         yield from (RANKS[stage.priority], "", stage.id, "+")
-        yield from (*_flatten_fields(stage.record), 0, "", "", stage.body)
+        yield from (*_flatten_fields(stage.record, NO_RECORD), 0, "", "", stage.body)
     for job_id, fields in outcome.stopped.items():
         yield from (0, "", job_id, "+")
-        yield from (*_flatten_fields(fields), milliseconds(outcome.ttl), "", "", "")
+        yield from (*_flatten_fields(fields, NO_RECORD), milliseconds(outcome.ttl), "", "", "")
 
 
-def _flatten_fields(fields: RecordFields | None) -> tuple[Word, ...]:
-    if fields is None:
-        return ("", 0, 0, "")
-    counts = (fields.get("deliveries", 0), fields.get("blocked", 0))
-    return (fields["state"], *counts, dump_rest(fields))
+def _flatten_fields(fields: RecordFields, record: JobRecord) -> tuple[Word, ...]:
+    if not fields:
+        return ("", "", "", "")
+    counts = (fields.get("deliveries", ""), fields.get("blocked", ""))
+    return (fields["state"], *counts, dump_rest(merge(record, fields)))

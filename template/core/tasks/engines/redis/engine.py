@@ -103,7 +103,7 @@ def _flatten(envelope: Envelope) -> Iterator[list[Word]]:
     due: Word = "" if envelope.at is None else milliseconds(envelope.at)
     yield [envelope.id, rank, due, 0, dump(envelope.record), envelope.body]
     for job_id, record in envelope.following.items():
-        later = dump({**record, "state": WAITING})
+        later = dump(record, WAITING)
         yield [job_id, rank, "", milliseconds(FOLLOWING_SECONDS), later, b""]
 
 

@@ -67,7 +67,10 @@ class RedisRecords:
             record = load(job_id, stored)
             if not may_write(record, fence):
                 return False
-            new = dump(merge(record, fields))
+            merged = merge(record, fields)
+            waits = stored and stored.startswith(WAITING.encode())
+            is_pending = merged["state"] is JobStatus.PENDING
+            new = dump(merged, WAITING if waits and is_pending else None)
             old = stored or b""
             if await self._client.run("replace", job_id, old, new, milliseconds(ttl), *letter):
                 return True
@@ -106,7 +109,9 @@ class RedisRecords:
         if not ids:
             return []
         async with self._client.open() as redis:
-            return await redis.mget([self._client.record_key(job_id) for job_id in ids])
+            keys = [self._client.record_key(job_id) for job_id in ids]
+            found: list[Any] = await redis.mget(keys)
+            return found
 
 
 def milliseconds(seconds: float | None) -> int:
@@ -114,13 +119,14 @@ def milliseconds(seconds: float | None) -> int:
     return round((seconds or 0) * 1000)
 
 
-def dump(fields: RecordFields) -> str:
+def dump(fields: RecordFields, status: str | None = None) -> str:
     """Return a record as the server keeps it.
 
     Args:
         fields: The record's fields.
+        status: The status in place of that of the fields.
     """
-    status: str = fields.get("state", JobStatus.PENDING)
+    status = status or fields.get("state", JobStatus.PENDING)
     counts = [fields.get("fence", 0), fields.get("deliveries", 0), fields.get("blocked", 0)]
     abort, worker = int(fields.get("abort", False)), fields.get("worker") or "-"
     line = " ".join(map(str, [status, *counts, abort, worker]))
@@ -143,7 +149,7 @@ def dump_rest(fields: RecordFields) -> str:
 
 
 def load(job_id: str, stored: bytes | None) -> JobRecord:
-    """Return a record. One that cannot be read is `unknown`.
+    """Return a record. One that cannot be read is `unknown`, and has its fence at most.
 
     Args:
         job_id: The job's id.
@@ -151,26 +157,27 @@ def load(job_id: str, stored: bytes | None) -> JobRecord:
     """
     if stored is None:
         return JobRecord()
+    fence = 0
     try:
-        return JobRecord.from_fields(_parse(stored))
-    except (ValueError, RecursionError) as error:
+        line, progress, rest = stored.split(b"\n", 2)
+        fields = _parse_line(line.decode())
+        fence = fields["fence"]
+        if progress:
+            fields["progress"] = json.loads(progress)
+        return JobRecord.from_fields({**json.loads(rest), **fields})
+    except (ValueError, TypeError, RecursionError) as error:
         problem = str(error).partition("\n")[0]
         logger.warning("record cannot be read", job_id=job_id, error=problem)
-        return JobRecord()
+        return JobRecord(fence=fence)
 
 
-def _parse(stored: bytes) -> RecordFields:
-    line, progress, rest = stored.decode().split("\n", 2)
+def _parse_line(line: str) -> RecordFields:
     status, fence, deliveries, blocked, abort, worker = line.split(" ")
-    fields = json.loads(rest)
-    if not isinstance(fields, dict):
-        raise ValueError("its fields are not a JSON object")
-    fields["state"] = JobStatus.PENDING if status == WAITING else status
-    fields["fence"] = int(fence)
-    fields["deliveries"] = int(deliveries)
-    fields["blocked"] = int(blocked)
-    fields["abort"] = abort == "1"
-    fields["worker"] = None if worker == "-" else worker
-    if progress:
-        fields["progress"] = json.loads(progress)
-    return cast(RecordFields, fields)
+    return {
+        "state": JobStatus.PENDING if status == WAITING else cast(JobStatus, status),
+        "fence": int(fence),
+        "deliveries": int(deliveries),
+        "blocked": int(blocked),
+        "abort": abort == "1",
+        "worker": None if worker == "-" else worker,
+    }

@@ -94,7 +94,7 @@ end
 
 -- Begin a delivery, and return the record as it is stored.
 local function begin(job_id, record, worker)
-  record.status, record.worker = 'running', worker
+  record.status, record.worker, record.progress = 'running', worker, ''
   record.fence = record.fence + 1
   record.deliveries = record.deliveries + 1
   return write(job_id, record, 0)

@@ -2,7 +2,7 @@
 -- Ends runs. A run changes nothing if another delivery of its job has begun since.
 --
 -- ARGV: the group, and for each run the words below. `status` is empty if the record stays as it
--- is. `ttl` are the milliseconds after which the record expires, or 0. `delay` are the milliseconds
+-- is, and `deliveries` and `blocked` if they do. `ttl` are the milliseconds after which the record expires, or 0. `delay` are the milliseconds
 -- until the job runs again; it is empty if the job does not run again. `body` is the dead letter of
 -- a job that failed.
 -- A word `fence` of `+` marks a later stage of the chain of the run before it, which changes
@@ -15,8 +15,9 @@ local WORDS = {
 }
 
 local function change_record(run, record)
-  record.status, record.deliveries, record.blocked = run.status, run.deliveries, run.blocked
-  record.worker, record.fields = '-', run.fields
+  record.status, record.worker, record.fields = run.status, '-', run.fields
+  if run.deliveries ~= '' then record.deliveries = run.deliveries end
+  if run.blocked ~= '' then record.blocked = run.blocked end
   write(run.job_id, record, tonumber(run.ttl))
   if run.letter_id ~= '' then redis.call('hset', KEYS[8], run.letter_id, run.body) end
 end

@@ -10,7 +10,7 @@ local WORDS = {'job_id', 'priority', 'due', 'ttl', 'record', 'body'}
 for at = 2, #ARGV, #WORDS do
   local job = named(WORDS, at)
   local known = read(job.job_id)
-  if job.body == '' then
+  if job.ttl ~= '0' then
     if not known then redis.call('set', key_of(job.job_id), job.record, 'px', job.ttl) end
   elseif not known or known.status == 'waiting' then
     redis.call('set', key_of(job.job_id), job.record)
