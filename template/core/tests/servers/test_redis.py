@@ -382,7 +382,7 @@ from core.tasks.engines.redis import consumer
 from core.tests import children
 
 time_limits.CLEANUP_SECONDS = 0.1
-consumer.IDLE_SECONDS = 2
+consumer.IDLE_SECONDS = 4
 consumer.BEAT_SECONDS = 0.5
 consumer.RECOVER_SECONDS = 0.2
 worker = Worker()
