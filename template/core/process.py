@@ -1,6 +1,7 @@
 """The two processes of the service in production: web and worker."""
 
 import asyncio
+import gc
 import signal
 
 import uvloop
@@ -79,6 +80,8 @@ async def _work(service: Service, settings: Settings) -> None:
             serve_health(service.worker, settings.host, settings.worker_port)
         logger.info("worker started", tasks=sorted(service.worker.tasks))
         tell_started("takes jobs")
+        gc.collect()
+        gc.freeze()  # the garbage collector need not look at the service's own objects again
         await _wait_for_first(database.ready, stop)
         await service.worker.run(stop)
     logger.info("worker stopped")

@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 
 from core.config import Settings
 from core.context import TaskContext
-from core.logging import get_logger, mask_texts, masking
+from core.logging import get_logger, mask_texts, start_masking
 from core.tasks import metrics
 from core.tasks.chain import make_next, stop_rest
 from core.tasks.current import CurrentJob, running_job
@@ -26,14 +26,14 @@ from core.tasks.errors import (
 )
 from core.tasks.history import History
 from core.tasks.message import Message, PlainArguments
+from core.tasks.options import TaskOptions
 from core.tasks.outcome import Ended, Envelope, Outcome, Retry
 from core.tasks.queue import Queue
 from core.tasks.records import JobRecord, JobStatus
 from core.tasks.sensitive import find_texts
 from core.tasks.settle import Run, Settler
 from core.tasks.task import AnyTask
-from core.tasks.time_limits import LimitedCall
-from core.tasks.upkeep import is_being_cancelled
+from core.tasks.time_limits import LimitedCall, Reason
 
 logger = get_logger(__name__)
 
@@ -52,7 +52,7 @@ POLL_SECONDS = 0.05
 class Executor:
     """Runs messages as jobs.
 
-    Each of these methods calls the next one: `execute`, `_admit`, `_begin`, `_verify`, `_attempt`,
+    Each of these methods calls the next one: `execute`, `_admit`, `_verify`, `_attempt`,
     `_call_task`.
 
     Args:
@@ -78,11 +78,10 @@ class Executor:
         self._tasks = tasks
         self._settings = settings
         self._settler = Settler(queue, settings.task_max_retries, history)
-        self._running: dict[str, LimitedCall | None] = {}
-        self._aborted: set[str] = set()
+        self._running: dict[str, LimitedCall[Outcome] | None] = {}
+        metrics.RUNNING.set_function(lambda: self.running)
         self._suspect = asyncio.Lock()
         self._alone_until = 0.0
-        self._calls: dict[asyncio.Task[Any] | None, str] = {}
 
     @property
     def running(self) -> int:
@@ -118,9 +117,8 @@ class Executor:
         records = await self._records.read(ids)
         for job_id, record in zip(ids, records, strict=True):
             running = self._running.get(job_id)
-            if record.abort and running and job_id not in self._aborted:
-                self._aborted.add(job_id)
-                running.cancel()
+            if record.abort and running and running.reason is None:
+                running.cancel(Reason.ABORT)
 
     def find_blocking(self, loop: asyncio.AbstractEventLoop) -> str | None:
         """Return the id of the job that an event loop is executing now. Any thread may call this.
@@ -129,16 +127,17 @@ class Executor:
             loop: The event loop.
         """
         current = asyncio.current_task(loop)
-        if current in self._calls:
-            return self._calls[current]
+        running = self._running.copy()
+        for job_id, call in running.items():
+            if call and call.task is current:
+                return job_id
         # It may be an asyncio task that a job made.
-        running = list(self._running)
-        return running[0] if len(running) == 1 else None
+        return next(iter(running)) if len(running) == 1 else None
 
     async def _admit(self, delivery: Delivery) -> Outcome:
         """Refuse a second run of a running job, and let a suspect run alone."""
         job_id, record = delivery.id, delivery.record
-        if not await _poll(self._may_begin, HOLD_SECONDS):
+        if not self._may_begin() and not await _poll(self._may_begin, HOLD_SECONDS):
             return _put_off(delivery)
         if record.state.is_final:
             return self._end_again(delivery)
@@ -148,14 +147,13 @@ class Executor:
         self._running[job_id] = None
         try:
             if not delivery.is_suspect:
-                return await self._begin(delivery)
+                return await self._verify(delivery)
             if self._suspect.locked():
                 return _put_off(delivery)
             async with self._suspect:
                 return await self._run_alone(delivery)
         finally:
             del self._running[job_id]
-            self._aborted.discard(job_id)
 
     async def _run_alone(self, delivery: Delivery) -> Outcome:
         """Run a suspect: it blocked an event loop, or its worker ended several times.
@@ -168,7 +166,9 @@ class Executor:
         self._alone_until = time.monotonic() + ALONE_SECONDS
         delivery.record = await self._records.begin(delivery.id)
         delivery.is_begun = True
-        return await self._begin(delivery)
+        if delivery.record.state.is_final:
+            return self._end_again(delivery)
+        return await self._verify(delivery)
 
     def _may_begin(self) -> bool:
         """Return whether no suspect runs alone."""
@@ -185,18 +185,8 @@ class Executor:
             return Ended({}, ttl)
         return Ended({}, ttl, stopped=stop_rest(self._queue, message, status))
 
-    async def _begin(self, delivery: Delivery) -> Outcome:
-        """Run the job, unless it has ended already."""
-        if delivery.record.state.is_final:
-            return self._end_again(delivery)
-        metrics.RUNNING.inc()
-        try:
-            return await self._verify(delivery)
-        finally:
-            metrics.RUNNING.dec()
-
     async def _verify(self, delivery: Delivery) -> Outcome:
-        """Check the message's signature, and set the context that the job runs in."""
+        """Check the message's signature, and run the job within its time limits."""
         job_id, record = delivery.id, delivery.record
         try:
             message = self._queue.unseal(job_id, delivery.body)
@@ -205,57 +195,54 @@ class Executor:
             problem = "message cannot be read here, waiting for another worker"
             retry = self._wait(job_id, record, problem, error=str(error))
             return retry or self._settler.refuse(delivery, describe_error(error))
-        task = self._tasks.get(message.task)
-        run = Run(message, delivery.body, record, task)
-        job = CurrentJob(
-            job_id,
-            record.attempt,
-            message.correlation_id,
-            self._queue,
-            record.fence,
-        )
-        token = running_job.set(job)
-        log_fields = {
-            "job_id": job_id,
-            "task": message.task,
-            "attempt": record.attempt,
-        }
-        try:
-            # A function may have bound fields that belong to its job only.
-            structlog.contextvars.clear_contextvars()
-            with (
-                TaskContext.use(message.correlation_id, message.owner),
-                structlog.contextvars.bound_contextvars(**log_fields),
-                masking(),
-            ):
-                return await self._attempt(run)
-        finally:
-            running_job.reset(token)
-
-    async def _attempt(self, run: Run) -> Outcome:
-        """Make one attempt, and settle how it ended."""
-        unknown = self._find_unknown(run.message)
+        unknown = self._find_unknown(message)
         if unknown:
             problem = "task is not known here, waiting for a newer worker"
-            retry = self._wait(run.message.id, run.record, problem, unknown=unknown)
+            retry = self._wait(job_id, record, problem, unknown=unknown)
             if retry:
                 return retry
+        run = Run(message, delivery.body, record, self._tasks.get(message.task))
+        options = run.task.options if run.task else TaskOptions()
+        call: LimitedCall[Outcome] = LimitedCall(*options.time_limits(self._settings.task_timeout))
+        self._running[job_id] = call
+        try:
+            return await call.run(self._attempt(run, call, unknown))
+        except TimeoutError as error:
+            return call.context.run(self._settler.fail, run, error)
+
+    async def _attempt(self, run: Run, call: LimitedCall[Outcome], unknown: str | None) -> Outcome:
+        """Make one attempt, and settle how it ended."""
+        self._set_context(run)
         if run.record.attempt == 1 and run.record.deliveries == 1:
             due_at = run.record.at or run.message.enqueued_at
-            waited = max(0.0, time.time() - due_at)
-            metrics.WAIT.labels(run.message.task).observe(waited)
+            metrics.wait(run.message.task).observe(max(0.0, time.time() - due_at))
         try:
             result, next_stage = await self._call_task(run, unknown)
+            if call.is_too_late:
+                raise TimeoutError(call.problem)
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:
             # A task may raise CancelledError or SystemExit itself, and then fails as usual.
-            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
-                raise
-            if run.message.id in self._aborted:
+            if call.reason is Reason.ABORT:
                 return self._settler.abort(run)
+            if isinstance(error, asyncio.CancelledError):
+                if call.reason is Reason.STOP:
+                    raise
+                if call.reason is Reason.TIMEOUT:
+                    error = TimeoutError(call.problem)
             return self._settler.fail(run, error)
         return self._settler.complete(run, result, next_stage)
+
+    def _set_context(self, run: Run) -> None:
+        """Set the context that the job runs in. It ends with the job's asyncio task."""
+        message, record = run.message, run.record
+        job_id, attempt = message.id, record.attempt
+        correlation_id = message.correlation_id
+        running_job.set(CurrentJob(job_id, attempt, correlation_id, self._queue, record.fence))
+        TaskContext.set(correlation_id, message.owner)
+        structlog.contextvars.bind_contextvars(job_id=job_id, task=message.task, attempt=attempt)
+        start_masking()
 
     async def _call_task(self, run: Run, unknown: str | None) -> tuple[Any, Envelope | None]:
         """Call the task's function.
@@ -276,29 +263,18 @@ class Executor:
         if unknown:
             where = f"which follows {message.task} in its chain"
             raise PermanentError(f"no task named {unknown} is registered, {where}")
-        call = task.arguments.load(self._decrypt(message))
-        # Mask the Python values too. Bytes, for example, are base64 in JSON.
-        sensitive = [call.arguments[name] for name in message.sensitive]
-        mask_texts(find_texts(sensitive))
-        soft, hard = task.options.time_limits(self._settings.task_timeout)
-        call_task = self._note_call(message.id, task.run_as_job(*call.args, **call.kwargs))
-        running = LimitedCall(call_task, soft, hard)
-        self._running[message.id] = running
-        value = await running.result()
+        arguments = self._decrypt(message) if message.sensitive else message.arguments
+        values = task.arguments.load(arguments)
+        if message.sensitive:
+            # Mask the Python values too. Bytes, for example, are base64 in JSON.
+            mask_texts(find_texts([values[name] for name in message.sensitive]))
+        args, kwargs = task.arguments.split(values)
+        value = await task.run_as_job(*args, **kwargs)
         result = _to_json(message.task, value, self._settings.task_max_result)
         next_stage = None
         if message.rest:
             next_stage = make_next(self._queue, self._tasks, message, value)
         return result, next_stage
-
-    async def _note_call(self, job_id: str, call: Awaitable[Any]) -> Any:
-        """Remember which asyncio task calls the job's function, for `find_blocking`."""
-        current = asyncio.current_task()
-        self._calls[current] = job_id
-        try:
-            return await call
-        finally:
-            del self._calls[current]
 
     def _check_limits(self, run: Run) -> None:
         record = run.record

@@ -1,5 +1,7 @@
 """Prometheus metrics of jobs and queue."""
 
+from functools import cache
+
 from prometheus_client import Counter, Gauge, Histogram
 
 BUCKETS = (0.005, 0.02, 0.1, 0.5, 1, 5, 15, 60, 300, 1800)
@@ -38,3 +40,9 @@ MEMORY = Gauge(
 )
 DEAD = Gauge("dead_letters", "Dead letters that nobody has replayed or discarded")
 STASHED = Gauge("dead_letters_stashed", "Dead letters that wait in the queue's server for MongoDB")
+
+
+# Each of these returns the same object for the same labels. `labels` itself takes a lock.
+wait = cache(WAIT.labels)
+duration = cache(DURATION.labels)
+ended = cache(ENDED.labels)

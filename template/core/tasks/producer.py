@@ -164,15 +164,9 @@ class Producer(Generic[R]):
         priority = call.priority or self.options.priority
         # By id, because two jobs with the same id are one job.
         envelopes: dict[str, Envelope] = {}
-        with TaskContext.use():
-            for job_id, values in zip(ids, arguments, strict=True):
-                message = self.message(
-                    job_id,
-                    values,
-                    at=call.at,
-                    schedule=call.schedule,
-                )
-                envelopes[job_id] = self.queue.seal(message, call.at, priority)
+        for job_id, values in zip(ids, arguments, strict=True):
+            message = self.message(job_id, values, at=call.at, schedule=call.schedule)
+            envelopes[job_id] = self.queue.seal(message, call.at, priority)
         return list(envelopes.values())
 
     def message(
@@ -191,7 +185,7 @@ class Producer(Generic[R]):
             at: When the job is due, in seconds since 1970; at once if None.
             **origin: `schedule`, or `chain`, `stage` and `rest`.
         """
-        now = time.time()
+        now = round(time.time(), 3)
         expires_at = None
         if self.options.expires:
             due_at = max(at or now, now)

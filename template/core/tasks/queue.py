@@ -71,8 +71,9 @@ class Queue:
         record: RecordFields = {
             "state": JobStatus.PENDING,
             **self.sign_record(message.id, message.task, message.owner),
-            "correlation_id": message.correlation_id,
         }
+        if message.correlation_id != message.id:
+            record["correlation_id"] = message.correlation_id
         if at is not None and at > time.time():
             record["state"] = JobStatus.SCHEDULED
             record["at"] = at
@@ -127,10 +128,7 @@ class Queue:
         Raises:
             BadMessage: The message cannot be read, or belongs to another job.
         """
-        message = self.signer.load(body)
-        if message.id != job_id:
-            raise BadMessage(f"the message belongs to job {message.id}")
-        return message
+        return self.signer.load(job_id, body)
 
     async def send(self, envelopes: list[Envelope]) -> None:
         """Send messages at once, or, in a MongoDB transaction, after its commit.

@@ -27,6 +27,7 @@ class JobStatus(StrEnum):
         return self in _FINAL
 
 
+_STATES = frozenset(JobStatus)
 _FINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.ABORTED})
 
 
@@ -94,7 +95,8 @@ class JobRecord:
         state: The stored status; read `status`, which knows the time.
         task: The task's name.
         owner: The id of the user who enqueued the job, or None.
-        correlation_id: The correlation id of the code that enqueued the job.
+        correlation_id: The correlation id of the code that enqueued the job. It is empty if that
+            code had none: the job then has its own id.
         at: When the job is due, in seconds since 1970; None if it was due at once.
         attempt: The number of the current or last attempt, from 1.
         deliveries: Consecutive deliveries without an outcome.
@@ -139,7 +141,7 @@ class JobRecord:
             ValueError: A field has a wrong type.
         """
         state = stored.get("state")
-        known = state if state in list(JobStatus) else JobStatus.UNKNOWN
+        known = state if state in _STATES else JobStatus.UNKNOWN
         return _RECORD.validate_python({**stored, "state": known})
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from core.logging import get_logger
+from core.logging import DirectLogger, get_logger
 from core.tasks import metrics
 from core.tasks.chain import stop_rest
 from core.tasks.engine import Delivery
@@ -34,6 +34,7 @@ from core.tasks.stash import make_dead_letter
 from core.tasks.task import AnyTask
 
 logger = get_logger(__name__)
+direct = DirectLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -77,7 +78,7 @@ class Settler:
             result: The task's result as plain JSON data.
             next_stage: The next stage of the job's chain.
         """
-        note = self._prepare_note(run, "completed", partial(logger.info, "job completed"))
+        note = self._prepare_note(run, "completed", partial(direct.info, "job completed"))
         fields = self._sign(run, {"state": JobStatus.COMPLETED, "result": result}, result)
         return Ended(fields, self._queue.record_ttl, next_stage=next_stage, note=note)
 
@@ -188,8 +189,8 @@ class Settler:
         context = copy_context()
 
         def note() -> None:
-            metrics.ENDED.labels(message.task, ended_as).inc()
-            metrics.DURATION.labels(message.task).observe(seconds)
+            metrics.ended(message.task, ended_as).inc()
+            metrics.duration(message.task).observe(seconds)
             self._history.note(message, run.record.attempt, ended_as, seconds, error)
             context.run(log, seconds=seconds)
 

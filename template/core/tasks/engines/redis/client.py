@@ -8,9 +8,11 @@ from typing import Any
 
 import redis
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import ReadOnlyError, RedisError
 
 from core.config import find_address
@@ -30,6 +32,7 @@ GROUP = "workers"
 """The name of the consumer group of each stream."""
 
 _LUA = Path(__file__).parent / "lua"
+_SERIALIZER = HiredisRespSerializer()
 
 MAX_ROWS = 500
 MAX_BYTES = 4 * 1024**2
@@ -46,6 +49,17 @@ REFUSALS = {
     "MISCONF": "cannot save its data to its disk",
 }
 """The errors of a server that answers but does not write, with their meanings."""
+
+
+def _pack_fast(connection_class: type[AbstractConnection]) -> type[AbstractConnection]:
+    """Return the class with hiredis for the commands too. The library uses it for replies only."""
+
+    class Connection(connection_class):  # type: ignore[valid-type,misc]
+        def pack_command(self, *words: Any) -> list[bytes]:
+            packed: list[bytes] = _SERIALIZER.pack(*words)
+            return packed
+
+    return Connection
 
 
 def split(rows: Iterable[list[Word]]) -> Iterator[list[list[Word]]]:
@@ -114,6 +128,7 @@ class Client:
             # The client's own retries would run a script twice if its reply was late.
             retry=Retry(NoBackoff(), 0),
         )
+        pool.connection_class = _pack_fast(pool.connection_class)
         self._redis = Redis.from_pool(pool)
 
     def record_key(self, job_id: str) -> str:

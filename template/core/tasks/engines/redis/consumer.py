@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -233,7 +233,7 @@ class Consumer:
                     await asyncio.sleep(RETRY_SECONDS)
 
     async def _settle_some(self) -> None:
-        batch = next(split([*_flatten(run)] for run in self._ended))
+        batch = next(split(_flatten(run) for run in self._ended))
         words = [word for row in batch for word in row]
         settled: list[int] = await self._client.run("end", GROUP, *words)
         runs, self._ended = self._ended[: len(batch)], self._ended[len(batch) :]
@@ -293,25 +293,25 @@ class Consumer:
         await self._client.run("leave", GROUP, "", milliseconds(FORGET_SECONDS))
 
 
-def _flatten(run: _Run) -> Iterator[Word]:
-    """Yield the words of the script `end`."""
+def _flatten(run: _Run) -> list[Word]:
+    """Return the words of the script `end`."""
     outcome, record = run.outcome, run.delivery.record
     assert outcome
-    yield from (run.rank, run.entry, run.job_id, record.fence)
-    yield from _flatten_fields(outcome.fields, record)
+    words: list[Word] = [run.rank, run.entry, run.job_id, record.fence]
+    words += _flatten_fields(outcome.fields, record)
     if not isinstance(outcome, Ended):
-        yield from (0, milliseconds(outcome.after), "", "")
-        return
+        return [*words, 0, milliseconds(outcome.after), "", ""]
     letter = outcome.dead_letter
-    yield from (milliseconds(outcome.ttl), "")
-    yield from (letter["id"], json.dumps(letter)) if letter else ("", "")
+    words += (milliseconds(outcome.ttl), "")
+    words += (letter["id"], json.dumps(letter)) if letter else ("", "")
     stage = outcome.next_stage
     if stage:
-        yield from (RANKS[stage.priority], "", stage.id, "+")
-        yield from (*_flatten_fields(stage.record, NO_RECORD), 0, "", "", stage.body)
+        words += (RANKS[stage.priority], "", stage.id, "+")
+        words += (*_flatten_fields(stage.record, NO_RECORD), 0, "", "", stage.body)
     for job_id, fields in outcome.stopped.items():
-        yield from (0, "", job_id, "+")
-        yield from (*_flatten_fields(fields, NO_RECORD), milliseconds(outcome.ttl), "", "", "")
+        words += (0, "", job_id, "+")
+        words += (*_flatten_fields(fields, NO_RECORD), milliseconds(outcome.ttl), "", "", "")
+    return words
 
 
 def _flatten_fields(fields: RecordFields, record: JobRecord) -> tuple[Word, ...]:
