@@ -230,7 +230,7 @@ class Executor:
                 if call.reason is Reason.STOP:
                     raise
                 if call.reason is Reason.TIMEOUT:
-                    error = TimeoutError(call.problem)
+                    return self._settler.fail(run, call.late_error(error))
             return self._settler.fail(run, error)
         return self._settler.complete(run, result, next_stage)
 

@@ -53,8 +53,10 @@ async def relay(publish: Publish) -> None:
                 envelopes[document["_id"]] = _to_envelope(document)
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
                 row_id, problem = document["_id"], f"{type(error).__name__}: {error}"
-                logger.error("job in the outbox cannot be read", id=str(row_id), error=problem)
-                await collection.update_one({"_id": row_id}, {"$set": {"problem": problem}})
+                unread = {"_id": row_id, "problem": None}
+                marked = await collection.update_one(unread, {"$set": {"problem": problem}})
+                if marked.modified_count:  # another process may read it at the same time
+                    logger.error("job in the outbox cannot be read", id=str(row_id), error=problem)
         await publish([*envelopes.values()])
         await collection.delete_many({"_id": {"$in": list(envelopes)}})
         waiting = waiting.clone()

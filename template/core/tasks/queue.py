@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 
 from core.database import current_transaction, summarize_error
@@ -211,8 +212,10 @@ class Queue:
 
     def _refuse_forged(self, job_id: str, record: JobRecord) -> JobRecord:
         """Return a record, or an unknown one in place of a record that is not ours."""
-        if record.state is JobStatus.UNKNOWN or self.is_ours(job_id, record):
+        if record.state is JobStatus.UNKNOWN:
             return record
+        if self.is_ours(job_id, record):
+            return replace(record, correlation_id=record.correlation_id or job_id)
         logger.warning("record refused", job_id=job_id, error=WRONG_SIGNATURE)
         return JobRecord(error=describe_error(BadMessage(WRONG_SIGNATURE)))
 

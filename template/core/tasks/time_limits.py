@@ -53,6 +53,16 @@ class LimitedCall(Generic[T]):
         self._is_over = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
 
+    def late_error(self, cause: BaseException) -> TimeoutError:
+        """Return the error of a coroutine that ended at its limit.
+
+        Args:
+            cause: The error that the coroutine raised. Its traceback shows where the time went.
+        """
+        error = TimeoutError(self.problem)
+        error.__cause__ = cause
+        return error
+
     @property
     def is_too_late(self) -> bool:
         """Whether a result would come after the hard limit."""

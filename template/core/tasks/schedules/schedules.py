@@ -224,6 +224,8 @@ class Schedules:
             ScheduleError: There is no such schedule.
         """
         schedule = self._get(schedule_id)
+        # The job's end is noted in the state, so the state must exist before the job.
+        await self._states.add(schedule, await self._states.now())
         call = Call(schedule.task.name, schedule=schedule_id)
         args, kwargs = schedule.arguments
         job = await schedule.task.submit(call, *args, **kwargs)

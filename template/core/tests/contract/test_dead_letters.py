@@ -143,7 +143,7 @@ async def test_a_replay_trusts_only_a_message_that_a_valid_key_signed(worker, ru
         assert [ids async for ids in worker.dead_letters.replay_many()] == []
 
         queue.signer = Signer([old, new])
-        with pytest.raises(DeadLetterError, match="belongs to job payment"):
+        with pytest.raises(DeadLetterError, match="the signature is not ours"):
             await worker.dead_letters.replay(letters["copied"].id)
         job_id = await worker.dead_letters.replay(letter.id)
         await worker.job(job_id).wait(WAIT)
