@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from core.cancelling import cancel_all
@@ -34,23 +34,35 @@ WAIT_SECONDS = 0.5
 from which this worker waits."""
 RETRY_SECONDS = 0.5
 """The pause after a failed call."""
-NO_RECORD = JobRecord()
 TAKE_BATCH = 100
+"""The largest number of messages that one call takes. A message may have a megabyte."""
 MOVE_BATCH = 200
-"""The largest number of messages of one script, so that no script blocks the server for long."""
+"""The largest number of messages that one script moves, so that it blocks the server briefly."""
 MAX_UNSETTLED = 1000
 """A worker with more runs that are not settled takes no further message."""
+
+NO_RECORD = JobRecord()
 
 
 @dataclass(slots=True, eq=False)
 class _Run:
-    """A message that this worker was given, until the server knows how its run ended."""
+    """A message that this worker was given, until the server knows how its run ended.
+
+    Attributes:
+        rank: The rank of the message's priority.
+        entry: The message's entry in the stream of that priority.
+        job_id: The job's id as the server has it. A forged one may be no text.
+        delivery: The message.
+        outcome: How the run ended; None while it runs.
+        words: The outcome in the words of the script `end`.
+    """
 
     rank: int
     entry: bytes
     job_id: bytes
     delivery: Delivery
     outcome: Outcome | None = None
+    words: list[Word] = field(default_factory=list)
 
 
 class Consumer:
@@ -126,13 +138,16 @@ class Consumer:
             await cancel_all([self._stopped, settling, *helpers])
 
     async def _try(self, work: Callable[[], Awaitable[object]]) -> bool:
-        """Call a function, log each outage once, and return whether there was no outage."""
+        """Call a function, log each outage once, and return whether the function worked."""
         try:
             await work()
         except QueueUnavailable as error:
             if self._problem is None:
                 logger.warning("queue is down, trying again", error=str(error))
             self._problem = str(error)
+            return False
+        except Exception:
+            logger.exception("work on the queue failed, trying again")
             return False
         self._problem = None
         return True
@@ -168,6 +183,9 @@ class Consumer:
             self._may_have_lost = False
         words = (GROUP, self._name, self._count_free(), SUSPECT_DELIVERIES)
         taken, positions = await self._client.run("take", *words)
+        assert self._stopped
+        if self._stopped.done():
+            return  # what was taken is given back
         for each in taken:
             self._start(*each)
         if not taken:
@@ -201,6 +219,13 @@ class Consumer:
 
     async def _execute(self, run: _Run) -> None:
         run.outcome = await self._handler(run.delivery)
+        try:
+            run.words = _flatten(run, run.outcome)
+        except Exception:
+            # Without an outcome, the message comes back when it seems to be that of a dead worker.
+            logger.exception("outcome cannot be recorded", job_id=run.delivery.id)
+            self._runs.discard(run)
+            return
         self._ended.append(run)
         self._has_ended.set()
 
@@ -233,21 +258,26 @@ class Consumer:
                     await asyncio.sleep(RETRY_SECONDS)
 
     async def _settle_some(self) -> None:
-        batch = next(split(_flatten(run) for run in self._ended))
+        batch = next(split(run.words for run in self._ended))
         words = [word for row in batch for word in row]
         settled: list[int] = await self._client.run("end", GROUP, *words)
         runs, self._ended = self._ended[: len(batch)], self._ended[len(batch) :]
+        self._runs.difference_update(runs)
+        self._has_free_slot.set()
         for run, is_settled in zip(runs, settled, strict=True):
-            self._runs.discard(run)
-            if not is_settled:
+            if is_settled and run.outcome:
+                self._note_settled(run.outcome)
+            else:
                 job_id = run.delivery.id
                 logger.warning("another worker has taken the job over", job_id=job_id)
-                continue
-            assert run.outcome
-            run.outcome.note()
-            if isinstance(run.outcome, Ended) and run.outcome.dead_letter:
-                self._stashed.set()
-        self._has_free_slot.set()
+
+    def _note_settled(self, outcome: Outcome) -> None:
+        try:
+            outcome.note()
+        except Exception:
+            logger.exception("end of a job could not be noted")
+        if isinstance(outcome, Ended) and outcome.dead_letter:
+            self._stashed.set()
 
     async def _finish_running(self) -> None:
         """Give the running jobs their grace period, and then cancel them."""
@@ -293,10 +323,9 @@ class Consumer:
         await self._client.run("leave", GROUP, "", milliseconds(FORGET_SECONDS))
 
 
-def _flatten(run: _Run) -> list[Word]:
-    """Return the words of the script `end`."""
-    outcome, record = run.outcome, run.delivery.record
-    assert outcome
+def _flatten(run: _Run, outcome: Outcome) -> list[Word]:
+    """Return an outcome in the words of the script `end`."""
+    record = run.delivery.record
     words: list[Word] = [run.rank, run.entry, run.job_id, record.fence]
     words += _flatten_fields(outcome.fields, record)
     if not isinstance(outcome, Ended):

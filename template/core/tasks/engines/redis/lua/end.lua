@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
 -- Ends runs. A run changes nothing if another delivery of its job has begun since.
 --
--- ARGV: the group, and for each run the words below. `status` is empty if the record stays as it
--- is, and `deliveries` and `blocked` if they do. `ttl` are the milliseconds after which the record expires, or 0. `delay` are the milliseconds
--- until the job runs again; it is empty if the job does not run again. `body` is the dead letter of
--- a job that failed.
--- A word `fence` of `+` marks a later stage of the chain of the run before it, which changes
--- together with that run. It becomes pending if it has a `body`, and does not run otherwise.
+-- ARGV: the group, and for each run the words below.
+--   status      is empty if the record stays as it is; so are deliveries and blocked
+--   ttl         milliseconds after which the record expires, or 0
+--   delay       milliseconds until the job runs again; empty if it does not
+--   letter_id   is empty if there is no dead letter; the body is then empty too
+-- A fence of `+` marks a later stage of the chain of the run before it. It changes together with
+-- that run: with a body, which is its message, it is now pending; without one, it does not run.
 -- Returns for each run 1, or 0 if another delivery has begun.
 
 local WORDS = {
