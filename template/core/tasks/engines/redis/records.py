@@ -26,6 +26,7 @@ READ_SECONDS = 30.0
 
 _LINE = frozenset({"state", "fence", "deliveries", "blocked", "abort", "worker", "progress"})
 """The fields that the scripts read. All others are in the JSON of the third line."""
+_DEFAULT_WORDS = ["", "0", "0", "0", "0", "-"]
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(JobRecord)}
 # JSON escapes lone surrogates, which cannot be encoded.
 _JSON = json.JSONEncoder(separators=(",", ":"))
@@ -129,7 +130,10 @@ def dump(fields: RecordFields, status: str | None = None) -> str:
     status = status or fields.get("state", JobStatus.PENDING)
     counts = [fields.get("fence", 0), fields.get("deliveries", 0), fields.get("blocked", 0)]
     abort, worker = int(fields.get("abort", False)), fields.get("worker") or "-"
-    line = " ".join(map(str, [status, *counts, abort, worker]))
+    words = [status, *map(str, [*counts, abort, worker])]
+    while words[-1] == _DEFAULT_WORDS[len(words) - 1]:
+        words.pop()
+    line = " ".join(words)
     progress = fields.get("progress")
     return f"{line}\n{_JSON.encode(progress) if progress else ''}\n{dump_rest(fields)}"
 
@@ -172,7 +176,9 @@ def load(job_id: str, stored: bytes | None) -> JobRecord:
 
 
 def _parse_line(line: str) -> RecordFields:
-    status, fence, deliveries, blocked, abort, worker = line.split(" ")
+    words = line.split(" ")
+    words += _DEFAULT_WORDS[len(words) :]
+    status, fence, deliveries, blocked, abort, worker = words
     return {
         "state": JobStatus.PENDING if status == WAITING else cast(JobStatus, status),
         "fence": int(fence),

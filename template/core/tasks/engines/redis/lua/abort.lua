@@ -6,7 +6,7 @@
 local record = read(ARGV[2])
 if not record or has_ended(record) then return end
 if record.status == 'running' then
-  record.abort = 1
+  record.abort = '1'
   write(ARGV[2], record, 0)
 else
   record.status = 'aborted'

@@ -10,8 +10,13 @@
 --
 --     status fence deliveries blocked abort worker
 --
--- The second line is the progress, and the third one has all other fields. Both are JSON, which
--- the scripts only pass on. `waiting` is the status of a chain's later stage that has no message.
+-- Words that have their default are left out at its end, because there is a record for each job
+-- that has ended lately. The second line is the progress, and the third one has all other fields.
+-- Both are JSON, which the scripts only pass on.
+-- `waiting` is the status of a later stage of a chain. It has no message yet.
+
+local NAMES = {'status', 'fence', 'deliveries', 'blocked', 'abort', 'worker'}
+local DEFAULTS = {'pending', '0', '0', '0', '0', '-'}
 
 local function key_of(job_id)
   return ARGV[1] .. job_id
@@ -23,31 +28,24 @@ local function read(job_id)
   if type(stored) ~= 'string' then return nil end
   local line, progress, fields = string.match(stored, '^([^\n]*)\n([^\n]*)\n(.*)$')
   if not line then return nil end
-  local status, fence, deliveries, blocked, abort, worker =
-    string.match(line, '^(%a+) (%d+) (%d+) (%d+) ([01]) (%S+)$')
-  if not status then return nil end
-  return {
-    status = status,
-    fence = tonumber(fence),
-    deliveries = tonumber(deliveries),
-    blocked = tonumber(blocked),
-    abort = abort,
-    worker = worker,
-    progress = progress,
-    fields = fields,
-  }
+  local record, words = {progress = progress, fields = fields}, {}
+  for word in string.gmatch(line, '%S+') do table.insert(words, word) end
+  for at, name in ipairs(NAMES) do record[name] = words[at] or DEFAULTS[at] end
+  record.fence = tonumber(record.fence)
+  record.deliveries = tonumber(record.deliveries)
+  record.blocked = tonumber(record.blocked)
+  if not (record.fence and record.deliveries and record.blocked) then return nil end
+  return record
 end
 
 -- Write a record, and return it as it is stored. It never expires if ttl is 0 (milliseconds).
 local function write(job_id, record, ttl)
-  local line = table.concat({
-    record.status,
-    record.fence,
-    record.deliveries,
-    record.blocked,
-    record.abort,
-    record.worker,
-  }, ' ')
+  local words, last = {}, 1
+  for at, name in ipairs(NAMES) do
+    words[at] = tostring(record[name])
+    if words[at] ~= DEFAULTS[at] then last = at end
+  end
+  local line = table.concat(words, ' ', 1, last)
   local stored = line .. '\n' .. record.progress .. '\n' .. record.fields
   if ttl > 0 then
     redis.call('set', key_of(job_id), stored, 'px', ttl)
@@ -63,7 +61,7 @@ local function new_record()
     fence = 0,
     deliveries = 0,
     blocked = 0,
-    abort = 0,
+    abort = '0',
     worker = '-',
     progress = '',
     fields = '{}',
