@@ -1,4 +1,4 @@
-"""streaq as it comes, with the settings that this service's engine gives it."""
+"""Jobs of streaq."""
 
 import asyncio
 import json
