@@ -1,5 +1,3 @@
-"""Jobs of streaq."""
-
 import asyncio
 import json
 import sys
