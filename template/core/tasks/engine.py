@@ -1,7 +1,7 @@
 """The interface that every engine implements."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -36,8 +36,20 @@ class Delivery:
     is_suspect: bool = False
 
 
-Handler = Callable[[Delivery], Awaitable[Outcome]]
-"""Runs one message. It never raises, even if it is cancelled."""
+class Handler(Protocol):
+    """Runs messages."""
+
+    def may_begin(self) -> bool:
+        """Return whether a further message may begin now. None may while a suspect runs alone."""
+        ...
+
+    async def execute(self, delivery: Delivery) -> Outcome:
+        """Run one message. It raises no exception: if it is cancelled, the job is put back.
+
+        Args:
+            delivery: The message.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +139,7 @@ class Engine(Protocol):
         A restart of the server does not end the consumption.
 
         Args:
-            handler: Runs one message.
+            handler: Runs the messages.
             stop: Ends the consumption when it is set.
         """
         ...

@@ -137,7 +137,7 @@ class Executor:
     async def _admit(self, delivery: Delivery) -> Outcome:
         """Refuse a second run of a running job, and let a suspect run alone."""
         job_id, record = delivery.id, delivery.record
-        if not self._may_begin() and not await _poll(self._may_begin, HOLD_SECONDS):
+        if not self.may_begin() and not await _poll(self.may_begin, HOLD_SECONDS):
             return _put_off(delivery)
         if record.state.is_final:
             return self._end_again(delivery)
@@ -170,8 +170,8 @@ class Executor:
             return self._end_again(delivery)
         return await self._verify(delivery)
 
-    def _may_begin(self) -> bool:
-        """Return whether no suspect runs alone."""
+    def may_begin(self) -> bool:
+        """Return whether a further message may begin now. None may while a suspect runs alone."""
         return not self._suspect.locked() or time.monotonic() > self._alone_until
 
     def _end_again(self, delivery: Delivery) -> Ended:
@@ -351,6 +351,8 @@ async def _poll(check: Callable[[], bool], seconds: float) -> bool:
 
 
 def _to_json(task: str, value: Any, limit: int) -> Any:
+    if value is None:
+        return None
     try:
         result = to_jsonable_python(value)
         size = len(json.dumps(result))

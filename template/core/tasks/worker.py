@@ -271,7 +271,7 @@ class Worker(ScheduleRegistry):
         opened = self._opened
         helpers = self._start_helpers(opened, stop)
         try:
-            await opened.queue.engine.consume(opened.executor.execute, stop)
+            await opened.queue.engine.consume(opened.executor, stop)
         finally:
             await cancel_all(helpers)
             # In an outage, the queue keeps the stashed dead letters.

@@ -259,7 +259,7 @@ class LocalEngine:
     async def _run(self, handler: Handler, envelope: Envelope) -> None:
         try:
             delivery = await self._deliver(envelope)
-            outcome = await handler(delivery)
+            outcome = await handler.execute(delivery)
         finally:
             self._slots.release()
         await self._settle(envelope, delivery.record.fence, outcome)

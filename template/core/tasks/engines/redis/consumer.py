@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +72,7 @@ class Consumer:
     Args:
         client: The client of the server.
         name: The name of this worker, which no other worker has.
-        handler: Runs one message.
+        handler: Runs the messages.
         concurrency: The number of messages that run at once.
         grace_period: Seconds that running messages get at the end.
         stashed: Set when a run left a dead letter.
@@ -164,7 +165,9 @@ class Consumer:
         """Take messages, or wait for messages, for a free slot, or for the end of an outage."""
         if self._count_free() <= 0:
             self._has_free_slot.clear()
-            await self._has_free_slot.wait()
+            with suppress(TimeoutError):  # the time in which a suspect may run alone has an end
+                async with asyncio.timeout(RETRY_SECONDS):
+                    await self._has_free_slot.wait()
             return
         self._takes = await self._try(self._take)
         if not self._takes:
@@ -173,7 +176,7 @@ class Consumer:
             await self._try(self._create_groups)
 
     def _count_free(self) -> int:
-        if len(self._ended) > MAX_UNSETTLED:
+        if len(self._ended) > MAX_UNSETTLED or not self._handler.may_begin():
             return 0
         return min(self._concurrency - len(self._running), TAKE_BATCH)
 
@@ -218,7 +221,7 @@ class Consumer:
         task.add_done_callback(self._note_end)
 
     async def _execute(self, run: _Run) -> None:
-        run.outcome = await self._handler(run.delivery)
+        run.outcome = await self._handler.execute(run.delivery)
         try:
             run.words = _flatten(run, run.outcome)
         except Exception:
