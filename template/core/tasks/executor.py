@@ -163,6 +163,7 @@ class Executor:
         """
         self._alone_until = time.monotonic() + ALONE_SECONDS
         await _poll(lambda: len(self._running) == 1, ALONE_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)  # the engine records how the others ended
         self._alone_until = time.monotonic() + ALONE_SECONDS
         delivery.record = await self._records.begin(delivery.id)
         delivery.is_begun = True

@@ -191,6 +191,8 @@ class Consumer:
             return  # what was taken is given back
         for each in taken:
             self._start(*each)
+        # Let them begin: if one is a suspect, no further message may begin.
+        await asyncio.sleep(0)
         if not taken:
             await self._wait_for_messages(positions)
 
