@@ -15,7 +15,7 @@ from core.dev.servers import MONGODB, VALKEY, Server, free_port, start_server  #
 from core.entry import load_service  # noqa: TID251
 from core.tasks import QueueUnavailable, Worker
 from core.tasks.engines import DEFAULT  # noqa: TID251
-from core.tasks.health_server import serve_health  # noqa: TID251
+from core.health_server import serve_health  # noqa: TID251
 from core.web import create_app
 
 SECONDS = 60

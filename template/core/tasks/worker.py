@@ -37,6 +37,7 @@ from core.tasks.schedules.registry import ScheduleRegistry
 from core.tasks.schedules.schedules import Schedules
 from core.tasks.sensitive import Cipher
 from core.tasks.watchdog import Watchdog
+from core.worker_link import Report
 
 __all__ = ["Worker", "WorkerContext", "worker"]
 
@@ -142,6 +143,20 @@ class Worker(ScheduleRegistry):
     def takes_jobs(self) -> bool:
         """Whether this process runs jobs now. During an outage it runs no jobs."""
         return self._open is not None and self._open.queue.engine.takes_jobs
+
+    @property
+    def report(self) -> Report:
+        """The state of this process's worker, for its supervisor. Any thread may read it."""
+        opened = self._open
+        if opened is None:
+            return Report()
+        executor = opened.executor
+        return Report(self.problem, self.takes_jobs, executor.begun, executor.running)
+
+    def retire(self) -> None:
+        """Take no further job; the running ones go on. Any thread may call this."""
+        if self._open:
+            self._open.queue.engine.paused.set()
 
     def lifespan(self, open_resources: Lifespan) -> Lifespan:
         """Register an async context manager that opens resources for tasks.
