@@ -14,11 +14,10 @@ from core.health_server import serve_health
 from core.local_servers import read_variables
 from core.logging import configure_logging, get_logger
 from core.supervised import tell_started
-from core.tasks import Worker, metrics
 from core.tasks.engines import build_engine
 from core.tasks.time_limits import leave_abandoned
 from core.web import create_app
-from core.worker_link import Report, follow_supervisor
+from core.worker_link import follow_supervisor
 from core.worker_link import number as supervised
 
 logger = get_logger(__name__)
@@ -79,7 +78,7 @@ async def _work(service: Service, settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     if supervised:
-        _follow_supervisor(service.worker, settings)
+        follow_supervisor(service.worker.report, service.worker.retire, settings.task_grace_period)
     async with open_service(service, settings) as database:
         if settings.worker_port is not None and not supervised:
             serve_health(service.worker, settings.host, settings.worker_port)
@@ -91,15 +90,6 @@ async def _work(service: Service, settings: Settings) -> None:
         await service.worker.run(stop)
     logger.info("worker stopped")
     leave_abandoned()
-
-
-def _follow_supervisor(worker: Worker, settings: Settings) -> None:
-    def make_report() -> Report:
-        report = worker.report
-        metrics.RUNNING.set(report.running)  # for several processes, its function does not count
-        return report
-
-    follow_supervisor(make_report, worker.retire, settings.task_grace_period)
 
 
 async def _wait_for_first(*events: asyncio.Event) -> None:

@@ -35,9 +35,7 @@ class Report(NamedTuple):
 
 
 def follow_supervisor(
-    make_report: Callable[[], Report],
-    retire: Callable[[], None],
-    grace_period: float,
+    make_report: Callable[[], Report], retire: Callable[[], None], grace_period: float
 ) -> None:
     """Report to the supervisor from a thread, and end this process when the supervisor has ended.
 

@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 30.0
 """How long the watchdog of a stuck worker may take to end it before the supervisor kills it."""
 
 
-class WorkerProcess:
+class WorkerProcess(subprocess.Popen[bytes]):
     """A worker process.
 
     Args:
@@ -50,15 +50,11 @@ class WorkerProcess:
         self.stuck_seconds = -inf
         self.is_retiring = False
         self._link, link = Pipe()
-        variables = {
-            **os.environ,
-            VARIABLE: f"{link.fileno()}:{number}",
-            "PROMETHEUS_MULTIPROC_DIR": str(folder),
-        }
+        variables = {VARIABLE: f"{link.fileno()}:{number}", "PROMETHEUS_MULTIPROC_DIR": str(folder)}
         with link:
-            self.process = subprocess.Popen(
+            super().__init__(
                 [sys.executable, "-m", "core", "worker"],
-                env=variables,
+                env={**os.environ, **variables},
                 pass_fds=[link.fileno()],
                 start_new_session=True,  # Ctrl-C reaches the supervisor only
             )
@@ -78,11 +74,6 @@ class WorkerProcess:
         with suppress(OSError):
             self._link.send("retire")
 
-    def kill(self) -> None:
-        """Kill it and its own child processes."""
-        logger.error("worker process does not end, and is killed", pid=self.process.pid)
-        os.killpg(self.process.pid, signal.SIGKILL)
-
 
 class WorkerProcesses:
     """The supervisor.
@@ -94,13 +85,7 @@ class WorkerProcesses:
         folder: The folder for the processes' metrics.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        wanted: int,
-        max_jobs: int | None,
-        folder: Path,
-    ) -> None:
+    def __init__(self, settings: Settings, wanted: int, max_jobs: int | None, folder: Path) -> None:
         self._wanted = wanted
         self._max_jobs = max_jobs or inf
         self._folder = folder
@@ -111,22 +96,21 @@ class WorkerProcesses:
         self._processes: list[WorkerProcess] = []
         self._has_started = False
         self._status: int | None = None
-        self._crashes = 0
+        self._pause = 0
         self._next_start = 0.0
         self._signals = 0
 
     @property
     def problem(self) -> str | None:
         """Which process is stuck although it should have been killed, in one line."""
-        for process in list(self._processes):
-            if process.stuck_seconds > self._kill_seconds + PATIENCE_SECONDS:
-                return f"process {process.process.pid} is stuck and cannot be killed"
+        for process in self._find_stuck(self._kill_seconds + PATIENCE_SECONDS):
+            return f"process {process.pid} is stuck and cannot be killed"
         return None
 
     @property
     def takes_jobs(self) -> bool:
         """Whether as many processes as wanted take jobs."""
-        return sum(each.report.takes_jobs for each in self._serving()) >= self._wanted
+        return sum(each.report.takes_jobs for each in self._find_serving()) >= self._wanted
 
     def receive_signal(self, *_: object) -> None:
         """Stop after the first signal. Kill all processes after the second one."""
@@ -144,7 +128,7 @@ class WorkerProcesses:
             time.sleep(TICK_SECONDS)
             self._note_ends()
         for process in self._processes:
-            process.process.terminate()
+            process.terminate()
         deadline = time.monotonic() + self._stop_seconds
         while self._processes:
             if self._signals > 1 or time.monotonic() > deadline:
@@ -155,14 +139,16 @@ class WorkerProcesses:
             self._note_ends()
         return self._status or 0
 
-    def _serving(self) -> list[WorkerProcess]:
-        return [each for each in list(self._processes) if not each.is_retiring]
+    def _find_serving(self) -> list[WorkerProcess]:
+        return [each for each in self._processes.copy() if not each.is_retiring]
+
+    def _find_stuck(self, seconds: float) -> list[WorkerProcess]:
+        return [each for each in self._processes.copy() if each.stuck_seconds > seconds]
 
     def _keep_running(self) -> None:
-        for process in self._processes:
-            if process.stuck_seconds > self._kill_seconds:
-                process.kill()
-        serving = self._serving()
+        for process in self._find_stuck(self._kill_seconds):
+            process.kill()
+        serving = self._find_serving()
         worn = [each for each in serving if each.report.begun >= self._max_jobs]
         # The replacement takes jobs before the old process retires, one pair at a time. An error in
         # the code or a setting ends each process, so the very first one starts alone.
@@ -176,10 +162,10 @@ class WorkerProcesses:
             worn[0].retire()
 
     def _note_ends(self) -> None:
-        for process in list(self._processes):
+        for process in self._processes.copy():
             process.read_reports()
             self._has_started |= process.report.takes_jobs
-            status = process.process.poll()
+            status = process.poll()
             if status is None:
                 continue
             self._processes.remove(process)
@@ -187,7 +173,7 @@ class WorkerProcesses:
             for file in self._folder.glob(f"gauge_*_{process.number}.db"):
                 file.unlink()
             if process.is_retiring and status == 0:
-                logger.info("worker process has retired", pid=process.process.pid)
+                logger.info("worker process has retired", pid=process.pid)
             elif not self._signals:
                 self._note_crash(process, status)
 
@@ -196,12 +182,10 @@ class WorkerProcesses:
             self._status = status if status >= 0 else 128 - status
             return
         lived = time.monotonic() - process.started_at
-        self._crashes = 0 if lived > STEADY_SECONDS else self._crashes + 1
-        pause = min(2 ** min(self._crashes, 10) // 2, LONGEST_PAUSE)
-        self._next_start = time.monotonic() + pause
+        self._pause = 0 if lived > STEADY_SECONDS else min(2 * self._pause + 1, LONGEST_PAUSE)
+        self._next_start = time.monotonic() + self._pause
         name = signal.Signals(-status).name if status < 0 else status
-        pid = process.process.pid
-        logger.error("worker process ended", pid=pid, status=name, next_start_seconds=pause)
+        logger.error("worker process ended", pid=process.pid, status=name, pause=self._pause)
 
 
 def run_workers(settings: Settings, processes: int, max_jobs: int | None) -> int:

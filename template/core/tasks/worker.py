@@ -144,9 +144,8 @@ class Worker(ScheduleRegistry):
         """Whether this process runs jobs now. During an outage it runs no jobs."""
         return self._open is not None and self._open.queue.engine.takes_jobs
 
-    @property
     def report(self) -> Report:
-        """The state of this process's worker, for its supervisor. Any thread may read it."""
+        """Return the state of this process's worker. Any thread may call this."""
         opened = self._open
         if opened is None:
             return Report()
