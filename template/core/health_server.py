@@ -50,7 +50,7 @@ def serve_health(
         worker: The worker of this process, or the supervisor.
         host: The address to listen on.
         port: The port; 0 for any.
-        registry: The metrics; those of this process by default.
+        registry: The metrics. Defaults to the metrics of this process.
     """
     show_metrics = make_wsgi_app(registry)
     checks = {

@@ -26,6 +26,8 @@ TICK_SECONDS = 0.1
 STEADY_SECONDS = 60.0
 """A process that ends after a longer life is replaced at once. Otherwise a pause comes first."""
 LONGEST_PAUSE = 30
+SILENT_SECONDS = 5.0
+"""A process that reports nothing for longer does not count as one that takes jobs."""
 PATIENCE_SECONDS = 30.0
 """How long the watchdog of a stuck worker may take to end it before the supervisor kills it."""
 
@@ -59,9 +61,14 @@ class WorkerProcess(subprocess.Popen[bytes]):
                 start_new_session=True,  # Ctrl-C reaches the supervisor only
             )
 
+    @property
+    def takes_jobs(self) -> bool:
+        """Whether it takes jobs now."""
+        return self.report.takes_jobs and self.stuck_seconds < SILENT_SECONDS
+
     def read_reports(self) -> None:
         """Read what it has reported since the last tick."""
-        self.stuck_seconds += TICK_SECONDS  # no clock, which goes on if the machine is suspended
+        self.stuck_seconds += TICK_SECONDS  # a clock continues while both are suspended
         with suppress(EOFError, OSError):
             while self._link.poll():
                 self.report = self._link.recv()
@@ -110,7 +117,7 @@ class WorkerProcesses:
     @property
     def takes_jobs(self) -> bool:
         """Whether as many processes as wanted take jobs."""
-        return sum(each.report.takes_jobs for each in self._find_serving()) >= self._wanted
+        return sum(each.takes_jobs for each in self._find_serving()) >= self._wanted
 
     def receive_signal(self, *_: object) -> None:
         """Stop after the first signal. Kill all processes after the second one."""
@@ -158,13 +165,13 @@ class WorkerProcesses:
                 used = {each.number for each in self._processes}
                 number = next(number for number in count(1) if number not in used)
                 self._processes.append(WorkerProcess(number, self._folder))
-        elif worn and all(each.report.takes_jobs for each in serving):
+        elif worn and all(each.takes_jobs for each in serving):
             worn[0].retire()
 
     def _note_ends(self) -> None:
         for process in self._processes.copy():
             process.read_reports()
-            self._has_started |= process.report.takes_jobs
+            self._has_started |= process.takes_jobs
             status = process.poll()
             if status is None:
                 continue
