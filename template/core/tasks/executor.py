@@ -81,6 +81,7 @@ class Executor:
         self._settings = settings
         self._settler = Settler(queue, settings.task_max_retries, history)
         self._running: dict[str, LimitedCall[Outcome] | None] = {}
+        metrics.RUNNING.set_function(lambda: self.running)
         self._suspect = asyncio.Lock()
         self._alone_until = 0.0
 
@@ -147,7 +148,6 @@ class Executor:
             return Retry(REDELIVERY_SECONDS)
         self._running[job_id] = None
         self.begun += 1
-        metrics.RUNNING.inc()
         try:
             if not delivery.is_suspect:
                 return await self._verify(delivery)
@@ -157,7 +157,6 @@ class Executor:
                 return await self._run_alone(delivery)
         finally:
             del self._running[job_id]
-            metrics.RUNNING.dec()
 
     async def _run_alone(self, delivery: Delivery) -> Outcome:
         """Run a suspect: it blocked an event loop, or its worker ended several times.

@@ -20,7 +20,7 @@ from core.config import Settings
 from core.context import TaskContext
 from core.logging import get_logger
 from core.services.targets import open_public_client, ssl_context
-from core.tasks import upkeep
+from core.tasks import metrics, upkeep
 from core.tasks.dead_letters import DeadLetters
 from core.tasks.engine import Engine
 from core.tasks.engines import build_engine
@@ -145,11 +145,12 @@ class Worker(ScheduleRegistry):
         return self._open is not None and self._open.queue.engine.takes_jobs
 
     def report(self) -> Report:
-        """Return the state of this process's worker. Any thread may call this."""
+        """Return the state of this worker, and set the gauge `jobs_running`; for any thread."""
         opened = self._open
         if opened is None:
             return Report()
         executor = opened.executor
+        metrics.RUNNING.set(executor.running)  # several processes ignore its function
         return Report(self.problem, self.takes_jobs, executor.begun, executor.running)
 
     def retire(self) -> None:
