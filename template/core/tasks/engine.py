@@ -1,6 +1,7 @@
 """The interface that every engine implements."""
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -90,12 +91,15 @@ class Engine(Protocol):
         in_process: Whether jobs run in the process that enqueued them, without a worker.
         records: The jobs' records.
         stashed: Set when a run left a dead letter.
+        paused: Set it to take no further message while the running ones go on. An engine that runs
+            jobs in the process that enqueued them ignores it.
     """
 
     durable: ClassVar[bool]
     in_process: ClassVar[bool]
     records: Records
     stashed: asyncio.Event
+    paused: threading.Event
 
     @property
     def takes_jobs(self) -> bool:

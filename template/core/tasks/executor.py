@@ -63,6 +63,7 @@ class Executor:
 
     Attributes:
         taken_at: When the last message was taken, by `time.monotonic`.
+        begun: The number of jobs that have begun.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Executor:
         history: History,
     ) -> None:
         self.taken_at = time.monotonic()
+        self.begun = 0
         self._queue = queue
         self._records = queue.engine.records
         self._tasks = tasks
@@ -145,6 +147,7 @@ class Executor:
             # After an outage the queue may deliver a job that is still running here.
             return Retry(REDELIVERY_SECONDS)
         self._running[job_id] = None
+        self.begun += 1
         try:
             if not delivery.is_suspect:
                 return await self._verify(delivery)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -76,6 +77,7 @@ class Consumer:
         concurrency: The number of messages that run at once.
         grace_period: Seconds that running messages get at the end.
         stashed: Set when a run left a dead letter.
+        paused: While it is set, no message is taken.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Consumer:
         concurrency: int,
         grace_period: float,
         stashed: asyncio.Event,
+        paused: threading.Event,
     ) -> None:
         self._client = client
         self._name = name
@@ -93,6 +96,7 @@ class Consumer:
         self._concurrency = concurrency
         self._grace_period = grace_period
         self._stashed = stashed
+        self._paused = paused
         self._stopped: asyncio.Task[object] | None = None
         self._runs: set[_Run] = set()
         self._running: set[asyncio.Task[None]] = set()
@@ -176,7 +180,9 @@ class Consumer:
             await self._try(self._create_groups)
 
     def _count_free(self) -> int:
-        if len(self._ended) > MAX_UNSETTLED or not self._handler.may_begin():
+        if self._paused.is_set() or not self._handler.may_begin():
+            return 0
+        if len(self._ended) > MAX_UNSETTLED:
             return 0
         return min(self._concurrency - len(self._running), TAKE_BATCH)
 
