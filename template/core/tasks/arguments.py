@@ -31,6 +31,9 @@ PythonArguments = dict[str, Any]
 _Hints = dict[str, Any]
 """The annotations of the parameters by name, and of the result as `return`."""
 
+_PLAIN = (str, int, bool, float)
+"""Types whose values are the same after a trip through JSON."""
+
 _VARIABLE = {
     inspect.Parameter.VAR_POSITIONAL,
     inspect.Parameter.VAR_KEYWORD,
@@ -75,6 +78,7 @@ class Arguments:
         try:
             hints = get_type_hints(function, include_extras=True)
             self._model = self._make_model(hints)
+            self._is_plain = all(hints.get(name) in _PLAIN for name in parameters)
             self._result = self._make_result(hints)
             self.sensitive = []
             for name in parameters:
@@ -140,8 +144,9 @@ class Arguments:
             dumped = model.model_dump_json()
             if limit is not None:
                 self._check_size(dumped, limit)
-            # An argument that cannot be rebuilt must not be enqueued.
-            self._model.model_validate_json(dumped)
+            if not self._is_plain:
+                # An argument that cannot be rebuilt must not be enqueued.
+                self._model.model_validate_json(dumped)
         plain = from_json(dumped)
         return {name: plain[field] for name, field in self._fields.items()}
 

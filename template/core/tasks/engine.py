@@ -1,7 +1,8 @@
 """The interface that every engine implements."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -36,8 +37,20 @@ class Delivery:
     is_suspect: bool = False
 
 
-Handler = Callable[[Delivery], Awaitable[Outcome]]
-"""Runs one message. It never raises, even if it is cancelled."""
+class Handler(Protocol):
+    """Runs messages."""
+
+    def may_begin(self) -> bool:
+        """Return whether a further message may begin now. None may while a suspect runs alone."""
+        ...
+
+    async def execute(self, delivery: Delivery) -> Outcome:
+        """Run one message. It raises no exception: if it is cancelled, the job is put back.
+
+        Args:
+            delivery: The message.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +91,15 @@ class Engine(Protocol):
         in_process: Whether jobs run in the process that enqueued them, without a worker.
         records: The jobs' records.
         stashed: Set when a run left a dead letter.
+        paused: Set it to take no further message while the running ones go on. An engine that runs
+            jobs in the process that enqueued them ignores it.
     """
 
     durable: ClassVar[bool]
     in_process: ClassVar[bool]
     records: Records
     stashed: asyncio.Event
+    paused: threading.Event
 
     @property
     def takes_jobs(self) -> bool:
@@ -127,7 +143,7 @@ class Engine(Protocol):
         A restart of the server does not end the consumption.
 
         Args:
-            handler: Runs one message.
+            handler: Runs the messages.
             stop: Ends the consumption when it is set.
         """
         ...

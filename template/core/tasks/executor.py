@@ -63,6 +63,7 @@ class Executor:
 
     Attributes:
         taken_at: When the last message was taken, by `time.monotonic`.
+        begun: The number of jobs that have begun.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Executor:
         history: History,
     ) -> None:
         self.taken_at = time.monotonic()
+        self.begun = 0
         self._queue = queue
         self._records = queue.engine.records
         self._tasks = tasks
@@ -137,7 +139,7 @@ class Executor:
     async def _admit(self, delivery: Delivery) -> Outcome:
         """Refuse a second run of a running job, and let a suspect run alone."""
         job_id, record = delivery.id, delivery.record
-        if not self._may_begin() and not await _poll(self._may_begin, HOLD_SECONDS):
+        if not self.may_begin() and not await _poll(self.may_begin, HOLD_SECONDS):
             return _put_off(delivery)
         if record.state.is_final:
             return self._end_again(delivery)
@@ -145,6 +147,7 @@ class Executor:
             # After an outage the queue may deliver a job that is still running here.
             return Retry(REDELIVERY_SECONDS)
         self._running[job_id] = None
+        self.begun += 1
         try:
             if not delivery.is_suspect:
                 return await self._verify(delivery)
@@ -163,6 +166,7 @@ class Executor:
         """
         self._alone_until = time.monotonic() + ALONE_SECONDS
         await _poll(lambda: len(self._running) == 1, ALONE_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)  # the engine records how the others ended
         self._alone_until = time.monotonic() + ALONE_SECONDS
         delivery.record = await self._records.begin(delivery.id)
         delivery.is_begun = True
@@ -170,8 +174,8 @@ class Executor:
             return self._end_again(delivery)
         return await self._verify(delivery)
 
-    def _may_begin(self) -> bool:
-        """Return whether no suspect runs alone."""
+    def may_begin(self) -> bool:
+        """Return whether a further message may begin now. None may while a suspect runs alone."""
         return not self._suspect.locked() or time.monotonic() > self._alone_until
 
     def _end_again(self, delivery: Delivery) -> Ended:
@@ -351,6 +355,8 @@ async def _poll(check: Callable[[], bool], seconds: float) -> bool:
 
 
 def _to_json(task: str, value: Any, limit: int) -> Any:
+    if value is None:
+        return None
     try:
         result = to_jsonable_python(value)
         size = len(json.dumps(result))

@@ -99,15 +99,13 @@ class Signer:
         if not any(hmac.compare_digest(each, signature) for each in expected):
             raise BadMessage(WRONG_SIGNATURE)
         try:
-            version = from_json(payload).get("v", VERSION)
-            if version != VERSION:
-                known = f"this worker reads version {VERSION}"
-                raise BadMessage(f"the message has version {version}, and {known}")
             # The last one of two values with the same name counts.
             name = to_json(job_id)
             text = b'{"id":%b,"correlation_id":%b,%b' % (name, name, payload[1:])
+            if b'"v":' in payload:  # otherwise it is version 1
+                _check_version(payload)
             return _MESSAGE.validate_json(text, strict=True)
-        except (ValueError, TypeError, LookupError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             reason = str(error).splitlines()[0]
             raise BadMessage(f"the message cannot be read: {reason}") from None
 
@@ -129,6 +127,13 @@ class Signer:
         given = str(signature).encode(errors="replace")
         expected = [_sign_values(key, values).encode() for key in self._record_keys]
         return any(hmac.compare_digest(each, given) for each in expected)
+
+
+def _check_version(payload: bytes) -> None:
+    version = from_json(payload).get("v", VERSION)
+    if version != VERSION:
+        known = f"this worker reads version {VERSION}"
+        raise BadMessage(f"the message has version {version}, and {known}")
 
 
 def _sign_values(key: bytes, values: tuple[Any, ...]) -> str:

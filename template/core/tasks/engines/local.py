@@ -5,6 +5,7 @@ When the process ends, pending and scheduled jobs are lost, and their number is 
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from itertools import count
@@ -154,6 +155,7 @@ class LocalEngine:
     def __init__(self, concurrency: int, grace_period: float) -> None:
         self.records = MemoryRecords()
         self.stashed = asyncio.Event()
+        self.paused = threading.Event()
         self._slots = asyncio.Semaphore(concurrency)
         self._grace_period = grace_period
         self._takes_jobs = False
@@ -259,7 +261,7 @@ class LocalEngine:
     async def _run(self, handler: Handler, envelope: Envelope) -> None:
         try:
             delivery = await self._deliver(envelope)
-            outcome = await handler(delivery)
+            outcome = await handler.execute(delivery)
         finally:
             self._slots.release()
         await self._settle(envelope, delivery.record.fence, outcome)

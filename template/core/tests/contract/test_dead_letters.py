@@ -375,11 +375,12 @@ async def test_innocent_suspects_complete_one_at_a_time(worker, run, monkeypatch
         running_now += 1
         most = max(most, running_now)
         left.remove(current_job().id)
-        await eventually(others_are_put_off, WAIT)
+        await eventually(others_wait, WAIT)
         running_now -= 1
 
-    async def others_are_put_off() -> bool:
-        return (await worker.queue.engine.stats()).scheduled == len(left)
+    async def others_wait() -> bool:
+        stats = await worker.queue.engine.stats()
+        return stats.pending + stats.scheduled == len(left)
 
     async with run():
         jobs = [await innocent.using(job_id=job_id, delay=1).enqueue() for job_id in sorted(left)]

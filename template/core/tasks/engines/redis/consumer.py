@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,10 +73,11 @@ class Consumer:
     Args:
         client: The client of the server.
         name: The name of this worker, which no other worker has.
-        handler: Runs one message.
+        handler: Runs the messages.
         concurrency: The number of messages that run at once.
         grace_period: Seconds that running messages get at the end.
         stashed: Set when a run left a dead letter.
+        paused: While it is set, no message is taken.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Consumer:
         concurrency: int,
         grace_period: float,
         stashed: asyncio.Event,
+        paused: threading.Event,
     ) -> None:
         self._client = client
         self._name = name
@@ -92,6 +96,7 @@ class Consumer:
         self._concurrency = concurrency
         self._grace_period = grace_period
         self._stashed = stashed
+        self._paused = paused
         self._stopped: asyncio.Task[object] | None = None
         self._runs: set[_Run] = set()
         self._running: set[asyncio.Task[None]] = set()
@@ -164,7 +169,9 @@ class Consumer:
         """Take messages, or wait for messages, for a free slot, or for the end of an outage."""
         if self._count_free() <= 0:
             self._has_free_slot.clear()
-            await self._has_free_slot.wait()
+            with suppress(TimeoutError):  # the time in which a suspect may run alone has an end
+                async with asyncio.timeout(RETRY_SECONDS):
+                    await self._has_free_slot.wait()
             return
         self._takes = await self._try(self._take)
         if not self._takes:
@@ -173,6 +180,8 @@ class Consumer:
             await self._try(self._create_groups)
 
     def _count_free(self) -> int:
+        if self._paused.is_set() or not self._handler.may_begin():
+            return 0
         if len(self._ended) > MAX_UNSETTLED:
             return 0
         return min(self._concurrency - len(self._running), TAKE_BATCH)
@@ -188,6 +197,8 @@ class Consumer:
             return  # what was taken is given back
         for each in taken:
             self._start(*each)
+        # Let them begin: if one is a suspect, no further message may begin.
+        await asyncio.sleep(0)
         if not taken:
             await self._wait_for_messages(positions)
 
@@ -218,7 +229,7 @@ class Consumer:
         task.add_done_callback(self._note_end)
 
     async def _execute(self, run: _Run) -> None:
-        run.outcome = await self._handler(run.delivery)
+        run.outcome = await self._handler.execute(run.delivery)
         try:
             run.words = _flatten(run, run.outcome)
         except Exception:

@@ -1,6 +1,7 @@
 """The engine: it publishes messages, counts them, and runs a consumer."""
 
 import asyncio
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
@@ -38,6 +39,7 @@ class RedisEngine:
         grace_period: float,
     ) -> None:
         self.stashed = asyncio.Event()
+        self.paused = threading.Event()
         self._concurrency = concurrency
         self._grace_period = grace_period
         self._name = uuid4().hex[:12]
@@ -93,6 +95,7 @@ class RedisEngine:
             self._concurrency,
             self._grace_period,
             self.stashed,
+            self.paused,
         )
         await self._consumer.run(stop)
 

@@ -24,16 +24,25 @@ local function try_begin(job_id)
   return 'begun', begin(job_id, record, worker)
 end
 
-local taken = {}
+-- A suspect may end its worker, so no message after it is taken: it would have to wait until the
+-- worker seems dead.
+local taken, has_suspect = {}, false
 for priority = 1, 3 do
-  if room == 0 then break end
+  if room == 0 or has_suspect then break end
   local reply = redis.call(
     'xreadgroup', 'group', group, worker, 'count', room, 'streams', KEYS[priority], '>')
   for _, found in ipairs(reply and reply[1][2] or {}) do
     local entry, id_name, job_id, body_name, body = found[1], unpack(found[2])
     if id_name == 'id' and body_name == 'body' then
-      table.insert(taken, {priority, entry, job_id, body, try_begin(job_id)})
-      room = room - 1
+      if has_suspect then
+        remove(priority, group, entry)
+        add(priority, job_id, body, '')
+      else
+        local beginning, record = try_begin(job_id)
+        has_suspect = beginning == 'suspect'
+        table.insert(taken, {priority, entry, job_id, body, beginning, record})
+        room = room - 1
+      end
     else
       remove(priority, group, entry)
       table.insert(taken, {priority, entry, '', table.concat(found[2], ' '), 'removed', ''})
