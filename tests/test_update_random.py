@@ -83,7 +83,7 @@ def make_template(folder: Path) -> None:
 
 
 def look(folder: Path) -> Files:
-    """Return the files in a folder, without those of git."""
+    """Return the files in a folder, without the files of git."""
     seen = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

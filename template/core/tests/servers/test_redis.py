@@ -1,4 +1,4 @@
-"""The engine `redis`: what a contract that fits every engine cannot say."""
+"""The engine `redis`, apart from the contract of all engines."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ def redis_settings(settings: Settings) -> Settings:
 
 
 def connect(settings: Settings) -> Any:
-    # A message has bytes that are no text.
+    # A message has bytes that are not text.
     url = str(settings.redis_url)
     return Redis.from_url(url, decode_responses=True, encoding_errors="surrogateescape")
 
