@@ -288,7 +288,7 @@ async def test_no_worker_seems_dead_after_a_pause_of_the_server(worker, redis_se
 
 async def test_the_consumer_of_a_worker_ends_with_it(worker, redis_settings):
     async def find_consumers(redis: Any) -> list[str]:
-        stream = worker.queue.engine._client.streams[0]
+        stream = worker.queue.engine._client.streams[1]
         return [found["name"] for found in await redis.xinfo_consumers(stream, GROUP)]
 
     @worker.task
@@ -302,7 +302,7 @@ async def test_the_consumer_of_a_worker_ends_with_it(worker, redis_settings):
             assert len(own) == 1
         assert await find_consumers(redis) == []
         # The consumer of a killed worker stays as long as it holds a message.
-        await fine.using(priority="high").enqueue()
+        await fine.enqueue()
         await client.run("take", GROUP, "killed", 1, 3)
         await asyncio.sleep(0.01)
         await client.run("leave", GROUP, "", 5)
