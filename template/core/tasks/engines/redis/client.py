@@ -6,16 +6,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import redis
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.commands.core import AsyncScript
-from redis.connection import HiredisRespSerializer
-from redis.exceptions import ReadOnlyError, RedisError
+from redis.exceptions import MovedError, ReadOnlyError, RedisError
 
 from core.config import find_address
+from core.tasks.engines.redis.connecting import MAX_CONNECTIONS, connect
 from core.tasks.errors import QueueRefuses, QueueUnavailable
 
 Word = str | bytes | int
@@ -23,8 +20,6 @@ Word = str | bytes | int
 
 OPERATION_SECONDS = 3.0
 """A server that takes longer counts as down."""
-MAX_CONNECTIONS = 20
-"""The largest number of connections of one process. Further calls wait for one of them."""
 STREAM, SCHEDULED = "stream", "scheduled"
 RANKS = {"high": 1, "normal": 2, "low": 3}
 """The number of each priority in the scripts."""
@@ -32,34 +27,22 @@ GROUP = "workers"
 """The name of the consumer group of each stream."""
 
 _LUA = Path(__file__).parent / "lua"
-_SERIALIZER = HiredisRespSerializer()
 
 MAX_ROWS = 500
 MAX_BYTES = 4 * 1024**2
 """A batch ends with the row that reaches one of these limits, so that each call is short."""
-OPERATION_SECONDS = 3.0
-"""A server that takes longer counts as down."""
-MAX_CONNECTIONS = 20
-"""The largest number of connections of one process. Further calls wait for one of them."""
 
 REFUSALS = {
     "OOM": "is full: free memory, or raise maxmemory",
     "READONLY": "is a read-only replica",
     "NOREPLICAS": "has too few replicas (min-replicas-to-write)",
     "MISCONF": "cannot save its data to its disk",
+    "MOVED": "has moved the queue to another node of the cluster",
+    "ASK": "is moving the queue to another node of the cluster",
+    "TRYAGAIN": "is moving the queue to another node of the cluster",
+    "CLUSTERDOWN": "is in a cluster that is down",
 }
 """The errors of a server that answers but does not write, with their meanings."""
-
-
-def _pack_fast(connection_class: type[AbstractConnection]) -> type[AbstractConnection]:
-    """Return the class with hiredis for the commands too. The library uses it for replies only."""
-
-    class Connection(connection_class):  # type: ignore[valid-type,misc]
-        def pack_command(self, *words: Any) -> list[bytes]:
-            packed: list[bytes] = _SERIALIZER.pack(*words)
-            return packed
-
-    return Connection
 
 
 def split(rows: Iterable[list[Word]]) -> Iterator[list[list[Word]]]:
@@ -103,6 +86,7 @@ class Client:
     def __init__(self, url: str, queue_name: str) -> None:
         self._place = f"the queue's server at {find_address(url)} (REDIS_URL)"
         self._url = url
+        self._queue_name = queue_name
         # The braces are a hash tag. A cluster keeps all keys with the same tag on one server.
         self._prefix = f"{{{queue_name}}}:"
         self.streams = [f"{self._prefix}{STREAM}:{priority}" for priority in RANKS]
@@ -117,19 +101,9 @@ class Client:
             f"{self._prefix}check",
         ]
         self._scripts: dict[str, AsyncScript] = {}
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=MAX_CONNECTIONS,
-            # `open` sets the limit. The library's own limit uses `wait_for`, which may lose a
-            # cancellation with Python 3.11.
-            socket_timeout=None,
-            socket_keepalive=True,
-            protocol=2,
-            # The client's own retries would run a script twice if its reply was late.
-            retry=Retry(NoBackoff(), 0),
-        )
-        pool.connection_class = _pack_fast(pool.connection_class)
-        self._redis = Redis.from_pool(pool)
+        self._redis = connect(url, self._prefix)
+        # The library's pools refuse further calls. They wait here instead.
+        self._free = asyncio.Semaphore(MAX_CONNECTIONS)
 
     def record_key(self, job_id: str) -> str:
         """Return the key of a job's record.
@@ -141,7 +115,10 @@ class Client:
 
     async def close(self) -> None:
         """Close all connections."""
+        pool = self._redis.connection_pool
         await self._redis.aclose()
+        if isinstance(pool, SentinelConnectionPool):
+            await pool.sentinel_manager.aclose()
 
     async def run(self, name: str, *words: Word) -> Any:
         """Run a script on the server, and return its reply.
@@ -169,12 +146,15 @@ class Client:
         Raises:
             QueueUnavailable: The server cannot be reached, or refuses the script.
         """
-        arguments = [*self._keys, self.record_key(""), *words]
+        asyncio.run(self._run_once(name, *words))
+
+    async def _run_once(self, name: str, *words: Word) -> None:
+        # Connections belong to the event loop that opened them.
+        client = Client(self._url, self._queue_name)
         try:
-            with redis.Redis.from_url(self._url, socket_timeout=OPERATION_SECONDS) as client:
-                client.eval(_read_script(name), len(self._keys), *arguments)
-        except (RedisError, OSError) as error:
-            raise self._explain(error) from error
+            await client.run(name, *words)
+        finally:
+            await client.close()
 
     @asynccontextmanager
     async def open(self, seconds: float = OPERATION_SECONDS) -> AsyncIterator[Redis]:
@@ -187,14 +167,14 @@ class Client:
             QueueUnavailable: The server cannot be reached, or refuses a command.
         """
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds), self._free:
                 yield self._redis
         except TimeoutError as error:
             problem = f"{self._place} did not answer within {seconds:g} s"
             raise QueueUnavailable(problem) from error
         except (RedisError, OSError) as error:
-            if isinstance(error, ReadOnlyError):
-                # After a failover the address may lead to another server.
+            if isinstance(error, ReadOnlyError | MovedError):
+                # Another server has the queue now. Find it: connect again.
                 await self._redis.connection_pool.disconnect(inuse_connections=False)
             raise self._explain(error) from error
 
