@@ -143,9 +143,9 @@ class Executor:
             return _put_off(delivery)
         if record.state.is_final:
             return self._end_again(delivery)
-        if not delivery.is_begun and not delivery.is_suspect:
-            # After an outage the queue may deliver a job that is still running here.
-            return Retry(REDELIVERY_SECONDS)
+        if job_id in self._running:
+            # Another worker had the job in between, or the server has lost its last changes.
+            return _put_back(delivery, REDELIVERY_SECONDS, record.deliveries - 1)
         self._running[job_id] = None
         self.begun += 1
         try:
@@ -168,10 +168,14 @@ class Executor:
         await _poll(lambda: len(self._running) == 1, ALONE_SECONDS)
         await asyncio.sleep(POLL_SECONDS)  # the engine records how the others ended
         self._alone_until = time.monotonic() + ALONE_SECONDS
-        delivery.record = await self._records.begin(delivery.id)
-        delivery.is_begun = True
-        if delivery.record.state.is_final:
+        fence = delivery.record.fence
+        record = await self._records.begin(delivery.id, fence)
+        if record.fence != fence + 1 and not record.state.is_final:
+            return Retry(0)  # another worker has the job, so the engine drops this outcome
+        delivery.record = record
+        if record.state.is_final:
             return self._end_again(delivery)
+        delivery.is_begun = True
         return await self._verify(delivery)
 
     def may_begin(self) -> bool:
@@ -217,6 +221,8 @@ class Executor:
     async def _attempt(self, run: Run, call: LimitedCall[Outcome], unknown: str | None) -> Outcome:
         """Make one attempt, and settle how it ended."""
         self._set_context(run)
+        if run.record.abort:
+            return self._settler.abort(run)
         if run.record.attempt == 1 and run.record.deliveries == 1:
             due_at = run.record.at or run.message.enqueued_at
             metrics.wait(run.message.task).observe(max(0.0, time.time() - due_at))

@@ -191,11 +191,14 @@ class Records(Protocol):
         """
         ...
 
-    async def begin(self, job_id: str) -> JobRecord:
+    async def begin(self, job_id: str, fence: int | None = None) -> JobRecord:
         """Begin the delivery of a suspect, and return the job's record; see `Delivery`.
+
+        It stays unchanged if the job has ended, or if another delivery has begun.
 
         Args:
             job_id: The job's id.
+            fence: The fence of the record when the message was taken; any fence if None.
         """
         ...
 

@@ -72,9 +72,9 @@ class LimitedCall(Generic[T]):
         """Cancel the coroutine.
 
         Args:
-            reason: Why.
+            reason: Why. The first reason stays.
         """
-        self.reason = reason
+        self.reason = self.reason or reason
         if self.task:
             self.task.cancel()
 

@@ -59,9 +59,9 @@ class MemoryRecords:
     async def read(self, ids: list[str]) -> list[JobRecord]:
         return [self._read(job_id) for job_id in ids]
 
-    async def begin(self, job_id: str) -> JobRecord:
+    async def begin(self, job_id: str, fence: int | None = None) -> JobRecord:
         fields = self._records.setdefault(job_id, {"state": JobStatus.PENDING})
-        if not self.has_ended(job_id):
+        if not self.has_ended(job_id) and fence in (None, fields.get("fence", 0)):
             fields["state"] = JobStatus.RUNNING
             fields["deliveries"] = fields.get("deliveries", 0) + 1
             fields["fence"] = fields.get("fence", 0) + 1

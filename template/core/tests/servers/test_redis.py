@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from core.config import ROOT, Settings
 from core.context import TaskContext
 from core.entry import Service, open_service
-from core.tasks import JobStatus, QueueUnavailable, Sensitive, Worker
+from core.tasks import JobStatus, QueueUnavailable, Sensitive, Worker, current_job
 from core.tasks.engines.redis import consumer as redis_consumer
 from core.tasks.engines.redis.client import GROUP
 from core.testing import eventually
@@ -231,6 +231,80 @@ async def test_a_lost_reply_delays_no_job_and_counts_no_delivery(worker, redis_s
         assert (await job.record()).deliveries == 1
 
 
+async def test_a_suspect_whose_beginning_was_lost_is_not_stuck(worker, redis_settings, monkeypatch):
+    """The server began it, and this worker did not learn of it."""
+    monkeypatch.setattr(redis_consumer, "IDLE_SECONDS", 1)
+    monkeypatch.setattr(redis_consumer, "BEAT_SECONDS", 0.3)
+    monkeypatch.setattr(redis_consumer, "RECOVER_SECONDS", 0.1)
+
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async with running(worker, redis_settings):
+        records = worker.queue.engine.records
+        begin = records.begin
+        lost: list[str] = []
+
+        async def lose_the_first(job_id: str, fence: int | None = None) -> Any:
+            record = await begin(job_id, fence)
+            if not lost:
+                lost.append(job_id)
+                raise QueueUnavailable("the connection ended")
+            return record
+
+        records.begin = lose_the_first
+        job = await fine.using(delay=0.5).enqueue()
+        await records.write(job.id, {"deliveries": 5}, None)
+        assert await job.result(WAIT) == "done"
+        assert lost == [job.id]
+
+
+async def test_a_worker_taken_for_dead_takes_no_suspect_back(worker, redis_settings):
+    @worker.task
+    async def fine() -> None: ...
+
+    async with worker.open(redis_settings):
+        client, records = worker.queue.engine._client, worker.queue.engine.records
+        job = await fine.enqueue()
+        await records.write(job.id, {"deliveries": 5}, None)
+        known = (await job.record()).fence
+        await client.run("begin", job.id, "heir", known)
+        late = await records.begin(job.id, known)
+        assert late.worker == "heir"
+        assert late.fence == known + 1
+        await asyncio.to_thread(records.blame, job.id)
+        assert (await job.record()).blocked == 0
+
+
+async def test_large_messages_are_taken_a_few_at_a_time(worker, redis_settings):
+    @worker.task
+    async def store(text: str) -> None: ...
+
+    async with worker.open(redis_settings):
+        client = worker.queue.engine._client
+        await store.enqueue_many([["x" * 500_000]] * 30)
+        await client.run("create", GROUP)
+        taken, _ = await client.run("take", GROUP, "any", 30, 3)
+        assert len(taken) == 8
+
+
+async def test_an_abort_between_two_attempts_counts(worker, redis_settings):
+    attempts = []
+
+    @worker.task(retry_delay=0.5, jitter=False)
+    async def broken() -> None:
+        attempts.append(1)
+        # The worker has not noticed the abort when this attempt fails.
+        await worker.queue.abort(current_job().id)
+        raise ValueError("not now")
+
+    async with running(worker, redis_settings):
+        job = await broken.enqueue()
+        assert (await job.wait(WAIT)).status is JobStatus.ABORTED
+    assert attempts == [1]
+
+
 async def test_an_end_whose_reply_was_lost_counts_once(worker, redis_settings):
     ends: list[str] = []
 
@@ -361,12 +435,18 @@ async def test_a_job_that_comes_back_to_the_worker_that_runs_it_runs_once(worker
             await engine._client.run("recover", GROUP, 0, 10, 0)
 
             async def came_back() -> bool:
-                return (await engine.stats()).scheduled == 1
+                stats = await engine.stats()
+                return (stats.pending, stats.running) == (0, 1)
 
             await eventually(came_back, WAIT)
             assert await redis.xrange(stream, entry, entry) == []
             go_on.set()
             assert await job.result(WAIT) == "done"
+
+            async def is_empty() -> bool:
+                return await redis.xlen(stream) == 0
+
+            await eventually(is_empty, WAIT)
         assert begun == [1]
         assert (await job.record()).fence == 1
 

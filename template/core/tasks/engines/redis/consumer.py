@@ -6,6 +6,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from math import inf
 from typing import Any
 
 from core.cancelling import cancel_all
@@ -36,6 +38,8 @@ WAIT_SECONDS = 0.5
 from which this worker waits."""
 RETRY_SECONDS = 0.5
 """The pause after a failed call."""
+LAST_TRIES = 10
+"""How often a worker that stops tries to settle its runs."""
 TAKE_BATCH = 100
 """The largest number of messages that one call takes. A message may have a megabyte."""
 MOVE_BATCH = 200
@@ -136,8 +140,7 @@ class Consumer:
             await self._try(self._give_back)
             await self._finish_running()
             await cancel_all([settling])
-            while self._ended and await self._try(self._settle_some):
-                pass
+            await self._settle_ended(LAST_TRIES)
             await self._try(self._leave)
         finally:
             await cancel_all([self._stopped, settling, *helpers])
@@ -187,10 +190,12 @@ class Consumer:
         return min(self._concurrency - len(self._running), TAKE_BATCH)
 
     async def _take(self) -> None:
+        # A reply may have been too long to arrive in time.
+        count = 1 if self._may_have_lost else self._count_free()
         if self._may_have_lost:
             await self._give_back()
             self._may_have_lost = False
-        words = (GROUP, self._name, self._count_free(), SUSPECT_DELIVERIES)
+        words = (GROUP, self._name, count, SUSPECT_DELIVERIES)
         taken, positions = await self._client.run("take", *words)
         assert self._stopped
         if self._stopped.done():
@@ -214,14 +219,18 @@ class Consumer:
         if not job_id:
             logger.error("message without an id, removed from the queue", body=str(body)[:200])
             return
+        if beginning == b"runs":
+            # The job's message came back, for example after this worker had seemed dead.
+            for run in self._runs:
+                if run.job_id == job_id:
+                    run.rank, run.entry = rank, entry
+                    run.words[:2] = [rank, entry] if run.words else []
+                    return
         name = job_id.decode(errors="replace")
-        delivery = Delivery(
-            name,
-            body,
-            load(name, record),
-            is_begun=beginning == b"begun",
-            is_suspect=beginning == b"suspect",
-        )
+        is_begun = beginning == b"begun"
+        # If this worker seems to run a job that it does not run, the job begins as a suspect does.
+        is_suspect = beginning in (b"suspect", b"runs")
+        delivery = Delivery(name, body, load(name, record), is_begun, is_suspect)
         run = _Run(rank, entry, job_id, delivery)
         self._runs.add(run)
         task = asyncio.create_task(self._execute(run))
@@ -264,12 +273,21 @@ class Consumer:
         while True:
             await self._has_ended.wait()
             self._has_ended.clear()
-            while self._ended:
-                if not await self._try(self._settle_some):
-                    await asyncio.sleep(RETRY_SECONDS)
+            await self._settle_ended(inf)
 
-    async def _settle_some(self) -> None:
-        batch = next(split(run.words for run in self._ended))
+    async def _settle_ended(self, tries: float) -> None:
+        """Settle the runs that have ended, until this has failed some times in a row."""
+        failures = 0
+        while self._ended and failures < tries:
+            # A batch may have been too long to arrive in time.
+            if await self._try(partial(self._settle_some, 1 if failures else None)):
+                failures = 0
+            else:
+                failures += 1
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _settle_some(self, limit: int | None) -> None:
+        batch = next(split(run.words for run in self._ended[:limit]))
         words = [word for row in batch for word in row]
         settled: list[int] = await self._client.run("end", GROUP, *words)
         runs, self._ended = self._ended[: len(batch)], self._ended[len(batch) :]

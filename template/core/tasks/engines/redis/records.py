@@ -48,11 +48,12 @@ class RedisRecords:
         stored = await self._read(ids)
         return [load(*pair) for pair in zip(ids, stored, strict=True)]
 
-    async def begin(self, job_id: str) -> JobRecord:
-        return load(job_id, await self._client.run("begin", job_id, self._worker))
+    async def begin(self, job_id: str, fence: int | None = None) -> JobRecord:
+        known = "" if fence is None else fence
+        return load(job_id, await self._client.run("begin", job_id, self._worker, known))
 
     def blame(self, job_id: str) -> None:
-        self._client.run_blocking("blame", job_id)
+        self._client.run_blocking("blame", job_id, self._worker)
 
     async def write(
         self,
@@ -110,7 +111,8 @@ class RedisRecords:
         if not ids:
             return []
         async with self._client.open() as redis:
-            keys = [self._client.record_key(job_id) for job_id in ids]
+            # Anybody may ask for any id. One that cannot be encoded has no record.
+            keys = [self._client.record_key(job_id).encode(errors="replace") for job_id in ids]
             found: list[Any] = await redis.mget(keys)
             return found
 

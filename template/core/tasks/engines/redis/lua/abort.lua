@@ -9,6 +9,8 @@ if record.status == 'running' then
   record.abort = '1'
   write(ARGV[2], record, 0)
 else
+  -- The turn of a later stage may come as late as its record allows.
+  local ttl = math.max(tonumber(ARGV[3]), redis.call('pttl', key_of(ARGV[2])))
   record.status = 'aborted'
-  write(ARGV[2], record, tonumber(ARGV[3]))
+  write(ARGV[2], record, ttl)
 end

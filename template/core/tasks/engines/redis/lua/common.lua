@@ -22,6 +22,10 @@ local function key_of(job_id)
   return ARGV[1] .. job_id
 end
 
+local function to_number(word)
+  return #word < 15 and string.match(word, '^%d+$') and tonumber(word)
+end
+
 -- Return a record, or nil if there is none that can be read.
 local function read(job_id)
   local stored = redis.pcall('get', key_of(job_id))
@@ -30,10 +34,12 @@ local function read(job_id)
   if not line then return nil end
   local record, words = {progress = progress, fields = fields}, {}
   for word in string.gmatch(line, '%S+') do table.insert(words, word) end
+  if #words > #NAMES then return nil end
   for at, name in ipairs(NAMES) do record[name] = words[at] or DEFAULTS[at] end
-  record.fence = tonumber(record.fence)
-  record.deliveries = tonumber(record.deliveries)
-  record.blocked = tonumber(record.blocked)
+  record.fence = to_number(record.fence)
+  record.deliveries = to_number(record.deliveries)
+  record.blocked = to_number(record.blocked)
+  if record.abort ~= '1' then record.abort = '0' end
   if not (record.fence and record.deliveries and record.blocked) then return nil end
   return record
 end
@@ -83,11 +89,11 @@ local function add(priority, job_id, body, due)
   end
 end
 
--- Remove an entry from its stream, and return whether this group still had it.
+-- Remove an entry from its stream. A message goes to its new place first: a script that fails does
+-- not undo what it did.
 local function remove(priority, group, entry)
-  local is_ours = redis.call('xack', KEYS[priority], group, entry) == 1
+  redis.call('xack', KEYS[priority], group, entry)
   redis.call('xdel', KEYS[priority], entry)
-  return is_ours
 end
 
 -- Begin a delivery, and return the record as it is stored.

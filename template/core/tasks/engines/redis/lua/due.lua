@@ -10,9 +10,9 @@ for priority = 1, 3 do
   local due = redis.call('zrange', set, '-inf', now(), 'byscore', 'limit', 0, limit)
   for _, job_id in ipairs(due) do
     local body = redis.call('hget', KEYS[7], job_id)
+    if body then add(priority, job_id, body, '') end
     redis.call('zrem', set, job_id)
     redis.call('hdel', KEYS[7], job_id)
-    if body then add(priority, job_id, body, '') end
   end
   if #due == limit then is_full = 1 end
 end

@@ -16,21 +16,22 @@ local WORDS = {
 }
 
 local function change_record(run, record)
+  if run.letter_id ~= '' then redis.call('hset', KEYS[8], run.letter_id, run.body) end
   record.status, record.worker, record.fields = run.status, '-', run.fields
   if run.deliveries ~= '' then record.deliveries = run.deliveries end
   if run.blocked ~= '' then record.blocked = run.blocked end
   write(run.job_id, record, tonumber(run.ttl))
-  if run.letter_id ~= '' then redis.call('hset', KEYS[8], run.letter_id, run.body) end
 end
 
 local function change_message(run)
   local priority = tonumber(run.priority)
-  local found = redis.call('xrange', KEYS[priority], run.entry, run.entry)[1]
-  local is_held = remove(priority, ARGV[2], run.entry)
-  if is_held and found and run.delay ~= '' then
+  local stream, entry, group = KEYS[priority], run.entry, ARGV[2]
+  if run.delay ~= '' and #redis.call('xpending', stream, group, entry, entry, 1) > 0 then
+    local found = redis.call('xrange', stream, entry, entry)[1]
     local due = run.delay ~= '0' and now() + run.delay or ''
-    add(priority, run.job_id, found[2][4], due)
+    if found then add(priority, run.job_id, found[2][4], due) end
   end
+  remove(priority, group, entry)
 end
 
 local function change_stage(run, record)

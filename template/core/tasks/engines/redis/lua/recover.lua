@@ -15,8 +15,10 @@ for at = 7, #ARGV do runs[ARGV[at]] = true end
 -- then, so each one gets the time for a sign of life.
 local function is_too_early()
   local time = now()
-  local last, since = string.match(redis.call('get', KEYS[10]) or '0 0', '(%d+) (%d+)')
-  if time - last > tonumber(pause) then since = time end
+  local looked = redis.pcall('get', KEYS[10])
+  local last, since = string.match(type(looked) == 'string' and looked or '', '(%d+) (%d+)')
+  -- After a step of the server's clock, the times mean nothing.
+  if not last or math.abs(time - last) > tonumber(pause) then since = time end
   redis.call('set', KEYS[10], string.format('%d %d', time, since))
   return time - since < tonumber(pause)
 end
@@ -39,12 +41,12 @@ for priority = 1, 3 do
     local entry = message[1]
     if not runs[priority .. ':' .. entry] then
       local found = redis.call('xrange', KEYS[priority], entry, entry)[1]
-      remove(priority, group, entry)
       if found then
         local job_id, body = found[2][2], found[2][4]
         if worker and not runs[job_id] then undo_delivery(job_id) end
         add(priority, job_id, body, '')
       end
+      remove(priority, group, entry)
     end
   end
   if #held == limit then is_full = 1 end

@@ -8,6 +8,9 @@
 -- removed, and returned without an id. If there is no message, the second list has for each stream
 -- the last entry that a worker was given.
 
+local STEP = 8
+local ENOUGH = 1024 * 1024 -- bytes, after which no further message is taken
+
 local group, worker, room, suspect_after = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local function try_begin(job_id)
@@ -24,29 +27,40 @@ local function try_begin(job_id)
   return 'begun', begin(job_id, record, worker)
 end
 
--- A suspect may end its worker, so no message after it is taken: it would have to wait until the
--- worker seems dead.
-local taken, has_suspect = {}, false
-for priority = 1, 3 do
-  if room == 0 or has_suspect then break end
+local taken, size, has_suspect = {}, 0, false
+
+-- Take some messages of a priority, and return whether there may be more of them.
+local function take_some(priority)
+  local count = math.min(room, STEP)
+  local stream = KEYS[priority]
   local reply = redis.call(
-    'xreadgroup', 'group', group, worker, 'count', room, 'streams', KEYS[priority], '>')
-  for _, found in ipairs(reply and reply[1][2] or {}) do
+    'xreadgroup', 'group', group, worker, 'count', count, 'streams', stream, '>')
+  local entries = reply and reply[1][2] or {}
+  for _, found in ipairs(entries) do
     local entry, id_name, job_id, body_name, body = found[1], unpack(found[2])
-    if id_name == 'id' and body_name == 'body' then
-      if has_suspect then
-        remove(priority, group, entry)
-        add(priority, job_id, body, '')
-      else
-        local beginning, record = try_begin(job_id)
-        has_suspect = beginning == 'suspect'
-        table.insert(taken, {priority, entry, job_id, body, beginning, record})
-        room = room - 1
-      end
-    else
+    if id_name ~= 'id' or job_id == '' or body_name ~= 'body' then
       remove(priority, group, entry)
       table.insert(taken, {priority, entry, '', table.concat(found[2], ' '), 'removed', ''})
+    elseif has_suspect then
+      add(priority, job_id, body, '')
+      remove(priority, group, entry)
+    else
+      local beginning, record = try_begin(job_id)
+      -- A suspect may end its worker, so no message after it is taken: it would have to wait until
+      -- the worker seems dead.
+      has_suspect = beginning == 'suspect'
+      table.insert(taken, {priority, entry, job_id, body, beginning, record})
+      size = size + #body
+      room = room - 1
     end
+  end
+  return #entries == count
+end
+
+for priority = 1, 3 do
+  local may_have_more = true
+  while may_have_more and room > 0 and size < ENOUGH and not has_suspect do
+    may_have_more = take_some(priority)
   end
 end
 if #taken > 0 then return {taken, {}} end
