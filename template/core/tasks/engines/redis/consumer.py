@@ -27,13 +27,13 @@ BEAT_SECONDS = 5.0
 """The pause between two signs of life."""
 MOVE_SECONDS = 0.5
 """The pause between two looks for jobs that are due."""
-RECOVER_SECONDS = 1.0
+RECOVER_SECONDS = 2.0
 """The pause between two looks for the jobs of dead workers."""
 LEAVE_SECONDS = 60.0
 """The pause between two removals of the consumers of dead workers."""
 FORGET_SECONDS = 3600.0
 """After this time without a sign of life, the consumer of a worker without jobs is removed."""
-WAIT_SECONDS = 0.5
+WAIT_SECONDS = 2.0
 """The longest wait for new messages. The server may have lost its data, and with it the position
 from which this worker waits."""
 RETRY_SECONDS = 0.5
