@@ -117,7 +117,7 @@ class Engine(Protocol):
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
         """Put messages into the queue. Each message and its record are written in one step.
 
-        A job that is in the queue or has ended stays as it is.
+        A job that is in the queue or has ended is unchanged.
 
         Args:
             envelopes: The messages with their records.

@@ -68,7 +68,7 @@ class Signer:
     """Turns messages into signed bytes and back, and signs values of records.
 
     The signatures are keyed BLAKE2b (RFC 7693). The one of a message covers the job's id, which the
-    engine keeps beside the message.
+    engine keeps with the message.
 
     Args:
         secrets: The secrets of `Settings.secret_keys`. The first one signs; all are accepted.

@@ -1,4 +1,4 @@
-"""What the engine gets: messages on their way into the queue, and the outcomes of runs."""
+"""Values for the engine: messages on their way into the queue, and the outcomes of runs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -63,7 +63,7 @@ class Retry:
 
     Attributes:
         after: Seconds to wait.
-        fields: The fields to set in the job's record. It stays unchanged if there are none.
+        fields: The fields to set in the job's record. It stays unchanged if no field is given.
         note: As in `Ended`.
     """
 

@@ -232,7 +232,7 @@ async def test_a_lost_reply_delays_no_job_and_counts_no_delivery(worker, redis_s
 
 
 async def test_a_suspect_whose_beginning_was_lost_is_not_stuck(worker, redis_settings, monkeypatch):
-    """The server began it, and this worker did not learn of it."""
+    """The server began it, but the reply was lost."""
     monkeypatch.setattr(redis_consumer, "IDLE_SECONDS", 1)
     monkeypatch.setattr(redis_consumer, "BEAT_SECONDS", 0.3)
     monkeypatch.setattr(redis_consumer, "RECOVER_SECONDS", 0.1)

@@ -124,7 +124,7 @@ class Client:
         """Run a script on the server, and return its reply.
 
         Args:
-            name: The script's name: that of its file in `lua`.
+            name: The script's name, as of its file in `lua`.
             *words: Its arguments after the prefix.
 
         Raises:

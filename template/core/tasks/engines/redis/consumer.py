@@ -113,7 +113,7 @@ class Consumer:
 
     @property
     def takes_jobs(self) -> bool:
-        """Whether it takes messages. During an outage it takes none."""
+        """Whether it takes messages. During an outage it takes no message."""
         return self._takes
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -242,7 +242,7 @@ class Consumer:
         try:
             run.words = _flatten(run, run.outcome)
         except Exception:
-            # Without an outcome, the message comes back when it seems to be that of a dead worker.
+            # Without an outcome, the message comes back when this worker seems to be dead.
             logger.exception("outcome cannot be recorded", job_id=run.delivery.id)
             self._runs.discard(run)
             return

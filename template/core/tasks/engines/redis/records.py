@@ -127,7 +127,7 @@ def dump(fields: RecordFields, status: str | None = None) -> str:
 
     Args:
         fields: The record's fields.
-        status: The status in place of that of the fields.
+        status: The status to store in place of the one in the fields.
     """
     status = status or fields.get("state", JobStatus.PENDING)
     counts = [fields.get("fence", 0), fields.get("deliveries", 0), fields.get("blocked", 0)]

@@ -26,7 +26,7 @@ local function to_number(word)
   return #word < 15 and string.match(word, '^%d+$') and tonumber(word)
 end
 
--- Return a record, or nil if there is none that can be read.
+-- Return a record, or nil if no record can be read.
 local function read(job_id)
   local stored = redis.pcall('get', key_of(job_id))
   if type(stored) ~= 'string' then return nil end

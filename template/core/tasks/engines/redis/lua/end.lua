@@ -2,7 +2,7 @@
 -- Ends runs. A run changes nothing if another delivery of its job has begun since.
 --
 -- ARGV: the group, and for each run the words below.
---   status      is empty if the record stays as it is; so are deliveries and blocked
+--   status      is empty if the record is unchanged; so are deliveries and blocked
 --   ttl         milliseconds after which the record expires, or 0
 --   delay       milliseconds until the job runs again; empty if it does not
 --   letter_id   is empty if there is no dead letter; the body is then empty too

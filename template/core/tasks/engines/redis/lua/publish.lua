@@ -1,5 +1,5 @@
 #!lua
--- Adds messages with their records. A job that is in the queue, or has ended, stays as it is.
+-- Adds messages with their records. A job that is in the queue, or has ended, is unchanged.
 --
 -- ARGV: for each job the words below: its priority is 1, 2 or 3; `due` is in milliseconds since
 -- 1970, or empty; `ttl` are the milliseconds after which the record expires, or 0. A later stage of

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Puts messages back into their streams: those of workers that seem dead, or those that one worker
--- was given and does not run. Each becomes a new entry, so an entry never changes its owner.
+-- Puts messages back into their streams: the messages of workers that seem dead, or the messages
+-- that one worker was given and does not run. Each becomes a new entry, so an entry never changes its owner.
 --
 -- ARGV: the group, the milliseconds without a sign of life, the largest number of messages of each
 -- priority, the milliseconds between two signs of life, and then, for one worker only, its name and

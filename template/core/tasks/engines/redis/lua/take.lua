@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Takes messages for a worker, those of a higher priority first, and begins their deliveries.
+-- Takes messages for a worker, the highest priority first, and begins their deliveries.
 --
 -- ARGV: the group, the worker, the largest number of messages, and the deliveries without an
 -- outcome after which a job is a suspect.
