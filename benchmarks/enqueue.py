@@ -1,4 +1,4 @@
-"""`enqueue` in a request against one round trip to the queue's server. Goal: 1.5x at p50.
+"""`enqueue` in a request against one round trip to the queue's server. Goal: 2.5x at p50.
 
 The two take turns in one process on uvloop, as in the web process. Every feature is on.
 

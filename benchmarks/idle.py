@@ -1,4 +1,4 @@
-"""Memory and CPU time of an idle worker, and of an idle streaq worker. Goal: 100 MB and 1 %.
+"""Memory and CPU time of an idle worker. Goal: 100 MB and 0.5 % of a core.
 
 script/uv run python benchmarks/idle.py [SECONDS]
 """

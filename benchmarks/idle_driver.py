@@ -7,8 +7,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from driver_servers import run_servers, stop
@@ -17,10 +15,6 @@ from core.dev.servers import MONGODB, VALKEY
 
 SECONDS = 60.0
 WARM_SECONDS = 8.0
-COMMANDS = {
-    "groundwork": ["-m", "core", "worker"],
-    "streaq": ["bare_app.py", "work"],
-}
 
 
 def cpu_seconds(pid: int) -> float:
@@ -38,47 +32,26 @@ def megabytes(pid: int) -> float:
     return int(kilobytes) / 1024
 
 
-@contextmanager
-def run_workers() -> Iterator[dict[str, int]]:
-    """Run an idle worker of each system. Yields their process ids."""
-    workers = {name: subprocess.Popen([sys.executable, *COMMANDS[name]]) for name in COMMANDS}
+def measure(seconds: float) -> tuple[float, float]:
+    """Return the memory in MB and the share of a core of an idle worker."""
+    worker = subprocess.Popen([sys.executable, "-m", "core", "worker"])
     try:
-        yield {name: worker.pid for name, worker in workers.items()}
-    finally:
-        for worker in workers.values():
-            stop(worker)
-
-
-def measure(seconds: float) -> dict[str, tuple[float, float]]:
-    """Return the memory in MB and the share of a core of each system's worker."""
-    with run_workers() as pids:
         time.sleep(WARM_SECONDS)
-        before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+        before = cpu_seconds(worker.pid)
         time.sleep(seconds)
-        return {
-            name: (megabytes(pid), (cpu_seconds(pid) - before[name]) / seconds)
-            for name, pid in pids.items()
-        }
+        share = (cpu_seconds(worker.pid) - before) / seconds
+        return megabytes(worker.pid), share
+    finally:
+        stop(worker)
 
 
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["SECRET_KEY"] = secrets.token_hex(32)
-        os.environ["HITS"] = f"{folder}/hits"
-        os.environ["LOG_FORMAT"] = "json"
-        with run_servers(Path(folder), MONGODB, VALKEY):
-            figures = measure(seconds)
-    for name, (memory, share) in figures.items():
-        print(f"{name:<11} {memory:4.0f} MB, {share:.2%} of a core")
-    memory, share = figures["groundwork"]
-    bare_memory, bare_share = figures["streaq"]
-    memory_ratio = memory / bare_memory
-    share_ratio = share / bare_share
-    print(
-        f"{memory_ratio:.1f}x the memory and {share_ratio:.1f}x the time of bare streaq"
-        " (goal: 100 MB, 1 %)"
-    )
+    os.environ["SECRET_KEY"] = secrets.token_hex(32)
+    os.environ["LOG_FORMAT"] = "json"
+    with tempfile.TemporaryDirectory() as folder, run_servers(Path(folder), MONGODB, VALKEY):
+        memory, share = measure(seconds)
+    print(f"{memory:.0f} MB, {share:.2%} of a core (goal: 100 MB, 0.5 %)")
 
 
 if __name__ == "__main__":

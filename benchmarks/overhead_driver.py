@@ -106,9 +106,14 @@ DRAMATIQ = System(
     work=["dramatiq", "dramatiq_app", "-p", "1", "-t", "8"],
     packages=["dramatiq[redis]==2.2.1"],
 )
+STREAQ = System(
+    enqueue=["python", "streaq_app.py"],
+    work=["python", "streaq_app.py", "work"],
+    packages=["streaq==7.2.0"],
+)
 SYSTEMS = {
     "groundwork": System(enqueue=["-c", ENQUEUE], work=["-m", "core", "worker"]),
-    "streaq": System(enqueue=["bare_app.py"], work=["bare_app.py", "work"]),
+    "streaq": STREAQ,
     "saq": SAQ,
     "taskiq": TASKIQ,
     "arq": ARQ,
@@ -276,10 +281,12 @@ def measure(names: list[str], jobs: int, runs: int, folder: Path) -> None:
             print(f"run {number + 1}: {name} {rate:.0f}/s", flush=True)
     print(f"\n{jobs} jobs, {runs} runs")
     print(f"lost: of {KILLED_JOBS} jobs, with a SIGKILL every {KILL_SECONDS:.0f} s")
+    peers = [median(rates[name]) for name in names if name != "groundwork"]
+    fastest = max(peers, default=None)
     for name in names:
         lost, run_twice = count_lost(name, folder)
         rate = median(rates[name])
-        ratio = f"{rate / median(rates['streaq']):5.2f}x" if "streaq" in rates else ""
+        ratio = f"{rate / fastest:5.2f}x" if fastest else ""
         figures = f"{rate:7.0f}/s {ratio}  lost {lost:4}  run twice {run_twice:4}"
         print(f"{name:<11} {figures}", flush=True)
 

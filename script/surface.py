@@ -68,6 +68,8 @@ INTERNAL_MEMBERS = frozenset(
         "core.tasks.Worker.portal",
         "core.tasks.Worker.problem",
         "core.tasks.Worker.queue",
+        "core.tasks.Worker.report",
+        "core.tasks.Worker.retire",
         "core.tasks.Worker.run",
         "core.tasks.Worker.takes_jobs",
         "core.tasks.Worker.tasks",

@@ -113,7 +113,7 @@ def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> No
     assert git(service, "status", "--porcelain") == ""
     for switch, is_on in ((off, False), (on, True)):
         execute(switch, service, shell)
-        engine = service / "core" / "tasks" / "engines" / "streaq" / "engine.py"
+        engine = service / "core" / "tasks" / "engines" / "redis" / "engine.py"
         assert engine.exists() is is_on
         changed = git(service, "status", "--porcelain").splitlines()
         assert all(

@@ -181,8 +181,8 @@ def test_only_the_chosen_engine_is_rendered(service: Path) -> None:
     texts = [path.read_text() for path in (service / "core").rglob("*.py")] + [
         (service / "uv.lock").read_text()
     ]
-    has_streaq = any("import streaq" in text or 'name = "streaq"' in text for text in texts)
-    assert has_streaq is is_queue_on(service)
+    has_redis = any("import redis" in text or 'name = "redis"' in text for text in texts)
+    assert has_redis is is_queue_on(service)
 
 
 def test_the_lock_is_used_as_it_is(service: Path) -> None:

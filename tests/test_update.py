@@ -448,7 +448,7 @@ def test_another_answer_changes_core_only(template: Path, tmp_path: Path, answer
 
     changed = differences(before, hashes(project))
     assert all(belongs_to_template(name) for name in changed), changed
-    assert (project / "core" / "tasks" / "engines" / "streaq").exists() is answer
+    assert (project / "core" / "tasks" / "engines" / "redis").exists() is answer
 
 
 @pytest.mark.parametrize("command", [["recopy", "--trust"], ["copy"]])

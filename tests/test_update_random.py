@@ -41,7 +41,7 @@ TEXTS = [
     "core/two.py",
     "core/sub/three.py",
     "core/sub/deep/four.txt",
-    "core/tasks/engines/streaq/engine.py",  # exists only with the job queue
+    "core/tasks/engines/redis/engine.py",  # exists only with the job queue
     "core/with space.md",
     "app/main.py",
     "app/tasks/emails.py",
@@ -83,7 +83,7 @@ def make_template(folder: Path) -> None:
 
 
 def look(folder: Path) -> Files:
-    """Return the files in a folder, without those of git."""
+    """Return the files in a folder, without the files of git."""
     seen = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

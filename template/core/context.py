@@ -38,6 +38,17 @@ class TaskContext:
         _actor.set(user_id)
 
     @staticmethod
+    def set(correlation_id: str, actor: str | None) -> None:
+        """Set both for the rest of this asyncio task or thread.
+
+        Args:
+            correlation_id: The correlation id.
+            actor: The user's id, or None for nobody.
+        """
+        _correlation_id.set(correlation_id)
+        _actor.set(actor)
+
+    @staticmethod
     @contextmanager
     def use(correlation_id: str | None = None, actor: str | None = None) -> Iterator[str]:
         """Run a block with these ids.

@@ -1,6 +1,7 @@
 """The two processes of the service in production: web and worker."""
 
 import asyncio
+import gc
 import signal
 
 import uvloop
@@ -9,13 +10,15 @@ from core.config import Settings
 from core.config.base import list_variables
 from core.config.spelling import find_misspelled
 from core.entry import Service, load_service, open_service
+from core.health_server import serve_health
 from core.local_servers import read_variables
 from core.logging import configure_logging, get_logger
 from core.supervised import tell_started
 from core.tasks.engines import build_engine
-from core.tasks.health_server import serve_health
 from core.tasks.time_limits import leave_abandoned
 from core.web import create_app
+from core.worker_link import follow_supervisor
+from core.worker_link import number as supervised
 
 logger = get_logger(__name__)
 
@@ -74,11 +77,15 @@ async def _work(service: Service, settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if supervised:
+        follow_supervisor(service.worker.report, service.worker.retire, settings.task_grace_period)
     async with open_service(service, settings) as database:
-        if settings.worker_port is not None:
+        if settings.worker_port is not None and not supervised:
             serve_health(service.worker, settings.host, settings.worker_port)
         logger.info("worker started", tasks=sorted(service.worker.tasks))
         tell_started("takes jobs")
+        gc.collect()
+        gc.freeze()  # the garbage collector need not look at the service's own objects again
         await _wait_for_first(database.ready, stop)
         await service.worker.run(stop)
     logger.info("worker stopped")

@@ -13,9 +13,9 @@ import pytest
 from core.config import Settings
 from core.dev.servers import MONGODB, VALKEY, Server, free_port, start_server  # noqa: TID251
 from core.entry import load_service  # noqa: TID251
+from core.health_server import serve_health  # noqa: TID251
 from core.tasks import QueueUnavailable, Worker
 from core.tasks.engines import DEFAULT  # noqa: TID251
-from core.tasks.health_server import serve_health  # noqa: TID251
 from core.web import create_app
 
 SECONDS = 60

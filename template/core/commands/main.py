@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -58,8 +59,10 @@ def _run(chosen: argparse.Namespace) -> int:
             from core.dev.supervisor import run_development
 
             return asyncio.run(run_development(chosen.only))
-        case "web" | "worker":
-            return _run_process(chosen.command)
+        case "web":
+            return _run_process("web")
+        case "worker":
+            return _run_worker(chosen)
         case "shell":
             return _run_shell()
         case _:
@@ -75,6 +78,17 @@ def _run_process(name: str) -> int:
     status = run(get_settings())
     leave_threads(status)
     return status
+
+
+def _run_worker(chosen: argparse.Namespace) -> int:
+    if chosen.concurrency:
+        os.environ["TASK_CONCURRENCY"] = str(chosen.concurrency)
+    if chosen.processes == 1 and chosen.max_jobs is None:
+        return _run_process("worker")
+    from core.config import get_settings
+    from core.worker_processes import run_workers
+
+    return run_workers(get_settings(), chosen.processes, chosen.max_jobs)
 
 
 def _run_shell() -> int:
@@ -105,7 +119,7 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("web", help="serve HTTP")
-    commands.add_parser("worker", help="run jobs")
+    _add_worker(commands)
     commands.add_parser("setup", help="write .env with a new secret key, unless it has one")
     _add_dev(commands)
     commands.add_parser("shell", help="open a Python shell in which the service is open")
@@ -116,6 +130,17 @@ def _make_parser() -> argparse.ArgumentParser:
     admin = commands.add_parser("admin", help="make an administrator, with a new password")
     admin.add_argument("email", help="the account's email address")
     return parser
+
+
+def _add_worker(commands: Commands) -> None:
+    worker = commands.add_parser("worker", help="run jobs")
+    for option, metavar, help_text in (
+        ("--processes", "N", "the number of processes; defaults to 1"),
+        ("--concurrency", "M", "jobs that each process runs at once; defaults to TASK_CONCURRENCY"),
+        ("--max-jobs", "K", "replace a process that has run K jobs; by default none is replaced"),
+    ):
+        worker.add_argument(option, type=_positive, metavar=metavar, help=help_text)
+    worker.set_defaults(processes=1)
 
 
 def _add_dev(commands: Commands) -> None:

@@ -1,5 +1,6 @@
 """The settings of every service."""
 
+import re
 import tomllib
 from collections.abc import Iterator
 from email.headerregistry import Address
@@ -40,12 +41,29 @@ MongoUrl = Annotated[
         host_required=True,
     ),
 ]
+REDIS_FORMS = {
+    "redis": (r"/?\d*", "redis://user:password@host:6379/0"),
+    "redis+sentinel": (r"/[\w.-]+(/\d+)?", "redis+sentinel://host:26379,host:26379/name/0"),
+    "redis+cluster": (r"/?0?", "redis+cluster://host:6379,host:6379"),
+}
+"""The path that a URL of each scheme may have, and an example. TLS has the same forms."""
+
+
+def _check_redis(url: MultiHostUrl) -> MultiHostUrl:
+    path, example = REDIS_FORMS[url.scheme.replace("rediss", "redis")]
+    is_one = "+" not in url.scheme
+    if not re.fullmatch(path, url.path or "") or (is_one and len(url.hosts()) > 1):
+        raise ValueError(f"must look like {example}")
+    return url
+
+
 RedisUrl = Annotated[
-    Url,
+    MultiHostUrl,
     UrlConstraints(
-        allowed_schemes=["redis", "rediss"],
+        allowed_schemes=[*REDIS_FORMS, *(each.replace("redis", "rediss") for each in REDIS_FORMS)],
         host_required=True,
     ),
+    AfterValidator(_check_redis),
 ]
 SmtpUrl = Annotated[
     Url,
@@ -134,6 +152,12 @@ class Settings(BaseServiceSettings):
     mongodb_database: str = Field("app", pattern=r"^[\w-]{1,63}$")
 
     redis_url: RedisUrl | None = None
+    """The server of the job queue: `redis://`, `redis+sentinel://` or `redis+cluster://`.
+
+    With `rediss` in place of `redis`, the connection uses TLS. `core/docs/queue-server.md` shows
+    the forms. A cluster keeps the queue available, but does not make it faster: all keys of a queue
+    are on one node.
+    """
     task_engine: str | None = None
     """An engine in `core/tasks/engines/`. Defaults to the one the service was created with."""
     queue_name: str = Field("default", pattern=r"^[\w{}.-]{1,100}$")

@@ -1,8 +1,7 @@
 """Sensitive texts, left out of log lines and errors."""
 
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from contextvars import ContextVar
 
 MASK = "***"
@@ -11,14 +10,9 @@ MASK = "***"
 _masked: ContextVar[tuple[str, ...]] = ContextVar("masked", default=())
 
 
-@contextmanager
-def masking() -> Iterator[None]:
-    """Limit the effect of `mask_texts` to a block."""
-    token = _masked.set(())
-    try:
-        yield
-    finally:
-        _masked.reset(token)
+def start_masking() -> None:
+    """Forget the texts that are masked in this context."""
+    _masked.set(())
 
 
 def mask_texts(texts: Iterable[str]) -> None:

@@ -1,5 +1,6 @@
 """Logging through the standard library's loggers, rendered by structlog, with correlation ids."""
 
+import json
 import logging
 import logging.config
 import sys
@@ -11,6 +12,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from core.config import Settings
 from core.context import TaskContext
 from core.logging.console import TIME_FORMAT, console_renderer, shorten
+from core.logging.direct import Write, write_directly
 from core.logging.masking import mask
 from core.logging.stderr import StderrHandler
 
@@ -18,9 +20,10 @@ LIBRARY_LEVELS = {
     "httpx2": {"level": "WARNING"},
     "uvicorn": {"level": "WARNING"},
     "pymongo": {"level": "WARNING"},
-    "streaq": {"level": "WARNING"},
 }
 """The levels of libraries whose lines only repeat what this service logs."""
+
+_JSON = json.JSONEncoder(default=repr)
 
 get_logger = structlog.stdlib.get_logger
 """Return a logger: `logger = get_logger(__name__)`.
@@ -56,6 +59,7 @@ def configure_logging(settings: Settings, process: str, is_command: bool = False
         event["process"] = process
         return event
 
+    _skip_unused_fields()
     for_people = _is_for_people(settings)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -77,6 +81,11 @@ def configure_logging(settings: Settings, process: str, is_command: bool = False
     config["handlers"] = {"stderr": {"()": handler, "formatter": "structured"}}
     config |= {"root": {"handlers": ["stderr"], "level": level}, "loggers": levels}
     logging.config.dictConfig(config)
+    (root_handler,) = logging.getLogger().handlers
+    if isinstance(root_handler, StderrHandler) and not for_people:
+        write_directly(_make_writer(root_handler, shared))
+    else:
+        write_directly(None)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -87,6 +96,27 @@ def configure_logging(settings: Settings, process: str, is_command: bool = False
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _make_writer(handler: StderrHandler, shared: list[Processor]) -> Write:
+    """Return a function that writes a line as the handler and its formatter would."""
+    of_logger = (structlog.stdlib.add_logger_name, structlog.stdlib.add_log_level)
+    processors = [each for each in shared if each not in of_logger]
+
+    def write(name: str, event: str, values: dict[str, Any]) -> None:
+        line: EventDict = {**values, "event": event}
+        for process in processors:
+            process(None, "info", line)
+        line.update(logger=name, level="info")
+        handler.write(mask(_JSON.encode(line)))
+
+    return write
+
+
+def _skip_unused_fields() -> None:
+    """Let the standard library skip what no line shows; see "Optimization" in its logging HOWTO."""
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
 
 
 def _standard_library_config(shared: list[Processor], for_people: bool) -> dict[str, Any]:
@@ -120,4 +150,5 @@ def _time_stamper(for_people: bool) -> Processor:
 def _renderers(for_people: bool) -> list[Processor]:
     if for_people:
         return [shorten, console_renderer(colors=sys.stderr.isatty())]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    renderer = structlog.processors.JSONRenderer(lambda event, **_: _JSON.encode(event))
+    return [structlog.processors.format_exc_info, renderer]

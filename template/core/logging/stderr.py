@@ -33,12 +33,21 @@ class StderrHandler(logging.Handler):
         threading.Thread(target=self._write_lines, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand a line to the thread, or drop it if too many lines wait."""
+        """Format a record and write it."""
         try:
-            line = self.format(record) + "\n"
+            line = self.format(record)
         except Exception:
             self.handleError(record)
             return
+        self.write(line)
+
+    def write(self, text: str) -> None:
+        """Hand a line to the thread, or drop it if too many lines wait.
+
+        Args:
+            text: The line without its end.
+        """
+        line = text + "\n"
         if self._is_forked:
             _write(line)
             return

@@ -25,8 +25,14 @@ _CONFIG = ConfigDict(
     val_json_bytes="base64",
     ser_json_inf_nan="strings",
 )
+PythonArguments = dict[str, Any]
+"""The arguments of a call by parameter name, as the function takes them."""
+
 _Hints = dict[str, Any]
 """The annotations of the parameters by name, and of the result as `return`."""
+
+_PLAIN = (str, int, bool, float)
+"""Types whose values are the same after a trip through JSON."""
 
 _VARIABLE = {
     inspect.Parameter.VAR_POSITIONAL,
@@ -57,11 +63,22 @@ class Arguments:
         if kinds & _VARIABLE:
             rule = "name each parameter; *args and **kwargs cannot be checked"
             raise InvalidTask(f"task {task}: {rule}")
+        self._positional_only = [
+            name
+            for name, parameter in parameters.items()
+            if parameter.kind is inspect.Parameter.POSITIONAL_ONLY
+        ]
+        self._defaults = {
+            name: parameter.default
+            for name, parameter in parameters.items()
+            if parameter.default is not inspect.Parameter.empty
+        }
         # A parameter may have the name of an attribute of BaseModel, so its field has another name.
         self._fields = {name: f"p{number}" for number, name in enumerate(parameters)}
         try:
             hints = get_type_hints(function, include_extras=True)
             self._model = self._make_model(hints)
+            self._is_plain = all(hints.get(name) in _PLAIN for name in parameters)
             self._result = self._make_result(hints)
             self.sensitive = []
             for name in parameters:
@@ -127,8 +144,9 @@ class Arguments:
             dumped = model.model_dump_json()
             if limit is not None:
                 self._check_size(dumped, limit)
-            # An argument that cannot be rebuilt must not be enqueued.
-            self._model.model_validate_json(dumped)
+            if not self._is_plain:
+                # An argument that cannot be rebuilt must not be enqueued.
+                self._model.model_validate_json(dumped)
         plain = from_json(dumped)
         return {name: plain[field] for name, field in self._fields.items()}
 
@@ -142,8 +160,8 @@ class Arguments:
         hint = "store the data in MongoDB or as a blob, and pass its id"
         raise InvalidArguments(f"task {self._task}: parameter {largest}: {problem}; {hint}")
 
-    def load(self, arguments: PlainArguments) -> inspect.BoundArguments:
-        """Rebuild the arguments of a call.
+    def load(self, arguments: PlainArguments) -> PythonArguments:
+        """Rebuild the arguments of a call, by parameter name.
 
         Args:
             arguments: The arguments that `dump` returned.
@@ -155,19 +173,26 @@ class Arguments:
         if dropped:
             names = ", ".join(sorted(dropped))
             raise InvalidArguments(f"task {self._task}: it no longer takes {names}")
-        bound = self._signature.bind_partial()
-        bound.arguments.update(arguments)
-        bound.apply_defaults()
-        missing = self._fields.keys() - bound.arguments.keys()
+        complete = {**self._defaults, **arguments}
+        missing = self._fields.keys() - complete.keys()
         if missing:
             names = ", ".join(sorted(missing))
             raise InvalidArguments(f"task {self._task}: it now also needs {names}")
-        values = {field: bound.arguments[name] for name, field in self._fields.items()}
+        values = {field: complete[name] for name, field in self._fields.items()}
         with self._readable_errors():
             model = self._model.model_validate_json(to_json(values))
-        for name, field in self._fields.items():
-            bound.arguments[name] = getattr(model, field)
-        return bound
+        return {name: getattr(model, field) for name, field in self._fields.items()}
+
+    def split(self, values: PythonArguments) -> tuple[list[Any], PythonArguments]:
+        """Return the positional and the keyword arguments of a call.
+
+        Args:
+            values: The arguments that `load` returned.
+        """
+        args = [values[name] for name in self._positional_only]
+        return args, {
+            name: value for name, value in values.items() if name not in self._positional_only
+        }
 
     def load_result(self, value: Any) -> Any:
         """Rebuild a result by the function's return annotation.

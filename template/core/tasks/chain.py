@@ -1,10 +1,9 @@
 """Chains: tasks that run one after the other, each with the result of the one before.
 
-No job waits for another job. Each stage enqueues the next one before it completes.
+No job waits for another job. The end of a stage and the start of the next one are one step.
 """
 
 from collections.abc import Coroutine, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 from uuid import uuid4
@@ -14,6 +13,7 @@ from core.tasks.arguments import Arguments
 from core.tasks.errors import InvalidArguments, PermanentError
 from core.tasks.job import Job
 from core.tasks.message import Message, PlainArguments
+from core.tasks.outcome import Envelope
 from core.tasks.portal import Portal, run_or_return, run_sync
 from core.tasks.producer import Producer
 from core.tasks.queue import Queue
@@ -186,7 +186,7 @@ class Chain(Generic[P, R]):
                 **queue.sign_record(later_id, name, message.owner),
             }
         envelope = queue.seal(message, None, first.priority, following)
-        await queue.send([envelope], [])
+        await queue.send([envelope])
         return self.job(chain)
 
     def job(self, chain_id: str) -> ChainJob[R]:
@@ -208,13 +208,13 @@ def stage_id(chain: str, stage: int) -> str:
     return f"{chain}:{stage}"
 
 
-async def enqueue_next(
+def make_next(
     queue: Queue,
     tasks: Mapping[str, Stage[..., Any]],
     message: Message,
     value: Any,
-) -> None:
-    """Enqueue the stage after a completed one.
+) -> Envelope:
+    """Return the stage after a completed one.
 
     Args:
         queue: The queue.
@@ -234,26 +234,18 @@ async def enqueue_next(
         problem = f"the result of {message.task} does not fit the next stage"
         raise PermanentError(f"{problem}: {error}") from None
     stage = message.stage + 1
-    job_id = stage_id(message.chain, stage)
     following = task.message(
-        job_id,
+        stage_id(message.chain, stage),
         arguments,
         chain=message.chain,
         stage=stage,
         rest=rest,
     )
-    record = await queue.read(job_id)
-    if record.state is JobStatus.ABORTED:
-        await abort_rest(queue, following, record.state)
-    if record.state.is_final:
-        return
-    envelope = queue.seal(following, None, task.priority)
-    # The stage that ends frees as much memory as the next one needs.
-    await queue.send([replace(envelope, even_if_full=True)], [])
+    return queue.seal(following, None, task.priority)
 
 
-async def abort_rest(queue: Queue, message: Message, status: JobStatus) -> None:
-    """Mark the stages after one that did not complete as aborted. It can be repeated.
+def stop_rest(queue: Queue, message: Message, status: JobStatus) -> dict[str, RecordFields]:
+    """Return the records of the stages after one that did not complete, by job id.
 
     Args:
         queue: The queue.
@@ -266,10 +258,10 @@ async def abort_rest(queue: Queue, message: Message, status: JobStatus) -> None:
         "message": f"stage {message.stage} ({message.task}) {why}",
         "traceback": "",
     }
-    fields: RecordFields = {"state": JobStatus.ABORTED, "error": error}
-    records = queue.engine.records
+    stopped: dict[str, RecordFields] = {}
     for number, name in enumerate(message.rest, start=1):
         assert message.chain
         job_id = stage_id(message.chain, message.stage + number)
         signed = queue.sign_record(job_id, name, message.owner)
-        await records.write(job_id, {**fields, **signed}, queue.record_ttl)
+        stopped[job_id] = {"state": JobStatus.ABORTED, "error": error, **signed}
+    return stopped

@@ -13,8 +13,8 @@ from core.errors import UserError
 from core.logging import get_logger
 from core.models import DeadLetterModel, DeadLetterState
 from core.tasks import stash
-from core.tasks.engine import Envelope
 from core.tasks.errors import BadMessage
+from core.tasks.outcome import Envelope
 from core.tasks.queue import Queue
 
 logger = get_logger(__name__)
@@ -186,7 +186,7 @@ class DeadLetters:
     async def _send(self, envelopes: Sequence[Envelope]) -> Sequence[str]:
         """Enqueue jobs, and then mark their dead letters, so no interruption loses a job."""
         ids = [envelope.id for envelope in envelopes]
-        await self._queue.send([*envelopes], ids)
+        await self._queue.send([*envelopes])
         # A list is a pipeline, in which `$_id` is the value of this field.
         change = [{"$set": {"state": DeadLetterState.REPLAYED, "replayed_as": "$_id"}}]
         transaction = current_transaction()

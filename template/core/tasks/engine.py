@@ -1,44 +1,56 @@
 """The interface that every engine implements."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from core.tasks.outcome import Outcome
-from core.tasks.records import RecordFields, Records
-
-Handler = Callable[[str, bytes], Awaitable[Outcome]]
-"""Runs one message: `handler(job_id, body)`. It never raises."""
+from core.tasks.outcome import Envelope, Outcome
+from core.tasks.records import JobRecord, Records
 
 PRIORITIES = ("low", "normal", "high")
-FOLLOWING_SECONDS = 7 * 86400
-"""How long the records of a chain's later stages are kept while they are pending."""
+SUSPECT_DELIVERIES = 3
+"""After this many consecutive deliveries without an outcome, a job is a suspect."""
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """A signed message on its way into the queue, together with its job's record.
+@dataclass(slots=True)
+class Delivery:
+    """A message that a worker was given.
 
     Attributes:
-        id: The job's id. The engine adds no second message while a job of this id is in the queue.
+        id: The job's id.
         body: The signed message.
-        record: The job's first record. The engine keeps a record that exists already.
-        at: When the job is due, in seconds since 1970; at once if None.
-        priority: One of `PRIORITIES`.
-        following: The records of the chain's later stages, by job id. A durable engine lets them
-            expire after `FOLLOWING_SECONDS`, unless the stage gets a message.
-        even_if_full: Whether a full server takes the message too. The next stage of a chain needs
-            no more memory than the stage that ends.
+        record: The job's record.
+        is_begun: Whether the engine has begun the delivery: the job is running,
+            `record.deliveries` counts this delivery, and `record.fence` is new, so no earlier run
+            can change the record. It begins no delivery if the job has ended, if it still runs in
+            this worker, or if it is a suspect.
+        is_suspect: Whether the job may end its worker or block it: it had `SUSPECT_DELIVERIES`
+            deliveries without an outcome, or it blocked an event loop.
     """
 
     id: str
     body: bytes
-    record: RecordFields
-    at: float | None = None
-    priority: str = "normal"
-    following: Mapping[str, RecordFields] = field(default_factory=dict)
-    even_if_full: bool = False
+    record: JobRecord
+    is_begun: bool = True
+    is_suspect: bool = False
+
+
+class Handler(Protocol):
+    """Runs messages."""
+
+    def may_begin(self) -> bool:
+        """Return whether a further message may begin now. None may while a suspect runs alone."""
+        ...
+
+    async def execute(self, delivery: Delivery) -> Outcome:
+        """Run one message. It raises no exception: if it is cancelled, the job is put back.
+
+        Args:
+            delivery: The message.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +90,16 @@ class Engine(Protocol):
         durable: Whether jobs survive the end of this process.
         in_process: Whether jobs run in the process that enqueued them, without a worker.
         records: The jobs' records.
+        stashed: Set when a run left a dead letter.
+        paused: Set it to take no further message while the running ones go on. An engine that runs
+            jobs in the process that enqueued them ignores it.
     """
 
     durable: ClassVar[bool]
     in_process: ClassVar[bool]
     records: Records
+    stashed: asyncio.Event
+    paused: threading.Event
 
     @property
     def takes_jobs(self) -> bool:
@@ -99,6 +116,8 @@ class Engine(Protocol):
 
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
         """Put messages into the queue. Each message and its record are written in one step.
+
+        A job that is in the queue or has ended is unchanged.
 
         Args:
             envelopes: The messages with their records.
@@ -124,7 +143,7 @@ class Engine(Protocol):
         A restart of the server does not end the consumption.
 
         Args:
-            handler: Runs one message.
+            handler: Runs the messages.
             stop: Ends the consumption when it is set.
         """
         ...

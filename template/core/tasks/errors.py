@@ -92,10 +92,6 @@ class QueueRefuses(QueueUnavailable):
         self.reason = reason
 
 
-class JobTakenOver(Exception):
-    """Another worker runs the job or has ended it, so this run must not change the job."""
-
-
 class BadMessage(Exception):
     """A message or a record was not written by this service, or cannot be read."""
 

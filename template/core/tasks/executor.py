@@ -4,8 +4,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -13,35 +12,33 @@ from pydantic_core import to_jsonable_python
 
 from core.config import Settings
 from core.context import TaskContext
-from core.logging import get_logger, mask_texts, masking
+from core.logging import get_logger, mask_texts, start_masking
 from core.tasks import metrics
-from core.tasks.chain import abort_rest, enqueue_next
+from core.tasks.chain import make_next, stop_rest
 from core.tasks.current import CurrentJob, running_job
+from core.tasks.engine import Delivery
 from core.tasks.errors import (
     BadMessage,
     JobExpired,
-    JobTakenOver,
     PermanentError,
     QueueUnavailable,
     describe_error,
 )
 from core.tasks.history import History
 from core.tasks.message import Message, PlainArguments
-from core.tasks.outcome import Lost, Outcome, Retry, Success
+from core.tasks.options import TaskOptions
+from core.tasks.outcome import Ended, Envelope, Outcome, Retry
 from core.tasks.queue import Queue
 from core.tasks.records import JobRecord, JobStatus
 from core.tasks.sensitive import find_texts
 from core.tasks.settle import Run, Settler
 from core.tasks.task import AnyTask
-from core.tasks.time_limits import LimitedCall
-from core.tasks.upkeep import is_being_cancelled
+from core.tasks.time_limits import LimitedCall, Reason
 
 logger = get_logger(__name__)
 
 REDELIVERY_SECONDS = 1.0
 UNKNOWN_SECONDS = 5.0
-SUSPECT_DELIVERIES = 3
-"""After this many consecutive deliveries without an outcome, a job is a suspect."""
 SUSPECT_SECONDS = (1.0, 3.0)
 """The shortest and the longest delay of a job while a suspect runs alone."""
 HOLD_SECONDS = 1.0
@@ -55,7 +52,7 @@ POLL_SECONDS = 0.05
 class Executor:
     """Runs messages as jobs.
 
-    Each of these methods calls the next one: `execute`, `_admit`, `_begin`, `_verify`, `_attempt`,
+    Each of these methods calls the next one: `execute`, `_admit`, `_verify`, `_attempt`,
     `_call_task`.
 
     Args:
@@ -65,8 +62,8 @@ class Executor:
         history: Keeps failed attempts and runs of schedules.
 
     Attributes:
-        stashed: Set when a dead letter was stashed.
         taken_at: When the last message was taken, by `time.monotonic`.
+        begun: The number of jobs that have begun.
     """
 
     def __init__(
@@ -77,47 +74,42 @@ class Executor:
         history: History,
     ) -> None:
         self.taken_at = time.monotonic()
+        self.begun = 0
         self._queue = queue
         self._records = queue.engine.records
         self._tasks = tasks
         self._settings = settings
         self._settler = Settler(queue, settings.task_max_retries, history)
-        self.stashed = self._settler.stashed
-        self._running: dict[str, LimitedCall | None] = {}
-        self._aborted: set[str] = set()
+        self._running: dict[str, LimitedCall[Outcome] | None] = {}
+        metrics.RUNNING.set_function(lambda: self.running)
         self._suspect = asyncio.Lock()
         self._alone_until = 0.0
-        self._calls: dict[asyncio.Task[Any] | None, str] = {}
 
     @property
     def running(self) -> int:
         """The number of jobs that are running."""
         return len(self._running)
 
-    async def execute(self, job_id: str, body: bytes) -> Outcome:
-        """Run one message. The only exception that it raises is the cancellation of the worker.
+    async def execute(self, delivery: Delivery) -> Outcome:
+        """Run one message. It raises no exception: if it is cancelled, the job is put back.
 
         Args:
-            job_id: The job's id.
-            body: The message's bytes.
+            delivery: The message.
         """
         self.taken_at = time.monotonic()
+        job_id = delivery.id
         try:
-            return await self._admit(job_id, body)
+            return await self._admit(delivery)
+        except asyncio.CancelledError:
+            return _put_back(delivery, 0, deliveries=0)
         except QueueUnavailable as error:
             reason = str(error)
-            logger.warning(
-                "queue is down, the job will run again",
-                job_id=job_id,
-                error=reason,
-            )
-        except JobTakenOver:
-            logger.warning("another worker has taken the job over", job_id=job_id)
-            return Lost()
+            problem = "queue is down, the job will run again"
+            logger.warning(problem, job_id=job_id, error=reason)
         except Exception:
             # The fault is not in the job but in this code, so the job is kept.
             logger.exception("job could not be run, it will run again", job_id=job_id)
-        return Retry(REDELIVERY_SECONDS)
+        return _put_back(delivery, REDELIVERY_SECONDS)
 
     async def cancel_aborted(self) -> None:
         """Cancel the running jobs whose records say that somebody aborted them."""
@@ -127,9 +119,8 @@ class Executor:
         records = await self._records.read(ids)
         for job_id, record in zip(ids, records, strict=True):
             running = self._running.get(job_id)
-            if record.abort and running and job_id not in self._aborted:
-                self._aborted.add(job_id)
-                running.cancel()
+            if record.abort and running and running.reason is None:
+                running.cancel(Reason.ABORT)
 
     def find_blocking(self, loop: asyncio.AbstractEventLoop) -> str | None:
         """Return the id of the job that an event loop is executing now. Any thread may call this.
@@ -138,33 +129,36 @@ class Executor:
             loop: The event loop.
         """
         current = asyncio.current_task(loop)
-        if current in self._calls:
-            return self._calls[current]
+        running = self._running.copy()
+        for job_id, call in running.items():
+            if call and call.task is current:
+                return job_id
         # It may be an asyncio task that a job made.
-        running = list(self._running)
-        return running[0] if len(running) == 1 else None
+        return next(iter(running)) if len(running) == 1 else None
 
-    async def _admit(self, job_id: str, body: bytes) -> Outcome:
+    async def _admit(self, delivery: Delivery) -> Outcome:
         """Refuse a second run of a running job, and let a suspect run alone."""
-        if not await _poll(self._may_begin, HOLD_SECONDS):
-            return Retry(random.uniform(*SUSPECT_SECONDS))
+        job_id, record = delivery.id, delivery.record
+        if not self.may_begin() and not await _poll(self.may_begin, HOLD_SECONDS):
+            return _put_off(delivery)
+        if record.state.is_final:
+            return self._end_again(delivery)
         if job_id in self._running:
-            # After an outage the queue may deliver a job that is still running here.
-            return Retry(REDELIVERY_SECONDS)
+            # Another worker had the job in between, or the server has lost its last changes.
+            return _put_back(delivery, REDELIVERY_SECONDS, record.deliveries - 1)
         self._running[job_id] = None
+        self.begun += 1
         try:
-            record = await self._records.begin(job_id, SUSPECT_DELIVERIES)
-            if not record.suspect:
-                return await self._begin(job_id, body, record)
+            if not delivery.is_suspect:
+                return await self._verify(delivery)
             if self._suspect.locked():
-                return Retry(random.uniform(*SUSPECT_SECONDS))
+                return _put_off(delivery)
             async with self._suspect:
-                return await self._run_alone(job_id, body)
+                return await self._run_alone(delivery)
         finally:
             del self._running[job_id]
-            self._aborted.discard(job_id)
 
-    async def _run_alone(self, job_id: str, body: bytes) -> Outcome:
+    async def _run_alone(self, delivery: Delivery) -> Outcome:
         """Run a suspect: it blocked an event loop, or its worker ended several times.
 
         If the suspect is innocent, it completes. Otherwise it harms no other job. Both waits have a
@@ -172,104 +166,103 @@ class Executor:
         """
         self._alone_until = time.monotonic() + ALONE_SECONDS
         await _poll(lambda: len(self._running) == 1, ALONE_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)  # the engine records how the others ended
         self._alone_until = time.monotonic() + ALONE_SECONDS
-        record = await self._records.begin(job_id)
-        return await self._begin(job_id, body, record)
+        fence = delivery.record.fence
+        record = await self._records.begin(delivery.id, fence)
+        if record.fence != fence + 1 and not record.state.is_final:
+            return Retry(0)  # another worker has the job, so the engine drops this outcome
+        delivery.record = record
+        if record.state.is_final:
+            return self._end_again(delivery)
+        delivery.is_begun = True
+        return await self._verify(delivery)
 
-    def _may_begin(self) -> bool:
-        """Return whether no suspect runs alone."""
+    def may_begin(self) -> bool:
+        """Return whether a further message may begin now. None may while a suspect runs alone."""
         return not self._suspect.locked() or time.monotonic() > self._alone_until
 
-    async def _begin(self, job_id: str, body: bytes, record: JobRecord) -> Outcome:
-        """Run the job, unless it has ended already."""
-        if record.state.is_final:
-            await self._finish_end(job_id, body, record)
-            return Success()
-        metrics.RUNNING.inc()
+    def _end_again(self, delivery: Delivery) -> Ended:
+        """End a job that has ended already, for example because somebody aborted it."""
+        ttl, status = self._queue.record_ttl, delivery.record.state
+        if status is JobStatus.COMPLETED:
+            return Ended({}, ttl)
         try:
-            return await self._verify(job_id, body, record)
-        finally:
-            metrics.RUNNING.dec()
+            message = self._queue.unseal(delivery.id, delivery.body)
+        except BadMessage:
+            return Ended({}, ttl)
+        return Ended({}, ttl, stopped=stop_rest(self._queue, message, status))
 
-    async def _finish_end(self, job_id: str, body: bytes, record: JobRecord) -> None:
-        """Stop the chain of a job that has ended. Its worker may have ended too early for this."""
-        if record.state is JobStatus.COMPLETED:
-            return
-        with suppress(BadMessage):
-            message = self._queue.unseal(job_id, body)
-            await abort_rest(self._queue, message, record.state)
-
-    async def _verify(self, job_id: str, body: bytes, record: JobRecord) -> Outcome:
-        """Check the message's signature, and set the context that the job runs in."""
+    async def _verify(self, delivery: Delivery) -> Outcome:
+        """Check the message's signature, and run the job within its time limits."""
+        job_id, record = delivery.id, delivery.record
         try:
-            message = self._queue.unseal(job_id, body)
+            message = self._queue.unseal(job_id, delivery.body)
         except BadMessage as error:
             # During a deploy, other workers may have the key or the version of this message.
             problem = "message cannot be read here, waiting for another worker"
-            retry = await self._wait(job_id, record, problem, error=str(error))
-            if retry:
-                return retry
-            details = describe_error(error)
-            return await self._settler.refuse(job_id, body, record, details)
-        task = self._tasks.get(message.task)
-        run = Run(message, body, record, task)
-        job = CurrentJob(
-            job_id,
-            record.attempt,
-            message.correlation_id,
-            self._queue,
-            record.fence,
-        )
-        token = running_job.set(job)
-        log_fields = {
-            "job_id": job_id,
-            "task": message.task,
-            "attempt": record.attempt,
-        }
-        try:
-            # A function may have bound fields that belong to its job only.
-            structlog.contextvars.clear_contextvars()
-            with (
-                TaskContext.use(message.correlation_id, message.owner),
-                structlog.contextvars.bound_contextvars(**log_fields),
-                masking(),
-            ):
-                return await self._attempt(run)
-        finally:
-            running_job.reset(token)
-
-    async def _attempt(self, run: Run) -> Outcome:
-        """Make one attempt, and settle how it ended."""
-        unknown = self._find_unknown(run.message)
+            retry = self._wait(job_id, record, problem, error=str(error))
+            return retry or self._settler.refuse(delivery, describe_error(error))
+        unknown = self._find_unknown(message)
         if unknown:
             problem = "task is not known here, waiting for a newer worker"
-            retry = await self._wait(run.message.id, run.record, problem, unknown=unknown)
+            retry = self._wait(job_id, record, problem, unknown=unknown)
             if retry:
                 return retry
+        run = Run(message, delivery.body, record, self._tasks.get(message.task))
+        options = run.task.options if run.task else TaskOptions()
+        call: LimitedCall[Outcome] = LimitedCall(*options.time_limits(self._settings.task_timeout))
+        self._running[job_id] = call
+        try:
+            return await call.run(self._attempt(run, call, unknown))
+        except TimeoutError as error:
+            return call.context.run(self._settler.fail, run, error)
+
+    async def _attempt(self, run: Run, call: LimitedCall[Outcome], unknown: str | None) -> Outcome:
+        """Make one attempt, and settle how it ended."""
+        self._set_context(run)
+        if run.record.abort:
+            return self._settler.abort(run)
         if run.record.attempt == 1 and run.record.deliveries == 1:
             due_at = run.record.at or run.message.enqueued_at
-            waited = max(0.0, time.time() - due_at)
-            metrics.WAIT.labels(run.message.task).observe(waited)
+            metrics.wait(run.message.task).observe(max(0.0, time.time() - due_at))
         try:
-            result = await self._call_task(run, unknown)
-        except (KeyboardInterrupt, GeneratorExit, JobTakenOver):
+            result, next_stage = await self._call_task(run, unknown)
+            if call.is_too_late:
+                raise TimeoutError(call.problem)
+        except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:
             # A task may raise CancelledError or SystemExit itself, and then fails as usual.
-            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
-                await self._settler.put_back(run)
-                raise
-            if run.message.id in self._aborted:
-                return await self._settler.abort(run)
-            return await self._settler.fail(run, error)
-        return await self._settler.complete(run, result)
+            if call.reason is Reason.ABORT:
+                return self._settler.abort(run)
+            if isinstance(error, asyncio.CancelledError):
+                if call.reason is Reason.STOP:
+                    raise
+                if call.reason is Reason.TIMEOUT:
+                    return self._settler.fail(run, call.late_error(error))
+            return self._settler.fail(run, error)
+        return self._settler.complete(run, result, next_stage)
 
-    async def _call_task(self, run: Run, unknown: str | None) -> Any:
-        """Call the task's function, and return its result as plain JSON data.
+    def _set_context(self, run: Run) -> None:
+        """Set the context that the job runs in. It ends with the job's asyncio task."""
+        message, record = run.message, run.record
+        job_id, attempt = message.id, record.attempt
+        correlation_id = message.correlation_id
+        running_job.set(CurrentJob(job_id, attempt, correlation_id, self._queue, record.fence))
+        TaskContext.set(correlation_id, message.owner)
+        structlog.contextvars.bind_contextvars(job_id=job_id, task=message.task, attempt=attempt)
+        start_masking()
+
+    async def _call_task(self, run: Run, unknown: str | None) -> tuple[Any, Envelope | None]:
+        """Call the task's function.
 
         Args:
             run: The run.
             unknown: The first task of the job and its chain that this process does not know.
+
+        Returns:
+            The result as plain JSON data, and the next stage of the job's chain.
         """
         message = run.message
         task = run.task
@@ -280,31 +273,18 @@ class Executor:
         if unknown:
             where = f"which follows {message.task} in its chain"
             raise PermanentError(f"no task named {unknown} is registered, {where}")
-        call = task.arguments.load(self._decrypt(message))
-        # Mask the Python values too. Bytes, for example, are base64 in JSON.
-        sensitive = [call.arguments[name] for name in message.sensitive]
-        mask_texts(find_texts(sensitive))
-        soft, hard = task.options.time_limits(self._settings.task_timeout)
-        call_task = self._note_call(message.id, task.run_as_job(*call.args, **call.kwargs))
-        running = LimitedCall(call_task, soft, hard)
-        self._running[message.id] = running
-        value = await running.result()
+        arguments = self._decrypt(message) if message.sensitive else message.arguments
+        values = task.arguments.load(arguments)
+        if message.sensitive:
+            # Mask the Python values too. Bytes, for example, are base64 in JSON.
+            mask_texts(find_texts([values[name] for name in message.sensitive]))
+        args, kwargs = task.arguments.split(values)
+        value = await task.run_as_job(*args, **kwargs)
         result = _to_json(message.task, value, self._settings.task_max_result)
+        next_stage = None
         if message.rest:
-            await self._settler.check_owner(run)
-            # This happens before the stage is marked as completed, so a crash loses no stage. The
-            # next stage's id makes it run once.
-            await enqueue_next(self._queue, self._tasks, message, value)
-        return result
-
-    async def _note_call(self, job_id: str, call: Awaitable[Any]) -> Any:
-        """Remember which asyncio task calls the job's function, for `find_blocking`."""
-        current = asyncio.current_task()
-        self._calls[current] = job_id
-        try:
-            return await call
-        finally:
-            del self._calls[current]
+            next_stage = make_next(self._queue, self._tasks, message, value)
+        return result, next_stage
 
     def _check_limits(self, run: Run) -> None:
         record = run.record
@@ -343,9 +323,7 @@ class Executor:
         names = [message.task, *message.rest]
         return next((name for name in names if name not in self._tasks), None)
 
-    async def _wait(
-        self, job_id: str, record: JobRecord, problem: str, **details: str
-    ) -> Retry | None:
+    def _wait(self, job_id: str, record: JobRecord, problem: str, **details: str) -> Retry | None:
         """Postpone a job that only other workers may be able to run, as during a deploy.
 
         Return None when the job has waited long enough.
@@ -356,7 +334,21 @@ class Executor:
             return None
         if record.unknown_since is None:  # a job waits for days, and is tried every few seconds
             logger.warning(problem, job_id=job_id, **details)
-        return await self._settler.retry(job_id, record, UNKNOWN_SECONDS, {"unknown_since": since})
+        return self._settler.retry(UNKNOWN_SECONDS, {"unknown_since": since})
+
+
+def _put_back(delivery: Delivery, after: float, deliveries: int | None = None) -> Retry:
+    """Let a job run again without an outcome."""
+    if not delivery.is_begun:
+        return Retry(after)
+    count = delivery.record.deliveries if deliveries is None else deliveries
+    return Retry(after, {"state": JobStatus.PENDING, "deliveries": count})
+
+
+def _put_off(delivery: Delivery) -> Retry:
+    """Let a job run later, because a suspect runs alone now. The delivery does not count."""
+    after = random.uniform(*SUSPECT_SECONDS)
+    return _put_back(delivery, after, delivery.record.deliveries - 1)
 
 
 async def _poll(check: Callable[[], bool], seconds: float) -> bool:
@@ -369,6 +361,8 @@ async def _poll(check: Callable[[], bool], seconds: float) -> bool:
 
 
 def _to_json(task: str, value: Any, limit: int) -> Any:
+    if value is None:
+        return None
     try:
         result = to_jsonable_python(value)
         size = len(json.dumps(result))

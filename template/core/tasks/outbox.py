@@ -12,15 +12,15 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from core.logging import get_logger
 from core.models import OutboxModel
-from core.tasks.engine import Envelope
+from core.tasks.outcome import Envelope
 from core.tasks.records import JobStatus, RecordFields
 
 logger = get_logger(__name__)
 
 RELAY_BATCH = 500
 
-Dispatch = Callable[[list[Envelope], list[str]], Awaitable[None]]
-"""Puts messages into the queue: `dispatch(envelopes, chosen_ids)`, as `Queue.dispatch`."""
+Publish = Callable[[Sequence[Envelope]], Awaitable[None]]
+"""Puts messages into the queue, as `Engine.publish`."""
 
 
 async def store(session: AsyncClientSession, envelopes: Sequence[Envelope]) -> None:
@@ -34,15 +34,15 @@ async def store(session: AsyncClientSession, envelopes: Sequence[Envelope]) -> N
     await OutboxModel.insert_many(rows, session=session)
 
 
-async def relay(dispatch: Dispatch) -> None:
+async def relay(publish: Publish) -> None:
     """Put committed messages into the queue, the oldest first.
 
-    A process may end after it dispatched messages and before it deleted their rows. Another process
-    then dispatches them again. The job's id makes the job run once. A document that cannot be read
+    A process may end after it published messages and before it deleted their rows. Another process
+    then publishes them again. The job's id makes the job run once. A document that cannot be read
     stays, with its `problem`, and does not block the others.
 
     Args:
-        dispatch: Puts messages into the queue.
+        publish: Puts messages into the queue.
     """
     collection = OutboxModel.get_pymongo_collection()
     waiting = collection.find({"problem": None}).sort("_id").limit(RELAY_BATCH)
@@ -53,10 +53,11 @@ async def relay(dispatch: Dispatch) -> None:
                 envelopes[document["_id"]] = _to_envelope(document)
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
                 row_id, problem = document["_id"], f"{type(error).__name__}: {error}"
-                logger.error("job in the outbox cannot be read", id=str(row_id), error=problem)
-                await collection.update_one({"_id": row_id}, {"$set": {"problem": problem}})
-        job_ids = [envelope.id for envelope in envelopes.values()]
-        await dispatch(list(envelopes.values()), job_ids)
+                unread = {"_id": row_id, "problem": None}
+                marked = await collection.update_one(unread, {"$set": {"problem": problem}})
+                if marked.modified_count:  # another process may read it at the same time
+                    logger.error("job in the outbox cannot be read", id=str(row_id), error=problem)
+        await publish([*envelopes.values()])
         await collection.delete_many({"_id": {"$in": list(envelopes)}})
         waiting = waiting.clone()
 

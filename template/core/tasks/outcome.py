@@ -1,11 +1,60 @@
-"""The outcome of a job's run. The engine applies it to its queue."""
+"""Values for the engine: messages on their way into the queue, and the outcomes of runs."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from core.tasks.records import RecordFields, StashedLetter
+
+FOLLOWING_SECONDS = 7 * 86400
+"""How long the records of a chain's later stages are kept while they are pending."""
 
 
 @dataclass(frozen=True, slots=True)
-class Success:
-    """The job has ended; its record says how."""
+class Envelope:
+    """A signed message on its way into the queue, together with its job's record.
+
+    Attributes:
+        id: The job's id. The engine adds no second message while a job of this id is in the queue.
+        body: The signed message.
+        record: The job's first record. The engine keeps a record that exists already.
+        at: When the job is due, in seconds since 1970; at once if None.
+        priority: One of `PRIORITIES`.
+        following: The records of the chain's later stages, by job id. A durable engine lets them
+            expire after `FOLLOWING_SECONDS`, unless the stage gets a message.
+    """
+
+    id: str
+    body: bytes
+    record: RecordFields
+    at: float | None = None
+    priority: str = "normal"
+    following: Mapping[str, RecordFields] = field(default_factory=dict)
+
+
+def _note_nothing() -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The job has ended. The engine makes all of these changes in one step.
+
+    Attributes:
+        fields: The fields to set in the job's record. None are set if the job had ended before.
+        ttl: Seconds until the records expire.
+        dead_letter: The dead letter of a job that failed.
+        next_stage: The next stage of the job's chain. A full server takes it too: it needs no more
+            memory than the stage that ended.
+        stopped: The records of the later stages of its chain that will not run, by job id.
+        note: The engine calls it when it has recorded the outcome, and not if another delivery of
+            the job has begun.
+    """
+
+    fields: RecordFields
+    ttl: float
+    dead_letter: StashedLetter | None = None
+    next_stage: Envelope | None = None
+    stopped: Mapping[str, RecordFields] = field(default_factory=dict)
+    note: Callable[[], None] = _note_nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,25 +63,13 @@ class Retry:
 
     Attributes:
         after: Seconds to wait.
+        fields: The fields to set in the job's record. It stays unchanged if no field is given.
+        note: As in `Ended`.
     """
 
     after: float
+    fields: RecordFields = field(default_factory=lambda: RecordFields())
+    note: Callable[[], None] = _note_nothing
 
 
-@dataclass(frozen=True, slots=True)
-class Dead:
-    """The job will not run again; its record and its dead letter say why.
-
-    Attributes:
-        error: The error, in one line.
-    """
-
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Another worker has taken the job over. The job and its message belong to that worker."""
-
-
-Outcome = Success | Retry | Dead | Lost
+Outcome = Ended | Retry

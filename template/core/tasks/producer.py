@@ -13,11 +13,11 @@ from pydantic_core import to_json
 from core.context import TaskContext
 from core.database import current_transaction
 from core.tasks.arguments import Arguments
-from core.tasks.engine import Envelope
 from core.tasks.errors import InvalidArguments
 from core.tasks.job import Job
 from core.tasks.message import Message, PlainArguments
 from core.tasks.options import Call, TaskOptions
+from core.tasks.outcome import Envelope
 from core.tasks.portal import Portal
 from core.tasks.queue import Queue
 
@@ -121,30 +121,28 @@ class Producer(Generic[R]):
             InvalidArguments: An argument does not fit.
             QueueUnavailable: The queue's server cannot be reached, or did not answer.
         """
-        envelopes, ids, chosen_ids = await self.prepare(call, arguments)
+        envelopes, ids = await self.prepare(call, arguments)
         queue = self.queue
-        await queue.send(envelopes, chosen_ids)
+        await queue.send(envelopes)
         return [Job(job_id, queue, self.arguments.load_result) for job_id in ids]
 
     async def prepare(
         self,
         call: Call,
         arguments: Sequence[ArgsAndKwargs],
-    ) -> tuple[list[Envelope], list[str], list[str]]:
-        """Make messages, and return them with all ids and with the chosen ones; see `submit_many`.
+    ) -> tuple[list[Envelope], list[str]]:
+        """Make messages, and return them with the id of each job; see `submit_many`.
 
         Args:
             call: How the jobs are enqueued.
             arguments: For each job, its positional and its keyword arguments.
         """
         plain = self._dump_all(arguments)
-        chosen = [call.job_id or self._idempotent_id(*each) for each in arguments]
-        ids = [job_id or uuid4().hex for job_id in chosen]
-        chosen_ids = [job_id for job_id in chosen if job_id]
+        ids = [call.job_id or self._idempotent_id(*each) or uuid4().hex for each in arguments]
         # In a transaction each job is separate: the job that holds a key may run before the commit.
         if self.options.unique and current_transaction() is None:
-            ids = chosen_ids = await self._claim_unique(ids, plain, call.at)
-        return self._seal(call, ids, plain), ids, chosen_ids
+            ids = await self._claim_unique(ids, plain, call.at)
+        return self._seal(call, ids, plain), ids
 
     def _dump_all(self, arguments: Sequence[ArgsAndKwargs]) -> list[PlainArguments]:
         plain = []
@@ -166,15 +164,9 @@ class Producer(Generic[R]):
         priority = call.priority or self.options.priority
         # By id, because two jobs with the same id are one job.
         envelopes: dict[str, Envelope] = {}
-        with TaskContext.use():
-            for job_id, values in zip(ids, arguments, strict=True):
-                message = self.message(
-                    job_id,
-                    values,
-                    at=call.at,
-                    schedule=call.schedule,
-                )
-                envelopes[job_id] = self.queue.seal(message, call.at, priority)
+        for job_id, values in zip(ids, arguments, strict=True):
+            message = self.message(job_id, values, at=call.at, schedule=call.schedule)
+            envelopes[job_id] = self.queue.seal(message, call.at, priority)
         return list(envelopes.values())
 
     def message(
@@ -193,7 +185,7 @@ class Producer(Generic[R]):
             at: When the job is due, in seconds since 1970; at once if None.
             **origin: `schedule`, or `chain`, `stage` and `rest`.
         """
-        now = time.time()
+        now = round(time.time(), 3)
         expires_at = None
         if self.options.expires:
             due_at = max(at or now, now)

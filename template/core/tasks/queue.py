@@ -2,14 +2,16 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 
 from core.database import current_transaction, summarize_error
 from core.logging import get_logger
 from core.tasks import outbox
-from core.tasks.engine import Engine, Envelope
+from core.tasks.engine import Engine
 from core.tasks.errors import BadMessage, describe_error
 from core.tasks.message import WRONG_SIGNATURE, Message, Signer
+from core.tasks.outcome import Envelope
 from core.tasks.records import JobRecord, JobStatus, ProgressFields, RecordFields
 from core.tasks.sensitive import Cipher
 
@@ -70,8 +72,9 @@ class Queue:
         record: RecordFields = {
             "state": JobStatus.PENDING,
             **self.sign_record(message.id, message.task, message.owner),
-            "correlation_id": message.correlation_id,
         }
+        if message.correlation_id != message.id:
+            record["correlation_id"] = message.correlation_id
         if at is not None and at > time.time():
             record["state"] = JobStatus.SCHEDULED
             record["at"] = at
@@ -126,17 +129,13 @@ class Queue:
         Raises:
             BadMessage: The message cannot be read, or belongs to another job.
         """
-        message = self.signer.load(body)
-        if message.id != job_id:
-            raise BadMessage(f"the message belongs to job {message.id}")
-        return message
+        return self.signer.load(job_id, body)
 
-    async def send(self, envelopes: list[Envelope], chosen_ids: list[str]) -> None:
+    async def send(self, envelopes: list[Envelope]) -> None:
         """Send messages at once, or, in a MongoDB transaction, after its commit.
 
         Args:
             envelopes: The messages.
-            chosen_ids: The job ids among them that may have been used before.
 
         Raises:
             RuntimeError: Another event loop runs, as in `asyncio.run` in a thread.
@@ -146,33 +145,14 @@ class Queue:
         if not envelopes:
             return
         if transaction is None:
-            await self.dispatch(envelopes, chosen_ids)
+            await self.engine.publish(envelopes)
             return
         await outbox.store(transaction.session, envelopes)
         transaction.on_commit(self._relay_committed)
 
-    async def dispatch(self, envelopes: list[Envelope], chosen_ids: list[str]) -> None:
-        """Publish messages. A message whose job has ended is dropped.
-
-        The engine ignores the message of an unfinished job that it holds. If a process ended
-        before such a message reached the queue, it is published now.
-
-        Args:
-            envelopes: The messages.
-            chosen_ids: The job ids among them that may have been used before.
-        """
-        ended: set[str] = set()
-        if chosen_ids:
-            records = await self._records.read(chosen_ids)
-            for job_id, record in zip(chosen_ids, records, strict=True):
-                if record.status.is_final:
-                    ended.add(job_id)
-        unfinished = [envelope for envelope in envelopes if envelope.id not in ended]
-        await self.engine.publish(unfinished)
-
     async def relay(self) -> None:
-        """Dispatch the messages that transactions have committed to the outbox."""
-        await outbox.relay(self.dispatch)
+        """Publish the messages that transactions have committed to the outbox."""
+        await outbox.relay(self.engine.publish)
 
     async def _relay_committed(self) -> None:
         try:
@@ -232,8 +212,10 @@ class Queue:
 
     def _refuse_forged(self, job_id: str, record: JobRecord) -> JobRecord:
         """Return a record, or an unknown one in place of a record that is not ours."""
-        if record.state is JobStatus.UNKNOWN or self.is_ours(job_id, record):
+        if record.state is JobStatus.UNKNOWN:
             return record
+        if self.is_ours(job_id, record):
+            return replace(record, correlation_id=record.correlation_id or job_id)
         logger.warning("record refused", job_id=job_id, error=WRONG_SIGNATURE)
         return JobRecord(error=describe_error(BadMessage(WRONG_SIGNATURE)))
 
@@ -246,7 +228,7 @@ class Queue:
             fence: The fence of the run.
         """
         self._check_loop()
-        await self._records.write(job_id, {"progress": progress}, None, fence)
+        await self._records.write_progress(job_id, progress, fence)
 
     async def wait(self, job_id: str) -> JobRecord:
         """Wait until a job has ended, and return its record.

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
@@ -27,6 +27,7 @@ class JobStatus(StrEnum):
         return self in _FINAL
 
 
+_STATES = frozenset(JobStatus)
 _FINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.ABORTED})
 
 
@@ -59,10 +60,11 @@ class RecordFields(TypedDict, total=False):
     blocked: int
     fence: int
     unknown_since: float | None
-    progress: ProgressFields
+    worker: str | None
+    progress: ProgressFields | None
     abort: bool
     result: Any
-    error: ErrorFields
+    error: ErrorFields | None
     signature: str
 
 
@@ -93,7 +95,8 @@ class JobRecord:
         state: The stored status; read `status`, which knows the time.
         task: The task's name.
         owner: The id of the user who enqueued the job, or None.
-        correlation_id: The correlation id of the code that enqueued the job.
+        correlation_id: The correlation id of the code that enqueued the job. It is empty if that
+            code had none: the job then has its own id.
         at: When the job is due, in seconds since 1970; None if it was due at once.
         attempt: The number of the current or last attempt, from 1.
         deliveries: Consecutive deliveries without an outcome.
@@ -101,12 +104,12 @@ class JobRecord:
         fence: The number of the current or last run. Unlike the other counts, it only grows.
         unknown_since: When a worker first could not read the job's message or find its tasks, in
             seconds since 1970.
+        worker: The name of the worker that runs the job, or None.
         progress: The last reported progress.
         abort: Whether somebody asked to abort the running job.
         result: The task's result as plain JSON data.
         error: Why the job failed or was aborted.
         signature: The signature of the fields that grant access; see `Queue.sign_record`.
-        suspect: Whether the job may end its worker or block it; set by `Records.begin` only.
     """
 
     state: JobStatus = JobStatus.UNKNOWN
@@ -119,12 +122,12 @@ class JobRecord:
     blocked: int = 0
     fence: int = 0
     unknown_since: float | None = None
+    worker: str | None = None
     progress: Progress | None = None
     abort: bool = False
     result: Any = None
     error: ErrorFields | None = None
     signature: str = ""
-    suspect: bool = False
 
     @classmethod
     def from_fields(cls, stored: Mapping[str, Any]) -> "JobRecord":
@@ -138,7 +141,7 @@ class JobRecord:
             ValueError: A field has a wrong type.
         """
         state = stored.get("state")
-        known = state if state in list(JobStatus) else JobStatus.UNKNOWN
+        known = state if state in _STATES else JobStatus.UNKNOWN
         return _RECORD.validate_python({**stored, "state": known})
 
     @property
@@ -151,6 +154,30 @@ class JobRecord:
 
 
 _RECORD = TypeAdapter(JobRecord)
+_NAMES = tuple(RecordFields.__annotations__)
+
+
+def merge(record: JobRecord, fields: RecordFields) -> RecordFields:
+    """Return all fields of a record, with some of them changed.
+
+    Args:
+        record: The record.
+        fields: The new values.
+    """
+    kept: dict[str, Any] = {name: getattr(record, name) for name in _NAMES}
+    if record.progress:
+        kept["progress"] = asdict(record.progress)
+    return cast(RecordFields, {**kept, **fields})
+
+
+def may_write(record: JobRecord, fence: int) -> bool:
+    """Return whether a run may change a record: the job has not ended, and the run is the last one.
+
+    Args:
+        record: The record.
+        fence: The fence of the run, or 0 outside a run.
+    """
+    return not record.state.is_final and fence in (0, record.fence)
 
 
 class Records(Protocol):
@@ -164,18 +191,14 @@ class Records(Protocol):
         """
         ...
 
-    async def begin(self, job_id: str, suspect_after: int | None = None) -> JobRecord:
-        """Mark a job as running, count the delivery, and return the job's record.
+    async def begin(self, job_id: str, fence: int | None = None) -> JobRecord:
+        """Begin the delivery of a suspect, and return the job's record; see `Delivery`.
 
-        The record has a new `fence`. From now on, no earlier run can change the record.
-
-        A job that has ended stays unchanged: the returned status is final, and the job must not
-        run. A suspect stays unchanged too: the returned record has `suspect` set.
+        It stays unchanged if the job has ended, or if another delivery has begun.
 
         Args:
             job_id: The job's id.
-            suspect_after: Consecutive deliveries after which a job is a suspect. A job that blocked
-                an event loop is a suspect at once. If None, no job is a suspect.
+            fence: The fence of the record when the message was taken; any fence if None.
         """
         ...
 
@@ -198,8 +221,11 @@ class Records(Protocol):
         fields: RecordFields,
         ttl: float | None,
         fence: int = 0,
+        dead_letter: StashedLetter | None = None,
     ) -> bool:
         """Set fields of a record. The record of a job that has ended stays unchanged.
+
+        A run does not use this: the engine writes its end.
 
         Args:
             job_id: The job's id.
@@ -207,9 +233,20 @@ class Records(Protocol):
             ttl: Seconds until the record expires; None while the job has not ended.
             fence: The fence of the run that writes, or 0 outside a run. A record with another
                 fence stays unchanged.
+            dead_letter: A dead letter to stash in the same step.
 
         Returns:
             Whether the fields were set.
+        """
+        ...
+
+    async def write_progress(self, job_id: str, progress: ProgressFields, fence: int) -> bool:
+        """Keep the progress of a run, and return whether the run still has the job.
+
+        Args:
+            job_id: The job's id.
+            progress: The progress.
+            fence: The fence of the run.
         """
         ...
 
@@ -233,30 +270,6 @@ class Records(Protocol):
         Returns:
             For each key, the claim of the job that holds it: the job that asked, or an unfinished
             job that held the key before.
-        """
-        ...
-
-    async def stash(
-        self,
-        job_id: str,
-        fields: RecordFields,
-        ttl: float,
-        dead_letter: StashedLetter,
-        fence: int = 0,
-    ) -> bool:
-        """Set fields of a record and stash a dead letter in the queue's server, in one step.
-
-        Nothing happens if the job has ended already, or if the record has another fence.
-
-        Args:
-            job_id: The job's id.
-            fields: The fields to set.
-            ttl: Seconds until the record expires.
-            dead_letter: The dead letter.
-            fence: The fence of the run that failed, or 0 outside a run.
-
-        Returns:
-            Whether the dead letter was stashed.
         """
         ...
 

@@ -48,6 +48,7 @@ class Task(Bindable[P, R], Producer[R]):
     ) -> None:
         check_priority(name, options.priority)
         super().__init__(name, function, options, owner)
+        self._is_async = inspect.iscoroutinefunction(function)
         update_wrapper(self, function)
 
     def __repr__(self) -> str:
@@ -65,7 +66,7 @@ class Task(Bindable[P, R], Producer[R]):
 
         The engine limits the number of jobs, and with it the number of these threads.
         """
-        return self._run(CapacityLimiter(1), *args, **kwargs)
+        return self._run(None if self._is_async else CapacityLimiter(1), *args, **kwargs)
 
     async def _run(
         self,
@@ -73,7 +74,7 @@ class Task(Bindable[P, R], Producer[R]):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> R:
-        if inspect.iscoroutinefunction(self.function):
+        if self._is_async:
             return cast(R, await self.function(*args, **kwargs))
         if self.options.process:
             memory_limit = self.options.memory_limit

@@ -1,91 +1,129 @@
-"""Time limits: a job's function is cancelled at its limit, and abandoned if it does not end."""
+"""Time limits: an attempt is cancelled at its limit, and abandoned if it does not end."""
 
 import asyncio
 import logging
 import os
 from collections.abc import Coroutine
 from contextvars import copy_context
-from typing import Any
-
-from anyio import CancelScope
+from enum import Enum, auto
+from typing import Any, Generic, TypeVar
 
 from core.logging import get_logger
 
 logger = get_logger(__name__)
 
+T = TypeVar("T")
+
 CLEANUP_SECONDS = 5.0
-"""A cancelled function that takes longer to end is abandoned."""
+"""A cancelled attempt that takes longer to end is abandoned."""
 
 _abandoned: set[asyncio.Task[Any]] = set()
 
 
-class LimitedCall:
-    """A call of a job's function. It begins when this object is made.
+class Reason(Enum):
+    """Why an attempt was cancelled."""
+
+    TIMEOUT = auto()
+    ABORT = auto()
+    STOP = auto()
+
+
+class LimitedCall(Generic[T]):
+    """A coroutine that runs in an asyncio task and a context of its own, within time limits.
 
     Args:
-        call: The coroutine of the call.
-        soft: Seconds after which the function is cancelled.
-        hard: Seconds after which the attempt has failed, whatever the function does.
+        soft: Seconds after which the coroutine is cancelled.
+        hard: Seconds after which the attempt has failed, whatever the coroutine does.
+
+    Attributes:
+        context: The coroutine's context.
+        reason: Why the coroutine was cancelled; None if it was not.
+        task: The coroutine's asyncio task.
+        problem: The text of an error that says that the coroutine was too slow.
     """
 
-    def __init__(self, call: Coroutine[Any, Any, Any], soft: float, hard: float) -> None:
+    def __init__(self, soft: float, hard: float) -> None:
+        self.context = copy_context()
+        self.reason: Reason | None = None
+        self.task: asyncio.Task[T] | None = None
+        self.problem = f"the attempt took longer than {soft:g} s (timeout)"
         self._soft = soft
         self._hard = hard
-        self._context = copy_context()
-        self._task = asyncio.create_task(_catch_exit(call), context=self._context)
+        self._loop = asyncio.get_running_loop()
+        self._is_over = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
 
-    def cancel(self) -> None:
-        """Cancel the function."""
-        self._task.cancel()
+    def late_error(self, cause: BaseException) -> TimeoutError:
+        """Return the error of a coroutine that ended at its limit.
 
-    async def result(self) -> Any:
-        """Wait for the function, and return its result.
+        Args:
+            cause: The error that the coroutine raised. Its traceback shows where the time went.
+        """
+        error = TimeoutError(self.problem)
+        error.__cause__ = cause
+        return error
+
+    @property
+    def is_too_late(self) -> bool:
+        """Whether a result would come after the hard limit."""
+        return self.reason is Reason.TIMEOUT and self._hard == self._soft
+
+    def cancel(self, reason: Reason) -> None:
+        """Cancel the coroutine.
+
+        Args:
+            reason: Why. The first reason stays.
+        """
+        self.reason = self.reason or reason
+        if self.task:
+            self.task.cancel()
+
+    async def run(self, call: Coroutine[Any, Any, T]) -> T:
+        """Run the coroutine, and return its result.
+
+        If the caller is cancelled, so is the coroutine, for the reason `STOP`.
+
+        Args:
+            call: The coroutine. It finds in `reason` why it is cancelled.
 
         Raises:
-            TimeoutError: The function took longer than a limit.
+            TimeoutError: The coroutine ignored its cancellation, and was abandoned.
         """
+        self.task = self._loop.create_task(call, context=self.context)
+        self.task.add_done_callback(self._end)
+        self._timer = self._loop.call_later(self._soft, self._cancel_late)
         try:
-            await asyncio.wait([self._task], timeout=self._soft)
-            is_late = not self._task.done()
-            if is_late:
-                await self._end(self._hard - self._soft or CLEANUP_SECONDS)
+            await self._is_over
         except asyncio.CancelledError:
-            with CancelScope(shield=True):
-                await self._end(CLEANUP_SECONDS)
-            raise
-        problem = f"the attempt took longer than {self._soft:g} s (timeout)"
-        if not self._task.done():
-            raise TimeoutError(f"{problem}, and ignored its cancellation")
-        # As after a direct call, the code that follows has the context that the function set.
-        for variable, value in self._context.items():
-            variable.set(value)
-        try:
-            value = self._task.result()
-            if isinstance(value, SystemExit):
-                raise value
-            if is_late and self._hard == self._soft:
-                raise TimeoutError(problem)
-            return value
-        except asyncio.CancelledError as error:
-            if is_late:
-                raise TimeoutError(problem) from error
-            raise
+            self.cancel(Reason.STOP)
+            await self._wait_for_cleanup()
+            if not self.task.done() or self.task.cancelled():
+                raise
+        finally:
+            self._timer.cancel()
+        if not self.task.done():
+            self._abandon(self.task)
+            raise TimeoutError(f"{self.problem}, and ignored its cancellation")
+        return self.task.result()
 
-    async def _end(self, seconds: float) -> None:
-        """Cancel the function, and abandon it if it does not end in time."""
-        self._task.cancel()
-        await asyncio.wait([self._task], timeout=seconds)
-        if not self._task.done():
-            _abandoned.add(self._task)
-            self._task.add_done_callback(_forget)
+    def _end(self, _: object = None) -> None:
+        if not self._is_over.done():
+            self._is_over.set_result(None)
 
+    def _cancel_late(self) -> None:
+        self.cancel(Reason.TIMEOUT)
+        seconds = self._hard - self._soft or CLEANUP_SECONDS
+        self._timer = self._loop.call_later(seconds, self._end)
 
-async def _catch_exit(call: Coroutine[Any, Any, Any]) -> Any:
-    # An asyncio task that raises SystemExit would end the event loop.
-    try:
-        return await call
-    except SystemExit as error:
-        return error
+    async def _wait_for_cleanup(self) -> None:
+        assert self.task
+        await asyncio.wait([self.task], timeout=CLEANUP_SECONDS)
+        if not self.task.done():
+            self._abandon(self.task)
+
+    def _abandon(self, task: asyncio.Task[T]) -> None:
+        _abandoned.add(task)
+        task.add_done_callback(_forget)
 
 
 def _forget(task: asyncio.Task[Any]) -> None:
@@ -95,7 +133,7 @@ def _forget(task: asyncio.Task[Any]) -> None:
 
 
 def leave_abandoned() -> None:
-    """End the process if abandoned functions are still running. The event loop would wait."""
+    """End the process if abandoned attempts are still running. The event loop would wait."""
     if _abandoned:
         logger.warning("abandoned attempts were interrupted", count=len(_abandoned))
         logging.shutdown()

@@ -87,7 +87,7 @@ class Watchdog:
         since = self._stalled_since
         # It stays None if the queue's server is down, because the worker is not at fault then.
         self._stalled_since = None
-        if self._stop.is_set():
+        if self._stop.is_set() or self._engine.paused.is_set():
             return
         stats = await self._engine.stats()
         has_free_slot = self._executor.running < self._concurrency

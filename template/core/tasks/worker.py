@@ -20,7 +20,7 @@ from core.config import Settings
 from core.context import TaskContext
 from core.logging import get_logger
 from core.services.targets import open_public_client, ssl_context
-from core.tasks import upkeep
+from core.tasks import metrics, upkeep
 from core.tasks.dead_letters import DeadLetters
 from core.tasks.engine import Engine
 from core.tasks.engines import build_engine
@@ -37,6 +37,7 @@ from core.tasks.schedules.registry import ScheduleRegistry
 from core.tasks.schedules.schedules import Schedules
 from core.tasks.sensitive import Cipher
 from core.tasks.watchdog import Watchdog
+from core.worker_link import Report
 
 __all__ = ["Worker", "WorkerContext", "worker"]
 
@@ -142,6 +143,20 @@ class Worker(ScheduleRegistry):
     def takes_jobs(self) -> bool:
         """Whether this process runs jobs now. During an outage it runs no jobs."""
         return self._open is not None and self._open.queue.engine.takes_jobs
+
+    def report(self) -> Report:
+        """Return the state of this worker, and set the gauge `jobs_running`; for any thread."""
+        opened = self._open
+        if opened is None:
+            return Report()
+        executor = opened.executor
+        metrics.RUNNING.set(executor.running)  # several processes ignore its function
+        return Report(self.problem, self.takes_jobs, executor.begun, executor.running)
+
+    def retire(self) -> None:
+        """Take no further job; the running ones go on. Any thread may call this."""
+        if self._open:
+            self._open.queue.engine.paused.set()
 
     def lifespan(self, open_resources: Lifespan) -> Lifespan:
         """Register an async context manager that opens resources for tasks.
@@ -271,7 +286,7 @@ class Worker(ScheduleRegistry):
         opened = self._opened
         helpers = self._start_helpers(opened, stop)
         try:
-            await opened.queue.engine.consume(opened.executor.execute, stop)
+            await opened.queue.engine.consume(opened.executor, stop)
         finally:
             await cancel_all(helpers)
             # In an outage, the queue keeps the stashed dead letters.
@@ -287,7 +302,7 @@ class Worker(ScheduleRegistry):
                 "dead letters",
                 opened.dead_letters.move,
                 upkeep.MOVE_SECONDS,
-                executor.stashed,
+                opened.queue.engine.stashed,
             ),
             upkeep.repeat("jobs in the outbox", opened.queue.relay, upkeep.RELAY_SECONDS),
             upkeep.repeat("runs of history", opened.history.write, upkeep.WRITE_SECONDS),

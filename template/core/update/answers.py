@@ -68,7 +68,7 @@ def read_answers(path: Path) -> Answers:
 
 
 def is_older(version: str, other: str) -> bool:
-    """Return whether a version precedes the other one. Return False if either is no version.
+    """Return whether a version precedes the other one. Return False if either is not a version.
 
     Args:
         version: A tag like `v1.2.0`, or `v1.2.0-3-g1a2b3c4` for 3 commits after that tag.

@@ -5,6 +5,7 @@ When the process ends, pending and scheduled jobs are lost, and their number is 
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from itertools import count
@@ -14,17 +15,20 @@ from core.config import Settings
 from core.logging import get_logger
 from core.tasks.engine import (
     PRIORITIES,
+    SUSPECT_DELIVERIES,
     Condition,
-    Envelope,
+    Delivery,
     Handler,
     Stats,
 )
-from core.tasks.outcome import Retry
+from core.tasks.outcome import Ended, Envelope, Outcome, Retry
 from core.tasks.records import (
     JobRecord,
     JobStatus,
+    ProgressFields,
     RecordFields,
     StashedLetter,
+    may_write,
 )
 
 logger = get_logger(__name__)
@@ -55,21 +59,17 @@ class MemoryRecords:
     async def read(self, ids: list[str]) -> list[JobRecord]:
         return [self._read(job_id) for job_id in ids]
 
-    async def begin(self, job_id: str, suspect_after: int | None = None) -> JobRecord:
+    async def begin(self, job_id: str, fence: int | None = None) -> JobRecord:
         fields = self._records.setdefault(job_id, {"state": JobStatus.PENDING})
-        deliveries = fields.get("deliveries", 0)
-        if suspect_after and (deliveries >= suspect_after or fields.get("blocked")):
-            suspect = {**fields, "suspect": True}
-            return JobRecord.from_fields(suspect)
-        if not self._has_ended(job_id):
+        if not self.has_ended(job_id) and fence in (None, fields.get("fence", 0)):
             fields["state"] = JobStatus.RUNNING
-            fields["deliveries"] = deliveries + 1
+            fields["deliveries"] = fields.get("deliveries", 0) + 1
             fields["fence"] = fields.get("fence", 0) + 1
         return self._read(job_id)
 
     def blame(self, job_id: str) -> None:
         fields = self._records.get(job_id, {})
-        if not self._has_ended(job_id):
+        if not self.has_ended(job_id):
             fields["blocked"] = fields.get("blocked", 0) + 1
 
     async def write(
@@ -78,13 +78,18 @@ class MemoryRecords:
         fields: RecordFields,
         ttl: float | None,
         fence: int = 0,
+        dead_letter: StashedLetter | None = None,
     ) -> bool:
-        record = self._read(job_id)
-        if record.state.is_final or fence not in (0, record.fence):
+        if not may_write(self._read(job_id), fence):
             return False
         self._records.setdefault(job_id, {}).update(fields)
         self._expire(job_id, ttl)
+        if dead_letter:
+            self._stashed[dead_letter["id"]] = json.dumps(dead_letter)
         return True
+
+    async def write_progress(self, job_id: str, progress: ProgressFields, fence: int) -> bool:
+        return await self.write(job_id, {"progress": progress}, None, fence)
 
     async def request_abort(self, job_id: str, ttl: float) -> None:
         state = self._read(job_id).state
@@ -97,23 +102,10 @@ class MemoryRecords:
         loop = asyncio.get_running_loop()
         for key, claim in claims.items():
             _, _, holder = self._holders.get(key, "").partition(" ")
-            if key not in self._holders or self._has_ended(holder):
+            if key not in self._holders or self.has_ended(holder):
                 self._holders[key] = claim
                 loop.call_later(ttl, self._release, key, claim)
         return {key: self._holders[key] for key in claims}
-
-    async def stash(
-        self,
-        job_id: str,
-        fields: RecordFields,
-        ttl: float,
-        dead_letter: StashedLetter,
-        fence: int = 0,
-    ) -> bool:
-        is_written = await self.write(job_id, fields, ttl, fence)
-        if is_written:
-            self._stashed[dead_letter["id"]] = json.dumps(dead_letter)
-        return is_written
 
     async def stashed(self) -> AsyncIterator[dict[str, str]]:
         if self._stashed:
@@ -130,7 +122,12 @@ class MemoryRecords:
         fields = self._records.get(job_id, {})
         return JobRecord.from_fields(fields)
 
-    def _has_ended(self, job_id: str) -> bool:
+    def has_ended(self, job_id: str) -> bool:
+        """Return whether a job has ended.
+
+        Args:
+            job_id: The job's id.
+        """
         record = self._read(job_id)
         return record.state.is_final
 
@@ -157,6 +154,8 @@ class LocalEngine:
 
     def __init__(self, concurrency: int, grace_period: float) -> None:
         self.records = MemoryRecords()
+        self.stashed = asyncio.Event()
+        self.paused = threading.Event()
         self._slots = asyncio.Semaphore(concurrency)
         self._grace_period = grace_period
         self._takes_jobs = False
@@ -187,7 +186,7 @@ class LocalEngine:
 
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
         for envelope in envelopes:
-            if envelope.id in self._known:
+            if envelope.id in self._known or self.records.has_ended(envelope.id):
                 continue
             self._known.add(envelope.id)
             self.records.add(envelope.id, envelope.record)
@@ -261,13 +260,55 @@ class LocalEngine:
 
     async def _run(self, handler: Handler, envelope: Envelope) -> None:
         try:
-            outcome = await handler(envelope.id, envelope.body)
+            delivery = await self._deliver(envelope)
+            outcome = await handler.execute(delivery)
         finally:
             self._slots.release()
+        await self._settle(envelope, delivery.record.fence, outcome)
+
+    async def _settle(self, envelope: Envelope, fence: int, outcome: Outcome) -> None:
+        job_id = envelope.id
+        (record,) = await self.records.read([job_id])
+        if record.fence != fence:
+            logger.warning("another worker has taken the job over", job_id=job_id)
+            return
         if isinstance(outcome, Retry):
+            if outcome.fields:
+                await self.records.write(job_id, outcome.fields, None, fence)
             self._add(envelope, outcome.after)
         else:
-            self._known.discard(envelope.id)
+            await self._end(job_id, fence, outcome)
+        outcome.note()
+
+    async def _end(self, job_id: str, fence: int, outcome: Ended) -> None:
+        self._known.discard(job_id)
+        if outcome.fields:
+            letter = outcome.dead_letter
+            await self.records.write(job_id, outcome.fields, outcome.ttl, fence, letter)
+        if outcome.dead_letter:
+            self.stashed.set()
+        if outcome.next_stage:
+            await self._publish_next(outcome.next_stage)
+        for stage_id, fields in outcome.stopped.items():
+            await self.records.write(stage_id, fields, outcome.ttl)
+
+    async def _publish_next(self, envelope: Envelope) -> None:
+        (record,) = await self.records.read([envelope.id])
+        # A stage that was aborted before its turn gets its message, because the message names the
+        # stages after it, which do not run either.
+        if record.state is JobStatus.ABORTED and envelope.id not in self._known:
+            self._known.add(envelope.id)
+            self._add_pending(envelope)
+        else:
+            await self.publish([envelope])
+
+    async def _deliver(self, envelope: Envelope) -> Delivery:
+        (record,) = await self.records.read([envelope.id])
+        is_suspect = record.deliveries >= SUSPECT_DELIVERIES or record.blocked > 0
+        if record.state.is_final or is_suspect:
+            return Delivery(envelope.id, envelope.body, record, False, is_suspect)
+        record = await self.records.begin(envelope.id)
+        return Delivery(envelope.id, envelope.body, record)
 
     async def _finish_running(self) -> None:
         if not self._running:

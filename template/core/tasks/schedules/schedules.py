@@ -12,9 +12,9 @@ from pymongo import UpdateOne
 
 from core.logging import get_logger
 from core.models import ScheduleModel
-from core.tasks.engine import Envelope
 from core.tasks.errors import ScheduleError
 from core.tasks.options import Call
+from core.tasks.outcome import Envelope
 from core.tasks.queue import Queue
 from core.tasks.records import JobStatus
 from core.tasks.schedules.declarations import BrokenSchedule, DeclaredSchedules, Schedule
@@ -140,7 +140,7 @@ class Schedules:
         # The id contains the time, so a second worker that enqueues the same run creates no second
         # job. The next run is stored after the job is enqueued. If the process ends in between,
         # the schedule is still due.
-        await self._queue.send(envelopes, [envelope.id for envelope in envelopes])
+        await self._queue.send(envelopes)
         await self._states.write(writes)
         return errors
 
@@ -224,6 +224,8 @@ class Schedules:
             ScheduleError: There is no such schedule.
         """
         schedule = self._get(schedule_id)
+        # The job's end is noted in the state, so the state must exist before the job.
+        await self._states.add(schedule, await self._states.now())
         call = Call(schedule.task.name, schedule=schedule_id)
         args, kwargs = schedule.arguments
         job = await schedule.task.submit(call, *args, **kwargs)
@@ -274,5 +276,5 @@ async def _make(run: _Run, now: datetime) -> list[Envelope]:
         job_id=f"schedule:{schedule.id}:{int(timestamp)}",
         schedule=schedule.id,
     )
-    envelopes, *_ = await schedule.task.prepare(call, [schedule.arguments])
+    envelopes, _ = await schedule.task.prepare(call, [schedule.arguments])
     return envelopes

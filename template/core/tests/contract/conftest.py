@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
-from pydantic_core import Url as RedisUrl
+from pydantic_core import MultiHostUrl
 
 from core.config import Settings
 from core.dev.servers import HOST
@@ -30,7 +30,7 @@ def server(
     if engine_settings.task_engine == "local":
         pytest.skip("this engine has no server")
     with queue_server(tmp_path) as (port, process):
-        engine_settings.redis_url = RedisUrl(f"redis://{HOST}:{port}/0")
+        engine_settings.redis_url = MultiHostUrl(f"redis://{HOST}:{port}/0")
         yield port, process
 
 

@@ -9,10 +9,8 @@ from core.tasks import (
     InvalidArguments,
     JobFailed,
     JobStatus,
-    QueueUnavailable,
     Worker,
     executor,
-    settle,
 )
 from core.testing import eventually
 from core.tests.running import WAIT, running
@@ -81,39 +79,6 @@ async def test_a_failed_stage_stops_the_chain_and_its_replay_continues_it(worker
     assert calls == ["first", "third 20"]
 
 
-async def test_a_stage_that_runs_twice_starts_the_next_one_once(worker, run, monkeypatch):
-    """The queue's server fails after a stage enqueued the next one, before it is completed."""
-    monkeypatch.setattr(executor, "REDELIVERY_SECONDS", 0.05)
-    calls = []
-
-    @worker.task
-    async def first() -> int:
-        calls.append("first")
-        return 1
-
-    @worker.task
-    async def second(value: int) -> int:
-        calls.append("second")
-        return value
-
-    async with run():
-        write = worker.queue.engine.records.write
-
-        async def lose_the_first(job_id, fields, ttl, fence=None):
-            is_first_stage = fields.get("state") == "completed" and job_id.endswith(":0")
-            if is_first_stage and calls.count("first") == 1:
-                raise QueueUnavailable("the queue's server cannot be reached")
-            return await write(job_id, fields, ttl, fence)
-
-        monkeypatch.setattr(worker.queue.engine.records, "write", lose_the_first)
-        chain = await (first | second).enqueue()
-        await chain.stages[0].result(WAIT)
-        assert await chain.result(WAIT) == 1
-        # A second message of the next stage would be taken before this job.
-        await (await second.enqueue(2)).result(WAIT)
-    assert sorted(calls) == ["first", "first", "second", "second"]
-
-
 async def test_a_result_that_does_not_fit_the_next_stage_fails_its_own_stage(worker, run):
     @worker.task
     async def text() -> str:
@@ -129,31 +94,6 @@ async def test_a_result_that_does_not_fit_the_next_stage_fails_its_own_stage(wor
         with pytest.raises(JobFailed, match=problem):
             await chain.result(WAIT)
         assert await chain.statuses() == [JobStatus.FAILED, JobStatus.ABORTED]
-
-
-async def test_an_outage_at_the_end_of_a_stage_leaves_no_stage_pending(worker, run, monkeypatch):
-    monkeypatch.setattr(executor, "REDELIVERY_SECONDS", 0.1)
-    outages = []
-
-    async def outage(*_: object) -> None:
-        outages.append(1)
-        raise QueueUnavailable("the server ended just now")
-
-    @worker.task(max_retries=0)
-    async def first() -> int:
-        raise ValueError("not now")
-
-    @worker.task
-    async def second(value: int) -> int:
-        return value
-
-    monkeypatch.setattr(settle, "abort_rest", outage)
-    async with run():
-        chain = await (first | second).enqueue()
-        record = await chain.stages[1].wait(WAIT)
-        assert outages == [1]
-        assert record.status is JobStatus.ABORTED
-        assert record.error["message"] == "stage 0 (first) failed"
 
 
 async def test_a_chain_can_be_aborted(worker, run):

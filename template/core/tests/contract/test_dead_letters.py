@@ -21,8 +21,8 @@ from core.tasks import (
     stash,
     upkeep,
 )
-from core.tasks.engine import Envelope
 from core.tasks.message import Signer
+from core.tasks.outcome import Envelope
 from core.tasks.records import ErrorFields, StashedLetter
 from core.testing import eventually
 from core.tests.running import WAIT
@@ -143,7 +143,7 @@ async def test_a_replay_trusts_only_a_message_that_a_valid_key_signed(worker, ru
         assert [ids async for ids in worker.dead_letters.replay_many()] == []
 
         queue.signer = Signer([old, new])
-        with pytest.raises(DeadLetterError, match="belongs to job payment"):
+        with pytest.raises(DeadLetterError, match="the signature is not ours"):
             await worker.dead_letters.replay(letters["copied"].id)
         job_id = await worker.dead_letters.replay(letter.id)
         await worker.job(job_id).wait(WAIT)
@@ -199,7 +199,7 @@ async def stash_letters(worker: Worker, letters: list[StashedLetter]) -> None:
     records = worker.queue.engine.records
     for start in range(0, len(letters), 100):
         stashing = [
-            records.stash(letter["job_id"], {"state": JobStatus.FAILED}, 60, letter)
+            records.write(letter["job_id"], {"state": JobStatus.FAILED}, 60, 0, letter)
             for letter in letters[start : start + 100]
         ]
         await asyncio.gather(*stashing)
@@ -353,9 +353,9 @@ async def test_a_job_that_repeatedly_ends_its_worker_dies(worker, run):
         ran.append(1)
 
     async with run():
+        job = await killer.using(delay=0.5).enqueue()
         # The record of a job that has ended ten worker processes.
-        await worker.queue.engine.records.write("deadly", {"deliveries": 10}, None)
-        job = await killer.using(job_id="deadly").enqueue()
+        await worker.queue.engine.records.write(job.id, {"deliveries": 10}, None)
         problem = "the job has ended its worker process 10 times in a row"
         with pytest.raises(JobFailed, match=problem):
             await job.result(WAIT)
@@ -375,16 +375,17 @@ async def test_innocent_suspects_complete_one_at_a_time(worker, run, monkeypatch
         running_now += 1
         most = max(most, running_now)
         left.remove(current_job().id)
-        await eventually(others_are_put_off, WAIT)
+        await eventually(others_wait, WAIT)
         running_now -= 1
 
-    async def others_are_put_off() -> bool:
-        return (await worker.queue.engine.stats()).scheduled == len(left)
+    async def others_wait() -> bool:
+        stats = await worker.queue.engine.stats()
+        return stats.pending + stats.scheduled == len(left)
 
     async with run():
+        jobs = [await innocent.using(job_id=job_id, delay=1).enqueue() for job_id in sorted(left)]
         for job_id in left:
             await worker.queue.engine.records.write(job_id, {"deliveries": 9}, None)
-        jobs = [await innocent.using(job_id=job_id).enqueue() for job_id in sorted(left)]
         for job in jobs:
             await job.result(3 * WAIT)
         assert await worker.dead_letters.list() == []

@@ -8,7 +8,7 @@ import pytest
 
 from core.context import TaskContext
 from core.tasks import JobFailed, JobStatus, Worker, executor
-from core.tasks.engine import Envelope
+from core.tasks.outcome import Envelope
 from core.testing import eventually
 from core.tests.running import WAIT
 
@@ -81,7 +81,8 @@ async def test_an_ended_record_does_not_change(worker, run):
         await job.result(WAIT)
         records = worker.queue.engine.records
         await records.write(job.id, {"state": JobStatus.PENDING, "attempt": 2}, None)
-        await records.stash(job.id, {"state": JobStatus.FAILED}, 60, {"id": "letter"})
+        failed = {"state": JobStatus.FAILED}
+        assert not await records.write(job.id, failed, 60, dead_letter={"id": "letter"})
         assert await job.result(WAIT) == "done"
         assert await records.count_stashed() == 0
 
@@ -94,7 +95,7 @@ async def test_only_the_last_run_of_a_job_decides(worker, engine_settings):
         failed = {"state": JobStatus.FAILED}
         assert owner.fence > late.fence
         assert not await records.write("job", failed, 60, late.fence)
-        assert not await records.stash("job", failed, 60, {"id": "letter"}, late.fence)
+        assert not await records.write("job", failed, 60, late.fence, {"id": "letter"})
         assert await records.count_stashed() == 0
         # An outcome resets the deliveries, but never the fence.
         assert await records.write("job", {"deliveries": 0}, None, owner.fence)
@@ -103,7 +104,7 @@ async def test_only_the_last_run_of_a_job_decides(worker, engine_settings):
         assert again.deliveries == 1
         assert await records.write("job", {"state": JobStatus.COMPLETED}, 60, again.fence)
         assert not await records.write("job", failed, 60, again.fence)
-        assert not await records.stash("job", failed, 60, {"id": "letter"}, again.fence)
+        assert not await records.write("job", failed, 60, again.fence, {"id": "letter"})
         (record,) = await records.read(["job"])
         assert record.state is JobStatus.COMPLETED
 

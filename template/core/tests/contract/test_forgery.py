@@ -17,8 +17,8 @@ from pydantic import SecretStr
 from core.context import TaskContext
 from core.models import DeadLetterModel, OutboxModel
 from core.tasks import DeadLetterError, Job, JobFailed, JobStatus, Sensitive, Worker
-from core.tasks.engine import Envelope
 from core.tasks.message import Message
+from core.tasks.outcome import Envelope
 from core.tasks.records import ErrorFields, RecordFields, StashedLetter
 from core.testing import eventually
 from core.tests.running import WAIT
@@ -218,7 +218,7 @@ async def test_an_old_message_without_its_record_is_a_dead_letter(
 
     async with run():
         captured = worker.queue.seal(make_message(work, "job"), None, "normal")
-        await worker.queue.send([captured], [])
+        await worker.queue.send([captured])
 
         async def has_expired() -> bool:
             return bool(ran) and await worker.job("job").status() is JobStatus.UNKNOWN
@@ -254,7 +254,7 @@ async def test_a_message_under_another_id_is_refused(worker, run, work, ran):
         captured = worker.queue.seal(make_message(work, "job"), None, "normal")
         await worker.queue.engine.publish([Envelope("other", captured.body, UNSIGNED)])
         letter = await find_dead_letter(worker, "other")
-        assert letter.error == "the message belongs to job job"
+        assert "the signature is not ours" in letter.error
     assert ran == []
 
 
@@ -281,7 +281,8 @@ async def test_a_forged_dead_letter_is_not_replayed(worker, run, work, ran):
         altered = genuine.replace(b'"text":"job"', b'"text":"forged"')
         for letter_id, body in (("altered", altered), ("captured", genuine)):
             letter = make_letter(letter_id, body)
-            await worker.queue.engine.records.stash(f"job {letter_id}", failed, WAIT, letter)
+            records = worker.queue.engine.records
+            await records.write(f"job {letter_id}", failed, WAIT, dead_letter=letter)
         await worker.dead_letters.move()
         with pytest.raises(DeadLetterError):
             await worker.dead_letters.replay("altered")

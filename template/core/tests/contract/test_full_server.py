@@ -113,8 +113,18 @@ async def test_a_worker_that_starts_on_a_full_server_drains_it(worker, engine_se
 
 @pytest.mark.parametrize("problem", ["is a read-only replica", "has too few replicas"])
 async def test_a_server_that_refuses_writes_is_named(worker, engine_settings, redis, problem):
+    started, go_on = asyncio.Event(), asyncio.Event()
+    runs = []
+
     @worker.task
     async def fine() -> str:
+        return "done"
+
+    @worker.task
+    async def slow() -> str:
+        runs.append(1)
+        started.set()
+        await go_on.wait()
         return "done"
 
     async def refuse() -> None:
@@ -130,11 +140,16 @@ async def test_a_server_that_refuses_writes_is_named(worker, engine_settings, re
     async with running(worker, engine_settings):
         job = await fine.enqueue()
         assert await job.result(WAIT) == "done"
+        late = await slow.enqueue()
+        await asyncio.wait_for(started.wait(), WAIT)
         await refuse()
+        go_on.set()
         for call in (fine.enqueue, worker.queue.engine.check):
             with pytest.raises(QueueUnavailable, match=problem):
                 await call()
         assert await job.result(WAIT) == "done"
         await accept()
+        assert await late.result(WAIT) == "done"
+        assert runs == [1]
         assert await (await fine.enqueue()).result(WAIT) == "done"
         await worker.queue.engine.check()

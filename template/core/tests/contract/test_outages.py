@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 
+import pytest
 from redis.asyncio import Redis
 
 from core.tasks import JobStatus, QueueUnavailable
@@ -85,3 +86,45 @@ async def test_cancelled_calls_use_nothing_up(worker, engine_settings, server):
             return clients["connected_clients"] < LARGEST_NUMBER_OF_CONNECTIONS
 
         await eventually(are_few, WAIT)
+
+
+@pytest.mark.parametrize("ending", [JobStatus.COMPLETED, JobStatus.FAILED])
+async def test_an_outage_at_the_end_of_a_stage_delays_its_chain(
+    worker, engine_settings, server, ending
+):
+    """No stage runs twice, starts twice, or stays pending."""
+    calls = []
+    port, _ = server
+    proxy = Proxy(port)
+
+    @worker.task(max_retries=0)
+    async def first() -> int:
+        calls.append("first")
+        proxy.swallows = True
+        if ending is JobStatus.FAILED:
+            raise ValueError("not now")
+        return 1
+
+    @worker.task
+    async def second(value: int) -> None:
+        calls.append("second")
+
+    async def is_down() -> bool:
+        return bool(calls) and not worker.queue.engine.takes_jobs
+
+    async with proxy.running():
+        engine_settings.redis_url = f"redis://127.0.0.1:{proxy.port}/0"
+        async with running(worker, engine_settings):
+            chain = await (first | second).enqueue()
+            await eventually(is_down, WAIT)
+            proxy.swallows = False
+            record = await chain.stages[1].wait(WAIT)
+            assert await chain.stages[0].status() is ending
+            stats = await worker.queue.engine.stats()
+            assert (stats.pending, stats.running, stats.scheduled) == (0, 0, 0)
+    if ending is JobStatus.COMPLETED:
+        assert record.status is JobStatus.COMPLETED
+        assert calls == ["first", "second"]
+    else:
+        assert record.status is JobStatus.ABORTED
+        assert calls == ["first"]

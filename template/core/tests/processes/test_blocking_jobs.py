@@ -26,11 +26,12 @@ import time
 from pathlib import Path
 from core.entry import Service
 from core.tasks import Worker
-from core.tasks.engines.{engine} import worker as adapter
+from core.tasks.engines.{engine} import consumer
 
 # Soon after a worker has ended, the other one takes its jobs.
-adapter.IDLE_TIMEOUT_SECONDS = 6
-adapter.RENEW_SECONDS = 1
+consumer.IDLE_SECONDS = 6
+consumer.BEAT_SECONDS = 1
+consumer.RECOVER_SECONDS = 0.3
 worker = Worker()
 
 @worker.task

@@ -7,6 +7,8 @@ import pytest
 from core.config import ROOT
 from core.tasks.engines import AVAILABLE, DEFAULT
 
+with_queue = pytest.mark.skipif(DEFAULT == "local", reason="the job queue is off")
+
 
 @pytest.mark.parametrize(
     ("command", "settings", "problem"),
@@ -22,7 +24,13 @@ from core.tasks.engines import AVAILABLE, DEFAULT
             "worker",
             {"REDIS_URL": None},
             "REDIS_URL is missing: the job queue needs it",
-            marks=pytest.mark.skipif(DEFAULT == "local", reason="the job queue is off"),
+            marks=with_queue,
+        ),
+        pytest.param(
+            "worker",
+            {"REDIS_URL": "redis+sentinel://a,b/main?retries=2"},
+            "REDIS_URL has a wrong option: ",
+            marks=with_queue,
         ),
     ],
 )

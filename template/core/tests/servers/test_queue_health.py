@@ -2,14 +2,10 @@
 
 import asyncio
 import ssl
-from datetime import UTC, datetime, timedelta
 
 import httpx2
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from pydantic_core import Url
+from pydantic_core import MultiHostUrl
 from redis.asyncio import Redis
 
 from core.config import Settings
@@ -18,7 +14,7 @@ from core.entry import load_service
 from core.tasks import QueueUnavailable
 from core.tasks.engines import build_engine
 from core.tasks.monitor import Monitor
-from core.tests.queue_servers import queue_server
+from core.tests.queue_servers import queue_server, write_certificate
 from core.web import create_app
 
 NOTHING_KEPT = ["the queue's server loses all jobs when it restarts: set appendonly yes"]
@@ -30,8 +26,8 @@ NOT_KNOWN = ["the queue's server does not say whether it keeps jobs when it rest
 async def redis(settings: Settings, tmp_path):
     """A client of a server of this test, which keeps nothing."""
     with queue_server(tmp_path, "--appendonly", "no") as (port, _):
-        settings.task_engine = "streaq"
-        settings.redis_url = Url(f"redis://{HOST}:{port}/0")
+        settings.task_engine = "redis"
+        settings.redis_url = MultiHostUrl(f"redis://{HOST}:{port}/0")
         async with Redis(port=port) as redis:
             yield redis
 
@@ -82,32 +78,13 @@ async def test_a_queue_that_refuses_jobs_degrades_the_web_process(redis, setting
         assert await ready() == (503, "unavailable", "down", [])
 
 
-def write_certificate(folder) -> str:
-    """Write a self-signed certificate with its key, and return the path."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "queue.example.com")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / "server.pem"
-    pem = serialization.Encoding.PEM
-    form = serialization.PrivateFormat.PKCS8
-    secret = key.private_bytes(pem, form, serialization.NoEncryption())
-    path.write_bytes(secret + certificate.public_bytes(pem))
-    return str(path)
-
-
 async def test_a_certificate_that_is_not_trusted_is_told(settings, tmp_path):
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(write_certificate(tmp_path))
     server = await asyncio.start_server(lambda *_: None, HOST, 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
-    settings.task_engine = "streaq"
-    settings.redis_url = Url(f"rediss://{HOST}:{port}/0")
+    settings.task_engine = "redis"
+    settings.redis_url = MultiHostUrl(f"rediss://{HOST}:{port}/0")
     engine = build_engine(settings)
     with pytest.raises(QueueUnavailable, match="certificate verify failed: self-signed"):
         await engine.stats()

@@ -7,7 +7,7 @@ from core.config import ROOT
 
 # Each part may import the parts before it.
 ORDER = [
-    {"cancelling", "errors", "context", "keys", "supervised"},
+    {"cancelling", "errors", "context", "keys", "supervised", "worker_link", "health_server"},
     {"config"},
     {"logging"},
     {"background", "threads"},
@@ -17,7 +17,7 @@ ORDER = [
     {"local_servers"},
     {"entry"},
     {"web"},
-    {"process", "dev", "update"},
+    {"process", "worker_processes", "dev", "update"},
     {"testing", "commands"},
     {"__main__", "__init__"},
 ]

@@ -1,22 +1,27 @@
-"""The worker's own HTTP server, for health checks and metrics."""
+"""The HTTP server of workers, for health checks and metrics."""
 
 import json
 import threading
 from collections.abc import Iterable
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from wsgiref.simple_server import (
     WSGIRequestHandler,
     WSGIServer,
     make_server,
 )
 
-from prometheus_client import make_wsgi_app
-
-from core.tasks.worker import Worker
+from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
+
+
+class _Checked(Protocol):
+    @property
+    def problem(self) -> str | None: ...
+    @property
+    def takes_jobs(self) -> bool: ...
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -30,18 +35,24 @@ class _Handler(WSGIRequestHandler):
         """Log nothing: health checks arrive every few seconds."""
 
 
-def serve_health(worker: Worker, host: str, port: int) -> None:
+def serve_health(
+    worker: _Checked,
+    host: str,
+    port: int,
+    registry: CollectorRegistry = REGISTRY,
+) -> None:
     """Serve health checks and metrics from a thread, so they answer when the loop is blocked.
 
     `/health/live` fails if the worker is stuck, and `/health/ready` if it takes no jobs. Every
     other path shows the metrics.
 
     Args:
-        worker: The worker of this process.
+        worker: The worker of this process, or the supervisor.
         host: The address to listen on.
         port: The port; 0 for any.
+        registry: The metrics. Defaults to the metrics of this process.
     """
-    show_metrics = make_wsgi_app()
+    show_metrics = make_wsgi_app(registry)
     checks = {
         "/health/live": _check_live,
         "/health/ready": _check_ready,
@@ -61,12 +72,12 @@ def serve_health(worker: Worker, host: str, port: int) -> None:
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
 
 
-def _check_live(worker: Worker) -> dict[str, str]:
+def _check_live(worker: _Checked) -> dict[str, str]:
     problem = worker.problem
     if problem is not None:
         return {"status": "stuck", "problem": problem}
     return {"status": "ok"}
 
 
-def _check_ready(worker: Worker) -> dict[str, str]:
+def _check_ready(worker: _Checked) -> dict[str, str]:
     return {"status": "ok" if worker.takes_jobs else "unavailable"}

@@ -1,5 +1,3 @@
-"""streaq as it comes, with the settings that this service's engine gives it."""
-
 import asyncio
 import json
 import sys

@@ -1,0 +1,116 @@
+"""The engine: it publishes messages, counts them, and runs a consumer."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any, ClassVar
+from uuid import uuid4
+
+from core.logging import get_logger
+from core.tasks.engine import Condition, Handler, Stats
+from core.tasks.engines.redis.client import RANKS, Client, Word, split
+from core.tasks.engines.redis.consumer import Consumer
+from core.tasks.engines.redis.records import WAITING, RedisRecords, dump, milliseconds
+from core.tasks.errors import QueueUnavailable
+from core.tasks.outcome import FOLLOWING_SECONDS, Envelope
+
+logger = get_logger(__name__)
+
+
+class RedisEngine:
+    """See `core.tasks.engine.Engine`.
+
+    Args:
+        url: The URL of the Redis or Valkey server.
+        queue_name: The name that separates services on one server.
+        concurrency: The number of jobs that one worker runs at once.
+        grace_period: Seconds that running jobs get at the end.
+    """
+
+    durable: ClassVar[bool] = True
+    in_process: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        url: str,
+        queue_name: str,
+        concurrency: int,
+        grace_period: float,
+    ) -> None:
+        self.stashed = asyncio.Event()
+        self.paused = threading.Event()
+        self._concurrency = concurrency
+        self._grace_period = grace_period
+        self._name = uuid4().hex[:12]
+        self._client = Client(url, queue_name)
+        self._consumer: Consumer | None = None
+        self.records = RedisRecords(self._client, self._name)
+
+    @property
+    def takes_jobs(self) -> bool:
+        return self._consumer is not None and self._consumer.takes_jobs
+
+    async def start(self) -> None:
+        # Calls connect again by themselves, and raise QueueUnavailable until the outage ends.
+        try:
+            async with self._client.open() as redis:
+                await redis.ping()
+        except QueueUnavailable as error:
+            logger.warning("queue is down, trying again", error=str(error))
+
+    async def stop(self) -> None:
+        await self._client.close()
+
+    async def publish(self, envelopes: Sequence[Envelope]) -> None:
+        rows = (row for envelope in envelopes for row in _flatten(envelope))
+        for batch in split(rows):
+            await self._client.run("publish", *(word for row in batch for word in row))
+
+    async def stats(self) -> Stats:
+        each: list[list[int]] = await self._client.run("stats")
+        pending, running, scheduled, oldest = zip(*each, strict=True)
+        return Stats(sum(pending), sum(running), sum(scheduled), max(oldest) / 1000)
+
+    async def check(self) -> Condition:
+        await self._client.run("check")
+        # A managed server may forbid these commands.
+        info: dict[str, Any] = {}
+        config: dict[Any, Any] = {}
+        with suppress(QueueUnavailable):
+            async with self._client.open() as redis:
+                info = await redis.info("memory", "persistence")
+                config = await redis.config_get("save")
+        limit = info.get("maxmemory")
+        return Condition(
+            memory=info["used_memory"] / limit if limit else None,
+            persists=_persists(info, config),
+        )
+
+    async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
+        self._consumer = Consumer(
+            self._client,
+            self._name,
+            handler,
+            self._concurrency,
+            self._grace_period,
+            self.stashed,
+            self.paused,
+        )
+        await self._consumer.run(stop)
+
+
+def _flatten(envelope: Envelope) -> Iterator[list[Word]]:
+    """Yield the words of the script `publish`: of the job, and of the later stages of its chain."""
+    rank = RANKS[envelope.priority]
+    due: Word = "" if envelope.at is None else milliseconds(envelope.at)
+    yield [envelope.id, rank, due, 0, dump(envelope.record), envelope.body]
+    for job_id, record in envelope.following.items():
+        later = dump(record, WAITING)
+        yield [job_id, rank, "", milliseconds(FOLLOWING_SECONDS), later, b""]
+
+
+def _persists(info: dict[str, Any], config: dict[Any, Any]) -> bool | None:
+    if info.get("aof_enabled"):
+        return True
+    return bool(config["save"]) if config else None

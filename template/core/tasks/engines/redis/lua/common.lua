@@ -1,0 +1,127 @@
+-- The functions that the other scripts share.
+--
+-- KEYS: the streams of the priorities high, normal and low (1 to 3), their sets of scheduled jobs
+-- (4 to 6), the messages of the scheduled jobs (7), the stashed dead letters (8), the prefix of the
+-- keys that jobs hold (9), the time of the last look for dead workers (10), and a key to write (11).
+-- ARGV[1]: the prefix of the records. The keys of a service share a hash tag, so a script may make
+-- the key of a record from it, in a cluster too.
+--
+-- The record of a job is a string of three lines. The scripts read and write the first one:
+--
+--     status fence deliveries blocked abort worker
+--
+-- Words that have their default are left out at its end, because there is a record for each job
+-- that has ended lately. The second line is the progress, and the third one has all other fields.
+-- Both are JSON, which the scripts only pass on.
+-- `waiting` is the status of a later stage of a chain. It has no message yet.
+
+local NAMES = {'status', 'fence', 'deliveries', 'blocked', 'abort', 'worker'}
+local DEFAULTS = {'pending', '0', '0', '0', '0', '-'}
+
+local function key_of(job_id)
+  return ARGV[1] .. job_id
+end
+
+local function to_number(word)
+  return #word < 15 and string.match(word, '^%d+$') and tonumber(word)
+end
+
+-- Return a record, or nil if no record can be read.
+local function read(job_id)
+  local stored = redis.pcall('get', key_of(job_id))
+  if type(stored) ~= 'string' then return nil end
+  local line, progress, fields = string.match(stored, '^([^\n]*)\n([^\n]*)\n(.*)$')
+  if not line then return nil end
+  local record, words = {progress = progress, fields = fields}, {}
+  for word in string.gmatch(line, '%S+') do table.insert(words, word) end
+  if #words > #NAMES then return nil end
+  for at, name in ipairs(NAMES) do record[name] = words[at] or DEFAULTS[at] end
+  record.fence = to_number(record.fence)
+  record.deliveries = to_number(record.deliveries)
+  record.blocked = to_number(record.blocked)
+  if record.abort ~= '1' then record.abort = '0' end
+  if not (record.fence and record.deliveries and record.blocked) then return nil end
+  return record
+end
+
+-- Write a record, and return it as it is stored. It never expires if ttl is 0 (milliseconds).
+local function write(job_id, record, ttl)
+  local words, last = {}, 1
+  for at, name in ipairs(NAMES) do
+    words[at] = tostring(record[name])
+    if words[at] ~= DEFAULTS[at] then last = at end
+  end
+  local line = table.concat(words, ' ', 1, last)
+  local stored = line .. '\n' .. record.progress .. '\n' .. record.fields
+  if ttl > 0 then
+    redis.call('set', key_of(job_id), stored, 'px', ttl)
+  else
+    redis.call('set', key_of(job_id), stored)
+  end
+  return stored
+end
+
+local function new_record()
+  return {
+    status = 'pending',
+    fence = 0,
+    deliveries = 0,
+    blocked = 0,
+    abort = '0',
+    worker = '-',
+    progress = '',
+    fields = '{}',
+  }
+end
+
+local function has_ended(record)
+  local status = record.status
+  return status == 'completed' or status == 'failed' or status == 'aborted'
+end
+
+-- Add a message to the stream of its priority, or to its set if it is due later (milliseconds).
+local function add(priority, job_id, body, due)
+  if due == '' then
+    redis.call('xadd', KEYS[priority], '*', 'id', job_id, 'body', body)
+  else
+    redis.call('hset', KEYS[7], job_id, body)
+    redis.call('zadd', KEYS[priority + 3], due, job_id)
+  end
+end
+
+-- Remove an entry from its stream. A message goes to its new place first: a script that fails does
+-- not undo what it did.
+local function remove(priority, group, entry)
+  redis.call('xack', KEYS[priority], group, entry)
+  redis.call('xdel', KEYS[priority], entry)
+end
+
+-- Begin a delivery, and return the record as it is stored.
+local function begin(job_id, record, worker)
+  record.status, record.worker, record.progress = 'running', worker, ''
+  record.fence = record.fence + 1
+  record.deliveries = record.deliveries + 1
+  return write(job_id, record, 0)
+end
+
+-- Return the arguments from a position on as a table with these names.
+local function named(names, at)
+  local values = {}
+  for number, name in ipairs(names) do values[name] = ARGV[at + number - 1] end
+  return values
+end
+
+-- Return what the server says about a stream's group, or nil if it has none.
+local function group_of(priority)
+  local groups = redis.pcall('xinfo', 'groups', KEYS[priority])
+  if groups.err or not groups[1] then return nil end
+  local group = {}
+  for at = 1, #groups[1], 2 do group[groups[1][at]] = groups[1][at + 1] end
+  return group
+end
+
+-- The server's clock, in milliseconds since 1970. A worker's own clock may be wrong.
+local function now()
+  local time = redis.call('time')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end

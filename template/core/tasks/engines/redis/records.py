@@ -1,0 +1,191 @@
+"""Records of jobs in Redis or Valkey; `lua/common.lua` describes their form."""
+
+import dataclasses
+import json
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+from core.logging import get_logger
+from core.tasks.engines.redis.client import Client, Word
+from core.tasks.records import (
+    JobRecord,
+    JobStatus,
+    RecordFields,
+    StashedLetter,
+    may_write,
+    merge,
+)
+
+logger = get_logger(__name__)
+
+WAITING = "waiting"
+"""The status of a chain's later stage that has no message yet. For users it is pending."""
+READ_BATCH = 50
+READ_SECONDS = 30.0
+"""Dead letters may be large, so reading some of them may take longer than other calls."""
+
+_LINE = frozenset({"state", "fence", "deliveries", "blocked", "abort", "worker", "progress"})
+"""The fields that the scripts read. All others are in the JSON of the third line."""
+_DEFAULT_WORDS = ["", "0", "0", "0", "0", "-"]
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(JobRecord)}
+# JSON escapes lone surrogates, which cannot be encoded.
+_JSON = json.JSONEncoder(separators=(",", ":"))
+
+
+class RedisRecords:
+    """See `core.tasks.records.Records`.
+
+    Args:
+        client: The client of the server.
+        worker: The name of this process's worker.
+    """
+
+    def __init__(self, client: Client, worker: str) -> None:
+        self._client = client
+        self._worker = worker
+
+    async def read(self, ids: list[str]) -> list[JobRecord]:
+        stored = await self._read(ids)
+        return [load(*pair) for pair in zip(ids, stored, strict=True)]
+
+    async def begin(self, job_id: str, fence: int | None = None) -> JobRecord:
+        known = "" if fence is None else fence
+        return load(job_id, await self._client.run("begin", job_id, self._worker, known))
+
+    def blame(self, job_id: str) -> None:
+        self._client.run_blocking("blame", job_id, self._worker)
+
+    async def write(
+        self,
+        job_id: str,
+        fields: RecordFields,
+        ttl: float | None,
+        fence: int = 0,
+        dead_letter: StashedLetter | None = None,
+    ) -> bool:
+        letter = [dead_letter["id"], json.dumps(dead_letter)] if dead_letter else ["", ""]
+        while True:
+            (stored,) = await self._read([job_id])
+            record = load(job_id, stored)
+            if not may_write(record, fence):
+                return False
+            merged = merge(record, fields)
+            waits = stored and stored.startswith(WAITING.encode())
+            is_pending = merged["state"] is JobStatus.PENDING
+            new = dump(merged, WAITING if waits and is_pending else None)
+            old = stored or b""
+            if await self._client.run("replace", job_id, old, new, milliseconds(ttl), *letter):
+                return True
+
+    async def write_progress(self, job_id: str, progress: Any, fence: int) -> bool:
+        return bool(await self._client.run("progress", job_id, fence, _JSON.encode(progress)))
+
+    async def request_abort(self, job_id: str, ttl: float) -> None:
+        await self._client.run("abort", job_id, milliseconds(ttl))
+
+    async def claim(self, claims: dict[str, str], ttl: float) -> dict[str, str]:
+        words: list[Word] = [word for pair in claims.items() for word in pair]
+        holders = await self._client.run("claim", milliseconds(ttl), *words)
+        return {key: holder.decode() for key, holder in zip(claims, holders, strict=True)}
+
+    async def stashed(self) -> AsyncIterator[dict[str, str]]:
+        cursor = 0
+        while True:
+            async with self._client.open(READ_SECONDS) as redis:
+                cursor, letters = await redis.hscan(self._client.stashed, cursor, count=READ_BATCH)
+            pairs = cast("dict[bytes, bytes]", letters).items()
+            if pairs:
+                yield {key.decode(): letter.decode(errors="replace") for key, letter in pairs}
+            if cursor == 0:
+                return
+
+    async def count_stashed(self) -> int:
+        async with self._client.open() as redis:
+            return await redis.hlen(self._client.stashed)
+
+    async def unstash(self, letter_ids: list[str]) -> None:
+        async with self._client.open() as redis:
+            await redis.hdel(self._client.stashed, *letter_ids)
+
+    async def _read(self, ids: list[str]) -> list[bytes | None]:
+        if not ids:
+            return []
+        async with self._client.open() as redis:
+            # Anybody may ask for any id. One that cannot be encoded has no record.
+            keys = [self._client.record_key(job_id).encode(errors="replace") for job_id in ids]
+            found: list[Any] = await redis.mget(keys)
+            return found
+
+
+def milliseconds(seconds: float | None) -> int:
+    """Return a time in the unit of the scripts; 0 for None."""
+    return round((seconds or 0) * 1000)
+
+
+def dump(fields: RecordFields, status: str | None = None) -> str:
+    """Return a record as the server keeps it.
+
+    Args:
+        fields: The record's fields.
+        status: The status to store in place of the one in the fields.
+    """
+    status = status or fields.get("state", JobStatus.PENDING)
+    counts = [fields.get("fence", 0), fields.get("deliveries", 0), fields.get("blocked", 0)]
+    abort, worker = int(fields.get("abort", False)), fields.get("worker") or "-"
+    words = [status, *map(str, [*counts, abort, worker])]
+    while words[-1] == _DEFAULT_WORDS[len(words) - 1]:
+        words.pop()
+    line = " ".join(words)
+    progress = fields.get("progress")
+    return f"{line}\n{_JSON.encode(progress) if progress else ''}\n{dump_rest(fields)}"
+
+
+def dump_rest(fields: RecordFields) -> str:
+    """Return the third line of a record: the fields that the scripts only pass on.
+
+    Args:
+        fields: The record's fields.
+    """
+    rest = {
+        name: value
+        for name, value in fields.items()
+        if name not in _LINE and value != _DEFAULTS[name]
+    }
+    return _JSON.encode(rest)
+
+
+def load(job_id: str, stored: bytes | None) -> JobRecord:
+    """Return a record. One that cannot be read is `unknown`, and has its fence at most.
+
+    Args:
+        job_id: The job's id.
+        stored: The record as the server keeps it, or None.
+    """
+    if stored is None:
+        return JobRecord()
+    fence = 0
+    try:
+        line, progress, rest = stored.split(b"\n", 2)
+        fields = _parse_line(line.decode())
+        fence = fields["fence"]
+        if progress:
+            fields["progress"] = json.loads(progress)
+        return JobRecord.from_fields({**json.loads(rest), **fields})
+    except (ValueError, TypeError, RecursionError) as error:
+        problem = str(error).partition("\n")[0]
+        logger.warning("record cannot be read", job_id=job_id, error=problem)
+        return JobRecord(fence=fence)
+
+
+def _parse_line(line: str) -> RecordFields:
+    words = line.split(" ")
+    words += _DEFAULT_WORDS[len(words) :]
+    status, fence, deliveries, blocked, abort, worker = words
+    return {
+        "state": JobStatus.PENDING if status == WAITING else cast(JobStatus, status),
+        "fence": int(fence),
+        "deliveries": int(deliveries),
+        "blocked": int(blocked),
+        "abort": abort == "1",
+        "worker": None if worker == "-" else worker,
+    }

@@ -1,0 +1,631 @@
+"""The engine `redis`, apart from the contract of all engines."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from redis.asyncio import Redis
+
+from core.config import ROOT, Settings
+from core.context import TaskContext
+from core.entry import Service, open_service
+from core.tasks import JobStatus, QueueUnavailable, Sensitive, Worker, current_job
+from core.tasks.engines.redis import consumer as redis_consumer
+from core.tasks.engines.redis.client import GROUP
+from core.testing import eventually
+from core.tests import children
+from core.tests.running import WAIT, running
+
+
+@pytest.fixture
+def redis_settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"task_engine": "redis"})
+
+
+def connect(settings: Settings) -> Any:
+    # A message has bytes that are not text.
+    url = str(settings.redis_url)
+    return Redis.from_url(url, decode_responses=True, encoding_errors="surrogateescape")
+
+
+async def make_due(redis: Any, settings: Settings, job_id: str) -> None:
+    await redis.zadd(f"{{{settings.queue_name}}}:scheduled:normal", {job_id: 0})
+
+
+@asynccontextmanager
+async def consuming(worker: Worker) -> AsyncIterator[None]:
+    """Run the jobs of an open worker during a block."""
+    stop = asyncio.Event()
+    consumer = asyncio.create_task(worker.run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await consumer
+
+
+async def test_a_server_that_lost_its_data_gets_new_jobs(worker, redis_settings):
+    """A server without persistence forgets its streams and scripts when it restarts."""
+
+    async def forget_everything() -> None:
+        async with connect(redis_settings) as redis:
+            found = await redis.keys(f"*{redis_settings.queue_name}*")
+            await redis.delete(*found)
+            await redis.script_flush()
+
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async with running(worker, redis_settings):
+        assert await (await fine.enqueue()).result(WAIT) == "done"
+        await forget_everything()
+        assert await (await fine.enqueue()).result(WAIT) == "done"
+        assert await (await fine.using(delay=1).enqueue()).result(WAIT) == "done"
+
+
+async def test_sensitive_arguments_are_encrypted_on_the_server(worker, redis_settings):
+    class Card(BaseModel):
+        holder: str
+        number: Sensitive[str]
+
+    @worker.task
+    async def pay(user: str, token: Sensitive[str], card: Card) -> None: ...
+
+    kept = []
+    async with worker.open(redis_settings):
+        await pay.enqueue("ada", "tok-5ecret", Card(holder="Ada", number="4711-0815"))
+        async with connect(redis_settings) as redis:
+            async for key in redis.scan_iter(match=f"*{redis_settings.queue_name}*"):
+                if await redis.type(key) == "hash":
+                    kept.append(str(await redis.hgetall(key)))
+                elif await redis.type(key) == "string":
+                    kept.append(str(await redis.get(key)))
+                elif await redis.type(key) == "stream":
+                    kept.append(str(await redis.xrange(key)))
+    assert any("ada" in value for value in kept)
+    everything = " ".join(kept)
+    assert "tok-5ecret" not in everything
+    assert "4711-0815" not in everything
+
+
+async def test_a_stashed_text_that_is_no_dead_letter_holds_up_no_other(worker, redis_settings):
+    @worker.task(max_retries=0)
+    async def broken() -> None:
+        raise ValueError
+
+    async with running(worker, redis_settings):
+        async with connect(redis_settings) as redis:
+            await redis.hset(worker.queue.engine._client.stashed, mapping={"forged": "no JSON"})
+        job = await broken.enqueue()
+        await job.wait(WAIT)
+        await worker.dead_letters.move()
+        letters = {letter.job_id: letter for letter in await worker.dead_letters.list()}
+        assert letters[job.id].task == "broken"
+        assert letters["unknown"].body == b"no JSON"
+        assert await worker.dead_letters.count_stashed() == 0
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"",
+        b"\xff",
+        b"running\n\n{}",
+        b"running 1 1 0 0 -\n\n[]",
+        b"running 1 1 0 0 -\n5\n{}",
+        b'running 1 1 0 0 -\n\n{"at":"tomorrow"}',
+        b'running 1 1 0 0 -\n\n{"error":{}}',
+        b"running many 1 0 0 -\n\n{}",
+        b"no record\n\n{}",
+        b"running 1 1 1 1 1 1 1\n\n{}",
+    ],
+)
+async def test_a_record_that_cannot_be_read_is_unknown(worker, redis_settings, record):
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async with running(worker, redis_settings), connect(redis_settings) as redis:
+        later = fine.using(delay=3600)
+        job, other = await later.enqueue(), await later.enqueue()
+        key = worker.queue.engine._client.record_key(job.id)
+        await redis.set(key, record)
+        assert await job.status() is JobStatus.UNKNOWN
+        assert await other.status() is JobStatus.SCHEDULED
+        await make_due(redis, redis_settings, job.id)
+        assert await job.result(WAIT) == "done"
+
+
+async def test_a_key_of_another_type_loses_no_job(worker, redis_settings):
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async with worker.open(redis_settings), connect(redis_settings) as redis:
+        job, other = await fine.enqueue_many([[], []])
+        key = worker.queue.engine._client.record_key(job.id)
+        await redis.delete(key)
+        await redis.hset(key, "state", "running")
+        stop = asyncio.Event()
+        consumer = asyncio.create_task(worker.run(stop))
+        assert await job.result(WAIT) == "done"
+        assert await other.result(WAIT) == "done"
+        stop.set()
+        await consumer
+
+
+async def test_an_entry_without_an_id_is_removed(worker, redis_settings):
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async def is_empty() -> bool:
+        stats = await worker.queue.engine.stats()
+        return (stats.pending, stats.running) == (0, 0)
+
+    async with running(worker, redis_settings), connect(redis_settings) as redis:
+        job = await fine.enqueue()
+        assert await job.result(WAIT) == "done"
+        async for stream in redis.scan_iter(f"*{redis_settings.queue_name}*", _type="stream"):
+            await redis.xadd(stream, {"name": "no id"})
+            await redis.xadd(stream, {"id": b"\xff", "body": "text"})
+            await redis.xadd(stream, {"body": "text", "id": "other order"})
+        await eventually(is_empty, WAIT)
+        assert await (await fine.enqueue()).result(WAIT) == "done"
+
+
+async def test_messages_of_a_killed_worker_are_taken(worker, redis_settings, monkeypatch):
+    monkeypatch.setattr(redis_consumer, "IDLE_SECONDS", 1)
+    monkeypatch.setattr(redis_consumer, "BEAT_SECONDS", 0.3)
+    monkeypatch.setattr(redis_consumer, "RECOVER_SECONDS", 0.1)
+
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async with worker.open(redis_settings):
+        client = worker.queue.engine._client
+        jobs = await fine.enqueue_many([[]] * 250)
+        await client.run("create", GROUP)
+        for _ in range(3):
+            await client.run("take", GROUP, "killed", 100, 3)
+        assert (await worker.queue.engine.stats()).running == len(jobs)
+        async with consuming(worker):
+            for job in jobs:
+                assert await job.result(WAIT) == "done"
+                assert (await job.record()).fence == 2
+
+
+async def test_a_lost_reply_delays_no_job_and_counts_no_delivery(worker, redis_settings):
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async with worker.open(redis_settings):
+        client = worker.queue.engine._client
+        run = client.run
+        lost: list[str] = []
+
+        async def lose_the_first(name: str, *words: Any) -> Any:
+            reply = await run(name, *words)
+            if name == "take" and reply[0] and not lost:
+                lost.append(name)
+                raise QueueUnavailable("the connection ended")
+            return reply
+
+        client.run = lose_the_first
+        job = await fine.enqueue()
+        async with consuming(worker):
+            assert await job.result(redis_consumer.IDLE_SECONDS / 2) == "done"
+        assert lost
+        assert (await job.record()).deliveries == 1
+
+
+async def test_a_suspect_whose_beginning_was_lost_is_not_stuck(worker, redis_settings, monkeypatch):
+    """The server began it, but the reply was lost."""
+    monkeypatch.setattr(redis_consumer, "IDLE_SECONDS", 1)
+    monkeypatch.setattr(redis_consumer, "BEAT_SECONDS", 0.3)
+    monkeypatch.setattr(redis_consumer, "RECOVER_SECONDS", 0.1)
+
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async with running(worker, redis_settings):
+        records = worker.queue.engine.records
+        begin = records.begin
+        lost: list[str] = []
+
+        async def lose_the_first(job_id: str, fence: int | None = None) -> Any:
+            record = await begin(job_id, fence)
+            if not lost:
+                lost.append(job_id)
+                raise QueueUnavailable("the connection ended")
+            return record
+
+        records.begin = lose_the_first
+        job = await fine.using(delay=0.5).enqueue()
+        await records.write(job.id, {"deliveries": 5}, None)
+        assert await job.result(WAIT) == "done"
+        assert lost == [job.id]
+
+
+async def test_a_worker_taken_for_dead_takes_no_suspect_back(worker, redis_settings):
+    @worker.task
+    async def fine() -> None: ...
+
+    async with worker.open(redis_settings):
+        client, records = worker.queue.engine._client, worker.queue.engine.records
+        job = await fine.enqueue()
+        await records.write(job.id, {"deliveries": 5}, None)
+        known = (await job.record()).fence
+        await client.run("begin", job.id, "heir", known)
+        late = await records.begin(job.id, known)
+        assert late.worker == "heir"
+        assert late.fence == known + 1
+        await asyncio.to_thread(records.blame, job.id)
+        assert (await job.record()).blocked == 0
+
+
+async def test_large_messages_are_taken_a_few_at_a_time(worker, redis_settings):
+    @worker.task
+    async def store(text: str) -> None: ...
+
+    async with worker.open(redis_settings):
+        client = worker.queue.engine._client
+        await store.enqueue_many([["x" * 500_000]] * 30)
+        await client.run("create", GROUP)
+        taken, _ = await client.run("take", GROUP, "any", 30, 3)
+        assert len(taken) == 8
+
+
+async def test_an_abort_between_two_attempts_counts(worker, redis_settings):
+    attempts = []
+
+    @worker.task(retry_delay=0.5, jitter=False)
+    async def broken() -> None:
+        attempts.append(1)
+        # The worker has not noticed the abort when this attempt fails.
+        await worker.queue.abort(current_job().id)
+        raise ValueError("not now")
+
+    async with running(worker, redis_settings):
+        job = await broken.enqueue()
+        assert (await job.wait(WAIT)).status is JobStatus.ABORTED
+    assert attempts == [1]
+
+
+async def test_an_end_whose_reply_was_lost_counts_once(worker, redis_settings):
+    ends: list[str] = []
+
+    @worker.task
+    async def first() -> int:
+        return 1
+
+    @worker.task(max_retries=0)
+    async def second(value: int) -> int:
+        raise ValueError("not now")
+
+    async with running(worker, redis_settings):
+        client = worker.queue.engine._client
+        run = client.run
+
+        async def lose_each_first(name: str, *words: Any) -> Any:
+            reply = await run(name, *words)
+            if name == "end":
+                ends.append(name)
+                if len(ends) % 2:
+                    raise QueueUnavailable("the connection ended")
+            return reply
+
+        client.run = lose_each_first
+        chain = await (first | second).enqueue()
+        await chain.stages[1].wait(WAIT)
+        assert await chain.statuses() == [JobStatus.COMPLETED, JobStatus.FAILED]
+        await worker.dead_letters.move()
+        assert len(await worker.dead_letters.list()) == 1
+        stats = await worker.queue.engine.stats()
+        assert (stats.pending, stats.running, stats.scheduled) == (0, 0, 0)
+
+
+async def test_no_worker_seems_dead_after_a_pause_of_the_server(worker, redis_settings):
+    """While the server was away, no worker could show a sign of life."""
+
+    @worker.task
+    async def fine() -> None: ...
+
+    async with worker.open(redis_settings):
+        client = worker.queue.engine._client
+        await fine.enqueue()
+        await client.run("create", GROUP)
+        taken, _ = await client.run("take", GROUP, "living", 1, 3)
+        assert len(taken) == 1
+        look = partial(client.run, "recover", GROUP, 0, 10, 500)
+        await look()  # the first look after a pause
+        assert (await worker.queue.engine.stats()).running == 1
+        await asyncio.sleep(0.3)
+        await look()
+        assert (await worker.queue.engine.stats()).running == 1
+        await asyncio.sleep(0.3)
+        await look()
+        assert (await worker.queue.engine.stats()).pending == 1
+
+
+async def test_the_consumer_of_a_worker_ends_with_it(worker, redis_settings):
+    async def find_consumers(redis: Any) -> list[str]:
+        stream = worker.queue.engine._client.streams[1]
+        return [found["name"] for found in await redis.xinfo_consumers(stream, GROUP)]
+
+    @worker.task
+    async def fine() -> None: ...
+
+    async with worker.open(redis_settings), connect(redis_settings) as redis:
+        client = worker.queue.engine._client
+        async with consuming(worker):
+            await (await fine.enqueue()).result(WAIT)
+            own = await find_consumers(redis)
+            assert len(own) == 1
+        assert await find_consumers(redis) == []
+        # The consumer of a killed worker stays as long as it holds a message.
+        await fine.enqueue()
+        await client.run("take", GROUP, "killed", 1, 3)
+        await asyncio.sleep(0.01)
+        await client.run("leave", GROUP, "", 5)
+        assert await find_consumers(redis) == ["killed"]
+
+
+async def test_another_worker_takes_the_jobs_of_a_stopped_one_at_once(worker, redis_settings):
+    redis_settings.task_grace_period = 0
+    started = asyncio.Event()
+    attempts = []
+
+    @worker.task
+    async def long() -> str:
+        attempts.append(1)
+        if len(attempts) == 1:
+            started.set()
+            await asyncio.sleep(60)
+        return "done"
+
+    other = Worker()
+    other.tasks = worker.tasks
+    async with worker.open(redis_settings), other.open(redis_settings):
+        async with consuming(worker):
+            job = await long.enqueue()
+            await asyncio.wait_for(started.wait(), WAIT)
+            other_stop = asyncio.Event()
+            other_consumer = asyncio.create_task(other.run(other_stop))
+        # Not after the idle time, when another worker would take it in any case.
+        assert await job.result(redis_consumer.IDLE_SECONDS / 2) == "done"
+        assert (await job.record()).attempt == 1  # a shutdown uses up no attempt
+        other_stop.set()
+        await other_consumer
+
+
+async def test_a_job_that_comes_back_to_the_worker_that_runs_it_runs_once(worker, redis_settings):
+    """The worker showed no sign of life for a while, for example during an outage."""
+    started, go_on = asyncio.Event(), asyncio.Event()
+    begun = []
+
+    @worker.task
+    async def slow() -> str:
+        begun.append(1)
+        started.set()
+        await go_on.wait()
+        return "done"
+
+    async with worker.open(redis_settings), connect(redis_settings) as redis:
+        engine = worker.queue.engine
+        job = await slow.enqueue()
+        async with consuming(worker):
+            await asyncio.wait_for(started.wait(), WAIT)
+            stream = engine._client.streams[1]
+            ((entry, _),) = await redis.xrange(stream)
+            await engine._client.run("recover", GROUP, 0, 10, 0)
+            await engine._client.run("recover", GROUP, 0, 10, 0)
+
+            async def came_back() -> bool:
+                stats = await engine.stats()
+                return (stats.pending, stats.running) == (0, 1)
+
+            await eventually(came_back, WAIT)
+            assert await redis.xrange(stream, entry, entry) == []
+            go_on.set()
+            assert await job.result(WAIT) == "done"
+
+            async def is_empty() -> bool:
+                return await redis.xlen(stream) == 0
+
+            await eventually(is_empty, WAIT)
+        assert begun == [1]
+        assert (await job.record()).fence == 1
+
+
+ZOMBIE_SERVICE = """
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+from core.entry import Service
+from core.tasks import Worker
+from core.tasks import time_limits
+from core.tasks.engines.redis import consumer
+from core.tests import children
+
+time_limits.CLEANUP_SECONDS = 0.1
+consumer.IDLE_SECONDS = 4
+consumer.BEAT_SECONDS = 0.5
+consumer.RECOVER_SECONDS = 0.2
+worker = Worker()
+service = Service([], [], worker)
+
+@worker.task(max_retries=0)
+async def work() -> None:
+    while not Path(os.environ["GO_ON"]).exists():
+        await asyncio.sleep(0.05)
+    if os.environ["GO_ON"].endswith("zombie"):
+        raise RuntimeError("this worker was stopped")
+
+@worker.task
+async def hang() -> None:
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            continue
+
+describe = worker.task(process=True)(children.describe)
+"""
+
+
+@pytest.fixture
+async def start_worker(tmp_path: Path, redis_settings: Settings):
+    """Return a function that starts a worker process of `ZOMBIE_SERVICE`."""
+    (tmp_path / "zombies.py").write_text(ZOMBIE_SERVICE)
+    processes = []
+
+    async def start(name: str) -> asyncio.subprocess.Process:
+        changes = {
+            "GO_ON": str(tmp_path / name),
+            "PYTHONPATH": f"{tmp_path}:{ROOT}",
+            "SERVICE": "zombies:service",
+            "LOG_FORMAT": "json",
+            "TASK_CONCURRENCY": "40",
+            "TASK_GRACE_PERIOD": "0",
+            "TASK_ENGINE": "redis",
+        }
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "core", "worker"),
+            env={**os.environ, **changes},
+            stderr=asyncio.subprocess.PIPE,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def test_a_worker_that_was_taken_for_dead_changes_nothing(
+    worker, redis_settings, tmp_path, start_worker
+):
+    @worker.task(max_retries=0)
+    async def work() -> None: ...
+
+    async with open_service(Service([], [], worker), redis_settings):
+        jobs = await work.enqueue_many([[]] * 40)
+
+        async def has_begun(times: int) -> bool:
+            records = await worker.queue.engine.records.read([job.id for job in jobs])
+            return all(record.fence >= times for record in records)
+
+        zombie = await start_worker("zombie")
+        await eventually(partial(has_begun, 1), WAIT)
+        zombie.send_signal(signal.SIGSTOP)
+        await start_worker("heir")
+        await eventually(partial(has_begun, 2), 3 * WAIT)
+
+        (tmp_path / "zombie").touch()
+        zombie.send_signal(signal.SIGCONT)
+        refused = 0
+        async with asyncio.timeout(WAIT):
+            while refused < len(jobs):
+                line = await zombie.stderr.readline()
+                refused += b"another worker has taken the job over" in line
+        (tmp_path / "heir").touch()
+        for job in jobs:
+            assert await job.result(WAIT) is None
+            assert (await job.record()).fence == 2
+        await worker.dead_letters.move()
+        assert await worker.dead_letters.list() == []
+        assert await worker.history.list() == []
+
+        async def is_empty() -> bool:
+            stats = await worker.queue.engine.stats()
+            return not (stats.pending or stats.running or stats.scheduled)
+
+        await eventually(is_empty, WAIT)
+
+
+async def test_a_worker_ends_although_a_job_ignores_its_cancellation(
+    worker, redis_settings, start_worker
+):
+    @worker.task
+    async def hang() -> None: ...
+
+    async with open_service(Service([], [], worker), redis_settings):
+        job = await hang.enqueue()
+        process = await start_worker("any")
+
+        async def is_running() -> bool:
+            return await job.status() is JobStatus.RUNNING
+
+        await eventually(is_running, 3 * WAIT)
+        process.terminate()
+        async with asyncio.timeout(WAIT):
+            _, lines = await process.communicate()
+        assert process.returncode == 0
+        assert b"abandoned attempts were interrupted" in lines
+        assert await job.status() is JobStatus.PENDING
+
+
+async def test_the_log_lines_of_a_child_process_are_those_of_its_job(
+    worker, redis_settings, start_worker
+):
+    describe = worker.task(process=True)(children.describe)
+    async with open_service(Service([], [], worker), redis_settings):
+        with TaskContext.use("request-1"):
+            job = await describe.enqueue("tok-5ecret")
+        process = await start_worker("any")
+        await job.result(3 * WAIT)
+        async with asyncio.timeout(WAIT):
+            while b"in the child" not in (line := await process.stderr.readline()):
+                assert line
+    fields = json.loads(line)
+    assert (fields["job_id"], fields["correlation_id"]) == (job.id, "request-1")
+    assert fields["secret"] == "***"
+
+
+async def test_drain_waits_until_no_job_is_left(worker, redis_settings, monkeypatch, command):
+    @worker.task
+    async def later() -> None: ...
+
+    monkeypatch.setenv("TASK_ENGINE", "redis")
+    async with open_service(Service([], [], worker), redis_settings):
+        job = await later.using(delay=3600).enqueue()
+        drain = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "core", "drain"), stdout=asyncio.subprocess.PIPE
+        )
+        assert drain.stdout
+        assert await drain.stdout.readline() == b"0 pending, 0 running, 1 scheduled\n"
+        letter = {"id": "letter", "job_id": "dead"}
+        failed = {"state": JobStatus.FAILED}
+        await worker.queue.engine.records.write("dead", failed, 60, dead_letter=letter)
+        waiting = b"0 pending, 0 running, 1 scheduled, 1 dead letters to store\n"
+        assert await drain.stdout.readline() == waiting
+        listed = await command("dead-letters", "list")
+        assert "1 more wait for a worker to store them in MongoDB\n" in listed.errors
+        async with connect(redis_settings) as redis:
+            await make_due(redis, redis_settings, job.id)
+        stop = asyncio.Event()
+        consumer = asyncio.create_task(worker.run(stop))
+        *_, last = (await asyncio.wait_for(drain.stdout.read(), 3 * WAIT)).splitlines()
+        assert last == b"0 pending, 0 running, 0 scheduled"
+        assert await drain.wait() == 0
+        assert await job.status() is JobStatus.COMPLETED
+        stop.set()
+        await consumer
