@@ -37,6 +37,17 @@ def server_program() -> None:
         pytest.skip(f"this test starts its servers: {error}")
 
 
+def test_the_documented_rights_contain_all_commands_of_the_scripts():
+    text = (ROOT / "core/docs/queue-server.md").read_text(encoding="utf-8")
+    rights = set(re.findall(r"\+(\w+)", text))
+    scripts = (ROOT / "core/tasks/engines/redis/lua").glob("*.lua")
+    used: set[str] = set()
+    for script in scripts:
+        used |= set(re.findall(r"redis\.p?call\(\s*'(\w+)'", script.read_text(encoding="utf-8")))
+    assert len(used) > 10
+    assert used <= rights
+
+
 @pytest.fixture
 def redis_settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"task_engine": "redis", "task_unknown_period": 0.0})
