@@ -41,7 +41,7 @@ def serve_health(
     port: int,
     registry: CollectorRegistry = REGISTRY,
 ) -> None:
-    """Serve health checks and metrics from a thread, so they answer when the loop is blocked.
+    """Serve health checks and metrics from a thread, which a blocked event loop does not stop.
 
     `/health/live` fails if the worker is stuck, and `/health/ready` if it takes no jobs. Every
     other path shows the metrics.

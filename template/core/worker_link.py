@@ -15,7 +15,7 @@ LATE_SECONDS = 8.0
 """How long a worker may take to end after the grace period of its jobs."""
 
 _descriptor, _, number = os.environ.pop(VARIABLE, "").partition(":")
-"""Empty if this process has no supervisor. A child process of a job has none."""
+"""Empty if this process has no supervisor. A job's child process has no link either."""
 
 
 class Report(NamedTuple):
@@ -41,7 +41,7 @@ def follow_supervisor(
 
     Args:
         make_report: Returns the state of this worker.
-        retire: Lets this worker take no further job. The process ends with its last job.
+        retire: Stops this worker from taking jobs. The process ends with its last running job.
         grace_period: Seconds that running jobs get at the end.
     """
 
@@ -58,7 +58,7 @@ def follow_supervisor(
                     link.recv()  # the only message tells the worker to retire
                     retire()
                     is_retired = True
-                    time.sleep(REPORT_SECONDS)  # jobs that were just taken begin
+                    time.sleep(REPORT_SECONDS)  # let the jobs begin that were just taken
         except (EOFError, OSError):
             pass  # the supervisor has ended
         os.kill(os.getpid(), signal.SIGTERM)

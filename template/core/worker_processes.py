@@ -24,7 +24,7 @@ logger = get_logger(__name__)
 
 TICK_SECONDS = 0.1
 STEADY_SECONDS = 60.0
-"""A process that ends after a longer life is replaced at once. Otherwise a pause comes first."""
+"""A process that ends after a longer life is started again at once, others after a pause."""
 LONGEST_PAUSE = 30
 SILENT_SECONDS = 5.0
 """A process that reports nothing for longer does not count as one that takes jobs."""
@@ -41,7 +41,7 @@ class WorkerProcess(subprocess.Popen[bytes]):
 
     Attributes:
         report: Its newest report.
-        stuck_seconds: For how long it has reported a problem, or nothing after its first report.
+        stuck_seconds: For how long it has reported a problem or nothing, since its first report.
         is_retiring: Whether it takes no further job, and ends with its last one.
     """
 
@@ -68,7 +68,7 @@ class WorkerProcess(subprocess.Popen[bytes]):
 
     def read_reports(self) -> None:
         """Read what it has reported since the last tick."""
-        self.stuck_seconds += TICK_SECONDS  # a clock continues while both are suspended
+        self.stuck_seconds += TICK_SECONDS  # a clock would run on during a suspension
         with suppress(EOFError, OSError):
             while self._link.poll():
                 self.report = self._link.recv()
@@ -109,7 +109,7 @@ class WorkerProcesses:
 
     @property
     def problem(self) -> str | None:
-        """Which process is stuck although it should have been killed, in one line."""
+        """Which process is stuck and could not be killed, in one line; None if there is none."""
         for process in self._find_stuck(self._kill_seconds + PATIENCE_SECONDS):
             return f"process {process.pid} is stuck and cannot be killed"
         return None
@@ -127,8 +127,8 @@ class WorkerProcesses:
         """Keep the processes running until a signal arrives, and then stop them.
 
         Returns:
-            The exit status. If the first process ends before it has taken jobs, it is the status of
-            this process. The next one would end in the same way.
+            The exit status. If the first process ends before it has taken jobs, this is that
+            process's status, because the next one would end in the same way.
         """
         while not self._signals and self._status is None:
             self._keep_running()

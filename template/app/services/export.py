@@ -26,7 +26,7 @@ class ExportService:
             start: The first day of the chart. Defaults to the first day with sales.
             end: The last day of the chart. Defaults to the last day with sales.
         """
-        # Here, because fpdf takes 20 MB of memory. A process that makes no PDF does not need it.
+        # Imported here, because fpdf takes 20 MB, which a process without PDFs does not need.
         from app.services.sales_pdf import draw_sales
 
         sales = SalesByDay()

@@ -1,4 +1,4 @@
-"""The sales of days, added up."""
+"""The sales of each day and of all days, added up from orders."""
 
 from collections import defaultdict
 from dataclasses import dataclass

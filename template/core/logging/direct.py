@@ -1,4 +1,4 @@
-"""Lines past the standard library's loggers, for events that happen thousands of times a second."""
+"""A logger without the standard library's overhead, for lines that are written for each job."""
 
 import logging
 from collections.abc import Callable
@@ -16,14 +16,14 @@ def write_directly(write: Write | None) -> None:
     """Choose how direct lines are written.
 
     Args:
-        write: Writes a line. If None, direct lines pass the standard library's loggers, too.
+        write: Writes a line. If None, direct lines also go through the standard library's loggers.
     """
     global _write
     _write = write
 
 
 class DirectLogger:
-    """Logs lines of the level INFO at a fifth of the usual time. They look as all others do.
+    """Logs lines of the level INFO in a fifth of the usual time. They look like all other lines.
 
     Args:
         name: The logger's name, whose level applies.

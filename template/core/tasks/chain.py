@@ -214,7 +214,7 @@ def make_next(
     message: Message,
     value: Any,
 ) -> Envelope:
-    """Return the stage after a completed one.
+    """Return the message of the stage after a completed one, with its record.
 
     Args:
         queue: The queue.

@@ -24,8 +24,8 @@ class Delivery:
         record: The job's record.
         is_begun: Whether the engine has begun the delivery: the job is running,
             `record.deliveries` counts this delivery, and `record.fence` is new, so no earlier run
-            can change the record. It begins no delivery if the job has ended, if it still runs in
-            this worker, or if it is a suspect.
+            can change the record. The engine begins no delivery if the job has ended, still runs in
+            this worker, or is a suspect.
         is_suspect: Whether the job may end its worker or block it: it had `SUSPECT_DELIVERIES`
             deliveries without an outcome, or it blocked an event loop.
     """

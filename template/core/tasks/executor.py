@@ -332,13 +332,13 @@ class Executor:
         since = record.unknown_since or now
         if now - since >= self._settings.task_unknown_period:
             return None
-        if record.unknown_since is None:  # a job waits for days, and is tried every few seconds
+        if record.unknown_since is None:  # a job may wait for days, with a try every few seconds
             logger.warning(problem, job_id=job_id, **details)
         return self._settler.retry(UNKNOWN_SECONDS, {"unknown_since": since})
 
 
 def _put_back(delivery: Delivery, after: float, deliveries: int | None = None) -> Retry:
-    """Let a job run again without an outcome."""
+    """Let a job run again, although this run had no outcome."""
     if not delivery.is_begun:
         return Retry(after)
     count = delivery.record.deliveries if deliveries is None else deliveries

@@ -17,7 +17,7 @@ from core.tasks.errors import BadMessage
 VERSION = 1
 SIGNATURE_BYTES = 16
 RECORD_SIGNATURE_BYTES = 15
-"""Short, because the server keeps one of each for a job. A forger has 2**120 to try, online."""
+"""Short, because the server keeps one for each job. A forger must try up to 2**120, online."""
 WRONG_SIGNATURE = "the signature is not ours; was SECRET_KEY changed without SECRET_KEY_PREVIOUS?"
 
 PlainArguments = dict[str, Any]
@@ -67,8 +67,8 @@ _MESSAGE = TypeAdapter(Message)
 class Signer:
     """Turns messages into signed bytes and back, and signs values of records.
 
-    The signatures are keyed BLAKE2b (RFC 7693). The one of a message covers the job's id, which the
-    engine keeps with the message.
+    The signatures are keyed BLAKE2b (RFC 7693). The signature of a message covers the job's id,
+    which the engine keeps next to the message.
 
     Args:
         secrets: The secrets of `Settings.secret_keys`. The first one signs; all are accepted.
@@ -79,7 +79,7 @@ class Signer:
         self._record_keys = derive_keys(secrets, "record")
 
     def dump(self, message: Message) -> bytes:
-        """Return a message as bytes: the signature, and the JSON of what is not the default."""
+        """Return a message as bytes: the signature, and the values other than defaults as JSON."""
         left_out = {"id", "correlation_id"} if message.correlation_id == message.id else {"id"}
         payload = _MESSAGE.dump_json(message, exclude=left_out, exclude_defaults=True)
         return _sign(self._keys[0], message.id, payload) + payload
@@ -99,7 +99,7 @@ class Signer:
         if not any(hmac.compare_digest(each, signature) for each in expected):
             raise BadMessage(WRONG_SIGNATURE)
         try:
-            # The last one of two values with the same name counts.
+            # If the JSON has a name twice, its last value counts.
             name = to_json(job_id)
             text = b'{"id":%b,"correlation_id":%b,%b' % (name, name, payload[1:])
             if b'"v":' in payload:  # otherwise it is version 1

@@ -39,14 +39,14 @@ class Ended:
     """The job has ended. The engine makes all of these changes in one step.
 
     Attributes:
-        fields: The fields to set in the job's record. None are set if the job had ended before.
+        fields: The fields to set in the job's record. A job that had ended before stays unchanged.
         ttl: Seconds until the records expire.
         dead_letter: The dead letter of a job that failed.
         next_stage: The next stage of the job's chain. A full server takes it too: it needs no more
             memory than the stage that ended.
         stopped: The records of the later stages of its chain that will not run, by job id.
-        note: The engine calls it when it has recorded the outcome, and not if another delivery of
-            the job has begun.
+        note: The engine calls it after it has recorded the outcome. It does not call it if another
+            delivery of the job has begun.
     """
 
     fields: RecordFields

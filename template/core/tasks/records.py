@@ -96,7 +96,7 @@ class JobRecord:
         task: The task's name.
         owner: The id of the user who enqueued the job, or None.
         correlation_id: The correlation id of the code that enqueued the job. It is empty if that
-            code had none: the job then has its own id.
+            code had none: the job's own id is then used.
         at: When the job is due, in seconds since 1970; None if it was due at once.
         attempt: The number of the current or last attempt, from 1.
         deliveries: Consecutive deliveries without an outcome.
@@ -194,7 +194,7 @@ class Records(Protocol):
     async def begin(self, job_id: str, fence: int | None = None) -> JobRecord:
         """Begin the delivery of a suspect, and return the job's record; see `Delivery`.
 
-        It stays unchanged if the job has ended, or if another delivery has begun.
+        The record stays unchanged if the job has ended, or if another delivery has begun.
 
         Args:
             job_id: The job's id.
@@ -225,7 +225,7 @@ class Records(Protocol):
     ) -> bool:
         """Set fields of a record. The record of a job that has ended stays unchanged.
 
-        A run does not use this: the engine writes its end.
+        Runs do not use this: the engine records how they ended.
 
         Args:
             job_id: The job's id.

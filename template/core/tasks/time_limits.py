@@ -39,7 +39,7 @@ class LimitedCall(Generic[T]):
         context: The coroutine's context.
         reason: Why the coroutine was cancelled; None if it was not.
         task: The coroutine's asyncio task.
-        problem: The text of an error that says that the coroutine was too slow.
+        problem: The text of the error if the coroutine is too slow.
     """
 
     def __init__(self, soft: float, hard: float) -> None:
@@ -84,7 +84,7 @@ class LimitedCall(Generic[T]):
         If the caller is cancelled, so is the coroutine, for the reason `STOP`.
 
         Args:
-            call: The coroutine. It finds in `reason` why it is cancelled.
+            call: The coroutine. `reason` tells it why it is cancelled.
 
         Raises:
             TimeoutError: The coroutine ignored its cancellation, and was abandoned.
@@ -133,7 +133,7 @@ def _forget(task: asyncio.Task[Any]) -> None:
 
 
 def leave_abandoned() -> None:
-    """End the process if abandoned attempts are still running. The event loop would wait."""
+    """End the process if abandoned attempts still run. The event loop would wait for them."""
     if _abandoned:
         logger.warning("abandoned attempts were interrupted", count=len(_abandoned))
         logging.shutdown()

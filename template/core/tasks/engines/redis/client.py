@@ -30,7 +30,7 @@ _LUA = Path(__file__).parent / "lua"
 
 MAX_ROWS = 500
 MAX_BYTES = 4 * 1024**2
-"""A batch ends with the row that reaches one of these limits, so that each call is short."""
+"""A batch ends with the row that reaches one of these limits, so each call is short."""
 
 REFUSALS = {
     "OOM": "is full: free memory, or raise maxmemory",
@@ -46,7 +46,7 @@ REFUSALS = {
 
 
 def split(rows: Iterable[list[Word]]) -> Iterator[list[list[Word]]]:
-    """Split the words of a script into batches, by the number of rows and by their size.
+    """Split the arguments of a script into batches, by the number of rows and by their size.
 
     Args:
         rows: The words of each item.
@@ -72,7 +72,7 @@ def _read_script(name: str) -> str:
 class Client:
     """A client that limits the time of each call and the number of connections.
 
-    It connects when it is used. Replies are bytes, because a forged message may contain any bytes.
+    It connects on first use. Replies are bytes, because a forged message may contain any bytes.
 
     Args:
         url: The URL of the Redis or Valkey server.
@@ -102,7 +102,7 @@ class Client:
         ]
         self._scripts: dict[str, AsyncScript] = {}
         self._redis = connect(url, self._prefix)
-        # The library's pools refuse further calls. They wait here instead.
+        # A full pool of the library refuses further calls. They wait here instead.
         self._free = asyncio.Semaphore(MAX_CONNECTIONS)
 
     def record_key(self, job_id: str) -> str:
@@ -124,7 +124,7 @@ class Client:
         """Run a script on the server, and return its reply.
 
         Args:
-            name: The script's name, as of its file in `lua`.
+            name: The script's name: its file in `lua`, without the suffix.
             *words: Its arguments after the prefix.
 
         Raises:
@@ -174,7 +174,7 @@ class Client:
             raise QueueUnavailable(problem) from error
         except (RedisError, OSError) as error:
             if isinstance(error, ReadOnlyError | MovedError):
-                # Another server has the queue now. Find it: connect again.
+                # Another server has the queue now. The next connection will find it.
                 await self._redis.connection_pool.disconnect(inuse_connections=False)
             raise self._explain(error) from error
 

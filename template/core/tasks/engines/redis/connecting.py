@@ -1,8 +1,8 @@
 """Connections to the queue's server: one server, a primary that Sentinel names, or a cluster.
 
-The client `RedisCluster` of the library is not used. It ends with an AttributeError if a slot moves
-to a node that it does not know, and it has no queue for callers. All keys of a queue are in one
-slot, so a client of one server suffices, if it finds the slot's node each time it connects.
+The library's client `RedisCluster` is not used. It raises an AttributeError if a slot moves to a
+node that it does not know, and callers cannot wait for a free connection. All keys of a queue are
+in one slot, so a client of one server is enough if it finds the slot's node when it connects.
 """
 
 import random
@@ -27,11 +27,11 @@ _SERIALIZER = HiredisRespSerializer()
 
 
 class _Sentinels(library.Sentinel):
-    """Finds the primary that sentinels know by a name. The library's errors name no reason."""
+    """Finds the primary that sentinels know by a name. The library's own errors give no reason."""
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
         problem = "they know none"
-        # A node that cannot reach the others names an old address, so each try begins elsewhere.
+        # A node that cannot reach the others may give an old address, so the order is random.
         for node in random.sample(self.sentinels, len(self.sentinels)):
             try:
                 if address := await self.ask(node, service_name):
@@ -47,7 +47,7 @@ class _Sentinels(library.Sentinel):
 
 
 class _Cluster(_Sentinels):
-    """Finds the node of a cluster that has a key."""
+    """Finds the node of a cluster that holds a key."""
 
     async def ask(self, node: Redis, service_name: str) -> tuple[str, int] | None:
         slot = key_slot(service_name.encode())
@@ -62,7 +62,7 @@ def connect(url: str, key: str) -> Redis:
 
     Args:
         url: The URL, in a form that `Settings.redis_url` describes.
-        key: A key of the queue. In a cluster, the client uses the node that has this key.
+        key: A key of the queue. In a cluster, the client uses the node that holds this key.
 
     Raises:
         TypeError: The library does not know an option in the URL's query.
@@ -71,7 +71,7 @@ def connect(url: str, key: str) -> Redis:
     kind = urlsplit(url).scheme.partition("+")[2]
     client = _find_and_connect(kind, url, key) if kind else _connect(url)
     pool: Any = client.connection_pool
-    pool.make_connection()  # this refuses unknown options
+    pool.make_connection()  # raises an error for an unknown option
     return client
 
 
@@ -85,7 +85,7 @@ def _find_and_connect(kind: str, url: str, key: str) -> Redis:
     parts = urlsplit(url)
     user, at, hosts = parts.netloc.rpartition("@")
     service, _, database = parts.path.strip("/").partition("/")
-    # The library reads the URL of one server.
+    # The library can parse the URL of a single server only.
     scheme = parts.scheme.removesuffix(f"+{kind}")
     plain_url = f"{scheme}://{user}{at}/{database}?{parts.query}"
     options = {**_options(), **parse_url(plain_url)}
@@ -112,14 +112,14 @@ def _options() -> dict[str, Any]:
         "socket_timeout": None,
         "socket_keepalive": True,
         "protocol": 2,
-        "driver_info": None,  # its command CLIENT SETINFO needs a right
+        "driver_info": None,  # it sends CLIENT SETINFO, which needs one more right
         # The client's own retries would run a script twice if its reply was late.
         "retry": Retry(NoBackoff(), 0),
     }
 
 
 def _pack_fast(connection_class: type[AbstractConnection]) -> type[AbstractConnection]:
-    """Return the class with hiredis for the commands too. The library uses it for replies only."""
+    """Return the class with hiredis for commands too. The library uses it for replies only."""
 
     class FastConnection(connection_class):  # type: ignore[valid-type,misc]
         def pack_command(self, *words: Any) -> list[bytes]:

@@ -26,26 +26,26 @@ IDLE_SECONDS = 20.0
 BEAT_SECONDS = 5.0
 """The pause between two signs of life."""
 MOVE_SECONDS = 0.5
-"""The pause between two looks for jobs that are due."""
+"""The pause between two searches for scheduled jobs that are due."""
 RECOVER_SECONDS = 2.0
-"""The pause between two looks for the jobs of dead workers."""
+"""The pause between two searches for the jobs of dead workers."""
 LEAVE_SECONDS = 60.0
 """The pause between two removals of the consumers of dead workers."""
 FORGET_SECONDS = 3600.0
 """After this time without a sign of life, the consumer of a worker without jobs is removed."""
 WAIT_SECONDS = 2.0
-"""The longest wait for new messages. The server may have lost its data, and with it the position
-from which this worker waits."""
+"""The longest wait for new messages. If the server has lost its data, the position after which this
+worker waits is wrong."""
 RETRY_SECONDS = 0.5
 """The pause after a failed call."""
 LAST_TRIES = 10
-"""How often a worker that stops tries to settle its runs."""
+"""A worker that stops gives up settling its runs after this many failures in a row."""
 TAKE_BATCH = 100
-"""The largest number of messages that one call takes. A message may have a megabyte."""
+"""The largest number of messages that one call takes. A message may be a megabyte long."""
 MOVE_BATCH = 200
 """The largest number of messages that one script moves, so that it blocks the server briefly."""
 MAX_UNSETTLED = 1000
-"""A worker with more runs that are not settled takes no further message."""
+"""A worker with more unsettled runs than this takes no further message."""
 
 NO_RECORD = JobRecord()
 
@@ -57,7 +57,7 @@ class _Run:
     Attributes:
         rank: The rank of the message's priority.
         entry: The message's entry in the stream of that priority.
-        job_id: The job's id as the server has it. A forged one may be no text.
+        job_id: The job's id as the server has it. A forged id may be invalid UTF-8.
         delivery: The message.
         outcome: How the run ended; None while it runs.
         words: The outcome in the words of the script `end`.
@@ -76,7 +76,7 @@ class Consumer:
 
     Args:
         client: The client of the server.
-        name: The name of this worker, which no other worker has.
+        name: The name of this worker, unique among all workers.
         handler: Runs the messages.
         concurrency: The number of messages that run at once.
         grace_period: Seconds that running messages get at the end.
@@ -172,7 +172,7 @@ class Consumer:
         """Take messages, or wait for messages, for a free slot, or for the end of an outage."""
         if self._count_free() <= 0:
             self._has_free_slot.clear()
-            with suppress(TimeoutError):  # the time in which a suspect may run alone has an end
+            with suppress(TimeoutError):  # no event says that a suspect's time alone is over
                 async with asyncio.timeout(RETRY_SECONDS):
                     await self._has_free_slot.wait()
             return
@@ -190,7 +190,7 @@ class Consumer:
         return min(self._concurrency - len(self._running), TAKE_BATCH)
 
     async def _take(self) -> None:
-        # A reply may have been too long to arrive in time.
+        # The lost reply may have been too long to arrive in time, so take one message only.
         count = 1 if self._may_have_lost else self._count_free()
         if self._may_have_lost:
             await self._give_back()
@@ -199,10 +199,10 @@ class Consumer:
         taken, positions = await self._client.run("take", *words)
         assert self._stopped
         if self._stopped.done():
-            return  # what was taken is given back
+            return  # `run` gives the messages back
         for each in taken:
             self._start(*each)
-        # Let them begin: if one is a suspect, no further message may begin.
+        # Let the runs begin. If one is a suspect, `may_begin` then returns False.
         await asyncio.sleep(0)
         if not taken:
             await self._wait_for_messages(positions)
@@ -228,7 +228,8 @@ class Consumer:
                     return
         name = job_id.decode(errors="replace")
         is_begun = beginning == b"begun"
-        # If this worker seems to run a job that it does not run, the job begins as a suspect does.
+        # If the record says that this worker runs the job, and it does not, the executor begins
+        # the delivery, as it does for a suspect.
         is_suspect = beginning in (b"suspect", b"runs")
         delivery = Delivery(name, body, load(name, record), is_begun, is_suspect)
         run = _Run(rank, entry, job_id, delivery)
@@ -242,7 +243,7 @@ class Consumer:
         try:
             run.words = _flatten(run, run.outcome)
         except Exception:
-            # Without an outcome, the message comes back when this worker seems to be dead.
+            # The entry gets no further sign of life, so the message comes back later.
             logger.exception("outcome cannot be recorded", job_id=run.delivery.id)
             self._runs.discard(run)
             return
@@ -276,10 +277,10 @@ class Consumer:
             await self._settle_ended(inf)
 
     async def _settle_ended(self, tries: float) -> None:
-        """Settle the runs that have ended, until this has failed some times in a row."""
+        """Settle the runs that have ended, or give up after this many failures in a row."""
         failures = 0
         while self._ended and failures < tries:
-            # A batch may have been too long to arrive in time.
+            # The last batch may have been too long to arrive in time.
             if await self._try(partial(self._settle_some, 1 if failures else None)):
                 failures = 0
             else:
@@ -329,7 +330,7 @@ class Consumer:
 
     async def _move_due(self) -> None:
         while await self._client.run("due", MOVE_BATCH):
-            pass  # other calls come in between
+            pass  # the server can answer other calls in between
 
     async def _recover(self) -> None:
         words = (GROUP, milliseconds(IDLE_SECONDS), MOVE_BATCH, milliseconds(BEAT_SECONDS))

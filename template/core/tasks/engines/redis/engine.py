@@ -101,7 +101,7 @@ class RedisEngine:
 
 
 def _flatten(envelope: Envelope) -> Iterator[list[Word]]:
-    """Yield the words of the script `publish`: of the job, and of the later stages of its chain."""
+    """Yield the words of the script `publish`: a row for the job and one for each later stage."""
     rank = RANKS[envelope.priority]
     due: Word = "" if envelope.at is None else milliseconds(envelope.at)
     yield [envelope.id, rank, due, 0, dump(envelope.record), envelope.body]

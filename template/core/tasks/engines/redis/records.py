@@ -22,7 +22,7 @@ WAITING = "waiting"
 """The status of a chain's later stage that has no message yet. For users it is pending."""
 READ_BATCH = 50
 READ_SECONDS = 30.0
-"""Dead letters may be large, so reading some of them may take longer than other calls."""
+"""Dead letters may be large, so reading a batch of them may take longer than other calls."""
 
 _LINE = frozenset({"state", "fence", "deliveries", "blocked", "abort", "worker", "progress"})
 """The fields that the scripts read. All others are in the JSON of the third line."""
@@ -155,7 +155,7 @@ def dump_rest(fields: RecordFields) -> str:
 
 
 def load(job_id: str, stored: bytes | None) -> JobRecord:
-    """Return a record. One that cannot be read is `unknown`, and has its fence at most.
+    """Return a record. One that cannot be read is `unknown`, and keeps at most its fence.
 
     Args:
         job_id: The job's id.

@@ -9,7 +9,7 @@ if record.status == 'running' then
   record.abort = '1'
   write(ARGV[2], record, 0)
 else
-  -- The turn of a later stage may come as late as its record allows.
+  -- A later stage may have its turn until its record expires, so keep the record as long.
   local ttl = math.max(tonumber(ARGV[3]), redis.call('pttl', key_of(ARGV[2])))
   record.status = 'aborted'
   write(ARGV[2], record, ttl)

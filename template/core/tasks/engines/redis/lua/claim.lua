@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Lets jobs hold keys. A key that an unfinished job holds stays with that job.
 --
--- ARGV: the milliseconds after which a key is free in any case, and for each
--- key its name and the claim of the job that asks for it: a signature, a space, and the job's id.
+-- ARGV: the milliseconds after which a key is free in any case, and for each key its name and the
+-- claim of the job that asks for it: a signature, a space, and the job's id.
 -- Returns the claim of each key's holder. If a holder has no record yet, its message is on its way.
 
 local holders = {}

@@ -2,7 +2,8 @@
 --
 -- KEYS: the streams of the priorities high, normal and low (1 to 3), their sets of scheduled jobs
 -- (4 to 6), the messages of the scheduled jobs (7), the stashed dead letters (8), the prefix of the
--- keys that jobs hold (9), the time of the last look for dead workers (10), and a key to write (11).
+-- keys that jobs hold (9), the time of the last search for dead workers (10), and a key for test
+-- writes (11).
 -- ARGV[1]: the prefix of the records. The keys of a service share a hash tag, so a script may make
 -- the key of a record from it, in a cluster too.
 --
@@ -10,9 +11,9 @@
 --
 --     status fence deliveries blocked abort worker
 --
--- Words that have their default are left out at its end, because there is a record for each job
--- that has ended lately. The second line is the progress, and the third one has all other fields.
--- Both are JSON, which the scripts only pass on.
+-- Default words at the end of this line are left out. This saves memory, because each job that
+-- ended lately has a record. The second line is the progress, and the third one has all other
+-- fields. Both are JSON, which the scripts do not parse.
 -- `waiting` is the status of a later stage of a chain. It has no message yet.
 
 local NAMES = {'status', 'fence', 'deliveries', 'blocked', 'abort', 'worker'}
@@ -26,7 +27,7 @@ local function to_number(word)
   return #word < 15 and string.match(word, '^%d+$') and tonumber(word)
 end
 
--- Return a record, or nil if no record can be read.
+-- Return a record, or nil if there is no record or it cannot be read.
 local function read(job_id)
   local stored = redis.pcall('get', key_of(job_id))
   if type(stored) ~= 'string' then return nil end
@@ -44,7 +45,7 @@ local function read(job_id)
   return record
 end
 
--- Write a record, and return it as it is stored. It never expires if ttl is 0 (milliseconds).
+-- Write a record, and return it as it is stored. `ttl` is in milliseconds; with 0 it never expires.
 local function write(job_id, record, ttl)
   local words, last = {}, 1
   for at, name in ipairs(NAMES) do
@@ -89,8 +90,8 @@ local function add(priority, job_id, body, due)
   end
 end
 
--- Remove an entry from its stream. A message goes to its new place first: a script that fails does
--- not undo what it did.
+-- Remove an entry from its stream. If the message moves, first add it in its new place: a script
+-- that fails does not undo its earlier writes.
 local function remove(priority, group, entry)
   redis.call('xack', KEYS[priority], group, entry)
   redis.call('xdel', KEYS[priority], entry)

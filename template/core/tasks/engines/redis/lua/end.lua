@@ -2,13 +2,15 @@
 -- Ends runs. A run changes nothing if another delivery of its job has begun since.
 --
 -- ARGV: the group, and for each run the words below.
---   status      is empty if the record is unchanged; so are deliveries and blocked
+--   status      is empty if the record stays unchanged
+--   deliveries  is empty if this count stays unchanged; so is blocked
 --   ttl         milliseconds after which the record expires, or 0
 --   delay       milliseconds until the job runs again; empty if it does not
---   letter_id   is empty if there is no dead letter; the body is then empty too
--- A fence of `+` marks a later stage of the chain of the run before it. It changes together with
--- that run: with a body, which is its message, it is now pending; without one, it does not run.
--- Returns for each run 1, or 0 if another delivery has begun.
+--   letter_id   is empty if there is no dead letter; otherwise the body is the dead letter
+-- A fence of `+` marks a later stage of the chain. It changes only together with the run before it.
+-- If the stage has a body, this is its message, and the stage is now pending. Otherwise the stage
+-- will not run.
+-- Returns 1 for each run, or 0 if another delivery has begun. Stages are left out.
 
 local WORDS = {
   'priority', 'entry', 'job_id', 'fence', 'status', 'deliveries', 'blocked', 'fields', 'ttl',

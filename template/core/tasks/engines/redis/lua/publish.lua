@@ -1,9 +1,9 @@
 #!lua
 -- Adds messages with their records. A job that is in the queue, or has ended, is unchanged.
 --
--- ARGV: for each job the words below: its priority is 1, 2 or 3; `due` is in milliseconds since
--- 1970, or empty; `ttl` are the milliseconds after which the record expires, or 0. A later stage of
--- a chain has a record, and no body yet.
+-- ARGV: for each job the words below. The priority is 1, 2 or 3. `due` is in milliseconds since
+-- 1970, or empty if the job is due at once. A later stage of a chain has a record, and no body yet.
+-- Its `ttl` is the milliseconds after which the record expires. All other jobs have the `ttl` 0.
 
 local WORDS = {'job_id', 'priority', 'due', 'ttl', 'record', 'body'}
 

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Puts messages back into their streams: the messages of workers that seem dead, or the messages
--- that one worker was given and does not run. Each becomes a new entry, so an entry never changes its owner.
+-- that one worker was given and does not run. Each becomes a new entry, so an entry never changes
+-- its owner.
 --
 -- ARGV: the group, the milliseconds without a sign of life, the largest number of messages of each
 -- priority, the milliseconds between two signs of life, and then, for one worker only, its name and
@@ -11,13 +12,13 @@ local group, idle, limit, pause, worker = ARGV[2], ARGV[3], tonumber(ARGV[4]), A
 local runs, is_full = {}, 0
 for at = 7, #ARGV do runs[ARGV[at]] = true end
 
--- If nobody has looked for a while, the server was away, or no worker ran. All workers seem dead
--- then, so each one gets the time for a sign of life.
+-- If nobody has searched for a while, the server was away or no worker ran. All workers seem dead
+-- then, so each one gets time for a sign of life.
 local function is_too_early()
   local time = now()
   local looked = redis.pcall('get', KEYS[10])
   local last, since = string.match(type(looked) == 'string' and looked or '', '(%d+) (%d+)')
-  -- After a step of the server's clock, the times mean nothing.
+  -- After a jump of the server's clock, the stored times mean nothing.
   if not last or math.abs(time - last) > tonumber(pause) then since = time end
   redis.call('set', KEYS[10], string.format('%d %d', time, since))
   return time - since < tonumber(pause)

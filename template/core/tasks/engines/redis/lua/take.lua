@@ -4,7 +4,7 @@
 -- ARGV: the group, the worker, the largest number of messages, and the deliveries without an
 -- outcome after which a job is a suspect.
 -- Returns two lists. The first one has for each message its priority, its entry, the job's id, the
--- body, `begun` or why the delivery was not begun, and the record. A message that cannot be read is
+-- body, `begun` or the reason why it is not begun, and the record. A message that cannot be read is
 -- removed, and returned without an id. If there is no message, the second list has for each stream
 -- the last entry that a worker was given.
 
@@ -46,8 +46,8 @@ local function take_some(priority)
       remove(priority, group, entry)
     else
       local beginning, record = try_begin(job_id)
-      -- A suspect may end its worker, so no message after it is taken: it would have to wait until
-      -- the worker seems dead.
+      -- A suspect may end its worker. Messages taken after it would then have to wait until the
+      -- worker seems dead.
       has_suspect = beginning == 'suspect'
       table.insert(taken, {priority, entry, job_id, body, beginning, record})
       size = size + #body
