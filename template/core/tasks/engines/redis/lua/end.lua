@@ -37,14 +37,15 @@ local function change_message(run)
 end
 
 local function change_stage(run, record)
-  if not record or record.status == 'waiting' or (run.body == '' and not has_ended(record)) then
+  local is_waiting = not record or record.status == 'waiting'
+  if is_waiting or (run.body == '' and not has_ended(record)) then
     local stage = new_record()
     stage.status, stage.fields = run.status, run.fields
     write(run.job_id, stage, tonumber(run.ttl))
   end
   -- A stage that was aborted before its turn gets its message, because the message names the stages
   -- after it, which do not run either.
-  if run.body ~= '' and (not record or record.status == 'waiting' or record.status == 'aborted') then
+  if run.body ~= '' and (is_waiting or record.status == 'aborted') then
     add(tonumber(run.priority), run.job_id, run.body, '')
   end
 end
