@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,7 @@ class Dev:
 
     def __init__(self, folder: Path, *arguments: str, port: int) -> None:
         self.port = port
-        self._output = (folder / f"output-{port}.txt").open("w+")
+        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115  # open as long as the process
         self.process = subprocess.Popen(
             [sys.executable, "-m", "core", "dev", *arguments],
             cwd="/",

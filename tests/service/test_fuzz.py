@@ -1,7 +1,7 @@
 """The decoder of messages refuses random, altered and forged messages."""
 
 import hmac
-from hashlib import sha256
+from hashlib import blake2b, sha256
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +10,7 @@ from pydantic_core import to_json
 
 from core.tasks.engines import DEFAULT  # noqa: TID251
 from core.tasks.errors import BadMessage  # noqa: TID251
-from core.tasks.message import Message, Signer  # noqa: TID251
+from core.tasks.message import SIGNATURE_BYTES, Message, Signer  # noqa: TID251
 
 pytestmark = pytest.mark.skipif(
     DEFAULT != "local", reason="the decoder is the same without the job queue, and is tested there"
@@ -18,7 +18,15 @@ pytestmark = pytest.mark.skipif(
 
 CASES = 3_500  # for each of the three tests
 SIGNER = Signer(["s" * 32])
-GENUINE = SIGNER.dump(Message("id", "task", {"value": 1}, "correlation", "owner", 1.0))
+MESSAGE = Message(
+    id="id",
+    task="task",
+    correlation_id="correlation",
+    enqueued_at=1.0,
+    arguments={"value": 1},
+    owner="owner",
+)
+GENUINE = SIGNER.dump(MESSAGE)
 KEY = hmac.digest(b"s" * 32, b"groundwork.message", sha256)
 
 json_values = st.recursive(
@@ -35,14 +43,15 @@ names = st.sampled_from(
 
 def sign(payload: bytes) -> bytes:
     """Sign a payload with the real key, as a service of another version would."""
-    return hmac.digest(KEY, payload, sha256).hex().encode() + b"." + payload
+    signed = len(MESSAGE.id).to_bytes(4, "big") + MESSAGE.id.encode() + payload
+    return blake2b(signed, key=KEY, digest_size=SIGNATURE_BYTES).digest() + payload
 
 
 @settings(max_examples=CASES, deadline=None)
 @given(st.binary(max_size=400))
 def test_arbitrary_bytes_are_refused(body):
     with pytest.raises(BadMessage):
-        SIGNER.load(body)
+        SIGNER.load(MESSAGE.id, body)
 
 
 @settings(max_examples=CASES, deadline=None)
@@ -52,7 +61,7 @@ def test_an_altered_message_is_refused(position, value, is_inserted):
     if altered == GENUINE:
         return
     with pytest.raises(BadMessage):
-        SIGNER.load(altered)
+        SIGNER.load(MESSAGE.id, altered)
 
 
 @settings(max_examples=CASES, deadline=None)
@@ -60,7 +69,7 @@ def test_an_altered_message_is_refused(position, value, is_inserted):
 def test_what_is_signed_and_makes_no_sense_is_refused(content):
     payload = content if isinstance(content, bytes) else to_json(content)
     try:
-        message = SIGNER.load(sign(payload))
+        message = SIGNER.load(MESSAGE.id, sign(payload))
     except BadMessage:
         return
     assert isinstance(message.id, str)
@@ -69,7 +78,9 @@ def test_what_is_signed_and_makes_no_sense_is_refused(content):
 
 
 def test_a_genuine_message_is_read_with_this_key_and_the_previous_one():
-    assert SIGNER.load(GENUINE).arguments == {"value": 1}
-    assert Signer(["n" * 32, "s" * 32]).load(GENUINE).id == "id"
+    assert SIGNER.load(MESSAGE.id, GENUINE) == MESSAGE
     with pytest.raises(BadMessage):
-        Signer(["n" * 32]).load(GENUINE)
+        SIGNER.load("other", GENUINE)
+    assert Signer(["n" * 32, "s" * 32]).load("id", GENUINE) == MESSAGE
+    with pytest.raises(BadMessage):
+        Signer(["n" * 32]).load("id", GENUINE)
