@@ -35,7 +35,7 @@ async def add_keys(redis: Redis, count: int) -> float:
     for _ in range(0, count, BATCH):
         await redis.mset({f"{{default}}:key:{uuid4().hex}": "" for _ in range(BATCH)})
     size = (await used(redis) - before) / count
-    await redis.flushall()
+    await redis.execute_command("FLUSHALL SYNC")
     return size
 
 
@@ -61,7 +61,7 @@ async def measure(redis: Redis, task: Any, arguments: list[int], count: int) -> 
     pending = (await used(redis) - before) / count
     await run_jobs()
     ended = (await used(redis) - before) / count
-    await redis.flushall()
+    await redis.execute_command("FLUSHALL SYNC")
     return pending, ended
 
 
