@@ -109,7 +109,7 @@ class WorkerProcesses:
 
     @property
     def problem(self) -> str | None:
-        """Which process is stuck and could not be killed, in one line; None if there is none."""
+        """Which process is stuck and could not be killed, in one line; None if no process is."""
         for process in self._find_stuck(self._kill_seconds + PATIENCE_SECONDS):
             return f"process {process.pid} is stuck and cannot be killed"
         return None

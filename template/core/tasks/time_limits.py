@@ -29,7 +29,7 @@ class Reason(Enum):
 
 
 class LimitedCall(Generic[T]):
-    """A coroutine that runs in an asyncio task and a context of its own, within time limits.
+    """A coroutine that runs in its own asyncio task and context, within time limits.
 
     Args:
         soft: Seconds after which the coroutine is cancelled.

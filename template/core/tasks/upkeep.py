@@ -1,7 +1,7 @@
 """The work that a worker repeats while it runs jobs."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from contextlib import suppress
 
 from beanie.exceptions import CollectionWasNotInitialized
@@ -30,6 +30,23 @@ def is_being_cancelled() -> bool:
     """Return whether somebody has cancelled the current asyncio task."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+async def finish_jobs(running: Set[asyncio.Task[None]], grace_period: float) -> None:
+    """Give the running jobs of a worker their grace period, and then cancel them.
+
+    Args:
+        running: The jobs. Each one must end when it is cancelled.
+        grace_period: Seconds to wait.
+    """
+    if not running:
+        return
+    _, late = await asyncio.wait(running, timeout=grace_period)
+    for task in late:
+        task.cancel()
+    if late:
+        logger.warning("jobs cancelled: they exceeded the grace period", count=len(late))
+        await asyncio.wait(late)
 
 
 async def repeat(

@@ -30,6 +30,7 @@ from core.tasks.records import (
     StashedLetter,
     may_write,
 )
+from core.tasks.upkeep import finish_jobs
 
 logger = get_logger(__name__)
 
@@ -230,7 +231,7 @@ class LocalEngine:
         finally:
             self._takes_jobs = False
             stopped.cancel()
-            await self._finish_running()
+            await finish_jobs(self._running, self._grace_period)
 
     def _add(self, envelope: Envelope, delay: float) -> None:
         if delay <= 0:
@@ -309,19 +310,6 @@ class LocalEngine:
             return Delivery(envelope.id, envelope.body, record, False, is_suspect)
         record = await self.records.begin(envelope.id)
         return Delivery(envelope.id, envelope.body, record)
-
-    async def _finish_running(self) -> None:
-        if not self._running:
-            return
-        _, late = await asyncio.wait(self._running, timeout=self._grace_period)
-        for task in late:
-            task.cancel()
-        if late:
-            logger.warning(
-                "jobs cancelled: they exceeded the grace period",
-                count=len(late),
-            )
-            await asyncio.wait(late)
 
 
 def build(settings: Settings) -> LocalEngine:

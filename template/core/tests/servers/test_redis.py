@@ -31,6 +31,14 @@ def redis_settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"task_engine": "redis"})
 
 
+@pytest.fixture
+def quick_recovery(monkeypatch) -> None:
+    """Let workers take the jobs of a dead one after a second."""
+    monkeypatch.setattr(redis_consumer, "IDLE_SECONDS", 1)
+    monkeypatch.setattr(redis_consumer, "BEAT_SECONDS", 0.3)
+    monkeypatch.setattr(redis_consumer, "RECOVER_SECONDS", 0.1)
+
+
 def connect(settings: Settings) -> Any:
     # A message has bytes that are not text.
     url = str(settings.redis_url)
@@ -184,11 +192,7 @@ async def test_an_entry_without_an_id_is_removed(worker, redis_settings):
         assert await (await fine.enqueue()).result(WAIT) == "done"
 
 
-async def test_messages_of_a_killed_worker_are_taken(worker, redis_settings, monkeypatch):
-    monkeypatch.setattr(redis_consumer, "IDLE_SECONDS", 1)
-    monkeypatch.setattr(redis_consumer, "BEAT_SECONDS", 0.3)
-    monkeypatch.setattr(redis_consumer, "RECOVER_SECONDS", 0.1)
-
+async def test_messages_of_a_killed_worker_are_taken(worker, redis_settings, quick_recovery):
     @worker.task
     async def fine() -> str:
         return "done"
@@ -231,11 +235,10 @@ async def test_a_lost_reply_delays_no_job_and_counts_no_delivery(worker, redis_s
         assert (await job.record()).deliveries == 1
 
 
-async def test_a_suspect_whose_beginning_was_lost_is_not_stuck(worker, redis_settings, monkeypatch):
+async def test_a_suspect_whose_beginning_was_lost_is_not_stuck(
+    worker, redis_settings, quick_recovery
+):
     """The server began it, but the reply was lost."""
-    monkeypatch.setattr(redis_consumer, "IDLE_SECONDS", 1)
-    monkeypatch.setattr(redis_consumer, "BEAT_SECONDS", 0.3)
-    monkeypatch.setattr(redis_consumer, "RECOVER_SECONDS", 0.1)
 
     @worker.task
     async def fine() -> str:

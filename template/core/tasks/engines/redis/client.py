@@ -20,7 +20,6 @@ Word = str | bytes | int
 
 OPERATION_SECONDS = 3.0
 """A server that takes longer counts as down."""
-STREAM, SCHEDULED = "stream", "scheduled"
 RANKS = {"high": 1, "normal": 2, "low": 3}
 """The number of each priority in the scripts."""
 GROUP = "workers"
@@ -89,11 +88,11 @@ class Client:
         self._queue_name = queue_name
         # The braces are a hash tag. A cluster keeps all keys with the same tag on one server.
         self._prefix = f"{{{queue_name}}}:"
-        self.streams = [f"{self._prefix}{STREAM}:{priority}" for priority in RANKS]
+        self.streams = [f"{self._prefix}stream:{priority}" for priority in RANKS]
         self.stashed = f"{self._prefix}dead"
         self._keys = [
             *self.streams,
-            *(f"{self._prefix}{SCHEDULED}:{priority}" for priority in RANKS),
+            *(f"{self._prefix}scheduled:{priority}" for priority in RANKS),
             f"{self._prefix}messages",
             self.stashed,
             f"{self._prefix}holder:",

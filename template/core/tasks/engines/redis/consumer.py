@@ -18,6 +18,7 @@ from core.tasks.engines.redis.records import dump_rest, load, milliseconds
 from core.tasks.errors import QueueUnavailable
 from core.tasks.outcome import Ended, Outcome
 from core.tasks.records import JobRecord, RecordFields, merge
+from core.tasks.upkeep import finish_jobs
 
 logger = get_logger(__name__)
 
@@ -138,7 +139,7 @@ class Consumer:
                 await self._take_more()
             self._takes = False
             await self._try(self._give_back)
-            await self._finish_running()
+            await finish_jobs(self._running, self._grace_period)
             await cancel_all([settling])
             await self._settle_ended(LAST_TRIES)
             await self._try(self._leave)
@@ -308,17 +309,6 @@ class Consumer:
             logger.exception("end of a job could not be noted")
         if isinstance(outcome, Ended) and outcome.dead_letter:
             self._stashed.set()
-
-    async def _finish_running(self) -> None:
-        """Give the running jobs their grace period, and then cancel them."""
-        if not self._running:
-            return
-        _, late = await asyncio.wait(self._running, timeout=self._grace_period)
-        for task in late:
-            task.cancel()
-        if late:
-            logger.warning("jobs cancelled: they exceeded the grace period", count=len(late))
-            await asyncio.wait(late)
 
     async def _beat(self) -> None:
         """Show that the running jobs are alive. An entry never changes its owner."""
