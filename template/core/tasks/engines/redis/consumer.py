@@ -99,6 +99,8 @@ class Consumer:
         self._name = name
         self._handler = handler
         self._concurrency = concurrency
+        # With half of the slots, the worker runs messages while it waits for further ones.
+        self._take_limit = min((concurrency + 1) // 2, TAKE_BATCH)
         self._grace_period = grace_period
         self._stashed = stashed
         self._paused = paused
@@ -188,7 +190,7 @@ class Consumer:
             return 0
         if len(self._ended) > MAX_UNSETTLED:
             return 0
-        return min(self._concurrency - len(self._running), TAKE_BATCH)
+        return min(self._concurrency - len(self._running), self._take_limit)
 
     async def _take(self) -> None:
         # The lost reply may have been too long to arrive in time, so take one message only.
