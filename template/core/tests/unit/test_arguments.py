@@ -23,5 +23,5 @@ def test_a_job_that_no_longer_fits_names_the_parameter():
         arguments.load({"number": 1, "user": "ada"})
     with pytest.raises(InvalidArguments, match="task send: it now also needs number"):
         arguments.load({})
-    with pytest.raises(InvalidArguments, match="task send: parameter number: .*integer"):
+    with pytest.raises(InvalidArguments, match=r"task send: parameter number: .*integer"):
         arguments.load({"number": "one"})
