@@ -315,8 +315,9 @@ class Consumer:
     async def _beat(self) -> None:
         """Show that the running jobs are alive. An entry never changes its owner."""
         for stream, rank in zip(self._client.streams, RANKS.values(), strict=True):
-            entries: list[Any] = [run.entry for run in self._runs if run.rank == rank]
-            if entries:
+            runs = [run for run in self._runs if run.rank == rank]
+            for batch in split([run.entry] for run in runs):
+                entries: list[Any] = [entry for (entry,) in batch]
                 async with self._client.open() as redis:
                     await redis.xclaim(stream, GROUP, self._name, 0, entries, justid=True)
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 from pydantic_core import from_json, to_json
 
 from core.logging import get_logger
-from core.tasks.engines.redis.client import Client, Word
+from core.tasks.engines.redis.client import Client, Word, split
 from core.tasks.records import (
     JobRecord,
     JobStatus,
@@ -108,13 +108,13 @@ class RedisRecords:
             await redis.hdel(self._client.stashed, *letter_ids)
 
     async def _read(self, ids: list[str]) -> list[bytes | None]:
-        if not ids:
-            return []
-        async with self._client.open() as redis:
-            # Anybody may ask for any id. One that cannot be encoded has no record.
-            keys = [self._client.record_key(job_id).encode(errors="replace") for job_id in ids]
-            found: list[Any] = await redis.mget(keys)
-            return found
+        # Anybody may ask for any id. One that cannot be encoded has no record.
+        keys = [self._client.record_key(job_id).encode(errors="replace") for job_id in ids]
+        found: list[Any] = []
+        for batch in split([key] for key in keys):
+            async with self._client.open() as redis:
+                found += await redis.mget(key for (key,) in batch)
+        return found
 
 
 def milliseconds(seconds: float | None) -> int:
