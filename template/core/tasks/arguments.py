@@ -1,19 +1,19 @@
 """The arguments of jobs: checked when a job is enqueued, and rebuilt from JSON when it runs."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, get_type_hints
+from collections.abc import Callable, Mapping
+from dataclasses import field, make_dataclass
+from functools import partial
+from typing import Any, NoReturn, get_type_hints
 
 from bson import ObjectId
 from pydantic import (
-    BaseModel,
     ConfigDict,
     PydanticSchemaGenerationError,
     TypeAdapter,
     ValidationError,
-    create_model,
 )
+from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from core.tasks.errors import InvalidArguments, InvalidTask
@@ -33,6 +33,8 @@ _Hints = dict[str, Any]
 
 _PLAIN = (str, int, bool, float)
 """Types whose values are the same after a trip through JSON."""
+
+_UNFIT = (ValidationError, PydanticSerializationError, UnicodeError)
 
 _VARIABLE = {
     inspect.Parameter.VAR_POSITIONAL,
@@ -68,16 +70,14 @@ class Arguments:
             for name, parameter in parameters.items()
             if parameter.kind is inspect.Parameter.POSITIONAL_ONLY
         ]
-        self._defaults = {
-            name: parameter.default
+        self._required = {
+            name
             for name, parameter in parameters.items()
-            if parameter.default is not inspect.Parameter.empty
+            if parameter.default is inspect.Parameter.empty
         }
-        # A parameter may have the name of an attribute of BaseModel, so its field has another name.
-        self._fields = {name: f"p{number}" for number, name in enumerate(parameters)}
         try:
             hints = get_type_hints(function, include_extras=True)
-            self._model = self._make_model(hints)
+            self._adapter = self._make_adapter(hints)
             self._is_plain = all(hints.get(name) in _PLAIN for name in parameters)
             self._result = self._make_result(hints)
             self.sensitive = []
@@ -92,16 +92,19 @@ class Arguments:
             problem = "an annotation cannot be used for a job"
             raise InvalidTask(f"task {task}: {problem}: {reason}") from error
 
-    def _make_model(self, hints: _Hints) -> type[BaseModel]:
-        fields: dict[str, Any] = {}
-        for name, field in self._fields.items():
-            annotation = hints.get(name, Any)
-            fields[field] = (annotation, ...)
-        model = create_model(self._task, __config__=_CONFIG, **fields)
-        schema = to_json(model.model_json_schema())
-        if b'"writeOnly":true' in schema:
+    def _make_adapter(self, hints: _Hints) -> TypeAdapter[Any]:
+        fields: list[tuple[str, Any, Any]] = []
+        for name, parameter in self._signature.parameters.items():
+            default = parameter.default
+            # A job that was enqueued before the parameter existed gets the default unchanged.
+            has_none = default is inspect.Parameter.empty
+            given = field() if has_none else field(default_factory=partial(_same, default))
+            fields.append((name, hints.get(name, Any), given))
+        made = make_dataclass("Arguments", fields, kw_only=True)
+        adapter: TypeAdapter[Any] = TypeAdapter(dataclass(config=_CONFIG)(made))
+        if b'"writeOnly":true' in to_json(adapter.json_schema()):
             raise ValueError("a SecretStr or SecretBytes would arrive as asterisks; use Sensitive")
-        return model
+        return adapter
 
     def _make_result(self, hints: _Hints) -> TypeAdapter[Any]:
         annotation = hints.get("return", Any)
@@ -133,29 +136,24 @@ class Arguments:
         except TypeError as error:
             raise InvalidArguments(f"task {self._task}: {error}") from None
         bound.apply_defaults()
-        values: dict[str, Any] = {}
-        for name, field in self._fields.items():
-            value = bound.arguments[name]
-            if isinstance(value, ObjectId):
-                value = str(value)
-            values[field] = value
-        with self._readable_errors():
-            model = self._model.model_validate(values)
-            dumped = model.model_dump_json()
-            if limit is not None:
-                self._check_size(dumped, limit)
+        values = {
+            name: str(value) if isinstance(value, ObjectId) else value
+            for name, value in bound.arguments.items()
+        }
+        try:
+            dumped = self._adapter.dump_json(self._adapter.validate_python(values))
             if not self._is_plain:
                 # An argument that cannot be rebuilt must not be enqueued.
-                self._model.model_validate_json(dumped)
-        plain = from_json(dumped)
-        return {name: plain[field] for name, field in self._fields.items()}
+                self._adapter.validate_json(dumped)
+        except _UNFIT as error:
+            raise self._explain(error) from None
+        plain: PlainArguments = from_json(dumped)
+        if limit is not None and len(dumped) > limit:
+            self._refuse_size(plain, len(dumped), limit)
+        return plain
 
-    def _check_size(self, dumped: str, limit: int) -> None:
-        size = len(dumped.encode())
-        if size <= limit:
-            return
-        plain = from_json(dumped)
-        largest = max(self._fields, key=lambda name: len(to_json(plain[self._fields[name]])))
+    def _refuse_size(self, plain: PlainArguments, size: int, limit: int) -> NoReturn:
+        largest = max(plain, key=lambda name: len(to_json(plain[name])))
         problem = f"{size} bytes of arguments are more than {limit} (TASK_MAX_ARGUMENTS)"
         hint = "store the data in MongoDB or as a blob, and pass its id"
         raise InvalidArguments(f"task {self._task}: parameter {largest}: {problem}; {hint}")
@@ -169,19 +167,19 @@ class Arguments:
         Raises:
             InvalidArguments: The arguments do not fit the function's present parameters.
         """
-        dropped = arguments.keys() - self._fields.keys()
+        dropped = arguments.keys() - self._signature.parameters.keys()
         if dropped:
             names = ", ".join(sorted(dropped))
             raise InvalidArguments(f"task {self._task}: it no longer takes {names}")
-        complete = {**self._defaults, **arguments}
-        missing = self._fields.keys() - complete.keys()
+        missing = self._required - arguments.keys()
         if missing:
             names = ", ".join(sorted(missing))
             raise InvalidArguments(f"task {self._task}: it now also needs {names}")
-        values = {field: complete[name] for name, field in self._fields.items()}
-        with self._readable_errors():
-            model = self._model.model_validate_json(to_json(values))
-        return {name: getattr(model, field) for name, field in self._fields.items()}
+        try:
+            values: PythonArguments = vars(self._adapter.validate_json(to_json(arguments)))
+        except _UNFIT as error:
+            raise self._explain(error) from None
+        return values
 
     def split(self, values: PythonArguments) -> tuple[list[Any], PythonArguments]:
         """Return the positional and the keyword arguments of a call.
@@ -208,18 +206,16 @@ class Arguments:
         except ValidationError:
             return value
 
-    @contextmanager
-    def _readable_errors(self) -> Iterator[None]:
-        """Turn an error of Pydantic into one line that names the parameter."""
-        try:
-            yield
-        except ValidationError as error:
+    def _explain(self, error: ValueError) -> InvalidArguments:
+        """Return an error of Pydantic as one line that names the parameter."""
+        if isinstance(error, ValidationError):
             detail = error.errors(include_url=False, include_input=False)[0]
-            field, *path = map(str, detail["loc"])
-            names = {number: name for name, number in self._fields.items()}
-            place = ".".join([names[field], *path])
+            place = ".".join(map(str, detail["loc"]))
             problem = f"parameter {place}: {detail['msg']}"
-            raise InvalidArguments(f"task {self._task}: {problem}") from None
-        except (PydanticSerializationError, UnicodeError) as error:
+        else:
             problem = f"the arguments cannot be kept as JSON: {error}"
-            raise InvalidArguments(f"task {self._task}: {problem}") from None
+        return InvalidArguments(f"task {self._task}: {problem}")
+
+
+def _same(value: Any) -> Any:
+    return value

@@ -45,7 +45,8 @@ class CurrentJob:
         fields: ProgressFields = {
             "done": done,
             "total": total,
-            "message": message,
+            # A name of a file may contain half a character, which JSON cannot keep.
+            "message": message.encode(errors="backslashreplace").decode(),
         }
         await self._queue.write_progress(self.id, fields, self._fence)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -114,7 +114,7 @@ class Engine(Protocol):
         """Close the connection."""
         ...
 
-    async def publish(self, envelopes: Sequence[Envelope]) -> None:
+    async def publish(self, envelopes: Iterable[Envelope]) -> None:
         """Put messages into the queue. Each message and its record are written in one step.
 
         A job that is in the queue or has ended is unchanged.

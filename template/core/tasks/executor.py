@@ -1,14 +1,13 @@
 """The one path on which every job runs, with any engine."""
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
-from pydantic_core import to_jsonable_python
+from pydantic_core import from_json, to_json
 
 from core.config import Settings
 from core.context import TaskContext
@@ -364,13 +363,13 @@ def _to_json(task: str, value: Any, limit: int) -> Any:
     if value is None:
         return None
     try:
-        result = to_jsonable_python(value)
-        size = len(json.dumps(result))
+        dumped = to_json(value)
     except Exception as error:
         reason = str(error).splitlines()[0]
         problem = f"task {task} returned a value that cannot be kept as JSON"
         raise PermanentError(f"{problem}: {reason}") from None
+    size = len(dumped)
     if size > limit:
         problem = f"task {task} returned {size} bytes, more than {limit} (TASK_MAX_RESULT)"
         raise PermanentError(f"{problem}: store them in MongoDB or as a blob, and return the id")
-    return result
+    return from_json(dumped)

@@ -24,6 +24,8 @@ class Job(Generic[R]):
         id: The job's id.
     """
 
+    __slots__ = ("_load_result", "_queue", "id")
+
     def __init__(self, id: str, queue: Queue, load_result: Callable[[Any], R]) -> None:
         self.id = id
         self._queue = queue

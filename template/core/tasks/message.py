@@ -1,7 +1,6 @@
 """Messages, the form in which jobs travel: JSON, versioned and signed. Never pickle."""
 
 import hmac
-import json
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -137,8 +136,8 @@ def _check_version(payload: bytes) -> None:
 
 
 def _sign_values(key: bytes, values: tuple[Any, ...]) -> str:
-    # `json` returns the same text for data that was stored as JSON and read again.
-    mac = blake2b(json.dumps(values).encode(), key=key, digest_size=RECORD_SIGNATURE_BYTES)
+    # The text is the same for data that was stored as JSON and read again.
+    mac = blake2b(to_json(values), key=key, digest_size=RECORD_SIGNATURE_BYTES)
     return b64encode(mac.digest()).decode()
 
 

@@ -5,7 +5,7 @@ committed relays them to the queue at once. If it cannot, a worker relays them.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -19,11 +19,11 @@ logger = get_logger(__name__)
 
 RELAY_BATCH = 500
 
-Publish = Callable[[Sequence[Envelope]], Awaitable[None]]
+Publish = Callable[[Iterable[Envelope]], Awaitable[None]]
 """Puts messages into the queue, as `Engine.publish`."""
 
 
-async def store(session: AsyncClientSession, envelopes: Sequence[Envelope]) -> None:
+async def store(session: AsyncClientSession, envelopes: Iterable[Envelope]) -> None:
     """Store messages in a transaction.
 
     Args:
@@ -31,7 +31,8 @@ async def store(session: AsyncClientSession, envelopes: Sequence[Envelope]) -> N
         envelopes: The messages.
     """
     rows = [_to_row(envelope) for envelope in envelopes]
-    await OutboxModel.insert_many(rows, session=session)
+    if rows:
+        await OutboxModel.insert_many(rows, session=session)
 
 
 async def relay(publish: Publish) -> None:

@@ -1,7 +1,7 @@
 """The making of jobs: arguments become signed messages, which go to the queue."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Generic, Protocol, TypeVar
@@ -130,8 +130,10 @@ class Producer(Generic[R]):
         self,
         call: Call,
         arguments: Sequence[ArgsAndKwargs],
-    ) -> tuple[list[Envelope], list[str]]:
+    ) -> tuple[Iterator[Envelope], list[str]]:
         """Make messages, and return them with the id of each job; see `submit_many`.
+
+        All arguments are checked first. Each message is made when it is sent, to save memory.
 
         Args:
             call: How the jobs are enqueued.
@@ -160,14 +162,12 @@ class Producer(Generic[R]):
         call: Call,
         ids: list[str],
         arguments: list[PlainArguments],
-    ) -> list[Envelope]:
+    ) -> Iterator[Envelope]:
         priority = call.priority or self.options.priority
-        # By id, because two jobs with the same id are one job.
-        envelopes: dict[str, Envelope] = {}
-        for job_id, values in zip(ids, arguments, strict=True):
+        # Two jobs with the same id are one job.
+        for job_id, values in dict(zip(ids, arguments, strict=True)).items():
             message = self.message(job_id, values, at=call.at, schedule=call.schedule)
-            envelopes[job_id] = self.queue.seal(message, call.at, priority)
-        return list(envelopes.values())
+            yield self.queue.seal(message, call.at, priority)
 
     def message(
         self,

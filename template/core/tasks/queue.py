@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -131,7 +132,7 @@ class Queue:
         """
         return self.signer.load(job_id, body)
 
-    async def send(self, envelopes: list[Envelope]) -> None:
+    async def send(self, envelopes: Iterable[Envelope]) -> None:
         """Send messages at once, or, in a MongoDB transaction, after its commit.
 
         Args:
@@ -142,8 +143,6 @@ class Queue:
         """
         self._check_loop()
         transaction = current_transaction()
-        if not envelopes:
-            return
         if transaction is None:
             await self.engine.publish(envelopes)
             return

@@ -7,7 +7,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable
 from itertools import count
 from typing import ClassVar
 
@@ -185,7 +185,7 @@ class LocalEngine:
                 count=lost,
             )
 
-    async def publish(self, envelopes: Sequence[Envelope]) -> None:
+    async def publish(self, envelopes: Iterable[Envelope]) -> None:
         for envelope in envelopes:
             if envelope.id in self._known or self.records.has_ended(envelope.id):
                 continue

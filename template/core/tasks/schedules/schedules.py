@@ -277,4 +277,4 @@ async def _make(run: _Run, now: datetime) -> list[Envelope]:
         schedule=schedule.id,
     )
     envelopes, _ = await schedule.task.prepare(call, [schedule.arguments])
-    return envelopes
+    return [*envelopes]

@@ -51,7 +51,7 @@ async def test_a_job_reports_its_progress(worker, run, monkeypatch):
         await current_job().progress(1, 3, "one")
         await current_job().progress(2, 3, "dropped: too soon")
         await go_on.wait()
-        await current_job().progress(3, 3, "all")
+        await current_job().progress(3, 3, "all of half\udcff")
 
     async with run():
         job = await counting.enqueue()
@@ -61,4 +61,4 @@ async def test_a_job_reports_its_progress(worker, run, monkeypatch):
         await job.result(WAIT)
         progress = await job.progress()
         assert progress
-        assert progress.message == "all"
+        assert progress.message == "all of half\\udcff"

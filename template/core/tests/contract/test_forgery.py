@@ -85,7 +85,6 @@ def make_message(work, job_id: str, **fields) -> Message:
         COMPLETED,
         {**COMPLETED, "result": FORGED},
         {"signature": "AAAA"},
-        {"signature": "é\ud800"},
     ],
 )
 async def test_an_altered_record_is_unknown(worker, run, work, caplog, fields):

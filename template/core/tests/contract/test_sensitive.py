@@ -5,10 +5,12 @@ import logging
 from collections.abc import Callable, Iterator
 
 import pytest
+import structlog
 from pydantic import BaseModel
 
 from core.commands import manage
 from core.logging import configure_logging, get_logger
+from core.logging.direct import write_directly
 from core.models import DeadLetterModel
 from core.tasks import JobFailed, Sensitive
 from core.testing import configure_test_logging
@@ -41,6 +43,8 @@ def log(engine_settings, capfd) -> Iterator[Callable[[], str]]:
     root = logging.getLogger()
     before = root.handlers[:], root.level
     configure_logging(engine_settings, "worker")
+    # A cached logger would keep this configuration in later tests.
+    structlog.configure(cache_logger_on_first_use=False)
 
     def read() -> str:
         for handler in root.handlers:
@@ -49,6 +53,7 @@ def log(engine_settings, capfd) -> Iterator[Callable[[], str]]:
 
     yield read
     root.handlers, root.level = before
+    write_directly(None)
     configure_test_logging()
 
 

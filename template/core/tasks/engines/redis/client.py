@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.sentinel import SentinelConnectionPool
@@ -17,6 +17,7 @@ from core.tasks.errors import QueueRefuses, QueueUnavailable
 
 Word = str | bytes | int
 """An argument of a script."""
+W = TypeVar("W", bound=Word)
 
 OPERATION_SECONDS = 3.0
 """A server that takes longer counts as down."""
@@ -44,13 +45,13 @@ REFUSALS = {
 """The errors of a server that answers but does not write, with their meanings."""
 
 
-def split(rows: Iterable[list[Word]]) -> Iterator[list[list[Word]]]:
+def split(rows: Iterable[list[W]]) -> Iterator[list[list[W]]]:
     """Split the arguments of a script into batches, by the number of rows and by their size.
 
     Args:
         rows: The words of each item.
     """
-    batch: list[list[Word]] = []
+    batch: list[list[W]] = []
     size = 0
     for row in rows:
         batch.append(row)

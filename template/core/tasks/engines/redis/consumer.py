@@ -99,6 +99,8 @@ class Consumer:
         self._name = name
         self._handler = handler
         self._concurrency = concurrency
+        # With half of the slots, the worker runs messages while it waits for further ones.
+        self._take_limit = min((concurrency + 1) // 2, TAKE_BATCH)
         self._grace_period = grace_period
         self._stashed = stashed
         self._paused = paused
@@ -188,7 +190,7 @@ class Consumer:
             return 0
         if len(self._ended) > MAX_UNSETTLED:
             return 0
-        return min(self._concurrency - len(self._running), TAKE_BATCH)
+        return min(self._concurrency - len(self._running), self._take_limit)
 
     async def _take(self) -> None:
         # The lost reply may have been too long to arrive in time, so take one message only.
@@ -313,8 +315,9 @@ class Consumer:
     async def _beat(self) -> None:
         """Show that the running jobs are alive. An entry never changes its owner."""
         for stream, rank in zip(self._client.streams, RANKS.values(), strict=True):
-            entries: list[Any] = [run.entry for run in self._runs if run.rank == rank]
-            if entries:
+            runs = [run for run in self._runs if run.rank == rank]
+            for batch in split([run.entry] for run in runs):
+                entries: list[Any] = [entry for (entry,) in batch]
                 async with self._client.open() as redis:
                     await redis.xclaim(stream, GROUP, self._name, 0, entries, justid=True)
 

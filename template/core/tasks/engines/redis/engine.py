@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -62,7 +62,7 @@ class RedisEngine:
     async def stop(self) -> None:
         await self._client.close()
 
-    async def publish(self, envelopes: Sequence[Envelope]) -> None:
+    async def publish(self, envelopes: Iterable[Envelope]) -> None:
         rows = (row for envelope in envelopes for row in _flatten(envelope))
         for batch in split(rows):
             await self._client.run("publish", *(word for row in batch for word in row))

@@ -5,8 +5,10 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
+from pydantic_core import from_json, to_json
+
 from core.logging import get_logger
-from core.tasks.engines.redis.client import Client, Word
+from core.tasks.engines.redis.client import Client, Word, split
 from core.tasks.records import (
     JobRecord,
     JobStatus,
@@ -28,8 +30,6 @@ _LINE = frozenset({"state", "fence", "deliveries", "blocked", "abort", "worker",
 """The fields that the scripts read. All others are in the JSON of the third line."""
 _DEFAULT_WORDS = ["", "0", "0", "0", "0", "-"]
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(JobRecord)}
-# JSON escapes lone surrogates, which cannot be encoded.
-_JSON = json.JSONEncoder(separators=(",", ":"))
 
 
 class RedisRecords:
@@ -78,7 +78,7 @@ class RedisRecords:
                 return True
 
     async def write_progress(self, job_id: str, progress: Any, fence: int) -> bool:
-        return bool(await self._client.run("progress", job_id, fence, _JSON.encode(progress)))
+        return bool(await self._client.run("progress", job_id, fence, to_json(progress)))
 
     async def request_abort(self, job_id: str, ttl: float) -> None:
         await self._client.run("abort", job_id, milliseconds(ttl))
@@ -108,13 +108,13 @@ class RedisRecords:
             await redis.hdel(self._client.stashed, *letter_ids)
 
     async def _read(self, ids: list[str]) -> list[bytes | None]:
-        if not ids:
-            return []
-        async with self._client.open() as redis:
-            # Anybody may ask for any id. One that cannot be encoded has no record.
-            keys = [self._client.record_key(job_id).encode(errors="replace") for job_id in ids]
-            found: list[Any] = await redis.mget(keys)
-            return found
+        # Anybody may ask for any id. One that cannot be encoded has no record.
+        keys = [self._client.record_key(job_id).encode(errors="replace") for job_id in ids]
+        found: list[Any] = []
+        for batch in split([key] for key in keys):
+            async with self._client.open() as redis:
+                found += await redis.mget(key for (key,) in batch)
+        return found
 
 
 def milliseconds(seconds: float | None) -> int:
@@ -122,7 +122,7 @@ def milliseconds(seconds: float | None) -> int:
     return round((seconds or 0) * 1000)
 
 
-def dump(fields: RecordFields, status: str | None = None) -> str:
+def dump(fields: RecordFields, status: str | None = None) -> bytes:
     """Return a record as the server keeps it.
 
     Args:
@@ -135,12 +135,12 @@ def dump(fields: RecordFields, status: str | None = None) -> str:
     words = [status, *map(str, [*counts, abort, worker])]
     while words[-1] == _DEFAULT_WORDS[len(words) - 1]:
         words.pop()
-    line = " ".join(words)
     progress = fields.get("progress")
-    return f"{line}\n{_JSON.encode(progress) if progress else ''}\n{dump_rest(fields)}"
+    lines = [" ".join(words).encode(), to_json(progress) if progress else b"", dump_rest(fields)]
+    return b"\n".join(lines)
 
 
-def dump_rest(fields: RecordFields) -> str:
+def dump_rest(fields: RecordFields) -> bytes:
     """Return the third line of a record: the fields that the scripts only pass on.
 
     Args:
@@ -151,7 +151,7 @@ def dump_rest(fields: RecordFields) -> str:
         for name, value in fields.items()
         if name not in _LINE and value != _DEFAULTS[name]
     }
-    return _JSON.encode(rest)
+    return to_json(rest)
 
 
 def load(job_id: str, stored: bytes | None) -> JobRecord:
@@ -169,8 +169,8 @@ def load(job_id: str, stored: bytes | None) -> JobRecord:
         fields = _parse_line(line.decode())
         fence = fields["fence"]
         if progress:
-            fields["progress"] = json.loads(progress)
-        return JobRecord.from_fields({**json.loads(rest), **fields})
+            fields["progress"] = from_json(progress)
+        return JobRecord.from_fields({**from_json(rest), **fields})
     except (ValueError, TypeError, RecursionError) as error:
         problem = str(error).partition("\n")[0]
         logger.warning("record cannot be read", job_id=job_id, error=problem)

@@ -16,43 +16,37 @@
 -- fields. Both are JSON, which the scripts do not parse.
 -- `waiting` is the status of a later stage of a chain. It has no message yet.
 
-local NAMES = {'status', 'fence', 'deliveries', 'blocked', 'abort', 'worker'}
-local DEFAULTS = {'pending', '0', '0', '0', '0', '-'}
+local FORM = '^(%l+) ?(%d*) ?(%d*) ?(%d*) ?([01]?) ?(%S*)\n([^\n]*)\n(.*)$'
+local LONGEST_LINE = 100 -- bytes; the numbers of a longer line may be too large for Lua
 
 local function key_of(job_id)
   return ARGV[1] .. job_id
-end
-
-local function to_number(word)
-  return #word < 15 and string.match(word, '^%d+$') and tonumber(word)
 end
 
 -- Return a record, or nil if there is no record or it cannot be read.
 local function read(job_id)
   local stored = redis.pcall('get', key_of(job_id))
   if type(stored) ~= 'string' then return nil end
-  local line, progress, fields = string.match(stored, '^([^\n]*)\n([^\n]*)\n(.*)$')
-  if not line then return nil end
-  local record, words = {progress = progress, fields = fields}, {}
-  for word in string.gmatch(line, '%S+') do table.insert(words, word) end
-  if #words > #NAMES then return nil end
-  for at, name in ipairs(NAMES) do record[name] = words[at] or DEFAULTS[at] end
-  record.fence = to_number(record.fence)
-  record.deliveries = to_number(record.deliveries)
-  record.blocked = to_number(record.blocked)
-  if record.abort ~= '1' then record.abort = '0' end
-  if not (record.fence and record.deliveries and record.blocked) then return nil end
-  return record
+  local status, fence, deliveries, blocked, abort, worker, progress, fields =
+    string.match(stored, FORM)
+  if not status or #stored - #progress - #fields > LONGEST_LINE then return nil end
+  return {
+    status = status,
+    fence = tonumber(fence) or 0,
+    deliveries = tonumber(deliveries) or 0,
+    blocked = tonumber(blocked) or 0,
+    abort = abort == '1' and '1' or '0',
+    worker = worker ~= '' and worker or '-',
+    progress = progress,
+    fields = fields,
+  }
 end
 
 -- Write a record, and return it as it is stored. `ttl` is in milliseconds; with 0 it never expires.
 local function write(job_id, record, ttl)
-  local words, last = {}, 1
-  for at, name in ipairs(NAMES) do
-    words[at] = tostring(record[name])
-    if words[at] ~= DEFAULTS[at] then last = at end
-  end
-  local line = table.concat(words, ' ', 1, last)
+  local line = record.status .. ' ' .. record.fence .. ' ' .. record.deliveries
+  local rest = record.blocked .. ' ' .. record.abort .. ' ' .. record.worker
+  if rest ~= '0 0 -' then line = line .. ' ' .. rest end
   local stored = line .. '\n' .. record.progress .. '\n' .. record.fields
   if ttl > 0 then
     redis.call('set', key_of(job_id), stored, 'px', ttl)
