@@ -340,14 +340,18 @@ def measure(setups: list[Setup], jobs: int, runs: int, folder: Path) -> None:
             rates[setup].append(rate)
             print(f"run {number + 1}: {setup.label} {rate:.0f}/s", flush=True)
     print(f"\n{jobs} jobs, {runs} runs; ratios to the fastest other system with equal options")
-    print(f"lost: of {KILLED_JOBS} jobs, with a SIGKILL every {KILL_SECONDS:.0f} s")
+    print(
+        f"lost: of {KILLED_JOBS} jobs, with a SIGKILL every {KILL_SECONDS:.0f} s, without options"
+    )
     for setup in setups:
         rate = median(rates[setup])
         peers = [median(rates[each]) for each in setups if each.is_peer_of(setup)]
         ratio = f"{rate / max(peers):5.2f}x" if peers else ""
-        lost, run_twice = count_lost(setup, folder)
-        figures = f"{rate:7.0f}/s {ratio}  lost {lost:4}  run twice {run_twice:4}"
-        print(f"{setup.label:<18} {figures}", flush=True)
+        losses = ""
+        if not setup.options:
+            lost, run_twice = count_lost(setup, folder)
+            losses = f"  lost {lost:4}  run twice {run_twice:4}"
+        print(f"{setup.label:<18} {rate:7.0f}/s {ratio}{losses}", flush=True)
 
 
 def main() -> None:
