@@ -26,7 +26,7 @@ MANY = 1_000_000
 JOBS = 2000
 PAIRS = 7
 WARM_JOBS = 200
-STATS_CALLS = 500
+STATS_CALLS = 2000
 BATCH = 10_000
 FIGURES = ("a job, worker", "a job, server", "stats(), caller", "stats(), server")
 
@@ -104,6 +104,8 @@ def main() -> None:
         for _ in range(PAIRS):
             for size, url in urls.items():
                 figures[size].append(uvloop.run(measure(url, size, jobs)))
+        with Redis.from_url(urls[many]) as redis:
+            print(f"allocator of the server: {redis.info('memory')['mem_allocator']}")
     few, much = ([median(each) for each in zip(*rows, strict=True)] for rows in figures.values())
     for name, one, other in zip(FIGURES, few, much, strict=True):
         times = f"{one * 1e6:.1f} us at {FEW:,}, {other * 1e6:.1f} us at {many:,} pending"
