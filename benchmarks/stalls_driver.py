@@ -34,6 +34,8 @@ PING_PAUSE = 0.001
 LOOK_PAUSE = 0.1
 SLOW_MICROSECONDS = 100
 """The server does not note commands that take less."""
+NAMED = 3
+"""The slowest commands that are printed."""
 MOST_ENTRIES = 100_000
 
 SCRIPTS = {
@@ -44,7 +46,7 @@ SCRIPTS = {
 
 @dataclass(frozen=True)
 class Phase:
-    """What a client saw in a phase: its length and the longest PING, and the slowest command."""
+    """What a client saw in a phase: its length and the longest PING, and the slowest commands."""
 
     seconds: float
     longest: float
@@ -54,7 +56,7 @@ class Phase:
         """Return the figures beside those of the quiet phase."""
         ratio = f"ratio to the quiet phase {self.longest / quiet.longest:.1f}"
         longest = f"longest PING {self.longest * 1000:.1f} ms, {ratio}"
-        return f"{self.seconds:.0f} s, {longest}, slowest command {self.slowest}"
+        return f"{self.seconds:.0f} s, {longest}, slowest commands: {self.slowest}"
 
 
 def watch(redis: Redis, seconds: float, is_over: Callable[[], bool] = lambda: True) -> Phase:
@@ -80,14 +82,15 @@ def watch(redis: Redis, seconds: float, is_over: Callable[[], bool] = lambda: Tr
 
 
 def find_slowest(redis: Redis) -> str:
-    """Return the time of the slowest command of other clients, and its name."""
-    noted = redis.slowlog_get(MOST_ENTRIES)
-    entries = [entry for entry in noted if not entry["command"].startswith(b"SLOWLOG")]
-    if not entries:
-        return f"under {SLOW_MICROSECONDS / 1000} ms"
-    slowest = max(entries, key=lambda entry: entry["duration"])
-    words = slowest["command"].decode(errors="replace").split()
-    return f"{slowest['duration'] / 1000:.1f} ms ({SCRIPTS.get(words[1], words[0])})"
+    """Return the slowest commands of other clients, each with its longest time."""
+    longest: dict[str, int] = {}
+    for entry in redis.slowlog_get(MOST_ENTRIES):
+        words = entry["command"].decode(errors="replace").split()
+        name = SCRIPTS.get(words[1], words[0]) if len(words) > 1 else words[0]
+        if name != "SLOWLOG":
+            longest[name] = max(longest.get(name, 0), entry["duration"])
+    slowest = sorted(longest, key=longest.__getitem__, reverse=True)[:NAMED]
+    return ", ".join(f"{name} {longest[name] / 1000:.1f} ms" for name in slowest) or "none"
 
 
 async def schedule(jobs: int) -> datetime:
