@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -219,8 +219,9 @@ class Run:
     def kill_workers(self) -> None:
         """Kill all processes of the workers, also those in process groups of their own."""
         pids = [pid for worker in self._workers for pid in find_processes(worker.pid)]
-        for group in {os.getpgid(pid) for pid in pids}:
-            os.killpg(group, signal.SIGKILL)
+        for pid in pids:
+            with suppress(ProcessLookupError):  # it has ended in the meantime
+                os.killpg(os.getpgid(pid), signal.SIGKILL)
         for worker in self._workers:
             worker.wait()
         self._workers.clear()
@@ -236,7 +237,9 @@ class Run:
 
 def find_processes(pid: int) -> list[int]:
     """Return a process and all processes below it."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    children = []
+    with suppress(FileNotFoundError, ProcessLookupError):  # it has ended in the meantime
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [pid, *(found for child in children for found in find_processes(int(child)))]
 
 
