@@ -3,13 +3,12 @@
 import os
 import re
 import secrets
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from driver_servers import run_servers, stop
+from driver_servers import run_servers, run_worker
 
 from core.dev.servers import MONGODB, VALKEY
 
@@ -32,17 +31,14 @@ def megabytes(pid: int) -> float:
     return int(kilobytes) / 1024
 
 
-def measure(seconds: float) -> tuple[float, float]:
+def measure(seconds: float, log: Path) -> tuple[float, float]:
     """Return the memory in MB and the share of a core of an idle worker."""
-    worker = subprocess.Popen([sys.executable, "-m", "core", "worker"])
-    try:
+    with run_worker(log) as worker:
         time.sleep(WARM_SECONDS)
         before = cpu_seconds(worker.pid)
         time.sleep(seconds)
         share = (cpu_seconds(worker.pid) - before) / seconds
         return megabytes(worker.pid), share
-    finally:
-        stop(worker)
 
 
 def main() -> None:
@@ -50,7 +46,7 @@ def main() -> None:
     os.environ["SECRET_KEY"] = secrets.token_hex(32)
     os.environ["LOG_FORMAT"] = "json"
     with tempfile.TemporaryDirectory() as folder, run_servers(Path(folder), MONGODB, VALKEY):
-        memory, share = measure(seconds)
+        memory, share = measure(seconds, Path(folder) / "worker.log")
     print(f"{memory:.0f} MB, {share:.2%} of a core (goal: 100 MB, 0.5 %)")
 
 

@@ -1,9 +1,13 @@
 """No-op jobs through this service and through other queues. Goal: 3x the fastest of the others.
 
 The service has every feature on: validated arguments, signed messages, records and results,
-correlation ids, metrics, and a log line for each job. The systems take turns. Each has one worker,
-and a queue server without persistence. Then each worker is killed every two seconds, and the jobs
-that never ran are counted.
+correlation ids, metrics, and a log line for each job. The systems take turns. Then the worker of
+each system without options is killed every two seconds, and the jobs that never ran are counted.
+
+Each system has one worker process, a queue server without persistence, and acknowledgements. The
+others keep no results, unless `+results` follows the name. `+aof` switches on the append-only file
+of the server, and `+2` runs two processes, which begin together: `groundwork+aof+2`. Without names,
+all systems run, the others with and without results.
 
     script/uv run python benchmarks/overhead.py [JOBS [RUNS [SYSTEM ...]]]
 """

@@ -8,18 +8,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from driver_servers import run_servers
+from driver_hits import read_hits
+from driver_servers import VALKEY_WITHOUT_PERSISTENCE, run_servers
 
-from core.dev.servers import MONGODB, VALKEY
+from core.dev.servers import MONGODB, VALKEY, Server
 
 JOBS = 20_000
 RUNS = 3
 CONCURRENCY = "50"
+RESULT_SECONDS = "300"
+"""How long results are kept."""
 
 KILL_SECONDS = 2.0
 KILLED_JOBS = 2000
@@ -29,11 +32,6 @@ KILLED_IDLE = 5
 STARTUP_SECONDS = 10.0
 PATIENCE_SECONDS = 60.0
 """If no job ran for so long, the rest counts as lost."""
-
-VALKEY_WITHOUT_PERSISTENCE = replace(
-    VALKEY,
-    command=lambda port, data: [*VALKEY.command(port, data), "--appendonly", "no"],
-)
 
 ENQUEUE = """
 import asyncio, sys
@@ -56,7 +54,8 @@ class System:
 
     Attributes:
         enqueue: The arguments of the command that enqueues. The number of jobs follows them.
-        work: The arguments of the command that runs a worker.
+        work: The arguments of the command that runs a worker. If no argument has the number of
+            processes, the command runs once for each process.
         packages: The packages that the service's own environment does not have. If there are any,
             the arguments begin with a program. Otherwise the program is Python.
     """
@@ -77,13 +76,13 @@ class System:
 
 SAQ = System(
     enqueue=["python", "saq_app.py"],
-    work=["saq", "--quiet", "saq_app.settings"],
-    packages=["saq[redis]==0.26.4"],
+    work=["saq", "--quiet", "--workers", "{processes}", "saq_app.settings"],
+    packages=["saq[redis]==0.26.4", "typing-extensions"],  # SAQ imports it without requiring it
 )
 TASKIQ = System(
     enqueue=["python", "taskiq_app.py"],
     work=[
-        *("taskiq", "worker", "--workers", "1", "--max-async-tasks", "{concurrency}"),
+        *("taskiq", "worker", "--workers", "{processes}", "--max-async-tasks", "{concurrency}"),
         *("--log-level", "WARNING", "taskiq_app:broker"),
     ],
     packages=["taskiq==0.13.0", "taskiq-redis==1.2.4"],
@@ -96,14 +95,14 @@ ARQ = System(
 CELERY = System(
     enqueue=["python", "celery_app.py"],
     work=[
-        *("celery", "-A", "celery_app", "worker", "-P", "prefork", "-c", "2"),
+        *("celery", "-A", "celery_app", "worker", "-P", "prefork", "-c", "{children}"),
         *("--without-gossip", "--without-mingle"),
     ],
     packages=["celery[redis]==5.7.0"],
 )
 DRAMATIQ = System(
     enqueue=["python", "dramatiq_app.py"],
-    work=["dramatiq", "dramatiq_app", "-p", "1", "-t", "8"],
+    work=["dramatiq", "dramatiq_app", "-p", "{processes}", "-t", "8"],
     packages=["dramatiq[redis]==2.2.1"],
 )
 STREAQ = System(
@@ -112,7 +111,9 @@ STREAQ = System(
     packages=["streaq==7.2.0"],
 )
 SYSTEMS = {
-    "groundwork": System(enqueue=["-c", ENQUEUE], work=["-m", "core", "worker"]),
+    "groundwork": System(
+        enqueue=["-c", ENQUEUE], work=["-m", "core", "worker", "--processes", "{processes}"]
+    ),
     "streaq": STREAQ,
     "saq": SAQ,
     "taskiq": TASKIQ,
@@ -122,115 +123,177 @@ SYSTEMS = {
 }
 
 
+@dataclass(frozen=True)
+class Setup:
+    """A system and how it runs.
+
+    Attributes:
+        label: The system's name, then any of `+results`, `+aof` and a number of processes.
+    """
+
+    label: str
+
+    @property
+    def name(self) -> str:
+        return self.label.partition("+")[0]
+
+    @property
+    def options(self) -> set[str]:
+        return set(self.label.split("+")[1:])
+
+    @property
+    def system(self) -> System:
+        return SYSTEMS[self.name]
+
+    @property
+    def processes(self) -> int:
+        (number,) = [int(each) for each in self.options if each.isdigit()] or [1]
+        return number
+
+    @property
+    def server(self) -> Server:
+        """The queue's server. Valkey's default for its append-only file is `everysec`."""
+        return VALKEY if "aof" in self.options else VALKEY_WITHOUT_PERSISTENCE
+
+    def is_peer_of(self, other: "Setup") -> bool:
+        """Whether this is another system on the same server with as many processes."""
+        return (
+            self.name != other.name
+            and self.server == other.server
+            and self.processes == other.processes
+        )
+
+
 class Run:
     """One run of a system.
 
     Args:
-        system: The system.
+        setup: The system and how it runs.
         folder: The folder for the file of hits and the output of the system.
         variables: Additional variables of the environment.
     """
 
-    def __init__(self, system: System, folder: Path, variables: dict[str, str]) -> None:
-        self._system = system
+    def __init__(self, setup: Setup, folder: Path, variables: dict[str, str]) -> None:
+        self._setup = setup
+        self._system = setup.system
         self._hits = folder / "hits"
         self._log = (folder / "output.log").open("wb")
         self._environment = {
             **os.environ,
             "LOG_FORMAT": "json",
-            "TASK_RECORD_TTL": "300",
+            "TASK_RECORD_TTL": RESULT_SECONDS,
             "PYTHONPATH": ".",
             "UV_PYTHON_DOWNLOADS": "never",
             "HITS": str(self._hits),
             "CONCURRENCY": CONCURRENCY,
+            "PROCESSES": str(setup.processes),
+            "RESULT_SECONDS": RESULT_SECONDS if "results" in setup.options else "0",
             **variables,
         }
-        self._worker: subprocess.Popen[bytes] | None = None
+        self._workers: list[subprocess.Popen[bytes]] = []
 
     def enqueue(self, jobs: int) -> None:
         command = [*self._system.command(self._system.enqueue), str(jobs)]
         subprocess.run(command, env=self._environment, check=True, stdout=self._log)
 
-    def start_worker(self) -> None:
-        concurrency = self._environment["CONCURRENCY"]
-        arguments = [each.replace("{concurrency}", concurrency) for each in self._system.work]
-        self._worker = subprocess.Popen(
-            self._system.command(arguments),
-            env=self._environment,
-            stdout=self._log,
-            stderr=self._log,
-            start_new_session=True,
-        )
+    def start_workers(self) -> None:
+        processes = self._setup.processes
+        values = {
+            "concurrency": self._environment["CONCURRENCY"],
+            "processes": processes,
+            "children": max(2, processes),  # Celery's own process runs no jobs
+        }
+        work = self._system.work
+        copies = 1 if {"{processes}", "{children}"} & set(work) else processes
+        command = self._system.command([each.format(**values) for each in work])
+        for _ in range(copies):
+            worker = subprocess.Popen(
+                command,
+                env=self._environment,
+                stdout=self._log,
+                stderr=self._log,
+                start_new_session=True,
+            )
+            self._workers.append(worker)
 
-    def kill_worker(self) -> None:
-        if self._worker:
-            os.killpg(self._worker.pid, signal.SIGKILL)
-            self._worker.wait()
-            self._worker = None
+    def kill_workers(self) -> None:
+        """Kill all processes of the workers, also those in process groups of their own."""
+        pids = [pid for worker in self._workers for pid in find_processes(worker.pid)]
+        for pid in pids:
+            with suppress(ProcessLookupError):  # it has ended in the meantime
+                os.killpg(os.getpgid(pid), signal.SIGKILL)
+        for worker in self._workers:
+            worker.wait()
+        self._workers.clear()
 
-    def hits_size(self) -> int:
-        """Return the size of the file of hits in bytes."""
-        return self._hits.stat().st_size if self._hits.exists() else 0
+    def count_hits(self) -> int:
+        """Return the number of runs of jobs. This takes little time from the workers."""
+        return self._hits.read_bytes().count(b"\n") if self._hits.exists() else 0
 
     def hits(self) -> list[tuple[int, float]]:
         """Return the number of each job that ran, and the time."""
-        if not self._hits.exists():
-            return []
-        lines = [line.split() for line in self._hits.read_text().splitlines()]
-        return [(int(number), float(at)) for number, at in lines]
+        return read_hits(self._hits)
+
+
+def find_processes(pid: int) -> list[int]:
+    """Return a process and all processes below it."""
+    children = []
+    with suppress(FileNotFoundError, ProcessLookupError):  # it has ended in the meantime
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(found for child in children for found in find_processes(int(child)))]
 
 
 @contextmanager
-def start_run(name: str, parent: Path, **variables: str) -> Iterator[Run]:
+def start_run(setup: Setup, parent: Path, **variables: str) -> Iterator[Run]:
     """Start a run with an empty queue server, and end the server and the worker with the block.
 
     Args:
-        name: The name of the system.
+        setup: The system and how it runs.
         parent: The folder for the data of all runs.
         **variables: Additional variables of the environment.
     """
-    folder = Path(tempfile.mkdtemp(dir=parent, prefix=name))
-    with run_servers(folder, VALKEY_WITHOUT_PERSISTENCE):
-        run = Run(SYSTEMS[name], folder, variables)
+    folder = Path(tempfile.mkdtemp(dir=parent, prefix=setup.name))
+    with run_servers(folder, setup.server):
+        run = Run(setup, folder, variables)
         try:
             yield run
         finally:
-            run.kill_worker()
+            run.kill_workers()
 
 
-def measure_throughput(name: str, jobs: int, parent: Path) -> float:
+def measure_throughput(setup: Setup, jobs: int, parent: Path) -> float:
     """Return the jobs a second, from the first job to the last.
 
     Args:
-        name: The name of the system.
+        setup: The system and how it runs.
         jobs: The number of jobs.
         parent: The folder for the data of all runs.
 
     Raises:
         SystemExit: The worker stopped running jobs.
     """
-    with start_run(name, parent) as run:
+    with start_run(setup, parent) as run:
         run.enqueue(jobs)
-        run.start_worker()
-        size = 0
+        run.start_workers()
+        done = 0
         last_progress = time.monotonic()
-        while len(run.hits()) < jobs:
+        while done < jobs:
             time.sleep(0.2)
-            if run.hits_size() != size:
-                size = run.hits_size()
+            if run.count_hits() != done:
+                done = run.count_hits()
                 last_progress = time.monotonic()
             if time.monotonic() - last_progress > PATIENCE_SECONDS:
-                raise SystemExit(f"{name}: stopped after {len(run.hits())} of {jobs} jobs")
-        run.kill_worker()
+                raise SystemExit(f"{setup.label}: stopped after {done} of {jobs} jobs")
+        run.kill_workers()
         times = [at for _, at in run.hits()]
     return (len(times) - 1) / (max(times) - min(times))
 
 
-def count_lost(name: str, parent: Path) -> tuple[int, int]:
+def count_lost(setup: Setup, parent: Path) -> tuple[int, int]:
     """Run jobs while the worker is killed every two seconds.
 
     Args:
-        name: The name of the system.
+        setup: The system and how it runs.
         parent: The folder for the data of all runs.
 
     Returns:
@@ -242,9 +305,9 @@ def count_lost(name: str, parent: Path) -> tuple[int, int]:
         "TASK_CONCURRENCY": str(KILLED_CONCURRENCY),
         "IDLE": str(KILLED_IDLE),
     }
-    with start_run(name, parent, **variables) as run:
+    with start_run(setup, parent, **variables) as run:
         run.enqueue(KILLED_JOBS)
-        run.start_worker()
+        run.start_workers()
         done = 0
         last_progress = time.monotonic()
         is_killing = True
@@ -258,46 +321,50 @@ def count_lost(name: str, parent: Path) -> tuple[int, int]:
             if time.monotonic() - last_progress >= STARTUP_SECONDS:
                 is_killing = False
             if is_killing and done < KILLED_JOBS:
-                run.kill_worker()
-                run.start_worker()
-        run.kill_worker()
+                run.kill_workers()
+                run.start_workers()
+        run.kill_workers()
         return KILLED_JOBS - done, len(run.hits()) - done
 
 
-def measure(names: list[str], jobs: int, runs: int, folder: Path) -> None:
+def measure(setups: list[Setup], jobs: int, runs: int, folder: Path) -> None:
     """Measure the systems by turns, and print the figures.
 
     Args:
-        names: The names of the systems.
+        setups: The systems and how they run.
         jobs: The number of jobs in each run.
         runs: The number of runs of each system.
         folder: The folder for the data of all runs.
     """
-    rates: dict[str, list[float]] = {name: [] for name in names}
+    rates: dict[Setup, list[float]] = {setup: [] for setup in setups}
     for number in range(runs):
-        for name in names:
-            rate = measure_throughput(name, jobs, folder)
-            rates[name].append(rate)
-            print(f"run {number + 1}: {name} {rate:.0f}/s", flush=True)
-    print(f"\n{jobs} jobs, {runs} runs")
-    print(f"lost: of {KILLED_JOBS} jobs, with a SIGKILL every {KILL_SECONDS:.0f} s")
-    peers = [median(rates[name]) for name in names if name != "groundwork"]
-    fastest = max(peers, default=None)
-    for name in names:
-        lost, run_twice = count_lost(name, folder)
-        rate = median(rates[name])
-        ratio = f"{rate / fastest:5.2f}x" if fastest else ""
-        figures = f"{rate:7.0f}/s {ratio}  lost {lost:4}  run twice {run_twice:4}"
-        print(f"{name:<11} {figures}", flush=True)
+        for setup in setups:
+            rate = measure_throughput(setup, jobs, folder)
+            rates[setup].append(rate)
+            print(f"run {number + 1}: {setup.label} {rate:.0f}/s", flush=True)
+    print(f"\n{jobs} jobs, {runs} runs; ratios to the fastest other system with equal options")
+    print(
+        f"lost: of {KILLED_JOBS} jobs, with a SIGKILL every {KILL_SECONDS:.0f} s, without options"
+    )
+    for setup in setups:
+        rate = median(rates[setup])
+        peers = [median(rates[each]) for each in setups if each.is_peer_of(setup)]
+        ratio = f"{rate / max(peers):5.2f}x" if peers else ""
+        losses = ""
+        if not setup.options:
+            lost, run_twice = count_lost(setup, folder)
+            losses = f"  lost {lost:4}  run twice {run_twice:4}"
+        print(f"{setup.label:<18} {rate:7.0f}/s {ratio}{losses}", flush=True)
 
 
 def main() -> None:
     jobs = int(sys.argv[1]) if len(sys.argv) > 1 else JOBS
     runs = int(sys.argv[2]) if len(sys.argv) > 2 else RUNS
-    names = sys.argv[3:] or list(SYSTEMS)
+    with_results = [f"{name}+results" for name in SYSTEMS if name != "groundwork"]
+    labels = sys.argv[3:] or [*SYSTEMS, *with_results]
     os.environ["SECRET_KEY"] = secrets.token_hex(32)
     with tempfile.TemporaryDirectory() as folder, run_servers(Path(folder), MONGODB):
-        measure(names, jobs, runs, Path(folder))
+        measure([Setup(label) for label in labels], jobs, runs, Path(folder))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Bytes in the queue's server for each job. Goal: 300 while it is pending, 170 when it has ended.
 
-A key with an id of the same length and an empty value is measured in the same run.
+A key with an id of the same length and an empty value is measured in the same run. So are the
+streams, before and after all jobs.
 
     script/uv run python benchmarks/queue_memory.py [JOBS]
 """

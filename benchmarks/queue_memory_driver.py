@@ -17,6 +17,7 @@ from app.tasks.queue_memory import bare, note
 from core.config import get_settings
 from core.dev.servers import MONGODB, VALKEY
 from core.entry import open_service
+from core.tasks.engines.redis.client import GROUP
 
 JOBS = 100_000
 BATCH = 10_000
@@ -61,15 +62,26 @@ async def measure(redis: Redis, task: Any, arguments: list[int], count: int) -> 
     return pending, (await used(redis) - before) / count
 
 
+async def measure_streams(redis: Redis) -> str:
+    """Return how many entries and bytes the streams have."""
+    streams = service.worker.queue.engine._client.streams
+    entries = [await redis.xlen(stream) for stream in streams]
+    sizes = [await redis.memory_usage(stream, samples=0) for stream in streams]
+    return f"{sum(entries)} entries, {sum(sizes)} bytes"
+
+
 async def main(count: int) -> None:
     settings = get_settings()
     async with open_service(service, settings), Redis.from_url(str(settings.redis_url)) as redis:
         key = await add_keys(redis, count)
         print(f"a key with an empty value: {key:.0f} bytes")
+        await service.worker.queue.engine._client.run("create", GROUP)
+        print(f"streams at first: {await measure_streams(redis)}")
         for name, task, arguments in (("no argument", bare, []), ("one argument", note, [1])):
             pending, ended = await measure(redis, task, arguments, count)
             ratios = f"{pending / key:.1f}x and {ended / key:.1f}x"
             print(f"{name}: {pending:.0f} bytes pending, {ended:.0f} ended, {ratios} that key")
+        print(f"streams at the end: {await measure_streams(redis)}")
 
 
 if __name__ == "__main__":

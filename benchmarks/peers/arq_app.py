@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from arq import create_pool
 from arq.connections import RedisSettings
-from hits import CONCURRENCY, IDLE, PAUSE, URL, hit
+from hits import CONCURRENCY, IDLE, PAUSE, RESULT_SECONDS, URL, hit
 
 
 async def job(ctx: object, number: int) -> None:
@@ -17,7 +17,7 @@ class WorkerSettings:
     functions: ClassVar = [job]
     redis_settings = RedisSettings.from_dsn(URL)
     max_jobs = CONCURRENCY
-    keep_result = 0
+    keep_result = RESULT_SECONDS
     job_timeout = IDLE
     max_tries = 1000
 

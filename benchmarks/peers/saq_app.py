@@ -1,7 +1,7 @@
 import asyncio
 import sys
 
-from hits import CONCURRENCY, IDLE, PAUSE, URL, hit
+from hits import CONCURRENCY, IDLE, PAUSE, RESULT_SECONDS, URL, hit
 from saq import Queue
 
 queue = Queue.from_url(URL)
@@ -25,7 +25,12 @@ async def enqueue(jobs: int) -> None:
     await queue.connect()
     for start in range(0, jobs, 32):
         numbers = range(start, min(start + 32, jobs))
-        options = {"timeout": round(IDLE), "heartbeat": round(IDLE), "retries": 1000}
+        options = {
+            "timeout": round(IDLE),
+            "heartbeat": round(IDLE),
+            "retries": 1000,
+            "ttl": RESULT_SECONDS or -1,  # 0 keeps results for ever
+        }
         await asyncio.gather(
             *(queue.enqueue("job", number=number, **options) for number in numbers)
         )

@@ -4,7 +4,7 @@ import sys
 
 import streaq
 import uvloop
-from hits import CONCURRENCY, IDLE, PAUSE, URL, hit
+from hits import CONCURRENCY, IDLE, PAUSE, RESULT_SECONDS, URL, hit
 
 worker = streaq.Worker(
     redis_url=URL,
@@ -17,7 +17,7 @@ worker = streaq.Worker(
 )
 
 
-@worker.task(ttl=0, silent=True, timeout=None, max_tries=None)
+@worker.task(ttl=RESULT_SECONDS, silent=True, timeout=None, max_tries=None)
 async def job(number: int) -> None:
     if PAUSE:
         await asyncio.sleep(PAUSE)

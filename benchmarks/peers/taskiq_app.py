@@ -1,10 +1,12 @@
 import asyncio
 import sys
 
-from hits import IDLE, PAUSE, URL, hit
-from taskiq_redis import RedisStreamBroker
+from hits import IDLE, PAUSE, RESULT_SECONDS, URL, hit
+from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
 broker = RedisStreamBroker(URL, consumer_id="0", idle_timeout=round(IDLE * 1000), xread_block=1000)
+if RESULT_SECONDS:
+    broker = broker.with_result_backend(RedisAsyncResultBackend(URL, result_ex_time=RESULT_SECONDS))
 
 
 @broker.task

@@ -20,7 +20,7 @@ from core.context import TaskContext
 from core.entry import Service, open_service
 from core.tasks import JobStatus, QueueUnavailable, Sensitive, Worker, current_job
 from core.tasks.engines.redis import consumer as redis_consumer
-from core.tasks.engines.redis.client import GROUP
+from core.tasks.engines.redis.client import GROUP, RANKS
 from core.testing import eventually
 from core.tests import children
 from core.tests.running import WAIT, running
@@ -208,6 +208,108 @@ async def test_messages_of_a_killed_worker_are_taken(worker, redis_settings, qui
             for job in jobs:
                 assert await job.result(WAIT) == "done"
                 assert (await job.record()).fence == 2
+
+
+async def test_messages_of_a_killed_worker_behind_many_live_ones_are_taken(
+    worker, redis_settings, quick_recovery, monkeypatch
+):
+    monkeypatch.setattr(redis_consumer, "IDLE_SECONDS", 3600)
+
+    @worker.task
+    async def fine() -> str:
+        return "done"
+
+    async with worker.open(redis_settings), connect(redis_settings) as redis:
+        client = worker.queue.engine._client
+        stream = client.streams[1]
+
+        async def take_all(name: str) -> None:
+            while (await client.run("take", GROUP, name, 100, 3))[0]:
+                pass
+
+        await client.run("create", GROUP)
+        await fine.enqueue_many([[]] * 1000)
+        await take_all("living")
+        jobs = await fine.enqueue_many([[]] * 250)
+        await take_all("killed")
+        held = await redis.xpending_range(stream, GROUP, "-", "+", 1000, "killed")
+        entries = [each["message_id"] for each in held]
+        day = 24 * 3600 * 1000
+        await redis.xclaim(stream, GROUP, "killed", 0, entries, idle=day, justid=True)
+        async with consuming(worker):
+            results = await asyncio.gather(*(job.result(WAIT) for job in jobs))
+        assert results == ["done"] * 250
+        (living,) = (await redis.xpending(stream, GROUP))["consumers"]
+        assert (living["name"], living["pending"]) == ("living", 1000)
+
+
+async def test_streams_are_empty_when_their_jobs_have_ended(worker, redis_settings):
+    """`benchmarks/queue_memory.py` of the template does the same with 100,000 jobs."""
+
+    @worker.task
+    async def fine() -> None: ...
+
+    async with worker.open(redis_settings), connect(redis_settings) as redis:
+        client, stats = worker.queue.engine._client, worker.queue.engine.stats
+
+        async def measure() -> list[int]:
+            return [await redis.memory_usage(stream, samples=0) for stream in client.streams]
+
+        async def is_empty() -> bool:
+            counts = await stats()
+            return counts.pending + counts.running == 0
+
+        await client.run("create", GROUP)
+        empty = await measure()
+        for priority in RANKS:
+            call = fine.using(priority=priority).call
+            await fine.submit_many(call, [((), {})] * 1000)
+        full = await measure()
+        async with consuming(worker):
+            await eventually(is_empty, WAIT)
+        for stream, before, most, after in zip(
+            client.streams, empty, full, await measure(), strict=True
+        ):
+            assert await redis.xlen(stream) == 0
+            assert after < 2 * before < most
+
+
+async def test_due_jobs_move_in_bounded_steps(worker, redis_settings):
+    """A long script would keep all other clients of the server waiting."""
+    count = 2 * redis_consumer.MOVE_BATCH + 1
+
+    @worker.task
+    async def fine() -> None: ...
+
+    async with worker.open(redis_settings), connect(redis_settings) as redis:
+        client, stats = worker.queue.engine._client, worker.queue.engine.stats
+        run = client.run
+        sets = [f"{{{redis_settings.queue_name}}}:scheduled:{priority}" for priority in RANKS]
+        steps: list[list[int]] = []
+
+        async def note_steps(name: str, *words: Any) -> Any:
+            if name != "due":
+                return await run(name, *words)
+            before = [await redis.zcard(key) for key in sets]
+            reply = await run(name, *words)
+            after = [await redis.zcard(key) for key in sets]
+            steps.append([old - new for old, new in zip(before, after, strict=True)])
+            return reply
+
+        async def is_empty() -> bool:
+            counts = await stats()
+            return counts.pending + counts.running + counts.scheduled == 0
+
+        for priority, key in zip(RANKS, sets, strict=True):
+            call = fine.using(priority=priority, delay=3600).call
+            jobs = await fine.submit_many(call, [((), {})] * count)
+            await redis.zadd(key, {job.id: 0 for job in jobs})
+        client.run = note_steps
+        async with consuming(worker):
+            await eventually(is_empty, WAIT)
+        for moved in zip(*steps, strict=True):
+            assert sum(moved) == count
+            assert max(moved) <= redis_consumer.MOVE_BATCH
 
 
 async def test_a_lost_reply_delays_no_job_and_counts_no_delivery(worker, redis_settings):
