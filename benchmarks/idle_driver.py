@@ -46,7 +46,9 @@ def main() -> None:
     os.environ["SECRET_KEY"] = secrets.token_hex(32)
     os.environ["LOG_FORMAT"] = "json"
     with tempfile.TemporaryDirectory() as folder, run_servers(Path(folder), MONGODB, VALKEY):
-        memory, share = measure(seconds, Path(folder) / "worker.log")
+        log = Path(folder) / "worker.log"
+        measure(1.0, log)  # compiles the modules, as the build of the image does
+        memory, share = measure(seconds, log)
     print(f"{memory:.0f} MB, {share:.2%} of a core (goal: 100 MB, 0.5 %)")
 
 

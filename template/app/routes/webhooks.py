@@ -19,7 +19,7 @@ from core.web import ClientAddress, CurrentUser, find_own
 
 router = APIRouter(tags=["webhooks"])
 
-EventType = Annotated[str, StringConstraints(pattern=r"^[\w.-]{1,100}$")]
+EventType = Annotated[str, StringConstraints(pattern=r"^[\w.-]+$", max_length=100)]
 
 MAX_SUBSCRIPTIONS = 20
 """The limit for each user. One event creates one job for each subscription."""

@@ -136,6 +136,8 @@ def _check_zone(name: str) -> str:
 class Settings(BaseServiceSettings):
     """The settings of a process. A field's variable is the field's name in capitals."""
 
+    # A limit of the length is no part of a pattern: pydantic takes 10 MB for `\w{1,100}`.
+
     environment: Literal["development", "test", "production"] = "development"
     service: str = Field("app.main:service", pattern=r"^[\w.]+:\w+$")
     """The entry point that every process loads, as `module:name`."""
@@ -149,7 +151,7 @@ class Settings(BaseServiceSettings):
     """A second key that is accepted: the former `secret_key`, or the next one before a change."""
 
     mongodb_url: MongoUrl
-    mongodb_database: str = Field("app", pattern=r"^[\w-]{1,63}$")
+    mongodb_database: str = Field("app", pattern=r"^[\w-]+$", max_length=63)
 
     redis_url: RedisUrl | None = None
     """The server of the job queue: `redis://`, `redis+sentinel://` or `redis+cluster://`.
@@ -160,7 +162,7 @@ class Settings(BaseServiceSettings):
     """
     task_engine: str | None = None
     """An engine in `core/tasks/engines/`. Defaults to the one the service was created with."""
-    queue_name: str = Field("default", pattern=r"^[\w{}.-]{1,100}$")
+    queue_name: str = Field("default", pattern=r"^[\w{}.-]+$", max_length=100)
 
     task_max_retries: NonNegativeInt = 3
     """Retries after the first attempt, unless the task sets its own number."""

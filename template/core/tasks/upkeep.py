@@ -17,7 +17,7 @@ logger = get_logger(__name__)
 ABORT_SECONDS = 0.5
 MOVE_SECONDS = 5.0
 TICK_SECONDS = 0.5
-RELAY_SECONDS = 1.0
+RELAY_SECONDS = 2.0
 WRITE_SECONDS = 1.0
 CHECK_SECONDS = 5.0
 MONITOR_SECONDS = 30.0
@@ -59,16 +59,19 @@ async def repeat(
 
     Args:
         name: A name for the log, such as `dead letters`.
-        work: The work.
-        seconds: The pause between two rounds.
+        work: The work. If it returns a float, this is the pause before the next round.
+        seconds: The pause otherwise, as after an error.
         wake: Ends the pause when it is set.
     """
     wake = wake or asyncio.Event()
     is_logged = False
     while True:
         wake.clear()
+        pause = seconds
         try:
-            await work()
+            found = await work()
+            if isinstance(found, float):
+                pause = found
             is_logged = False
         except OUTAGE as error:
             if not is_logged:  # log each outage once
@@ -82,5 +85,5 @@ async def repeat(
             raise asyncio.CancelledError
         # Not `wait_for`: in Python 3.11 it may lose the cancellation that ends this loop.
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(pause):
                 await wake.wait()

@@ -25,6 +25,12 @@ logger = get_logger(__name__)
 
 REGISTER_SECONDS = 10.0
 """How often a worker claims its schedules."""
+LOOK_SECONDS = 5.0
+"""The longest pause between two searches for schedules that are due.
+
+A schedule that another process enabled is found after this time. The other times are known."""
+SPREAD_SECONDS = 0.5
+"""Workers search for a due schedule at different times in this period, so that one fires it."""
 
 
 @dataclass(frozen=True)
@@ -80,28 +86,39 @@ class Schedules:
         self._states = ScheduleStates(declared.valid)
         self._registered_at: float | None = None
 
-    async def tick(self) -> None:
-        """Fire the schedules that are due. Any number of workers may do this at the same time."""
+    async def tick(self) -> float:
+        """Fire the schedules that are due. Any number of workers may do this at the same time.
+
+        Returns:
+            Seconds until the next call.
+        """
         if not self._declared:
-            return
+            return LOOK_SECONDS
         now = await self._states.now()
         clock = time.monotonic()
         if self._registered_at is None or clock - self._registered_at >= REGISTER_SECONDS:
             await self._states.register(now)
             self._registered_at = clock
-        await self.fire_due(now)
+        next_run = await self.fire_due(now)
+        wait = max(0.0, (next_run - now).total_seconds())
+        return wait + random.uniform(0, SPREAD_SECONDS)
 
     async def register(self) -> None:
         """Claim the schedules for the definitions of this process."""
         await self._states.register(await self._states.now())
 
-    async def fire_due(self, now: datetime) -> None:
+    async def fire_due(self, now: datetime) -> datetime:
         """Enqueue a job for each schedule that is due.
 
         Args:
             now: The time.
+
+        Returns:
+            When to call this again. If a schedule was due, that is at once.
         """
-        due = await self._states.find_due(now)
+        end = now + timedelta(seconds=LOOK_SECONDS)
+        states = await self._states.find_due(end)
+        due = [state for state in states if state["next_run"] <= now]
         errors: list[BaseException] = []
         for start in range(0, len(due), BATCH):
             runs = []
@@ -117,6 +134,7 @@ class Schedules:
         # A schedule that fails does not stop the others.
         if errors:
             raise errors[0]
+        return min((state["next_run"] for state in states), default=end)
 
     async def _fire(self, runs: Sequence[_Run], now: datetime) -> Sequence[BaseException]:
         """Enqueue the jobs of some runs together, and return the errors of the runs that failed."""

@@ -107,13 +107,13 @@ class ScheduleStates:
         states = await ScheduleModel.find(query).to_list()
         return {state.id: state for state in states}
 
-    async def find_due(self, now: datetime) -> list[dict[str, Any]]:
-        """Return `_id`, `definition` and `next_run` of the due schedules of this process.
+    async def find_due(self, time: datetime) -> list[dict[str, Any]]:
+        """Return `_id`, `definition` and `next_run` of this process's schedules due at a time.
 
         Args:
-            now: The time.
+            time: The time.
         """
-        due = {"enabled": True, "next_run": {"$lte": now}}
+        due = {"enabled": True, "next_run": {"$lte": time}}
         fields = {"definition": 1, "next_run": 1}
         states = await self._collection.find(due, fields).to_list()
         return [state for state in states if state.get("definition") in self._own]

@@ -10,6 +10,7 @@ import pytest
 from core.entry import Service
 from core.models import ScheduleModel
 from core.tasks import ScheduleError, Worker
+from core.tasks.schedules.schedules import LOOK_SECONDS
 from core.testing import empty, eventually
 from core.tests.running import WAIT, running
 from core.web import create_app
@@ -41,6 +42,31 @@ async def test_missed_runs_become_at_most_one_job(worker, settings, late, jobs):
         assert state.next_run
         assert state.next_run > now
         assert bool(state.last_job) is bool(jobs)
+
+
+async def test_the_next_search_is_when_the_next_schedule_is_due(worker, settings):
+    now = datetime(2098, 1, 10, 12, 30, tzinfo=UTC)
+    soon = now + timedelta(seconds=LOOK_SECONDS / 2)
+
+    @worker.cron("0 0 1 1 *")
+    async def yearly() -> None: ...
+
+    @worker.cron("0 0 1 1 *")
+    async def other() -> None: ...
+
+    async with running(worker, settings):
+        schedules = worker.schedules
+        await schedules.register()
+        removed = ScheduleModel(id="removed", trigger="x", enabled=True, next_run=now)
+        await removed.insert()
+        await set_next_run("yearly", datetime(2099, 1, 1, tzinfo=UTC))
+        await set_next_run("other", soon)
+        assert await schedules.fire_due(now) == soon
+        state = await ScheduleModel.get("other")
+        assert state
+        assert state.last_job is None
+        assert await schedules.fire_due(soon) == soon  # its next run may be soon
+        assert await schedules.fire_due(soon) == soon + timedelta(seconds=LOOK_SECONDS)
 
 
 async def test_a_schedule_that_was_removed_from_the_code_stops(worker, settings):
