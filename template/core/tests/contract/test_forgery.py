@@ -258,6 +258,30 @@ async def test_a_message_under_another_id_is_refused(worker, run, work, ran):
     assert ran == []
 
 
+async def test_no_record_is_signed_for_a_forged_message(worker, run, work):
+    """The stages that a refused message names are stopped, so it may name a chain of the victim."""
+    gate = asyncio.Event()
+
+    @worker.task
+    async def first() -> str:
+        await gate.wait()
+        return "mine"
+
+    async with run():
+        with TaskContext.use(actor=VICTIM):
+            chain = await (first | work).enqueue()
+        stages = {"owner": MALLORY, "chain": chain.id, "rest": ["work", "work"]}
+        body = worker.queue.seal(make_message(work, "job", **stages), None, "normal").body
+        await worker.queue.engine.publish([Envelope("other", body, UNSIGNED)])
+        await find_dead_letter(worker, "other")
+        later = chain.stages[1]
+        assert await later.status() is JobStatus.ABORTED
+        assert await is_visible(worker, later.id, VICTIM)
+        for job_id in (later.id, f"{chain.id}:2"):
+            assert not await is_visible(worker, job_id, MALLORY)
+        gate.set()
+
+
 async def test_a_forged_dead_letter_is_not_replayed(worker, run, work, ran):
     """Only a captured message of ours, unchanged, can be replayed."""
 
