@@ -341,6 +341,34 @@ async def test_an_end_whose_reply_was_lost_counts_once(worker, redis_settings):
         assert (stats.pending, stats.running, stats.scheduled) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("helper", ["_settle_all", "_repeat"])
+async def test_an_error_beside_the_jobs_ends_the_worker(
+    worker, redis_settings, monkeypatch, caplog, helper
+):
+    started, has_failed = asyncio.Event(), asyncio.Event()
+
+    async def fail(*_: object) -> None:
+        await started.wait()
+        has_failed.set()
+        raise ValueError("no helper")
+
+    @worker.task
+    async def slow() -> str:
+        started.set()
+        await has_failed.wait()
+        return "done"
+
+    monkeypatch.setattr(redis_consumer.Consumer, helper, fail)
+    async with worker.open(redis_settings):
+        job = await slow.enqueue()
+        with pytest.raises(ValueError, match="no helper"):
+            async with asyncio.timeout(WAIT):
+                await worker.run(asyncio.Event())
+        assert await job.status() is JobStatus.COMPLETED
+        assert not worker.queue.engine.takes_jobs
+    assert "worker ends after an error" in caplog.text
+
+
 async def test_no_worker_seems_dead_after_a_pause_of_the_server(worker, redis_settings):
     """While the server was away, no worker could show a sign of life."""
 
