@@ -17,6 +17,7 @@ from core.tasks import (
 from core.tasks.message import SIGNATURE_BYTES
 from core.testing import eventually
 from core.tests.running import WAIT, running
+from core.tests.writing import write_record
 
 
 async def test_a_chain_passes_each_result_on(worker, run):
@@ -286,7 +287,7 @@ async def test_a_job_that_failed_waits_anew_for_a_newer_worker(worker, run, engi
 
     async with run():
         handle = await broken.using(delay=1).enqueue()
-        await worker.queue.engine.records.write(handle.id, {"unknown_since": 1.0}, None)
+        await write_record(worker, handle.id, {"unknown_since": 1.0})
 
         async def is_retried() -> bool:
             return (await handle.record()).attempt == 2

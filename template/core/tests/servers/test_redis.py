@@ -24,6 +24,7 @@ from core.tasks.engines.redis.client import GROUP
 from core.testing import eventually
 from core.tests import children
 from core.tests.running import WAIT, running
+from core.tests.writing import stash_letters, write_record
 
 
 @pytest.fixture
@@ -258,7 +259,7 @@ async def test_a_suspect_whose_beginning_was_lost_is_not_stuck(
 
         records.begin = lose_the_first
         job = await fine.using(delay=0.5).enqueue()
-        await records.write(job.id, {"deliveries": 5}, None)
+        await write_record(worker, job.id, {"deliveries": 5})
         assert await job.result(WAIT) == "done"
         assert lost == [job.id]
 
@@ -270,7 +271,7 @@ async def test_a_worker_taken_for_dead_takes_no_suspect_back(worker, redis_setti
     async with worker.open(redis_settings):
         client, records = worker.queue.engine._client, worker.queue.engine.records
         job = await fine.enqueue()
-        await records.write(job.id, {"deliveries": 5}, None)
+        await write_record(worker, job.id, {"deliveries": 5})
         known = (await job.record()).fence
         await client.run("begin", job.id, "heir", known)
         late = await records.begin(job.id, known)
@@ -643,9 +644,7 @@ async def test_drain_waits_until_no_job_is_left(worker, redis_settings, monkeypa
         )
         assert drain.stdout
         assert await drain.stdout.readline() == b"0 pending, 0 running, 1 scheduled\n"
-        letter = {"id": "letter", "job_id": "dead"}
-        failed = {"state": JobStatus.FAILED}
-        await worker.queue.engine.records.write("dead", failed, 60, dead_letter=letter)
+        await stash_letters(worker, [{"id": "letter", "job_id": "dead"}])
         waiting = b"0 pending, 0 running, 1 scheduled, 1 dead letters to store\n"
         assert await drain.stdout.readline() == waiting
         listed = await command("dead-letters", "list")
