@@ -16,7 +16,7 @@ from core.tasks import (
 )
 from core.tasks.message import SIGNATURE_BYTES
 from core.testing import eventually
-from core.tests.running import WAIT, running
+from core.tests.running import WAIT, consuming, running
 from core.tests.writing import write_record
 
 
@@ -178,12 +178,8 @@ async def test_a_chain_waits_for_a_worker_that_knows_all_its_stages(
             assert await chain.result(WAIT) == 42
             return
         second._owner = newer
-        async with newer.open(engine_settings):
-            stop = asyncio.Event()
-            consumer = asyncio.create_task(newer.run(stop))
+        async with newer.open(engine_settings), consuming(newer):
             assert await chain.result(WAIT) == 42
-            stop.set()
-            await consumer
     assert calls == ["first", "second"]
 
 

@@ -5,8 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from core.tasks.engines.redis import consumer as redis_consumer
 from core.tasks.engines.redis.client import GROUP
 from core.testing import eventually
 from core.tests import children
-from core.tests.running import WAIT, running
+from core.tests.running import WAIT, consuming, running
 from core.tests.writing import stash_letters, write_record
 
 
@@ -48,18 +47,6 @@ def connect(settings: Settings) -> Any:
 
 async def make_due(redis: Any, settings: Settings, job_id: str) -> None:
     await redis.zadd(f"{{{settings.queue_name}}}:scheduled:normal", {job_id: 0})
-
-
-@asynccontextmanager
-async def consuming(worker: Worker) -> AsyncIterator[None]:
-    """Run the jobs of an open worker during a block."""
-    stop = asyncio.Event()
-    consumer = asyncio.create_task(worker.run(stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        await consumer
 
 
 async def test_a_server_that_lost_its_data_gets_new_jobs(worker, redis_settings):
@@ -165,12 +152,9 @@ async def test_a_key_of_another_type_loses_no_job(worker, redis_settings):
         key = worker.queue.engine._client.record_key(job.id)
         await redis.delete(key)
         await redis.hset(key, "state", "running")
-        stop = asyncio.Event()
-        consumer = asyncio.create_task(worker.run(stop))
-        assert await job.result(WAIT) == "done"
-        assert await other.result(WAIT) == "done"
-        stop.set()
-        await consumer
+        async with consuming(worker):
+            assert await job.result(WAIT) == "done"
+            assert await other.result(WAIT) == "done"
 
 
 async def test_an_entry_without_an_id_is_removed(worker, redis_settings):
@@ -431,17 +415,14 @@ async def test_another_worker_takes_the_jobs_of_a_stopped_one_at_once(worker, re
 
     other = Worker()
     other.tasks = worker.tasks
-    async with worker.open(redis_settings), other.open(redis_settings):
+    async with worker.open(redis_settings), other.open(redis_settings), AsyncExitStack() as stack:
         async with consuming(worker):
             job = await long.enqueue()
             await asyncio.wait_for(started.wait(), WAIT)
-            other_stop = asyncio.Event()
-            other_consumer = asyncio.create_task(other.run(other_stop))
+            await stack.enter_async_context(consuming(other))
         # Not after the idle time, when another worker would take it in any case.
         assert await job.result(redis_consumer.IDLE_SECONDS / 2) == "done"
         assert (await job.record()).attempt == 1  # a shutdown uses up no attempt
-        other_stop.set()
-        await other_consumer
 
 
 async def test_a_job_that_comes_back_to_the_worker_that_runs_it_runs_once(worker, redis_settings):
@@ -651,11 +632,8 @@ async def test_drain_waits_until_no_job_is_left(worker, redis_settings, monkeypa
         assert "1 more wait for a worker to store them in MongoDB\n" in listed.errors
         async with connect(redis_settings) as redis:
             await make_due(redis, redis_settings, job.id)
-        stop = asyncio.Event()
-        consumer = asyncio.create_task(worker.run(stop))
-        *_, last = (await asyncio.wait_for(drain.stdout.read(), 3 * WAIT)).splitlines()
-        assert last == b"0 pending, 0 running, 0 scheduled"
-        assert await drain.wait() == 0
-        assert await job.status() is JobStatus.COMPLETED
-        stop.set()
-        await consumer
+        async with consuming(worker):
+            *_, last = (await asyncio.wait_for(drain.stdout.read(), 3 * WAIT)).splitlines()
+            assert last == b"0 pending, 0 running, 0 scheduled"
+            assert await drain.wait() == 0
+            assert await job.status() is JobStatus.COMPLETED
