@@ -10,14 +10,14 @@ from uuid import uuid4
 
 from core.context import TaskContext
 from core.tasks.arguments import Arguments
-from core.tasks.errors import InvalidArguments, PermanentError
+from core.tasks.errors import BadMessage, InvalidArguments, PermanentError
 from core.tasks.job import Job
-from core.tasks.message import Message, PlainArguments
+from core.tasks.message import Message, PlainArguments, read_unverified
 from core.tasks.outcome import Envelope
 from core.tasks.portal import Portal, run_or_return, run_sync
 from core.tasks.producer import Producer
 from core.tasks.queue import Queue
-from core.tasks.records import ErrorFields, JobStatus, RecordFields
+from core.tasks.records import ErrorFields, JobStatus, RecordFields, merge
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -171,20 +171,16 @@ class Chain(Generic[P, R]):
 
     async def _enqueue(self, *args: P.args, **kwargs: P.kwargs) -> ChainJob[R]:
         first = self._tasks[0]
-        rest = self.names[1:]
         chain = uuid4().hex
         with TaskContext.use():
             arguments = first.arguments.dump(args, kwargs, first.queue.max_arguments)
             job_id = stage_id(chain, 0)
-            message = first.message(job_id, arguments, chain=chain, rest=rest)
+            message = first.message(job_id, arguments, chain=chain, rest=self.names[1:])
         queue = first.queue
         following: dict[str, RecordFields] = {}
-        for number, name in enumerate(rest, start=1):
-            later_id = stage_id(chain, number)
-            following[later_id] = {
-                "state": JobStatus.PENDING,
-                **queue.sign_record(later_id, name, message.owner),
-            }
+        for later_id, name in _later_stages(message).items():
+            signed = queue.sign_record(later_id, name, message.owner)
+            following[later_id] = {"state": JobStatus.PENDING, **signed}
         envelope = queue.seal(message, None, first.priority, following)
         await queue.send([envelope])
         return self.job(chain)
@@ -252,16 +248,48 @@ def stop_rest(queue: Queue, message: Message, status: JobStatus) -> dict[str, Re
         message: The message of the stage that did not complete.
         status: The status of that stage.
     """
-    why = "failed" if status is JobStatus.FAILED else "was aborted"
-    error: ErrorFields = {
-        "type": "ChainStopped",
-        "message": f"stage {message.stage} ({message.task}) {why}",
-        "traceback": "",
+    fields = _stopped_fields(message, status)
+    return {
+        job_id: {**fields, **queue.sign_record(job_id, name, message.owner)}
+        for job_id, name in _later_stages(message).items()
     }
-    stopped: dict[str, RecordFields] = {}
-    for number, name in enumerate(message.rest, start=1):
-        assert message.chain
-        job_id = stage_id(message.chain, message.stage + number)
-        signed = queue.sign_record(job_id, name, message.owner)
-        stopped[job_id] = {"state": JobStatus.ABORTED, "error": error, **signed}
-    return stopped
+
+
+async def stop_rest_unverified(
+    queue: Queue, job_id: str, body: bytes, status: JobStatus
+) -> dict[str, RecordFields]:
+    """Return the records of the stages after one whose message is refused, by job id.
+
+    The message may be forged, so nothing is signed: each record keeps its owner and signature. A
+    message that cannot be read names no stages.
+
+    Args:
+        queue: The queue.
+        job_id: The id of the job whose message is refused.
+        body: The message's bytes.
+        status: The status of that job.
+    """
+    try:
+        message = read_unverified(job_id, body)
+    except BadMessage:
+        return {}
+    fields = _stopped_fields(message, status)
+    ids = list(_later_stages(message))
+    records = zip(ids, await queue.engine.records.read(ids), strict=True)
+    waiting = [(later, record) for later, record in records if record.state is JobStatus.PENDING]
+    return {later: merge(record, fields) for later, record in waiting}
+
+
+def _stopped_fields(message: Message, status: JobStatus) -> RecordFields:
+    why = "failed" if status is JobStatus.FAILED else "was aborted"
+    problem = f"stage {message.stage} ({message.task}) {why}"
+    error: ErrorFields = {"type": "ChainStopped", "message": problem, "traceback": ""}
+    return {"state": JobStatus.ABORTED, "error": error}
+
+
+def _later_stages(message: Message) -> dict[str, str]:
+    """Return the names of the tasks after a stage, by the id of their jobs."""
+    if message.chain is None:
+        return {}
+    later = enumerate(message.rest, start=message.stage + 1)
+    return {stage_id(message.chain, number): name for number, name in later}

@@ -13,7 +13,7 @@ from core.config import Settings
 from core.context import TaskContext
 from core.logging import get_logger, mask_texts, start_masking
 from core.tasks import metrics
-from core.tasks.chain import make_next, stop_rest
+from core.tasks.chain import make_next, stop_rest, stop_rest_unverified
 from core.tasks.current import CurrentJob, running_job
 from core.tasks.engine import Delivery
 from core.tasks.errors import (
@@ -141,7 +141,7 @@ class Executor:
         if not self.may_begin() and not await _poll(self.may_begin, HOLD_SECONDS):
             return _put_off(delivery)
         if record.state.is_final:
-            return self._end_again(delivery)
+            return await self._end_again(delivery)
         if job_id in self._running:
             # Another worker had the job in between, or the server has lost its last changes.
             return _put_back(delivery, REDELIVERY_SECONDS, record.deliveries - 1)
@@ -173,7 +173,7 @@ class Executor:
             return Retry(0)  # another worker has the job, so the engine drops this outcome
         delivery.record = record
         if record.state.is_final:
-            return self._end_again(delivery)
+            return await self._end_again(delivery)
         delivery.is_begun = True
         return await self._verify(delivery)
 
@@ -181,16 +181,17 @@ class Executor:
         """Return whether a further message may begin now. None may while a suspect runs alone."""
         return not self._suspect.locked() or time.monotonic() > self._alone_until
 
-    def _end_again(self, delivery: Delivery) -> Ended:
+    async def _end_again(self, delivery: Delivery) -> Ended:
         """End a job that has ended already, for example because somebody aborted it."""
-        ttl, status = self._queue.record_ttl, delivery.record.state
+        queue, ttl, status = self._queue, self._queue.record_ttl, delivery.record.state
         if status is JobStatus.COMPLETED:
             return Ended({}, ttl)
+        job_id, body = delivery.id, delivery.body
         try:
-            message = self._queue.unseal(delivery.id, delivery.body)
+            stopped = stop_rest(queue, queue.unseal(job_id, body), status)
         except BadMessage:
-            return Ended({}, ttl)
-        return Ended({}, ttl, stopped=stop_rest(self._queue, message, status))
+            stopped = await stop_rest_unverified(queue, job_id, body, status)
+        return Ended({}, ttl, stopped=stopped)
 
     async def _verify(self, delivery: Delivery) -> Outcome:
         """Check the message's signature, and run the job within its time limits."""
@@ -201,7 +202,7 @@ class Executor:
             # During a deploy, other workers may have the key or the version of this message.
             problem = "message cannot be read here, waiting for another worker"
             retry = self._wait(job_id, record, problem, error=str(error))
-            return retry or self._settler.refuse(delivery, describe_error(error))
+            return retry or await self._settler.refuse(delivery, describe_error(error))
         unknown = self._find_unknown(message)
         if unknown:
             problem = "task is not known here, waiting for a newer worker"

@@ -170,16 +170,6 @@ def merge(record: JobRecord, fields: RecordFields) -> RecordFields:
     return cast(RecordFields, {**kept, **fields})
 
 
-def may_write(record: JobRecord, fence: int) -> bool:
-    """Return whether a run may change a record: the job has not ended, and the run is the last one.
-
-    Args:
-        record: The record.
-        fence: The fence of the run, or 0 outside a run.
-    """
-    return not record.state.is_final and fence in (0, record.fence)
-
-
 class Records(Protocol):
     """An engine's store of records."""
 
@@ -212,31 +202,6 @@ class Records(Protocol):
 
         Raises:
             QueueUnavailable: The server cannot be reached.
-        """
-        ...
-
-    async def write(
-        self,
-        job_id: str,
-        fields: RecordFields,
-        ttl: float | None,
-        fence: int = 0,
-        dead_letter: StashedLetter | None = None,
-    ) -> bool:
-        """Set fields of a record. The record of a job that has ended stays unchanged.
-
-        Runs do not use this: the engine records how they ended.
-
-        Args:
-            job_id: The job's id.
-            fields: The fields to set.
-            ttl: Seconds until the record expires; None while the job has not ended.
-            fence: The fence of the run that writes, or 0 outside a run. A record with another
-                fence stays unchanged.
-            dead_letter: A dead letter to stash in the same step.
-
-        Returns:
-            Whether the fields were set.
         """
         ...
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from core.logging import DirectLogger, get_logger
 from core.tasks import metrics
-from core.tasks.chain import stop_rest
+from core.tasks.chain import stop_rest, stop_rest_unverified
 from core.tasks.engine import Delivery
 from core.tasks.errors import (
     InvalidArguments,
@@ -137,18 +137,20 @@ class Settler:
         }
         return Retry(delay, scheduled)
 
-    def refuse(self, delivery: Delivery, error: ErrorFields) -> Ended:
-        """Settle a job whose message cannot be read.
+    async def refuse(self, delivery: Delivery, error: ErrorFields) -> Ended:
+        """Settle a job whose message cannot be read, or has a wrong signature.
 
         Args:
             delivery: The message.
-            error: Why it cannot be read.
+            error: Why it is refused.
         """
-        log = partial(logger.error, "message refused", job_id=delivery.id, error=error["message"])
-        attempt = delivery.record.attempt
-        letter = make_dead_letter(delivery.id, None, delivery.body, attempt, error)
-        fields: RecordFields = {"state": JobStatus.FAILED, "error": error}
-        return Ended(fields, self._queue.record_ttl, letter, note=log)
+        job_id, body = delivery.id, delivery.body
+        status = JobStatus.FAILED
+        log = partial(logger.error, "message refused", job_id=job_id, error=error["message"])
+        letter = make_dead_letter(job_id, None, body, delivery.record.attempt, error)
+        fields: RecordFields = {"state": status, "error": error}
+        stopped = await stop_rest_unverified(self._queue, job_id, body, status)
+        return Ended(fields, self._queue.record_ttl, letter, stopped=stopped, note=log)
 
     def _retry_options(self, run: Run, error: BaseException) -> TaskOptions | None:
         """Return the task's options, or None if the job must not be retried."""

@@ -1,6 +1,7 @@
 """The watchdog: it notices a worker whose event loop is blocked, or that takes no jobs."""
 
 import asyncio
+import faulthandler
 import logging
 import math
 import os
@@ -9,6 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from core.logging import get_logger
@@ -30,6 +32,8 @@ BLAME_SECONDS = 8.0
 This must happen before another worker takes the jobs of this worker, which seems dead.
 """
 WAIT_SECONDS = 4.0
+ALARM_SECONDS = 20.0
+"""One round of the watchdog is shorter: it waits at most four times for `WAIT_SECONDS`."""
 
 
 class Watchdog:
@@ -136,6 +140,7 @@ class Watchdog:
         culprit: dict[str, str] = {}
         is_blamed = False
         while not stopped.wait(PULSE_SECONDS):
+            self._set_alarm()
             now = time.monotonic()
             problem = self.problem
             if problem is None:
@@ -160,6 +165,15 @@ class Watchdog:
                 _log("critical", "worker ends to be restarted", problem=problem, stack=stack)
                 _try(logging.shutdown)
                 os._exit(os.EX_SOFTWARE)
+        if self._limit is not None:
+            faulthandler.cancel_dump_traceback_later()
+
+    def _set_alarm(self) -> None:
+        """End this process if the watchdog does not run again, because code holds the GIL."""
+        if self._limit is None:
+            return
+        with suppress(RuntimeError):  # no further thread can start
+            faulthandler.dump_traceback_later(self._limit + ALARM_SECONDS, exit=True, file=2)
 
     def _blame(self, job_id: str) -> None:
         try:

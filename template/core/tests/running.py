@@ -14,6 +14,25 @@ WAIT = 30
 
 
 @asynccontextmanager
+async def consuming(worker: Worker) -> AsyncIterator[None]:
+    """Run the jobs of an open worker for a block. The engine `local` runs them in any case.
+
+    Args:
+        worker: The worker.
+    """
+    if worker.queue.engine.in_process:
+        yield
+        return
+    stop = asyncio.Event()
+    consumer = asyncio.create_task(worker.run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await consumer
+
+
+@asynccontextmanager
 async def running(worker: Worker, settings: Settings) -> AsyncIterator[Worker]:
     """Open a worker and its database for a block, and run its jobs.
 
@@ -23,15 +42,11 @@ async def running(worker: Worker, settings: Settings) -> AsyncIterator[Worker]:
     """
     service = Service([], [], worker)
     try:
-        async with open_service(service, settings), worker.fire_schedules():
-            stop = asyncio.Event()
-            in_process = worker.queue.engine.in_process
-            consumer = None if in_process else asyncio.create_task(worker.run(stop))
-            try:
-                yield worker
-            finally:
-                stop.set()
-                if consumer:
-                    await consumer
+        async with (
+            open_service(service, settings),
+            worker.fire_schedules(),
+            consuming(worker),
+        ):
+            yield worker
     finally:
         await empty(settings)

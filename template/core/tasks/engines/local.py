@@ -28,7 +28,6 @@ from core.tasks.records import (
     ProgressFields,
     RecordFields,
     StashedLetter,
-    may_write,
 )
 from core.tasks.upkeep import finish_jobs
 
@@ -81,7 +80,21 @@ class MemoryRecords:
         fence: int = 0,
         dead_letter: StashedLetter | None = None,
     ) -> bool:
-        if not may_write(self._read(job_id), fence):
+        """Set fields of a record. The record of a job that has ended stays unchanged.
+
+        Args:
+            job_id: The job's id.
+            fields: The fields to set.
+            ttl: Seconds until the record expires; None while the job has not ended.
+            fence: The fence of the run that writes, or 0 outside a run. A record with another
+                fence stays unchanged.
+            dead_letter: A dead letter to stash in the same step.
+
+        Returns:
+            Whether the fields were set.
+        """
+        record = self._read(job_id)
+        if record.state.is_final or fence not in (0, record.fence):
             return False
         self._records.setdefault(job_id, {}).update(fields)
         self._expire(job_id, ttl)

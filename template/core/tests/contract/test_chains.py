@@ -1,19 +1,23 @@
 """Chains: each stage's result is the next stage's argument."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from core.context import TaskContext
 from core.tasks import (
+    ChainJob,
     InvalidArguments,
     JobFailed,
     JobStatus,
     Worker,
     executor,
 )
+from core.tasks.message import SIGNATURE_BYTES
 from core.testing import eventually
-from core.tests.running import WAIT, running
+from core.tests.running import WAIT, consuming, running
+from core.tests.writing import write_record
 
 
 async def test_a_chain_passes_each_result_on(worker, run):
@@ -174,12 +178,8 @@ async def test_a_chain_waits_for_a_worker_that_knows_all_its_stages(
             assert await chain.result(WAIT) == 42
             return
         second._owner = newer
-        async with newer.open(engine_settings):
-            stop = asyncio.Event()
-            consumer = asyncio.create_task(newer.run(stop))
+        async with newer.open(engine_settings), consuming(newer):
             assert await chain.result(WAIT) == 42
-            stop.set()
-            await consumer
     assert calls == ["first", "second"]
 
 
@@ -210,6 +210,69 @@ async def test_a_chain_with_an_unknown_stage_fails_before_it_begins(worker, run)
     assert calls == ["first"]
 
 
+@pytest.fixture
+def refused(worker, monkeypatch):
+    """Return a chain whose first message a function has changed, and which must be refused."""
+
+    @worker.task
+    async def first() -> int:
+        raise AssertionError("a refused message must not run")
+
+    @worker.task
+    async def following(value: int) -> int:
+        return value
+
+    async def enqueue(change: Callable[[bytes], bytes]) -> ChainJob[int]:
+        dump = worker.queue.signer.dump
+        monkeypatch.setattr(worker.queue.signer, "dump", lambda message: change(dump(message)))
+        with TaskContext.use(actor="user-1"):
+            return await (first | following | following).enqueue()
+
+    return enqueue
+
+
+def spoil_signature(body: bytes) -> bytes:
+    return bytes(SIGNATURE_BYTES) + body[SIGNATURE_BYTES:]
+
+
+async def test_a_refused_message_stops_its_chain(worker, run, refused):
+    async with run():
+        chain = await refused(spoil_signature)
+        with pytest.raises(JobFailed, match="the signature is not ours"):
+            await chain.result(WAIT)
+        assert await chain.statuses() == [JobStatus.FAILED, JobStatus.ABORTED, JobStatus.ABORTED]
+        record = await chain.stages[2].record()
+        assert record.owner == "user-1"
+        assert record.error["message"] == "stage 0 (first) failed"
+
+
+async def test_an_aborted_stage_whose_message_is_refused_stops_its_chain(
+    worker, run, refused, engine_settings, monkeypatch
+):
+    monkeypatch.setattr(executor, "UNKNOWN_SECONDS", 0.5)
+    engine_settings.task_unknown_period = 60.0
+    async with run():
+        chain = await refused(spoil_signature)
+
+        async def is_put_off() -> bool:
+            return bool((await chain.stages[0].record()).unknown_since)
+
+        async def is_stopped() -> bool:
+            return await chain.statuses() == [JobStatus.ABORTED] * 3
+
+        await eventually(is_put_off, WAIT)
+        assert await chain.stages[0].abort()
+        await eventually(is_stopped, WAIT)
+
+
+async def test_a_message_that_cannot_be_read_names_no_stages(worker, run, refused):
+    async with run():
+        chain = await refused(lambda body: body[:-1])
+        with pytest.raises(JobFailed, match="the signature is not ours"):
+            await chain.stages[0].result(WAIT)
+        assert await chain.statuses() == [JobStatus.FAILED, JobStatus.PENDING, JobStatus.PENDING]
+
+
 async def test_a_job_that_failed_waits_anew_for_a_newer_worker(worker, run, engine_settings):
     """The period counts from the last time at which no worker that took the job knew its task."""
     engine_settings.task_unknown_period = 60.0
@@ -220,7 +283,7 @@ async def test_a_job_that_failed_waits_anew_for_a_newer_worker(worker, run, engi
 
     async with run():
         handle = await broken.using(delay=1).enqueue()
-        await worker.queue.engine.records.write(handle.id, {"unknown_since": 1.0}, None)
+        await write_record(worker, handle.id, {"unknown_since": 1.0})
 
         async def is_retried() -> bool:
             return (await handle.record()).attempt == 2

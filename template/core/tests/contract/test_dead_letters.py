@@ -26,6 +26,7 @@ from core.tasks.outcome import Envelope
 from core.tasks.records import ErrorFields, StashedLetter
 from core.testing import eventually
 from core.tests.running import WAIT
+from core.tests.writing import stash_letters, write_record
 
 
 async def wait_for_dead_letters(worker: Worker, count: int, **filters) -> list[DeadLetterModel]:
@@ -194,41 +195,42 @@ async def test_dead_letters_stay_in_the_queue_while_mongodb_is_down(worker, run,
         assert await count_stashed() == 0
 
 
-async def stash_letters(worker: Worker, letters: list[StashedLetter]) -> None:
-    """Stash dead letters of jobs that do not exist."""
-    records = worker.queue.engine.records
-    for start in range(0, len(letters), 100):
-        stashing = [
-            records.write(letter["job_id"], {"state": JobStatus.FAILED}, 60, 0, letter)
-            for letter in letters[start : start + 100]
-        ]
-        await asyncio.gather(*stashing)
-
-
 def make_letter(number: int, body: bytes = b"") -> StashedLetter:
     error: ErrorFields = {"type": "ValueError", "message": f"no {number}", "traceback": ""}
     return {**stash.make_dead_letter(f"job-{number}", None, body, 1, error), "id": f"{number}"}
 
 
-async def test_no_stashed_dead_letter_is_left_behind(worker, run, monkeypatch):
+@pytest.fixture
+def move(worker, monkeypatch):
+    """Return a function that moves the stashed dead letters.
+
+    The worker does not move them. It might still store some when the test has ended.
+    """
+
+    async def do_nothing(_: object) -> None: ...
+
+    move = stash.move
+    monkeypatch.setattr(stash, "move", do_nothing)
+    return lambda: move(worker.queue.engine.records)
+
+
+async def test_no_stashed_dead_letter_is_left_behind(worker, run, move):
     """As after an outage of MongoDB, when many wait."""
-    monkeypatch.setattr(upkeep, "MOVE_SECONDS", 3600)
     async with run():
         await stash_letters(worker, [make_letter(number) for number in range(9_000)])
-        await worker.dead_letters.move()
+        await move()
         assert await worker.dead_letters.count_stashed() == 0
         assert await worker.dead_letters.count() == 9_000
 
 
-async def test_a_dead_letter_that_cannot_be_stored_holds_up_no_other(worker, run, monkeypatch):
-    monkeypatch.setattr(upkeep, "MOVE_SECONDS", 3600)
+async def test_a_dead_letter_that_cannot_be_stored_holds_up_no_other(worker, run, move):
     letters = [make_letter(number) for number in range(5)]
     letters[1]["died_at"] = "yesterday"
     letters[2]["arguments"] = "x" * 17 * 1024**2
     letters[3]["attempts"] = 2**70
     async with run():
         await stash_letters(worker, letters)
-        await worker.dead_letters.move()
+        await move()
         assert await worker.dead_letters.count_stashed() == 0
         found = {letter.id: letter for letter in await worker.dead_letters.list()}
         assert sorted(found) == ["0", "1", "2", "3", "4"]
@@ -248,10 +250,10 @@ async def test_a_large_message_and_its_error_fit_into_mongodb(worker, run):
         assert letter.body.endswith(b"xxx [the rest was cut]")
 
 
-async def test_a_document_that_cannot_be_read_is_set_aside(worker, run, caplog):
+async def test_a_document_that_cannot_be_read_is_set_aside(worker, run, move, caplog):
     async with run():
         await stash_letters(worker, [make_letter(number) for number in range(3)])
-        await worker.dead_letters.move()
+        await move()
         collection = DeadLetterModel.get_pymongo_collection()
         await collection.update_one({"_id": "1"}, {"$unset": {"error_type": 1}})
         for _ in range(2):
@@ -264,10 +266,9 @@ async def test_a_document_that_cannot_be_read_is_set_aside(worker, run, caplog):
 
 
 async def test_many_dead_letters_are_replayed_by_two_at_once_after_an_interruption(
-    worker, run, monkeypatch
+    worker, run, move, monkeypatch
 ):
     monkeypatch.setattr(dead_letters, "REPLAY_BATCH", 10)
-    monkeypatch.setattr(upkeep, "MOVE_SECONDS", 3600)
     ran: list[int] = []
 
     @worker.task
@@ -283,7 +284,7 @@ async def test_many_dead_letters_are_replayed_by_two_at_once_after_an_interrupti
             body = worker.queue.signer.dump(count.message(f"job-{number}", {"number": number}))
             letters.append({**make_letter(number, body), "task": "count"})
         await stash_letters(worker, [*letters, make_letter(45)])
-        await worker.dead_letters.move()
+        await move()
         send = worker.queue.send
 
         async def send_and_end(*arguments) -> None:
@@ -313,7 +314,7 @@ async def test_many_dead_letters_are_replayed_by_two_at_once_after_an_interrupti
         assert await worker.dead_letters.count() == 0
 
 
-async def test_a_replay_in_a_transaction_that_fails_changes_nothing(worker, run):
+async def test_a_replay_in_a_transaction_that_fails_changes_nothing(worker, run, move):
     ran = []
 
     @worker.task
@@ -323,7 +324,7 @@ async def test_a_replay_in_a_transaction_that_fails_changes_nothing(worker, run)
     async with run():
         body = worker.queue.signer.dump(note.message("job-0", {"number": 0}))
         await stash_letters(worker, [make_letter(0, body)])
-        await worker.dead_letters.move()
+        await move()
 
         async def replay(_session) -> None:
             await worker.dead_letters.replay("0")
@@ -355,7 +356,7 @@ async def test_a_job_that_repeatedly_ends_its_worker_dies(worker, run):
     async with run():
         job = await killer.using(delay=0.5).enqueue()
         # The record of a job that has ended ten worker processes.
-        await worker.queue.engine.records.write(job.id, {"deliveries": 10}, None)
+        await write_record(worker, job.id, {"deliveries": 10})
         problem = "the job has ended its worker process 10 times in a row"
         with pytest.raises(JobFailed, match=problem):
             await job.result(WAIT)
@@ -385,7 +386,7 @@ async def test_innocent_suspects_complete_one_at_a_time(worker, run, monkeypatch
     async with run():
         jobs = [await innocent.using(job_id=job_id, delay=1).enqueue() for job_id in sorted(left)]
         for job_id in left:
-            await worker.queue.engine.records.write(job_id, {"deliveries": 9}, None)
+            await write_record(worker, job_id, {"deliveries": 9})
         for job in jobs:
             await job.result(3 * WAIT)
         assert await worker.dead_letters.list() == []

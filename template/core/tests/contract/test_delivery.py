@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from core.context import TaskContext
-from core.tasks import JobFailed, JobStatus, Worker, executor
+from core.tasks import JobFailed, JobStatus, Worker, current_job, executor
 from core.tasks.outcome import Envelope
 from core.testing import eventually
 from core.tests.running import WAIT
+from core.tests.writing import write_record
 
 
 async def test_an_unregistered_task_is_reported_by_name(worker, run):
@@ -71,42 +72,43 @@ async def test_a_forged_message_is_refused(worker, run):
 
 async def test_an_ended_record_does_not_change(worker, run):
     """A worker that was taken for dead may report late."""
+    started, go_on = asyncio.Event(), asyncio.Event()
 
-    @worker.task
-    async def fine() -> str:
-        return "done"
+    @worker.task(max_retries=0)
+    async def late() -> None:
+        started.set()
+        await go_on.wait()
+        raise ValueError("too late")
+
+    async def is_settled() -> bool:
+        return (await worker.queue.engine.stats()).running == 0
 
     async with run():
-        job = await fine.enqueue()
-        await job.result(WAIT)
-        records = worker.queue.engine.records
-        await records.write(job.id, {"state": JobStatus.PENDING, "attempt": 2}, None)
-        failed = {"state": JobStatus.FAILED}
-        assert not await records.write(job.id, failed, 60, dead_letter={"id": "letter"})
-        assert await job.result(WAIT) == "done"
-        assert await records.count_stashed() == 0
+        job = await late.enqueue()
+        await asyncio.wait_for(started.wait(), WAIT)
+        await write_record(worker, job.id, {"state": JobStatus.ABORTED})
+        go_on.set()
+        await eventually(is_settled, WAIT)
+        assert await job.status() is JobStatus.ABORTED
+        assert (await job.record()).error is None
+        assert await worker.queue.engine.records.count_stashed() == 0
+        await worker.dead_letters.move()
+        assert await worker.dead_letters.list() == []
 
 
-async def test_only_the_last_run_of_a_job_decides(worker, engine_settings):
-    """A worker that was taken for dead reports late, while another one runs the job."""
-    async with worker.open(engine_settings):
-        records = worker.queue.engine.records
-        late, owner = await records.begin("job"), await records.begin("job")
-        failed = {"state": JobStatus.FAILED}
-        assert owner.fence > late.fence
-        assert not await records.write("job", failed, 60, late.fence)
-        assert not await records.write("job", failed, 60, late.fence, {"id": "letter"})
-        assert await records.count_stashed() == 0
-        # An outcome resets the deliveries, but never the fence.
-        assert await records.write("job", {"deliveries": 0}, None, owner.fence)
-        again = await records.begin("job")
-        assert again.fence > owner.fence
-        assert again.deliveries == 1
-        assert await records.write("job", {"state": JobStatus.COMPLETED}, 60, again.fence)
-        assert not await records.write("job", failed, 60, again.fence)
-        assert not await records.write("job", failed, 60, again.fence, {"id": "letter"})
-        (record,) = await records.read(["job"])
-        assert record.state is JobStatus.COMPLETED
+async def test_an_outcome_resets_the_deliveries_but_never_the_fence(worker, run):
+    seen = []
+
+    @worker.task(max_retries=1, retry_delay=0)
+    async def broken() -> None:
+        record = await worker.job(current_job().id).record()
+        seen.append((record.fence, record.deliveries))
+        if len(seen) == 1:
+            raise ValueError("not now")
+
+    async with run():
+        await (await broken.enqueue()).result(WAIT)
+    assert seen == [(1, 1), (2, 1)]
 
 
 @pytest.mark.parametrize("ending", ["completed", "failed", "retried", "aborted"])
@@ -140,7 +142,6 @@ async def test_a_run_that_lost_its_job_records_nothing(worker, run, caplog, endi
         assert await records.count_stashed() == 0
         await worker.history.write()
         assert await worker.history.list() == []
-        assert await records.write(stage.id, {"state": JobStatus.COMPLETED}, 60, owner.fence)
 
 
 async def test_correlation_id_and_owner_reach_a_job_and_its_children(worker, run):

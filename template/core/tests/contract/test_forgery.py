@@ -22,6 +22,7 @@ from core.tasks.outcome import Envelope
 from core.tasks.records import ErrorFields, RecordFields, StashedLetter
 from core.testing import eventually
 from core.tests.running import WAIT
+from core.tests.writing import stash_letters, write_record
 from core.web import view_job
 
 VICTIM, MALLORY = "victim", "mallory"
@@ -38,10 +39,6 @@ async def is_visible(worker: Worker, job_id: str, user_id: str) -> bool:
     except HTTPException:
         return False
     return True
-
-
-async def forge(worker: Worker, job_id: str, fields: RecordFields) -> None:
-    await worker.queue.engine.records.write(job_id, fields, None)
 
 
 async def find_dead_letter(worker: Worker, job_id: str) -> DeadLetterModel:
@@ -92,7 +89,7 @@ async def test_an_altered_record_is_unknown(worker, run, work, caplog, fields):
         with TaskContext.use(actor=VICTIM):
             job = await work.using(delay=3600).enqueue()
         assert await is_visible(worker, job.id, VICTIM)
-        await forge(worker, job.id, fields)
+        await write_record(worker, job.id, fields)
         assert await job.status() is JobStatus.UNKNOWN
         assert not await is_visible(worker, job.id, VICTIM)
         assert not await is_visible(worker, job.id, MALLORY)
@@ -112,7 +109,7 @@ async def test_a_new_or_copied_record_is_unknown(worker, run, work):
             "copied": {**COMPLETED, **copied, "result": record.result},
         }
         for job_id, fields in forged.items():
-            await forge(worker, job_id, fields)
+            await write_record(worker, job_id, fields)
             assert not await is_visible(worker, job_id, MALLORY)
             with pytest.raises(JobFailed, match="was SECRET_KEY changed"):
                 await worker.job(job_id).result(WAIT)
@@ -131,7 +128,7 @@ async def test_the_record_of_a_later_stage_is_signed(worker, run, work):
             chain = await (first | work).enqueue()
         later = chain.stages[1]
         assert await is_visible(worker, later.id, VICTIM)
-        await forge(worker, later.id, {"owner": MALLORY})
+        await write_record(worker, later.id, {"owner": MALLORY})
         assert not await is_visible(worker, later.id, MALLORY)
         gate.set()
         assert await chain.result(WAIT) == {"blob_id": "mine"}
@@ -179,7 +176,7 @@ async def test_a_record_is_read_with_the_previous_key(worker, settings):
     for each, status in ((both, JobStatus.SCHEDULED), (changed, JobStatus.UNKNOWN)):
         async with worker.open(each):
             scheduled: RecordFields = {"state": JobStatus.SCHEDULED, "at": time.time() + YEAR}
-            await forge(worker, "job", {**scheduled, **signed})
+            await write_record(worker, "job", {**scheduled, **signed})
             assert await worker.job("job").status() is status
 
 
@@ -257,6 +254,30 @@ async def test_a_message_under_another_id_is_refused(worker, run, work, ran):
     assert ran == []
 
 
+async def test_no_record_is_signed_for_a_forged_message(worker, run, work):
+    """The stages that a refused message names are stopped, so it may name a chain of the victim."""
+    gate = asyncio.Event()
+
+    @worker.task
+    async def first() -> str:
+        await gate.wait()
+        return "mine"
+
+    async with run():
+        with TaskContext.use(actor=VICTIM):
+            chain = await (first | work).enqueue()
+        stages = {"owner": MALLORY, "chain": chain.id, "rest": ["work", "work"]}
+        body = worker.queue.seal(make_message(work, "job", **stages), None, "normal").body
+        await worker.queue.engine.publish([Envelope("other", body, UNSIGNED)])
+        await find_dead_letter(worker, "other")
+        later = chain.stages[1]
+        assert await later.status() is JobStatus.ABORTED
+        assert await is_visible(worker, later.id, VICTIM)
+        for job_id in (later.id, f"{chain.id}:2"):
+            assert not await is_visible(worker, job_id, MALLORY)
+        gate.set()
+
+
 async def test_a_forged_dead_letter_is_not_replayed(worker, run, work, ran):
     """Only a captured message of ours, unchanged, can be replayed."""
 
@@ -274,14 +295,11 @@ async def test_a_forged_dead_letter_is_not_replayed(worker, run, work, ran):
             "owner": VICTIM,
         }
 
-    failed: RecordFields = {"state": JobStatus.FAILED}
     async with run():
         genuine = worker.queue.seal(make_message(work, "job"), None, "normal").body
         altered = genuine.replace(b'"text":"job"', b'"text":"forged"')
-        for letter_id, body in (("altered", altered), ("captured", genuine)):
-            letter = make_letter(letter_id, body)
-            records = worker.queue.engine.records
-            await records.write(f"job {letter_id}", failed, WAIT, dead_letter=letter)
+        letters = [make_letter("altered", altered), make_letter("captured", genuine)]
+        await stash_letters(worker, letters)
         await worker.dead_letters.move()
         with pytest.raises(DeadLetterError):
             await worker.dead_letters.replay("altered")
@@ -318,7 +336,9 @@ async def test_what_a_holder_of_the_password_can_do(worker, run, work, ran):
     async with run():
         records = worker.queue.engine.records
         job = await enqueue()
-        await forge(worker, job.id, {"progress": {"done": 1, "total": 2, "message": "forged"}})
+        await write_record(
+            worker, job.id, {"progress": {"done": 1, "total": 2, "message": "forged"}}
+        )
         view = await view_job(worker, job.id, VICTIM)
         assert view.progress
         assert view.progress.message == "forged"
@@ -328,7 +348,7 @@ async def test_what_a_holder_of_the_password_can_do(worker, run, work, ran):
 
         failed = await enqueue()
         error: ErrorFields = {"type": "ValueError", "message": "forged", "traceback": ""}
-        await forge(worker, failed.id, {"state": JobStatus.FAILED, "error": error})
+        await write_record(worker, failed.id, {"state": JobStatus.FAILED, "error": error})
         with pytest.raises(JobFailed, match="forged"):
             await failed.result(WAIT)
 

@@ -10,7 +10,7 @@ from core.dev.servers import HOST, free_port
 from core.entry import Service, open_service
 from core.tasks import Job, QueueUnavailable
 from core.testing import empty, eventually
-from core.tests.running import WAIT, running
+from core.tests.running import WAIT, consuming, running
 
 TEXT = "x" * 1_000
 BATCH = 200
@@ -101,12 +101,9 @@ async def test_a_worker_that_starts_on_a_full_server_drains_it(worker, engine_se
     try:
         async with open_service(Service([], [], worker), engine_settings):
             await fill(redis, enqueue)
-            stop = asyncio.Event()
-            consumer = asyncio.create_task(worker.run(stop))
-            await asyncio.gather(*(job.wait(2 * WAIT) for job in jobs))
-            await fine.enqueue(TEXT)
-            stop.set()
-            await consumer
+            async with consuming(worker):
+                await asyncio.gather(*(job.wait(2 * WAIT) for job in jobs))
+                await fine.enqueue(TEXT)
     finally:
         await empty(engine_settings)
 

@@ -8,7 +8,7 @@ import pytest
 
 from core.tasks import JobFailed, JobStatus
 from core.testing import eventually
-from core.tests.running import WAIT
+from core.tests.running import WAIT, consuming
 
 LATER = 3600
 EXPIRES = 2
@@ -73,12 +73,8 @@ async def test_high_priority_goes_first(worker, engine_settings):
         jobs = await asyncio.gather(
             *(note.using(priority=priority).enqueue(priority) for priority in priorities)
         )
-        stop = asyncio.Event()
-        consumer = None if worker.queue.engine.in_process else asyncio.create_task(worker.run(stop))
-        await asyncio.gather(*(job.result(WAIT) for job in jobs))
-        stop.set()
-        if consumer:
-            await consumer
+        async with consuming(worker):
+            await asyncio.gather(*(job.result(WAIT) for job in jobs))
     assert order == ["high", "normal", "low"]
 
 

@@ -1,5 +1,6 @@
 """The watchdog notices a stuck worker, and logs the cause."""
 
+import threading
 import time
 
 from core.tasks import upkeep, watchdog
@@ -28,6 +29,11 @@ async def test_a_blocked_event_loop_is_logged_with_the_blocking_call(worker, run
 
 async def test_a_job_that_blocks_is_blamed_and_named(worker, run, caplog, monkeypatch):
     monkeypatch.setattr(watchdog, "BLAME_SECONDS", 0.1)
+    blamed = threading.Event()
+
+    def note(job_id: str) -> None:
+        blame(job_id)
+        blamed.set()
 
     @worker.task
     async def innocent() -> None:
@@ -36,9 +42,12 @@ async def test_a_job_that_blocks_is_blamed_and_named(worker, run, caplog, monkey
     @worker.task
     async def rude() -> None:
         await eventually(lambda: worker._opened.executor.running == 3, WAIT)
-        time.sleep(3)
+        assert blamed.wait(WAIT)
 
     async with run():
+        records = worker.queue.engine.records
+        blame = records.blame
+        monkeypatch.setattr(records, "blame", note)
         others = await innocent.enqueue_many([[], []])
         job = await rude.enqueue()
         assert (await job.wait(2 * WAIT)).blocked == 1

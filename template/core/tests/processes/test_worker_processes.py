@@ -30,15 +30,17 @@ SERVICE = """
 import asyncio
 import fcntl
 import os
+import re
 from pathlib import Path
 from core.entry import Service
-from core.tasks import Worker
+from core.tasks import Worker, watchdog
 from core.tasks.engines.{engine} import consumer
 
 # Soon after a worker has ended, another one takes its jobs.
 consumer.IDLE_SECONDS = 3
 consumer.BEAT_SECONDS = 0.5
 consumer.RECOVER_SECONDS = 0.3
+watchdog.ALARM_SECONDS = 2
 marks = Path({marks!r})
 if (marks / "broken").exists():
     os._exit(3)
@@ -60,6 +62,11 @@ async def held(name: str) -> None:
     note(name)
     while not (marks / "go").exists():
         await asyncio.sleep(0.1)
+
+@worker.task
+async def greedy(name: str) -> None:
+    note(name)
+    re.match("(a+)+$", 50 * "a" + "b")  # holds the GIL for days
 
 service = Service([], [], worker)
 """
@@ -150,6 +157,9 @@ async def running_workers(
 
     @worker.task
     async def held(name: str) -> None: ...
+
+    @worker.task
+    async def greedy(name: str) -> None: ...
 
     settings = settings.model_copy(update={"task_engine": DEFAULT})
     with (folder / "log").open("w") as log:
@@ -252,6 +262,23 @@ async def test_a_killed_supervisor_leaves_no_process(settings, tmp_path):
         assert len(workers.running()) == 1
         workers.process.kill()
         await eventually(lambda: workers.running() == set(), WAIT)
+
+
+async def test_a_killed_supervisor_leaves_no_process_that_holds_the_gil(settings, tmp_path):
+    production = {
+        "ENVIRONMENT": "production",
+        "PUBLIC_URL": "https://example.com",
+        "MAIL_FROM": "no-reply@example.com",
+        "TASK_STUCK_LIMIT": "5",
+    }
+    async with running_workers(settings, tmp_path, "--max-jobs", "1000", **production) as workers:
+        await workers.enqueue("greedy", "greedy")
+        await eventually(workers.runs, WAIT)
+        workers.process.kill()
+        await eventually(lambda: workers.running() == set(), WAIT)
+    log = (tmp_path / "log").read_text()
+    assert "Timeout (0:00:07)!" in log
+    assert "in greedy" in log
 
 
 def test_a_service_that_cannot_start_ends_the_supervisor(run):

@@ -5,8 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,8 @@ from core.tasks.engines.redis import consumer as redis_consumer
 from core.tasks.engines.redis.client import GROUP, RANKS
 from core.testing import eventually
 from core.tests import children
-from core.tests.running import WAIT, running
+from core.tests.running import WAIT, consuming, running
+from core.tests.writing import stash_letters, write_record
 
 
 @pytest.fixture
@@ -47,18 +47,6 @@ def connect(settings: Settings) -> Any:
 
 async def make_due(redis: Any, settings: Settings, job_id: str) -> None:
     await redis.zadd(f"{{{settings.queue_name}}}:scheduled:normal", {job_id: 0})
-
-
-@asynccontextmanager
-async def consuming(worker: Worker) -> AsyncIterator[None]:
-    """Run the jobs of an open worker during a block."""
-    stop = asyncio.Event()
-    consumer = asyncio.create_task(worker.run(stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        await consumer
 
 
 async def test_a_server_that_lost_its_data_gets_new_jobs(worker, redis_settings):
@@ -164,12 +152,9 @@ async def test_a_key_of_another_type_loses_no_job(worker, redis_settings):
         key = worker.queue.engine._client.record_key(job.id)
         await redis.delete(key)
         await redis.hset(key, "state", "running")
-        stop = asyncio.Event()
-        consumer = asyncio.create_task(worker.run(stop))
-        assert await job.result(WAIT) == "done"
-        assert await other.result(WAIT) == "done"
-        stop.set()
-        await consumer
+        async with consuming(worker):
+            assert await job.result(WAIT) == "done"
+            assert await other.result(WAIT) == "done"
 
 
 async def test_an_entry_without_an_id_is_removed(worker, redis_settings):
@@ -360,7 +345,7 @@ async def test_a_suspect_whose_beginning_was_lost_is_not_stuck(
 
         records.begin = lose_the_first
         job = await fine.using(delay=0.5).enqueue()
-        await records.write(job.id, {"deliveries": 5}, None)
+        await write_record(worker, job.id, {"deliveries": 5})
         assert await job.result(WAIT) == "done"
         assert lost == [job.id]
 
@@ -372,7 +357,7 @@ async def test_a_worker_taken_for_dead_takes_no_suspect_back(worker, redis_setti
     async with worker.open(redis_settings):
         client, records = worker.queue.engine._client, worker.queue.engine.records
         job = await fine.enqueue()
-        await records.write(job.id, {"deliveries": 5}, None)
+        await write_record(worker, job.id, {"deliveries": 5})
         known = (await job.record()).fence
         await client.run("begin", job.id, "heir", known)
         late = await records.begin(job.id, known)
@@ -443,6 +428,34 @@ async def test_an_end_whose_reply_was_lost_counts_once(worker, redis_settings):
         assert (stats.pending, stats.running, stats.scheduled) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("helper", ["_settle_all", "_repeat"])
+async def test_an_error_beside_the_jobs_ends_the_worker(
+    worker, redis_settings, monkeypatch, caplog, helper
+):
+    started, has_failed = asyncio.Event(), asyncio.Event()
+
+    async def fail(*_: object) -> None:
+        await started.wait()
+        has_failed.set()
+        raise ValueError("no helper")
+
+    @worker.task
+    async def slow() -> str:
+        started.set()
+        await has_failed.wait()
+        return "done"
+
+    monkeypatch.setattr(redis_consumer.Consumer, helper, fail)
+    async with worker.open(redis_settings):
+        job = await slow.enqueue()
+        with pytest.raises(ValueError, match="no helper"):
+            async with asyncio.timeout(WAIT):
+                await worker.run(asyncio.Event())
+        assert await job.status() is JobStatus.COMPLETED
+        assert not worker.queue.engine.takes_jobs
+    assert "worker ends after an error" in caplog.text
+
+
 async def test_no_worker_seems_dead_after_a_pause_of_the_server(worker, redis_settings):
     """While the server was away, no worker could show a sign of life."""
 
@@ -504,17 +517,14 @@ async def test_another_worker_takes_the_jobs_of_a_stopped_one_at_once(worker, re
 
     other = Worker()
     other.tasks = worker.tasks
-    async with worker.open(redis_settings), other.open(redis_settings):
+    async with worker.open(redis_settings), other.open(redis_settings), AsyncExitStack() as stack:
         async with consuming(worker):
             job = await long.enqueue()
             await asyncio.wait_for(started.wait(), WAIT)
-            other_stop = asyncio.Event()
-            other_consumer = asyncio.create_task(other.run(other_stop))
+            await stack.enter_async_context(consuming(other))
         # Not after the idle time, when another worker would take it in any case.
         assert await job.result(redis_consumer.IDLE_SECONDS / 2) == "done"
         assert (await job.record()).attempt == 1  # a shutdown uses up no attempt
-        other_stop.set()
-        await other_consumer
 
 
 async def test_a_job_that_comes_back_to_the_worker_that_runs_it_runs_once(worker, redis_settings):
@@ -717,20 +727,15 @@ async def test_drain_waits_until_no_job_is_left(worker, redis_settings, monkeypa
         )
         assert drain.stdout
         assert await drain.stdout.readline() == b"0 pending, 0 running, 1 scheduled\n"
-        letter = {"id": "letter", "job_id": "dead"}
-        failed = {"state": JobStatus.FAILED}
-        await worker.queue.engine.records.write("dead", failed, 60, dead_letter=letter)
+        await stash_letters(worker, [{"id": "letter", "job_id": "dead"}])
         waiting = b"0 pending, 0 running, 1 scheduled, 1 dead letters to store\n"
         assert await drain.stdout.readline() == waiting
         listed = await command("dead-letters", "list")
         assert "1 more wait for a worker to store them in MongoDB\n" in listed.errors
         async with connect(redis_settings) as redis:
             await make_due(redis, redis_settings, job.id)
-        stop = asyncio.Event()
-        consumer = asyncio.create_task(worker.run(stop))
-        *_, last = (await asyncio.wait_for(drain.stdout.read(), 3 * WAIT)).splitlines()
-        assert last == b"0 pending, 0 running, 0 scheduled"
-        assert await drain.wait() == 0
-        assert await job.status() is JobStatus.COMPLETED
-        stop.set()
-        await consumer
+        async with consuming(worker):
+            *_, last = (await asyncio.wait_for(drain.stdout.read(), 3 * WAIT)).splitlines()
+            assert last == b"0 pending, 0 running, 0 scheduled"
+            assert await drain.wait() == 0
+            assert await job.status() is JobStatus.COMPLETED

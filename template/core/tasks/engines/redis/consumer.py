@@ -122,12 +122,13 @@ class Consumer:
     async def run(self, stop: asyncio.Event) -> None:
         """Take and run messages until an event is set, then wait for the running ones.
 
+        An error in the work beside the jobs stops it in the same way, and is then raised.
+
         Args:
             stop: The event.
         """
-        self._stopped = asyncio.create_task(stop.wait())
-        self._stopped.add_done_callback(lambda _: self._has_free_slot.set())
         works = [
+            self._settle_all(),
             self._repeat(self._beat, BEAT_SECONDS),
             self._repeat(self._move_due, MOVE_SECONDS),
             self._repeat(self._recover, RECOVER_SECONDS),
@@ -135,18 +136,25 @@ class Consumer:
         ]
         await self._try(self._create_groups)
         helpers = [asyncio.create_task(work) for work in works]
-        settling = asyncio.create_task(self._settle_all())
+        ends = [asyncio.create_task(stop.wait()), *helpers]
+        waiting = asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        self._stopped = asyncio.create_task(waiting)
+        self._stopped.add_done_callback(lambda _: self._has_free_slot.set())
         try:
             while not self._stopped.done():
                 await self._take_more()
             self._takes = False
             await self._try(self._give_back)
             await finish_jobs(self._running, self._grace_period)
-            await cancel_all([settling])
+            await cancel_all(helpers[:1])
             await self._settle_ended(LAST_TRIES)
             await self._try(self._leave)
         finally:
-            await cancel_all([self._stopped, settling, *helpers])
+            await cancel_all([self._stopped, *ends])
+        errors = [helper.exception() for helper in helpers if not helper.cancelled()]
+        for error in filter(None, errors):
+            logger.critical("worker ends after an error", exc_info=error)
+            raise error
 
     async def _try(self, work: Callable[[], Awaitable[object]]) -> bool:
         """Call a function, log each outage once, and return whether the function worked."""

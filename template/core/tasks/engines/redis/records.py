@@ -13,9 +13,6 @@ from core.tasks.records import (
     JobRecord,
     JobStatus,
     RecordFields,
-    StashedLetter,
-    may_write,
-    merge,
 )
 
 logger = get_logger(__name__)
@@ -54,28 +51,6 @@ class RedisRecords:
 
     def blame(self, job_id: str) -> None:
         self._client.run_blocking("blame", job_id, self._worker)
-
-    async def write(
-        self,
-        job_id: str,
-        fields: RecordFields,
-        ttl: float | None,
-        fence: int = 0,
-        dead_letter: StashedLetter | None = None,
-    ) -> bool:
-        letter = [dead_letter["id"], json.dumps(dead_letter)] if dead_letter else ["", ""]
-        while True:
-            (stored,) = await self._read([job_id])
-            record = load(job_id, stored)
-            if not may_write(record, fence):
-                return False
-            merged = merge(record, fields)
-            waits = stored and stored.startswith(WAITING.encode())
-            is_pending = merged["state"] is JobStatus.PENDING
-            new = dump(merged, WAITING if waits and is_pending else None)
-            old = stored or b""
-            if await self._client.run("replace", job_id, old, new, milliseconds(ttl), *letter):
-                return True
 
     async def write_progress(self, job_id: str, progress: Any, fence: int) -> bool:
         return bool(await self._client.run("progress", job_id, fence, to_json(progress)))
