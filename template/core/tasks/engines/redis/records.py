@@ -1,7 +1,6 @@
 """Records of jobs in Redis or Valkey; `lua/common.lua` describes their form."""
 
 import dataclasses
-import json
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
