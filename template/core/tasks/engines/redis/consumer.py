@@ -153,7 +153,6 @@ class Consumer:
             await cancel_all([self._stopped, *ends])
         errors = [helper.exception() for helper in helpers if not helper.cancelled()]
         for error in filter(None, errors):
-            logger.critical("worker ends after an error", exc_info=error)
             raise error
 
     async def _try(self, work: Callable[[], Awaitable[object]]) -> bool:
