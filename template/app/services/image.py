@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from typing import TypeVar
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from core.threads import ThreadPool
 
@@ -13,13 +14,21 @@ R = TypeVar("R")
 
 FORMATS = ("GIF", "JPEG", "PNG", "WEBP")
 MAX_PIXELS = 50_000_000
+MAX_SIDE = 20_000
+"""Decoding and shrinking take memory for each pixel of a row or column, beside the image itself."""
+
 MAX_SCANS = 100
 """A progressive JPEG can have thousands of scans. Each one takes as long as a whole image."""
+
+JPEG_FORMATS = ("JPEG", "MPO")
+"""Pillow reads a JPEG with a second image, such as one from a phone, as MPO."""
 
 SCAN_MARKER = b"\xff\xda"
 THUMBNAIL_SIZE = (320, 320)
 OPTIMIZED_SIZE = (2048, 2048)
 QUALITY = 80
+SRGB = ImageCms.createProfile("sRGB")
+"""The colours that a viewer assumes for an image without a profile."""
 
 # Fewer threads than jobs, because decoding a large image needs some hundred MB.
 _threads = ThreadPool(2, thread_name_prefix="image")
@@ -57,7 +66,8 @@ class ImageService:
     async def optimize(self, data: bytes) -> bytes:
         """Return an upright WebP image of at most 2048 x 2048 pixels.
 
-        The metadata is removed, because it can hold the place where a photo was taken.
+        The metadata is removed, because it can hold the place where a photo was taken. The colours
+        are converted to sRGB, so the image needs no profile.
 
         Args:
             data: The file.
@@ -88,7 +98,11 @@ def _open(data: bytes) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         size = f"{image.width} x {image.height}"
         raise UnusableImage(f"The image has too many pixels ({size}). {limit}")
-    if image.format == "JPEG" and data.count(SCAN_MARKER) > MAX_SCANS:
+    if max(image.size) > MAX_SIDE:
+        size = f"{image.width} x {image.height}"
+        limit = f"Upload one with at most {MAX_SIDE:,} pixels on each side."
+        raise UnusableImage(f"The image is too long ({size}). {limit}")
+    if image.format in JPEG_FORMATS and data.count(SCAN_MARKER) > MAX_SCANS:
         raise UnusableImage("The JPEG has too many scans. Save it as a non-progressive JPEG.")
     return image
 
@@ -100,19 +114,30 @@ def _shrink(data: bytes, size: tuple[int, int]) -> bytes:
         image = _convert(image)
         image.thumbnail(size)
         image = ImageOps.exif_transpose(image)
-        return _encode(image)
+        return _encode(_to_srgb(image))
     except Exception as error:  # truncated and forged files fail in many ways
         raise _broken(error) from error
 
 
 def _convert(image: Image.Image) -> Image.Image:
-    """Return the image in a mode that WebP supports."""
+    """Return the image in a mode that can be shrunk, with its colours as they are."""
     if image.mode.startswith("I"):
         # Grey with 16 bits. Without the division, light tones become white.
         image = image.point(lambda value: value / 256)
-    if image.mode in ("L", "RGB", "RGBA"):
+    if image.mode in ("L", "RGB", "RGBA", "CMYK"):
         return image
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if profile:
+        mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        # The profile may be broken, or may belong to other colours than the image has.
+        with suppress(ImageCms.PyCMSError):
+            converted = ImageCms.profileToProfile(image, BytesIO(profile), SRGB, outputMode=mode)
+            image = converted or image
+    return image.convert("RGB") if image.mode == "CMYK" else image
 
 
 def _encode(image: Image.Image) -> bytes:
@@ -121,8 +146,9 @@ def _encode(image: Image.Image) -> bytes:
         result,
         "WEBP",
         quality=QUALITY,
-        icc_profile=image.info.get("icc_profile"),
+        icc_profile=b"",
         exif=b"",
+        xmp=b"",
     )
     return result.getvalue()
 
