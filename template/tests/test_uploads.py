@@ -118,7 +118,7 @@ def large_frame() -> bytes:
     Image.new("L", (1, 1)).save(file, "GIF")
     content = bytearray(file.getvalue())
     frame = content.index(b",\0\0\0\0\1\0\1\0")
-    content[frame + 5 : frame + 9] = struct.pack("<HH", 60_000, 3_000)
+    content[frame + 5 : frame + 9] = struct.pack("<HH", 16_000, 5_000)
     return bytes(content)
 
 
@@ -201,7 +201,7 @@ async def test_each_format_is_processed_once(client, signed_in, kind, mode):
         (bomb(8_000, 8_000), 0, "too many pixels (8000 x 8000)"),
         (bomb(50_000_000, 1), 0, "too long (50000000 x 1)"),
         (bomb(1, 20_001), 0, "too long (1 x 20001)"),
-        (large_frame(), 0, "too many pixels (60000 x 3000)"),
+        (large_frame(), 0, "too many pixels (16000 x 5000)"),
         (scans(400), 0, "too many scans"),
         (with_second_image(scans(400)), 0, "too many scans"),
         (png(Image.new("L", (9, 9)), *text_bombs()), 0, "broken"),
@@ -294,7 +294,7 @@ async def test_a_conversion_keeps_the_orientation_and_the_transparency():
     result = await optimize(image, "PNG", exif=exif, icc_profile=swapped_profile())
     assert result.size == (30, 50)
     assert result.getpixel((15, 10)) == pytest.approx((10, 10, 250, 255), abs=12)
-    assert result.getpixel((15, 45))[3] == 0
+    assert result.getchannel("A").getpixel((15, 45)) == 0
 
 
 async def test_a_profile_for_other_colours_is_ignored():
@@ -334,6 +334,13 @@ async def test_only_the_first_frame_of_an_animation_is_used():
         assert getattr(result, "n_frames", 1) == 1
 
 
+def blank(mode: str, size: tuple[int, int], kind: str, **options: Any) -> bytes:
+    """Return a small file with a large image."""
+    file = BytesIO()
+    Image.new(mode, size).save(file, kind, **options)
+    return file.getvalue()
+
+
 MEASURE = """
 import asyncio, re, sys
 from pathlib import Path
@@ -359,9 +366,12 @@ print((highest() - before) // 1024)
     [
         (lambda: long(50_000_000, 1), 50),
         (lambda: long(1, 2_000_000), 50),
-        (lambda: long(20_000, 2_500), 400),
+        (lambda: long(20_000, 1_250), 250),
+        (lambda: blank("RGBA", (5_000, 5_000), "PNG"), 350),
+        (lambda: blank("RGBA", (5_000, 5_000), "WEBP"), 500),
+        (lambda: blank("RGB", (20_000, 2_500), "JPEG", progressive=True), 250),
     ],
-    ids=["wide", "high", "largest"],
+    ids=["wide", "high", "PNG", "transparent PNG", "WEBP", "JPEG"],
 )
 def test_no_image_takes_much_memory(content, megabytes):
     command = [sys.executable, "-c", MEASURE]
@@ -440,7 +450,7 @@ async def test_simultaneous_uploads_do_not_exceed_the_quota(client, signed_in, u
     statuses = [response.status_code for response in await asyncio.gather(*attempts)]
     assert set(statuses) <= {202, 409}
     assert statuses.count(202) <= 2
-    assert await BlobModel.find(BlobModel.owner == str(user.id)).sum("size") <= 2500
+    assert await BlobModel.find(BlobModel.owner == str(user.id)).count() <= 2
 
 
 async def test_originals_expire_and_results_stay(client, signed_in):
@@ -464,7 +474,9 @@ async def test_a_deleted_upload_leaves_nothing(client, signed_in, stranger, sett
 
 async def test_an_upload_that_waits_is_deleted_with_its_jobs(client, signed_in, running_worker):
     upload_id = await upload(client, photo())
-    run = process_upload.job((await ImageModel.get(upload_id)).pipeline_id)
+    image = await ImageModel.get(upload_id)
+    assert image
+    run = process_upload.job(image.pipeline_id or "")
     assert (await client.delete(f"/uploads/{upload_id}")).status_code == 204
     await eventually(lambda: ended(run))
     assert await DeadLetterModel.count() == await BlobModel.count() == 0

@@ -124,7 +124,7 @@ async def _store(file: UploadFile, owner: str) -> BlobModel:
     )
     # Counted after the upload, so that simultaneous requests cannot exceed the quota.
     stored = await BlobModel.find(BlobModel.owner == owner).sum(BlobModel.size)
-    if stored > app_settings.storage_quota:
+    if (stored or 0) > app_settings.storage_quota:
         await blob_service.delete(str(blob.id))
         quota = app_settings.storage_quota // 1024**2
         message = f"Your files would take more than {quota} MB. Delete an upload first."

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
+from math import ceil
 from typing import TypeVar
 
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
@@ -13,7 +14,10 @@ from core.threads import ThreadPool
 R = TypeVar("R")
 
 FORMATS = ("GIF", "JPEG", "PNG", "WEBP")
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 25_000_000
+"""Decoding a WebP takes 15 bytes for each pixel, and other formats less."""
+MAX_JPEG_PIXELS = 50_000_000
+"""A large JPEG is decoded at a lower resolution."""
 MAX_SIDE = 20_000
 """Decoding and shrinking take memory for each pixel of a row or column, beside the image itself."""
 
@@ -21,7 +25,7 @@ MAX_SCANS = 100
 """A progressive JPEG can have thousands of scans. Each one takes as long as a whole image."""
 
 JPEG_FORMATS = ("JPEG", "MPO")
-"""Pillow reads a JPEG with a second image, such as one from a phone, as MPO."""
+"""A JPEG that contains a second image, as phones write it, has the format MPO in Pillow."""
 
 SCAN_MARKER = b"\xff\xda"
 THUMBNAIL_SIZE = (320, 320)
@@ -85,32 +89,39 @@ async def _in_thread(function: Callable[..., R], *args: object) -> R:
 
 def _open(data: bytes) -> Image.Image:
     """Read an image's header, and refuse the image if decoding would take too long."""
-    limit = f"Upload one with at most {MAX_PIXELS:,} pixels."
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         formats = ", ".join(FORMATS)
         raise UnusableImage(f"The file is not an image. Upload one of {formats}.") from None
     except Image.DecompressionBombError:
+        limit = f"Upload one with at most {MAX_PIXELS:,} pixels."
         raise UnusableImage(f"The image has far too many pixels. {limit}") from None
     except Exception as error:  # a broken header fails in many ways
         raise _broken(error) from error
-    if image.width * image.height > MAX_PIXELS:
-        size = f"{image.width} x {image.height}"
-        raise UnusableImage(f"The image has too many pixels ({size}). {limit}")
-    if max(image.size) > MAX_SIDE:
-        size = f"{image.width} x {image.height}"
-        limit = f"Upload one with at most {MAX_SIDE:,} pixels on each side."
-        raise UnusableImage(f"The image is too long ({size}). {limit}")
+    _check_size(image)
     if image.format in JPEG_FORMATS and data.count(SCAN_MARKER) > MAX_SCANS:
         raise UnusableImage("The JPEG has too many scans. Save it as a non-progressive JPEG.")
     return image
 
 
+def _check_size(image: Image.Image) -> None:
+    size = f"{image.width} x {image.height}"
+    if max(image.size) > MAX_SIDE:
+        limit = f"Upload one with at most {MAX_SIDE:,} pixels on each side."
+        raise UnusableImage(f"The image is too long ({size}). {limit}")
+    most = MAX_JPEG_PIXELS if image.format in JPEG_FORMATS else MAX_PIXELS
+    if image.width * image.height > most:
+        limit = f"Upload one with at most {most:,} pixels."
+        raise UnusableImage(f"The image has too many pixels ({size}). {limit}")
+
+
 def _shrink(data: bytes, size: tuple[int, int]) -> bytes:
     image = _open(data)
     try:
-        image.draft("RGB", size)  # a JPEG is decoded at a lower resolution
+        scale = max(size) / max(image.size)
+        smaller = (ceil(image.width * scale), ceil(image.height * scale))
+        image.draft("RGB", smaller)  # a JPEG is decoded at a lower resolution
         image = _convert(image)
         image.thumbnail(size)
         image = ImageOps.exif_transpose(image)
