@@ -431,7 +431,7 @@ def test_the_weekly_workflow(newer: Path, tmp_path: Path) -> None:
         folder.mkdir()
         clones = {}
         for job in ("update", "propose", "test"):
-            clones[job] = folder / job / "clone"
+            clones[job] = tmp_path / f"{job}-{times}"
             run("git", "clone", "--quiet", str(remote), str(clones[job]), cwd=folder)
             for step in workflow["jobs"][job]["steps"]:
                 if "run" in step:

@@ -144,9 +144,7 @@ async def test_the_day_after_the_last_date_must_exist(db):
         await generate_sales_report("2027-01-01", "9999-12-31")
 
 
-async def test_a_report_is_requested_and_emailed(
-    client, admin, orders, mailbox, running_worker
-):
+async def test_a_report_is_requested_and_emailed(client, admin, orders, mailbox, running_worker):
     response = await client.post("/reports", json=JANUARY)
     assert response.status_code == 202
     address = f"/reports/{response.json()['job_id']}"
