@@ -33,7 +33,7 @@ REQUIREMENTS = """
     V16.1:1 V16.2:1-5 V16.3:1-4 V16.4:1-3 V16.5:1-3
     V17.1:1 V17.2:1-4 V17.3:1-2
 """
-"""The requirements of levels 1 and 2: in each section, those of level 3 have the last numbers."""
+"""The requirements of levels 1 and 2. Level 3 has the last numbers of each section."""
 
 
 class Row(NamedTuple):

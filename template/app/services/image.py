@@ -19,7 +19,7 @@ MAX_PIXELS = 25_000_000
 MAX_JPEG_PIXELS = 50_000_000
 """A large JPEG is decoded at a lower resolution."""
 MAX_SIDE = 20_000
-"""Decoding and shrinking take memory for each pixel of a row or column, beside the image itself."""
+"""Decoding and shrinking also take memory for each pixel of a row or column."""
 
 MAX_SCANS = 100
 """A progressive JPEG can have thousands of scans. Each one takes as long as a whole image."""
@@ -131,7 +131,7 @@ def _shrink(data: bytes, size: tuple[int, int]) -> bytes:
 
 
 def _convert(image: Image.Image) -> Image.Image:
-    """Return the image in a mode that can be shrunk, with its colours as they are."""
+    """Return the image in a mode that can be shrunk, with the same colours."""
     if image.mode.startswith("I"):
         # Grey with 16 bits. Without the division, light tones become white.
         image = image.point(lambda value: value / 256)

@@ -33,9 +33,9 @@ SPECIAL_PURPOSE = """
     2001::/23 2001:db8::/32 2002::/16 2620:4f:8000::/48 3fff::/20
     168.63.129.16/32
 """
-"""Networks that no receiver is in: those of IANA's registries of special-purpose addresses
-(RFC 6890) and multicast. IPv6 networks outside `GLOBAL_UNICAST` are left out. The last line is the
-address under which machines on Azure reach its control plane."""
+"""Networks without receivers: the networks in IANA's registries of special-purpose addresses
+(RFC 6890), and multicast. IPv6 networks outside `GLOBAL_UNICAST` are left out. The last line is the
+address of Azure's control plane, which only machines on Azure reach."""
 
 _special_purpose = [ip_network(network) for network in SPECIAL_PURPOSE.split()]
 

@@ -20,7 +20,7 @@ from core.services import targets
 from core.services.targets import TargetRefused, check_target, is_public, open_public_client
 
 ADJOINING = {"224.0.0.0/4", "240.0.0.0/4"}
-"""The networks beside each other. Each of the others has public addresses on both sides."""
+"""Two networks without a gap between them. The others have public addresses on both sides."""
 
 
 @pytest.mark.parametrize(
