@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from app.models.order import Order
+from core.services.limits import Limits
 
 FORM = {"product": " Engine ", "quantity": 2, "price": "19.99"}
 NOON = datetime(2027, 1, 31, 12, tzinfo=UTC)
@@ -44,6 +45,12 @@ async def test_orders_are_private(client, signed_in, stranger):
     client.cookies.clear()
     assert (await client.get("/orders")).status_code == 401
     assert (await client.post("/orders", json=FORM)).status_code == 401
+
+
+async def test_orders_are_limited(client, signed_in, monkeypatch):
+    monkeypatch.setattr("app.routes.orders.ORDERING", Limits("1 per hour", "100 per hour"))
+    responses = [await client.post("/orders", json=FORM) for _ in range(2)]
+    assert [response.status_code for response in responses] == [201, 429]
 
 
 @pytest.mark.parametrize(

@@ -218,6 +218,12 @@ class Settings(BaseServiceSettings):
     max_body_size: NonNegativeInt = 25 * 1024 * 1024
     """Maximum size of a request's body in bytes. Larger requests are answered 413."""
 
+    outbound_ports: frozenset[Port] = frozenset({80, 443, 8080, 8443})
+    """The ports that URLs of users may name, such as `[80, 443]`. In development, all are allowed.
+
+    An allow-list keeps users from other services of a host, such as SSH, SMTP and databases.
+    """
+
     session_lifetime: PositiveFloat = 14 * 86400
     """Seconds after which a session expires."""
 
