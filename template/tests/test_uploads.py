@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import AsyncIterator
 from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
@@ -233,3 +234,40 @@ async def test_a_large_file_is_refused(client, signed_in):
     response = await client.post("/uploads", files={"file": bytes(26 * 1024 * 1024)})
     assert response.status_code == 413
     assert await BlobModel.count() == 0
+
+
+async def test_a_file_is_read_after_the_log_in(client, user):
+    sent = []
+
+    async def send() -> AsyncIterator[bytes]:
+        for _ in range(25):
+            sent.append(1)
+            yield bytes(1024 * 1024)
+
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    response = await client.post("/uploads", content=send(), headers=headers)
+    assert response.status_code == 401
+    assert not sent
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"files": {"other": b""}},
+        {"data": {"file": "text"}},
+        {"files": [("file", b""), ("file", b"")]},
+        {"json": {"file": "text"}},
+    ],
+)
+async def test_a_form_without_one_file_is_refused(client, signed_in, form):
+    response = await client.post("/uploads", **form)
+    assert response.status_code in (400, 422)
+    assert isinstance(response.json()["detail"], str)
+
+
+async def test_only_uploads_are_large(client, signed_in):
+    name = "a" * 2 * 1024 * 1024
+    form = {"email": "ada@example.com", "password": name, "display_name": name}
+    assert (await client.post("/signup", json=form)).status_code == 413
+    response = await client.post("/uploads", files={"file": bytes(24 * 1024 * 1024)})
+    assert response.status_code == 202
