@@ -1,5 +1,6 @@
 """The HTTP server of the web process."""
 
+import gc
 import socket
 from contextlib import suppress
 from typing import Any
@@ -31,6 +32,8 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if not self.started:
             return
+        # Otherwise a large body of JSON lets the collector pass over all modules several times.
+        gc.freeze()
         host, port = self.config.host, self.config.port
         logger.info("web started", host=host, port=port)
         docs = f" (API documentation: {self._docs_url})" if self._docs_url else ""
