@@ -20,7 +20,7 @@ DOCUMENTS = [
     ROOT / "SECURITY.md",
 ]
 
-OTHER = {"FORWARDED_ALLOW_IPS", "FREE_SHIPPING", "JOB_ID", "PAYMENT_KEY"}
+OTHER = {"FREE_SHIPPING", "JOB_ID", "PAYMENT_KEY"}
 """Names of other programs, of arguments, and of examples."""
 
 

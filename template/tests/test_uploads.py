@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
@@ -484,3 +485,38 @@ async def test_an_upload_that_waits_is_deleted_with_its_jobs(client, signed_in, 
 
 async def ended(run: ChainJob[Any]) -> bool:
     return (await run.status()).is_final
+async def test_a_file_is_read_after_the_log_in(client, user):
+    sent = []
+
+    async def send() -> AsyncIterator[bytes]:
+        for _ in range(25):
+            sent.append(1)
+            yield bytes(1024 * 1024)
+
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    response = await client.post("/uploads", content=send(), headers=headers)
+    assert response.status_code == 401
+    assert not sent
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"files": {"other": b""}},
+        {"data": {"file": "text"}},
+        {"files": [("file", b""), ("file", b"")]},
+        {"json": {"file": "text"}},
+    ],
+)
+async def test_a_form_without_one_file_is_refused(client, signed_in, form):
+    response = await client.post("/uploads", **form)
+    assert response.status_code in (400, 422)
+    assert isinstance(response.json()["detail"], str)
+
+
+async def test_only_uploads_are_large(client, signed_in):
+    name = "a" * 2 * 1024 * 1024
+    form = {"email": "ada@example.com", "password": name, "display_name": name}
+    assert (await client.post("/signup", json=form)).status_code == 413
+    response = await client.post("/uploads", files={"file": bytes(24 * 1024 * 1024)})
+    assert response.status_code == 202

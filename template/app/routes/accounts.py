@@ -58,6 +58,10 @@ class ResetRequest(BaseModel):
     email: EmailStr
 
 
+class ResetRequested(BaseModel):
+    message: str = "If this address has an account, an email with a link is on its way."
+
+
 @router.post(
     "/signup",
     status_code=202,
@@ -132,10 +136,11 @@ async def me(user: CurrentUser) -> Me:
     status_code=202,
     responses={429: {}},
 )
-async def request_reset(form: ResetRequest, client: ClientAddress) -> None:
+async def request_reset(form: ResetRequest, client: ClientAddress) -> ResetRequested:
     """Email a link for setting a new password. It is valid for an hour and works once."""
     user_id, token = await accounts.start_password_reset(form.email, client)
     await send_password_reset.enqueue(user_id, token)
+    return ResetRequested()
 
 
 @router.get("/reset", response_class=HTMLResponse)

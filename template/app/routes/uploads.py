@@ -1,10 +1,12 @@
 """Uploads: send an image, follow its processing, and delete it."""
 
 from collections.abc import AsyncIterator
+from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, UploadFile
+from fastapi import APIRouter, Depends, HTTPException, Request
 from pydantic import BaseModel
 from pymongo.asynchronous.client_session import AsyncClientSession
+from starlette.datastructures import UploadFile
 
 from app.models.image import ImageModel, ImageStatus
 from app.settings import app_settings
@@ -18,9 +20,15 @@ from core.web import ClientAddress, CurrentUser, find_own
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 
+MAX_UPLOAD = 25 * 1024 * 1024
 UPLOAD_CHUNK = 1024 * 1024
 MAX_NAME = 200
 UPLOADING = Limits("100 per hour", "500 per hour")
+FILE_FORM = {
+    "type": "object",
+    "properties": {"file": {"type": "string", "format": "binary"}},
+    "required": ["file"],
+}
 
 
 class Uploaded(BaseModel):
@@ -41,16 +49,29 @@ class Pipeline(BaseModel):
     optimized: str | None = None
 
 
+async def read_file(request: Request, user: CurrentUser) -> AsyncIterator[UploadFile]:
+    """Read the file in a form, after the log-in was checked.
+
+    FastAPI would read a file that the route declares before it checks the log-in.
+    """
+    async with request.form(max_files=1, max_fields=1) as form:
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            raise HTTPException(422, "Send a form with a file in the field `file`.")
+        yield file
+
+
+SentFile = Annotated[UploadFile, Depends(read_file)]
+
+
 @router.post(
     "",
     status_code=202,
-    responses={401: {}, 409: {}, 413: {}, 429: {}},
+    responses={401: {}, 409: {}, 413: {}, 422: {}, 429: {}},
+    max_body_size=MAX_UPLOAD,
+    openapi_extra={"requestBody": {"content": {"multipart/form-data": {"schema": FILE_FORM}}}},
 )
-async def upload(
-    file: UploadFile,
-    user: CurrentUser,
-    client: ClientAddress,
-) -> Uploaded:
+async def upload(file: SentFile, user: CurrentUser, client: ClientAddress) -> Uploaded:
     """Store an image, and enqueue the jobs that create a thumbnail and an optimized version."""
     owner = str(user.id)
     await check_limits("upload", UPLOADING, owner, client)

@@ -11,13 +11,16 @@ class SessionModel(Document):
         token_hash: The SHA-256 hash of the session's token.
         user_id: The user who logged in.
         password_version: The user's `password_version` at the log-in.
-        expires_at: The time at which the session expires and MongoDB removes it.
+        expires_at: The time at which the session expires and MongoDB removes it, unless a request
+            postpones it.
+        ends_at: The latest time to which requests can postpone it. None: they cannot.
     """
 
     token_hash: Annotated[str, Indexed(unique=True)]
     user_id: Annotated[PydanticObjectId, Indexed()]
     password_version: int = 0
     expires_at: Annotated[datetime, Indexed(expireAfterSeconds=0)]
+    ends_at: datetime | None = None
 
     class Settings:
         name = "sessions"

@@ -22,12 +22,13 @@ async def start_session(user: UserModel) -> str:
     if user.id is None:
         raise ValueError("save the user before starting a session")
     token = new_token()
-    lifetime = timedelta(seconds=get_settings().session_lifetime)
+    ends_at = datetime.now(UTC) + timedelta(seconds=get_settings().session_lifetime)
     session = SessionModel(
         token_hash=hash_token(token),
         user_id=user.id,
         password_version=user.password_version,
-        expires_at=datetime.now(UTC) + lifetime,
+        expires_at=min(ends_at, _idle_end()),
+        ends_at=ends_at,
     )
     await session.insert()
     return token
@@ -35,6 +36,8 @@ async def start_session(user: UserModel) -> str:
 
 async def find_user(token: str) -> UserModel | None:
     """Return the user of a session, or None if the session does not exist or has expired.
+
+    A call postpones the end of the session by `SESSION_IDLE_TIMEOUT`, up to its whole lifetime.
 
     Args:
         token: The token from `start_session`.
@@ -48,9 +51,24 @@ async def find_user(token: str) -> UserModel | None:
         return None
     user = await UserModel.get(session.user_id)
     # A log-in that began before a password change may start its session after the change.
-    if user and user.password_version == session.password_version:
-        return user
-    return None
+    if user is None or user.password_version != session.password_version:
+        return None
+    await _postpone_end(session)
+    return user
+
+
+def _idle_end() -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=get_settings().session_idle_timeout)
+
+
+async def _postpone_end(session: SessionModel) -> None:
+    """Postpone the end of a session that is in use, in steps, so that few requests write."""
+    end = min(session.ends_at or session.expires_at, _idle_end())
+    step = timedelta(seconds=get_settings().session_idle_timeout / 10)
+    if end - session.expires_at > step:
+        # `save` would store a session again that has just ended.
+        same = SessionModel.find(SessionModel.id == session.id)
+        await same.set({SessionModel.expires_at: end})
 
 
 async def end_session(token: str) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, TypeVar
 
 from beanie import Document
 from bson import ObjectId
-from fastapi import Cookie, Depends, HTTPException, Request, Response
+from fastapi import Depends, HTTPException, Request, Response
 
 from core.config import get_settings
 from core.context import TaskContext
@@ -18,18 +18,29 @@ from core.services.sessions import (
 D = TypeVar("D", bound=Document)
 
 COOKIE = "session"
-"""The name of the session cookie."""
+"""The name of the session cookie. In production it begins with `__Host-`."""
 
 PAGE_HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
     ),
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with `no-referrer`, forms would send `Origin: null`
 }
 """Headers for a page with a secret in its URL or content, such as a reset token."""
 
-SessionToken = Annotated[str | None, Cookie(alias=COOKIE, include_in_schema=False)]
+
+def cookie_name() -> str:
+    """Return the name of the session cookie. In production, only this host can set it."""
+    return f"__Host-{COOKIE}" if get_settings().is_production else COOKIE
+
+
+async def session_token(request: Request) -> str | None:
+    """Return the token in the session cookie, or None."""
+    return request.cookies.get(cookie_name())
+
+
+SessionToken = Annotated[str | None, Depends(session_token)]
 
 
 async def current_user(session: SessionToken = None) -> UserModel:
@@ -127,7 +138,7 @@ async def sign_in(response: Response, user: UserModel) -> None:
     settings = get_settings()
     token = await start_session(user)
     response.set_cookie(
-        COOKIE,
+        cookie_name(),
         token,
         max_age=round(settings.session_lifetime),
         httponly=True,
@@ -144,11 +155,11 @@ async def sign_out(request: Request, response: Response) -> None:
         request: The request with the cookie.
         response: The response that removes the cookie.
     """
-    token = request.cookies.get(COOKIE)
+    token = await session_token(request)
     if token:
         await end_session(token)
     response.delete_cookie(
-        COOKIE,
+        cookie_name(),
         httponly=True,
         secure=get_settings().is_production,
         samesite="lax",

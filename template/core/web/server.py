@@ -1,16 +1,21 @@
 """The HTTP server of the web process."""
 
+import gc
 import socket
 from contextlib import suppress
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from core.config import Settings
 from core.errors import UserError
 from core.logging import get_logger
 from core.supervised import tell_started
 from core.tasks.time_limits import leave_abandoned
+from core.web.protocol import TimedProtocol
 from core.web.startup import StartedApp
 
 logger = get_logger(__name__)
@@ -27,6 +32,8 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if not self.started:
             return
+        # Otherwise a large body of JSON lets the collector pass over all modules several times.
+        gc.freeze()
         host, port = self.config.host, self.config.port
         logger.info("web started", host=host, port=port)
         docs = f" (API documentation: {self._docs_url})" if self._docs_url else ""
@@ -35,6 +42,25 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
         leave_abandoned()
+
+
+def _read_proxy_headers(app: FastAPI, settings: Settings) -> ASGIApp:
+    """Take the client's address from trusted proxies, and warn once of one that is not trusted."""
+    proxied: Any = ProxyHeadersMiddleware(app, settings.forwarded_allow_ips)  # type: ignore[arg-type]
+    has_warned = False
+
+    async def check_proxy(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal has_warned
+        proxy, _ = scope.get("client") or ("", 0)
+        if not has_warned and scope["type"] == "http" and proxy not in proxied.trusted_hosts:
+            names = {name for name, _ in scope["headers"]}
+            if not names.isdisjoint((b"forwarded", b"x-forwarded-for")):
+                has_warned = True
+                problem = "a proxy is not in FORWARDED_ALLOW_IPS, so its clients count as one"
+                logger.warning(problem, proxy=proxy)
+        await proxied(scope, receive, send)
+
+    return check_proxy
 
 
 def serve(app: FastAPI, settings: Settings) -> int:
@@ -50,11 +76,14 @@ def serve(app: FastAPI, settings: Settings) -> int:
     Raises:
         UserError: The application did not start, or cannot listen; the message says why.
     """
-    started_app = StartedApp(app)
+    started_app = StartedApp(_read_proxy_headers(app, settings))
     config = uvicorn.Config(
         started_app,
         host=settings.host,
         port=settings.port,
+        http=TimedProtocol,
+        proxy_headers=False,  # `_read_proxy_headers` does it
+        server_header=False,
         log_config=None,
         access_log=False,
         # Otherwise a pipelined request has the actor of the request before it.

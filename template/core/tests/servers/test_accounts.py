@@ -21,7 +21,7 @@ from core.services.accounts import (
     reset_password,
     start_password_reset,
 )
-from core.services.sessions import find_user, start_session
+from core.services.sessions import end_session, find_user, start_session
 from core.services.tokens import hash_token
 from core.testing import PASSWORD
 from core.web import sign_in
@@ -137,7 +137,9 @@ async def test_a_session_cookie_is_safe(app, settings, user, monkeypatch):
         await sign_in(response, user)
         cookie = response.headers["set-cookie"]
         assert all(flag in cookie for flag in flags)
-        assert ("Secure" in cookie) is (environment == "production")
+        is_production = environment == "production"
+        assert ("Secure" in cookie) is is_production
+        assert cookie.startswith("__Host-session=" if is_production else "session=")
         assert "Domain" not in cookie
     assert await SessionModel.count() == 2
     assert await AuditModel.count() == 0
@@ -163,3 +165,46 @@ async def test_two_spellings_of_an_address_have_one_account(db):
 async def test_simultaneous_log_ins_all_succeed(user):
     attempts = [log_in(user.email, PASSWORD, "127.0.0.1") for _ in range(4)]
     assert {found.id for found in await asyncio.gather(*attempts)} == {user.id}
+
+
+async def test_a_session_ends_if_it_is_not_used(user, monkeypatch):
+    monkeypatch.setattr(get_settings(), "session_idle_timeout", 1000)
+    token = await start_session(user)
+
+    async def shift(**fields: float) -> SessionModel:
+        """Set times of the session to seconds from now, and use it."""
+        now = datetime.now(UTC)
+        times = {name: now + timedelta(seconds=seconds) for name, seconds in fields.items()}
+        await SessionModel.find_all().set(times)
+        assert await find_user(token)
+        (session,) = await SessionModel.find_all().to_list()
+        return session
+
+    def seconds_left(session: SessionModel) -> float:
+        return (session.expires_at - datetime.now(UTC)).total_seconds()
+
+    (session,) = await SessionModel.find_all().to_list()
+    assert 900 < seconds_left(session) <= 1000
+    assert 900 < seconds_left(await shift(expires_at=500)) <= 1000
+    assert 900 < seconds_left(await shift(expires_at=950)) <= 950  # not written again
+    assert 500 < seconds_left(await shift(expires_at=300, ends_at=600)) <= 600
+    # A session of an earlier version ends when it says.
+    await SessionModel.find_all().set({SessionModel.ends_at: None})
+    assert 200 < seconds_left(await shift(expires_at=300)) <= 300
+    await SessionModel.find_all().set({SessionModel.expires_at: datetime.now(UTC)})
+    assert await find_user(token) is None
+
+
+async def test_a_session_that_ends_during_a_request_does_not_come_back(user, monkeypatch):
+    token = await start_session(user)
+    soon = datetime.now(UTC) + timedelta(seconds=60)
+    await SessionModel.find_all().set({SessionModel.expires_at: soon})
+    get = UserModel.get
+
+    async def end_and_get(user_id: object) -> UserModel | None:
+        await end_session(token)
+        return await get(user_id)
+
+    monkeypatch.setattr(UserModel, "get", end_and_get)
+    await find_user(token)
+    assert await SessionModel.count() == 0
