@@ -485,6 +485,8 @@ async def test_an_upload_that_waits_is_deleted_with_its_jobs(client, signed_in, 
 
 async def ended(run: ChainJob[Any]) -> bool:
     return (await run.status()).is_final
+
+
 async def test_a_file_is_read_after_the_log_in(client, user):
     sent = []
 
