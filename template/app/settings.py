@@ -11,6 +11,9 @@ class AppSettings(BaseServiceSettings):
     currency: str = Field("EUR", pattern="^[A-Z]{3}$")
     """The currency of prices and reports, as a code of ISO 4217."""
 
+    webhook_failing_days: float = Field(5, gt=0)
+    """A subscription whose receiver fails for so many days is switched off."""
+
     # A field without a default must be set: no process starts without PAYMENT_KEY.
     # payment_key: SecretStr  # from pydantic; it never shows its value
 
