@@ -260,9 +260,9 @@ class Executor:
         """Take the slots that the job needs. Return an outcome if the job cannot run now."""
         record = run.record
         try:
-            self._check_limits(run)
             arguments = self._load_arguments(run.message, task)
             run.slots = find_slots(task.name, task.options.limit, *arguments)
+            self._check_limits(run)
         except Exception as error:
             return self._settler.fail(run, error)
         waiting = await self._records.acquire(run.message.id, record.fence, run.slots)

@@ -1,16 +1,18 @@
 """Limits of tasks: how many of their jobs run at once, in all workers together."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from core.config import Settings
-from core.tasks import JobFailed, JobStatus, Limit, QueueUnavailable, Worker
+from core.tasks import JobFailed, JobStatus, Limit, QueueUnavailable, Worker, executor
 from core.testing import eventually
 from core.tests.running import WAIT, consuming, running
 
@@ -290,3 +292,28 @@ async def test_an_outage_counts_no_attempt(worker, run):
         for job in jobs:
             assert await job.result(WAIT) == "done"
     assert lost
+
+
+async def test_an_expired_job_passes_its_slot_on(worker, run, monkeypatch):
+    gate = Gate()
+
+    @worker.task(expires=3600, limit=Limit(concurrency=1))
+    async def limited(name: str) -> None:
+        await gate.enter("limited", name)
+
+    async with run():
+        first = await limited.enqueue("first")
+        await wait_for(worker, waiting=0)
+        expired = await limited.enqueue_many([["late"]] * 10)
+        limited.options = replace(limited.options, expires=None)
+        last = await limited.enqueue("last")
+        await wait_for(worker, waiting=11)
+        later = SimpleNamespace(time=lambda: time.time() + 7200, monotonic=time.monotonic)
+        monkeypatch.setattr(executor, "time", later)
+        gate.let_out(2)
+        await first.result(WAIT)
+        await last.result(executor.SLOT_SECONDS[0] / 2)  # before it looks for a slot by itself
+        for job in expired:
+            with pytest.raises(JobFailed, match="JobExpired"):
+                await job.result(WAIT)
+    assert gate.began == ["first", "last"]
