@@ -101,7 +101,8 @@ async def _switch_off(subscription: Subscription) -> None:
     async def switch_off(session: AsyncClientSession) -> None:
         is_on = {"_id": subscription.id, "switched_off_at": None}
         change = {"$currentDate": {"switched_off_at": True}}
-        changed = await Subscription.find_one(is_on).update(change, session=session)
+        collection = Subscription.get_pymongo_collection()
+        changed = await collection.update_one(is_on, change, session=session)
         if changed.modified_count:
             await audit_log("webhook.switched_off", url=subscription.url)
             await send_webhook_switched_off.enqueue(subscription.owner, subscription.url)
