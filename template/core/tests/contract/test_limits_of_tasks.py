@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -41,24 +41,27 @@ async def wait_for(worker: Worker, waiting: int, running: int = 1) -> None:
 
 
 class Gate:
-    """Counts the jobs that are in it. They leave it one by one, as the test lets them."""
+    """Counts the jobs that are in it. They leave it one by one, as the test lets them.
+
+    A job leaves through a door.
+    """
 
     def __init__(self) -> None:
         self.began: list[str] = []
         self.now: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
-        self._exits = asyncio.Semaphore(0)
+        self._doors: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(0))
 
-    def let_out(self, count: int = 1) -> None:
+    def let_out(self, count: int = 1, door: str = "") -> None:
         for _ in range(count):
-            self._exits.release()
+            self._doors[door].release()
 
-    async def enter(self, key: str, name: str = "") -> None:
+    async def enter(self, key: str, name: str = "", door: str = "") -> None:
         self.began.append(name or key)
         self.now[key] += 1
         self.most[key] = max(self.most[key], self.now[key])
         try:
-            await self._exits.acquire()
+            await self._doors[door].acquire()
         finally:
             self.now[key] -= 1
 
@@ -115,7 +118,7 @@ async def test_a_job_takes_a_slot_of_each_limit_or_none(worker, engine_settings)
 
     @worker.task(limit=[of_host, of_user])
     async def deliver(host: str, user: str) -> None:
-        await gate.enter(user, f"{host} {user}")
+        await gate.enter(user, f"{host} {user}", host)
 
     async with three_workers(worker, engine_settings):
         await deliver.enqueue("dead", "ada")
@@ -129,8 +132,14 @@ async def test_a_job_takes_a_slot_of_each_limit_or_none(worker, engine_settings)
         jobs.append(await deliver.enqueue("other", "ada"))
         jobs.append(await deliver.enqueue("other", "eve"))
         await wait_for(worker, waiting=21, running=3)
-        assert sorted(gate.began) == ["dead ada", "fine ada", "other eve"]
-        gate.let_out(len(jobs) + 1)
+        assert gate.began == ["dead ada", "fine ada", "other eve"]
+        # A free slot of the user goes to the first job that can use it.
+        gate.let_out(2, "fine")
+        gate.let_out(2, "other")
+        for job in jobs[-3:]:
+            await job.result(WAIT / 3)  # before it looks for a slot by itself
+        assert gate.began[3:] == ["other ada"]
+        gate.let_out(len(jobs), "dead")
         for job in jobs:
             await job.result(WAIT)
     assert gate.most["ada"] == 2

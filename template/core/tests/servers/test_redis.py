@@ -422,6 +422,34 @@ async def test_no_job_waits_for_ever(worker, redis_settings, monkeypatch):
             assert await job.result(WAIT) == "done"
 
 
+async def test_a_job_that_is_aborted_while_it_steps_aside_ends_at_once(worker, redis_settings):
+    begun = asyncio.Event()
+
+    @worker.task(limit=Limit(concurrency=1))
+    async def limited() -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    redis_settings.task_grace_period = 0
+    async with running(worker, redis_settings):
+        records = worker.queue.engine.records
+        acquire = records.acquire
+
+        async def abort_if_missing(job_id: str, *words: Any) -> Any:
+            missing = await acquire(job_id, *words)
+            if missing is not None:
+                await worker.queue.abort(job_id)
+            return missing
+
+        records.acquire = abort_if_missing
+        await limited.enqueue()
+        await asyncio.wait_for(begun.wait(), WAIT)
+        job = await limited.enqueue()
+        # Before it looks for a slot by itself.
+        record = await job.wait(executor.SLOT_SECONDS[0] / 3)
+        assert record.status is JobStatus.ABORTED
+
+
 async def test_a_run_that_lost_its_job_gets_no_slot(worker, redis_settings):
     @worker.task(limit=Limit(concurrency=1))
     async def limited() -> None: ...
