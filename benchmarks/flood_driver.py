@@ -6,6 +6,7 @@ import secrets
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
@@ -33,8 +34,9 @@ class Receiver:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.requests += 1
-        while await reader.read(65_536):
-            pass
+        with suppress(asyncio.CancelledError):  # at the end
+            while await reader.read(65_536):
+                pass
         writer.close()
 
 

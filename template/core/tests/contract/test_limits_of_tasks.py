@@ -128,14 +128,14 @@ async def test_a_job_takes_a_slot_of_each_limit_or_none(worker, engine_settings)
         # The jobs that wait for the host hold no slot of the user.
         jobs.append(await deliver.enqueue("fine", "ada"))
         await wait_for(worker, waiting=20, running=2)
-        # The user's slots are taken, and nobody waits for this host.
+        # The user's slots are taken. The other user has slots.
         jobs.append(await deliver.enqueue("other", "ada"))
-        jobs.append(await deliver.enqueue("other", "eve"))
+        jobs.append(await deliver.enqueue("third", "eve"))
         await wait_for(worker, waiting=21, running=3)
-        assert gate.began == ["dead ada", "fine ada", "other eve"]
+        assert gate.began == ["dead ada", "fine ada", "third eve"]
         # A free slot of the user goes to the first job that can use it.
-        gate.let_out(2, "fine")
-        gate.let_out(2, "other")
+        for host in ("fine", "other", "third"):
+            gate.let_out(door=host)
         for job in jobs[-3:]:
             await job.result(WAIT / 3)  # before it looks for a slot by itself
         assert gate.began[3:] == ["other ada"]

@@ -6,7 +6,7 @@
 -- no slot.
 
 local job_id, fence, slots = ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local full = find_full(slots, job_id)
+local full = find_full(slots, job_id, {})
 if full then return redis.call('zcard', KEYS[13] .. full) end
 if not has_slot(job_id, fence) then return 0 end
 hold(slots, job_id, fence)

@@ -3,7 +3,7 @@
 -- key has the waiting jobs in their order, each with its slots before it.
 
 local PAIR = '(%S+) (%d+)'
-local MOST_STEPS = 200
+local MOST_STEPS = 100
 
 -- Return whether a holder still has its slot. If it does not run yet, the fence is its next one.
 local function has_slot(job_id, fence)
@@ -13,9 +13,10 @@ local function has_slot(job_id, fence)
   return record.status == 'pending' and record.fence + 1 == fence
 end
 
--- Return the first key of which a job gets no slot, or nil.
-local function find_full(slots, job_id)
+-- Return the first key of which a job gets no slot, or nil. Some keys may be known to be full.
+local function find_full(slots, job_id, full)
   for key, most in string.gmatch(slots, PAIR) do
+    if full[key] then return key end
     local holders = KEYS[12] .. key
     local allowed = most + redis.call('hexists', holders, job_id)
     if redis.call('hlen', holders) >= allowed then
@@ -47,15 +48,13 @@ end
 -- Give the free slots of a key to the first waiting jobs, and move these into the streams. A job
 -- that also needs a slot of another key, which is full, lets others pass.
 local function give(key)
-  local waiting, at = KEYS[13] .. key, 0
-  for _ = 1, MOST_STEPS do
-    local first = redis.call('zrange', waiting, at, at)[1]
-    if not first then return end
+  local waiting, full = KEYS[13] .. key, {}
+  for _, first in ipairs(redis.call('zrange', waiting, 0, MOST_STEPS - 1)) do
     local slots, job_id = string.match(first, '^([^|]*)|(.*)$')
-    local full = find_full(slots, job_id)
-    if full == key then return end
-    if full then
-      at = at + 1
+    local missing = find_full(slots, job_id, full)
+    if missing == key then return end
+    if missing then
+      full[missing] = true
     else
       redis.call('zrem', waiting, first)
       local record = read(job_id)
@@ -69,10 +68,16 @@ end
 
 -- Give back the slots of a run that has ended. Its job may wait for them.
 local function give_back(run, record)
-  for key in string.gmatch(run.slots, PAIR) do redis.call('hdel', KEYS[12] .. key, run.job_id) end
+  local freed = {}
+  for key in string.gmatch(run.slots, PAIR) do
+    local is_freed = redis.call('hdel', KEYS[12] .. key, run.job_id) == 1
+    if is_freed then table.insert(freed, key) end
+  end
   if run.waits == '1' then
     wait(run.slots, run.job_id, tonumber(run.priority))
-    if record.abort == '1' then start(run.job_id) end -- so that it ends now
+    -- Its slots may have become free since it asked, and an aborted job ends now.
+    local is_full = find_full(run.slots, run.job_id, {})
+    if not is_full or record.abort == '1' then start(run.job_id) end
   end
-  for key in string.gmatch(run.slots, PAIR) do give(key) end
+  for _, key in ipairs(freed) do give(key) end
 end
