@@ -33,6 +33,7 @@ PER_USER = Limit(concurrency=8, key=lambda **_: TaskContext.get_actor())
     retry_delay=2,
     timeout=60,
     expires=4 * 3600,
+    priority="low",
     limit=[PER_RECEIVER, PER_USER],
 )
 async def deliver_webhook(
