@@ -23,7 +23,8 @@ RETRYABLE_STATUSES = {408, 429}
 
 INVALID_URL = (TargetRefused, httpx2.InvalidURL, httpx2.UnsupportedProtocol)
 
-# A receiver that never answers holds a slot for ten seconds. It must not hold all of them.
+# A receiver that never answers holds a slot for ten seconds. It must not hold all of them, and no
+# email must wait behind its deliveries: these have a low priority.
 PER_RECEIVER = Limit(concurrency=4, key=lambda url, **_: urlsplit(url).hostname)
 PER_USER = Limit(concurrency=8, key=lambda **_: TaskContext.get_actor())
 
