@@ -25,7 +25,7 @@ PAUSE_SECONDS = 0.02
 
 
 async def measure(jobs: int, file: Path) -> tuple[list[float], list[float], list[float]]:
-    """Return the seconds until each job started, and those of each cold and each hot PING."""
+    """Return the seconds until each job started, of each cold PING, and of each hot PING."""
     # The module of tasks opens the file that the environment names.
     from app.main import service
     from app.tasks.latency import note

@@ -217,10 +217,10 @@ class Run:
             self._workers.append(worker)
 
     def kill_workers(self) -> None:
-        """Kill all processes of the workers, also those in process groups of their own."""
+        """Kill all processes of the workers, also those in separate process groups."""
         pids = [pid for worker in self._workers for pid in find_processes(worker.pid)]
         for pid in pids:
-            with suppress(ProcessLookupError):  # it has ended in the meantime
+            with suppress(ProcessLookupError):  # the process has ended
                 os.killpg(os.getpgid(pid), signal.SIGKILL)
         for worker in self._workers:
             worker.wait()
@@ -238,7 +238,7 @@ class Run:
 def find_processes(pid: int) -> list[int]:
     """Return a process and all processes below it."""
     children = []
-    with suppress(FileNotFoundError, ProcessLookupError):  # it has ended in the meantime
+    with suppress(FileNotFoundError, ProcessLookupError):  # the process has ended
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [pid, *(found for child in children for found in find_processes(int(child)))]
 

@@ -46,14 +46,14 @@ SCRIPTS = {
 
 @dataclass(frozen=True)
 class Phase:
-    """What a client saw in a phase: its length and the longest PING, and the slowest commands."""
+    """A phase: its length, the longest PING of a client, and the slowest commands."""
 
     seconds: float
     longest: float
     slowest: str
 
     def describe(self, quiet: "Phase") -> str:
-        """Return the figures beside those of the quiet phase."""
+        """Return the figures, compared with the quiet phase."""
         ratio = f"ratio to the quiet phase {self.longest / quiet.longest:.1f}"
         longest = f"longest PING {self.longest * 1000:.1f} ms, {ratio}"
         return f"{self.seconds:.0f} s, {longest}, slowest commands: {self.slowest}"

@@ -29,7 +29,7 @@ async def enqueue(jobs: int) -> None:
             "timeout": round(IDLE),
             "heartbeat": round(IDLE),
             "retries": 1000,
-            "ttl": RESULT_SECONDS or -1,  # 0 keeps results for ever
+            "ttl": RESULT_SECONDS or -1,  # 0 keeps results forever
         }
         await asyncio.gather(
             *(queue.enqueue("job", number=number, **options) for number in numbers)

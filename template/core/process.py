@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import signal
 
 import uvloop
@@ -61,8 +62,7 @@ def run_worker(settings: Settings) -> int:
         print("The job queue is off: jobs run in the web process. There is no worker to start.")
         return 0
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_work(service, settings))
-    return 0
+        return runner.run(_work(service, settings))
 
 
 def _report_misspelled(service: Service, settings: Settings) -> None:
@@ -73,7 +73,7 @@ def _report_misspelled(service: Service, settings: Settings) -> None:
         logger.warning(line)
 
 
-async def _work(service: Service, settings: Settings) -> None:
+async def _work(service: Service, settings: Settings) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -87,9 +87,20 @@ async def _work(service: Service, settings: Settings) -> None:
         gc.collect()
         gc.freeze()  # the garbage collector need not look at the service's own objects again
         await _wait_for_first(database.ready, stop)
-        await service.worker.run(stop)
+        status = await _run_jobs(service, stop)
     logger.info("worker stopped")
-    leave_abandoned()
+    leave_abandoned(status)
+    return status
+
+
+async def _run_jobs(service: Service, stop: asyncio.Event) -> int:
+    """Run jobs until an event is set, and return the exit status of the process."""
+    try:
+        await service.worker.run(stop)
+    except Exception:
+        logger.critical("worker ends after an error", exc_info=True)
+        return os.EX_SOFTWARE
+    return 0
 
 
 async def _wait_for_first(*events: asyncio.Event) -> None:

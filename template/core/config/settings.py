@@ -136,7 +136,7 @@ def _check_zone(name: str) -> str:
 class Settings(BaseServiceSettings):
     """The settings of a process. A field's variable is the field's name in capitals."""
 
-    # A limit of the length is no part of a pattern: pydantic takes 10 MB for `\w{1,100}`.
+    # A pattern contains no limit of the length: pydantic takes 10 MB for `\w{1,100}`.
 
     environment: Literal["development", "test", "production"] = "development"
     service: str = Field("app.main:service", pattern=r"^[\w.]+:\w+$")

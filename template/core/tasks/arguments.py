@@ -14,7 +14,7 @@ from pydantic import (
     ValidationError,
 )
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import from_json, to_json
 
 from core.tasks.errors import InvalidArguments, InvalidTask
 from core.tasks.message import PlainArguments
@@ -33,8 +33,6 @@ _Hints = dict[str, Any]
 
 _PLAIN = (str, int, bool, float)
 """Types whose values are the same after a trip through JSON."""
-
-_UNFIT = (ValidationError, PydanticSerializationError, UnicodeError)
 
 _VARIABLE = {
     inspect.Parameter.VAR_POSITIONAL,
@@ -145,9 +143,10 @@ class Arguments:
             if not self._is_plain:
                 # An argument that cannot be rebuilt must not be enqueued.
                 self._adapter.validate_json(dumped)
-        except _UNFIT as error:
+            # A message has one level more.
+            plain: PlainArguments = from_json(b"[%b]" % dumped)[0]
+        except ValueError as error:
             raise self._explain(error) from None
-        plain: PlainArguments = from_json(dumped)
         if limit is not None and len(dumped) > limit:
             self._refuse_size(plain, len(dumped), limit)
         return plain
@@ -177,7 +176,7 @@ class Arguments:
             raise InvalidArguments(f"task {self._task}: it now also needs {names}")
         try:
             values: PythonArguments = vars(self._adapter.validate_json(to_json(arguments)))
-        except _UNFIT as error:
+        except ValueError as error:
             raise self._explain(error) from None
         return values
 
@@ -208,12 +207,11 @@ class Arguments:
 
     def _explain(self, error: ValueError) -> InvalidArguments:
         """Return an error of Pydantic as one line that names the parameter."""
+        problem = f"the arguments cannot be kept as JSON: {error}"
         if isinstance(error, ValidationError):
             detail = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(map(str, detail["loc"]))
-            problem = f"parameter {place}: {detail['msg']}"
-        else:
-            problem = f"the arguments cannot be kept as JSON: {error}"
+            problem = f"parameter {place}: {detail['msg']}" if place else detail["msg"]
         return InvalidArguments(f"task {self._task}: {problem}")
 
 

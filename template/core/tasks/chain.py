@@ -271,10 +271,10 @@ async def stop_rest_unverified(
     """
     try:
         message = read_unverified(job_id, body)
-    except BadMessage:
+        ids = list(_later_stages(message))
+        fields = _stopped_fields(message, status)
+    except (BadMessage, ValueError):  # the number of a stage may have thousands of digits
         return {}
-    fields = _stopped_fields(message, status)
-    ids = list(_later_stages(message))
     records = zip(ids, await queue.engine.records.read(ids), strict=True)
     waiting = [(later, record) for later, record in records if record.state is JobStatus.PENDING]
     return {later: merge(record, fields) for later, record in waiting}

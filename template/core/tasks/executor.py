@@ -404,6 +404,8 @@ def _to_json(task: str, value: Any, limit: int) -> Any:
         return None
     try:
         dumped = to_json(value)
+        # A record has one level more.
+        result = from_json(b'{"result":%b}' % dumped)["result"]
     except Exception as error:
         reason = str(error).splitlines()[0]
         problem = f"task {task} returned a value that cannot be kept as JSON"
@@ -412,4 +414,4 @@ def _to_json(task: str, value: Any, limit: int) -> Any:
     if size > limit:
         problem = f"task {task} returned {size} bytes, more than {limit} (TASK_MAX_RESULT)"
         raise PermanentError(f"{problem}: store them in MongoDB or as a blob, and return the id")
-    return from_json(dumped)
+    return result

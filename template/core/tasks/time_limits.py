@@ -132,9 +132,13 @@ def _forget(task: asyncio.Task[Any]) -> None:
     logger.warning("abandoned attempt ended, and does not count", error=error and repr(error))
 
 
-def leave_abandoned() -> None:
-    """End the process if abandoned attempts still run. The event loop would wait for them."""
+def leave_abandoned(status: int = 0) -> None:
+    """End the process if abandoned attempts still run. The event loop would wait for them.
+
+    Args:
+        status: The exit status.
+    """
     if _abandoned:
         logger.warning("abandoned attempts were interrupted", count=len(_abandoned))
         logging.shutdown()
-        os._exit(0)
+        os._exit(status)

@@ -34,6 +34,8 @@ This must happen before another worker takes the jobs of this worker, which seem
 WAIT_SECONDS = 4.0
 ALARM_SECONDS = 20.0
 """One round of the watchdog is shorter: it waits at most four times for `WAIT_SECONDS`."""
+LONGEST_ALARM_SECONDS = 1e9
+"""The limit may be infinite, and an alarm has a largest time."""
 
 
 class Watchdog:
@@ -172,8 +174,9 @@ class Watchdog:
         """End this process if the watchdog does not run again, because code holds the GIL."""
         if self._limit is None:
             return
+        seconds = min(self._limit, LONGEST_ALARM_SECONDS) + ALARM_SECONDS
         with suppress(RuntimeError):  # no further thread can start
-            faulthandler.dump_traceback_later(self._limit + ALARM_SECONDS, exit=True, file=2)
+            faulthandler.dump_traceback_later(seconds, exit=True, file=2)
 
     def _blame(self, job_id: str) -> None:
         try:
@@ -190,8 +193,9 @@ def _log(level: str, event: str, **values: object) -> None:
 def _try(function: Callable[..., object], **values: object) -> None:
     """Call a function without waiting long: the code that blocks may hold the log's lock."""
     thread = threading.Thread(target=function, kwargs=values, daemon=True)
-    thread.start()
-    thread.join(WAIT_SECONDS)
+    with suppress(RuntimeError):  # no further thread can start
+        thread.start()
+        thread.join(WAIT_SECONDS)
 
 
 def _stack(thread: int) -> str:

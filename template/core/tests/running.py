@@ -50,3 +50,15 @@ async def running(worker: Worker, settings: Settings) -> AsyncIterator[Worker]:
             yield worker
     finally:
         await empty(settings)
+
+
+def nest(levels: int) -> list[object]:
+    """Return a number in a list in a list, and so on.
+
+    Args:
+        levels: The number of lists.
+    """
+    value: list[object] = [0]
+    for _ in range(levels - 1):
+        value = [value]
+    return value

@@ -24,8 +24,8 @@ class ScheduleOptions(TypedDict, total=False):
         enabled: Whether the schedule fires. If you change it in the code, the new value counts.
             Otherwise `enable` and `disable` decide. Defaults to True.
         misfire_grace: The longest time by which a run may be late, in seconds, for example because
-            no worker was running. If several runs are due, only the latest one is considered.
-            Defaults to an hour.
+            no worker was running; at least 10. If several runs are due, only the latest one is
+            considered. Defaults to an hour.
     """
 
     id: str | None
@@ -100,8 +100,8 @@ class CheckedOptions(BaseModel):
     jitter: NonNegativeFloat = 0
     args: Any = ()
     enabled: bool = True
-    # Workers look for due schedules twice a second.
-    misfire_grace: Annotated[float, Field(ge=1)] = 3600
+    # A worker may see a schedule that was just enabled up to 6 s late.
+    misfire_grace: Annotated[float, Field(ge=10)] = 3600
 
 
 def check_options(options: Mapping[str, Any]) -> CheckedOptions:

@@ -278,6 +278,14 @@ async def test_no_record_is_signed_for_a_forged_message(worker, run, work):
         gate.set()
 
 
+async def test_a_forged_stage_number_may_have_any_length(worker, run, work):
+    numbers = b'"chain":"c","rest":["work"],"stage":' + b"9" * 4300
+    async with run():
+        body = bytes(16) + b'{"task":"work","enqueued_at":0,' + numbers + b"}"
+        await worker.queue.engine.publish([Envelope("huge", body, UNSIGNED)])
+        await find_dead_letter(worker, "huge")
+
+
 async def test_a_forged_dead_letter_is_not_replayed(worker, run, work, ran):
     """Only a captured message of ours, unchanged, can be replayed."""
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from core.tasks import InvalidArguments, JobFailed, JobStatus
-from core.tests.running import WAIT
+from core.tests.running import WAIT, nest
 
 
 async def test_a_job_returns_its_result(worker, run):
@@ -69,7 +69,7 @@ async def test_a_plain_function_runs_in_a_thread(worker, run):
         assert await (await blocking.enqueue("ok")).result(WAIT) == "OK"
 
 
-@pytest.mark.parametrize("value", [object(), "half a character: \ud800"])
+@pytest.mark.parametrize("value", [object(), "half a character: \ud800", nest(200)])
 async def test_a_result_that_is_not_json_fails_its_job_only(worker, run, value):
     @worker.task
     async def odd() -> object:

@@ -1,5 +1,7 @@
 """The watchdog notices a stuck worker, and logs the cause."""
 
+import faulthandler
+import math
 import threading
 import time
 
@@ -55,6 +57,16 @@ async def test_a_job_that_blocks_is_blamed_and_named(worker, run, caplog, monkey
             assert (await other.wait(WAIT)).blocked == 0
     stuck = [message for message in caplog.messages if "worker is stuck" in message]
     assert job.id in stuck[0]
+
+
+async def test_the_limit_of_a_stuck_worker_may_be_infinite(worker, run):
+    async with run():
+        watching = worker._opened.watchdog
+        watching._limit = math.inf
+        try:
+            watching._set_alarm()
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 async def test_a_worker_that_takes_no_pending_jobs_is_stuck(worker, run, monkeypatch):

@@ -4,6 +4,10 @@ import pytest
 
 from core.tasks.arguments import Arguments
 from core.tasks.errors import InvalidArguments
+from core.tests.running import nest
+
+
+def hold(value: list[object]) -> None: ...
 
 
 async def send(number: int, *, salt: bytes = b"\xff", self: str = "", _x: float = 0.5) -> None: ...
@@ -25,3 +29,10 @@ def test_a_job_that_no_longer_fits_names_the_parameter():
         arguments.load({})
     with pytest.raises(InvalidArguments, match=r"task send: parameter number: .*integer"):
         arguments.load({"number": "one"})
+
+
+def test_arguments_that_no_message_can_hold_are_refused():
+    arguments = Arguments("hold", hold)
+    assert arguments.load(arguments.dump((nest(150),), {})) == {"value": nest(150)}
+    with pytest.raises(InvalidArguments, match=r"task hold: .*recursion limit"):
+        arguments.dump((nest(199),), {})

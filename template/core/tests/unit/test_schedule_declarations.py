@@ -171,7 +171,7 @@ def test_a_task_has_several_schedules(worker):
 
 
 def test_a_schedule_is_described_as_it_was_declared(worker):
-    options = {"timezone": "Europe/Berlin", "jitter": 30, "misfire_grace": 9}
+    options = {"timezone": "Europe/Berlin", "jitter": 30, "misfire_grace": 90}
     worker.schedule(nothing, "cron", hour=2, minute=30, **options)
     (schedule,) = build(worker).valid.values()
     assert schedule.description == "cron hour=2 minute=30 timezone=Europe/Berlin jitter=30"

@@ -122,7 +122,7 @@ class Consumer:
     async def run(self, stop: asyncio.Event) -> None:
         """Take and run messages until an event is set, then wait for the running ones.
 
-        An error in the work beside the jobs stops it in the same way, and is then raised.
+        An unexpected error of this class stops it in the same way, and is then raised.
 
         Args:
             stop: The event.
@@ -153,7 +153,6 @@ class Consumer:
             await cancel_all([self._stopped, *ends])
         errors = [helper.exception() for helper in helpers if not helper.cancelled()]
         for error in filter(None, errors):
-            logger.critical("worker ends after an error", exc_info=error)
             raise error
 
     async def _try(self, work: Callable[[], Awaitable[object]]) -> bool:

@@ -11,13 +11,14 @@
 --
 --     status fence deliveries blocked abort worker
 --
--- Default words at the end of this line are left out. This saves memory, because each job that
+-- Default words at the end of this line may be left out. This saves memory, because each job that
 -- ended lately has a record. The second line is the progress, and the third one has all other
 -- fields. Both are JSON, which the scripts do not parse.
 -- `waiting` is the status of a later stage of a chain. It has no message yet.
 
 local FORM = '^(%l+) ?(%d*) ?(%d*) ?(%d*) ?([01]?) ?(%S*)\n([^\n]*)\n(.*)$'
-local LONGEST_LINE = 100 -- bytes; the numbers of a longer line may be too large for Lua
+local LONGEST_LINE = 64 -- bytes
+local LARGEST_COUNT = 1e14 -- Lua writes larger numbers with an exponent
 
 local function key_of(job_id)
   return ARGV[1] .. job_id
@@ -27,10 +28,13 @@ end
 local function read(job_id)
   local stored = redis.pcall('get', key_of(job_id))
   if type(stored) ~= 'string' then return nil end
+  -- A longer line was not written by us, and the pattern could take very long for it.
+  local line_end = string.find(stored, '\n', 1, true)
+  if not line_end or line_end > LONGEST_LINE then return nil end
   local status, fence, deliveries, blocked, abort, worker, progress, fields =
     string.match(stored, FORM)
-  if not status or #stored - #progress - #fields > LONGEST_LINE then return nil end
-  return {
+  if not status then return nil end
+  local record = {
     status = status,
     fence = tonumber(fence) or 0,
     deliveries = tonumber(deliveries) or 0,
@@ -40,6 +44,8 @@ local function read(job_id)
     progress = progress,
     fields = fields,
   }
+  if math.max(record.fence, record.deliveries, record.blocked) >= LARGEST_COUNT then return nil end
+  return record
 end
 
 -- Write a record, and return it as it is stored. `ttl` is in milliseconds; with 0 it never expires.

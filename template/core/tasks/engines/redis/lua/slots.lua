@@ -51,13 +51,13 @@ local function give(key)
   local waiting, full = KEYS[13] .. key, {}
   for _, first in ipairs(redis.call('zrange', waiting, 0, MOST_STEPS - 1)) do
     local slots, job_id = string.match(first, '^([^|]*)|(.*)$')
-    local missing = find_full(slots, job_id, full)
+    local missing = find_full(slots or '', job_id, full)
     if missing == key then return end
     if missing then
       full[missing] = true
     else
       redis.call('zrem', waiting, first)
-      local record = read(job_id)
+      local record = read(job_id or '')
       -- It may have ended, or begun: the lists of its other keys still have it.
       if record and record.status == 'pending' and start(job_id) then
         hold(slots, job_id, record.fence + 1)
