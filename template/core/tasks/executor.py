@@ -50,8 +50,6 @@ MAX_BLOCKED = 2
 POLL_SECONDS = 0.05
 SLOT_SECONDS = (30.0, 600.0)
 """The shortest and the longest time after which a job looks for a slot by itself."""
-SLOT_TRIES = 10
-"""The number of jobs of one limit that look for a slot by themselves in a second."""
 
 
 class Executor:
@@ -382,10 +380,10 @@ def _step_aside(record: JobRecord, waiting: int) -> Retry:
     """Let a job wait for a slot. The delivery does not count.
 
     The engine starts the job when its slots are free. Only if nobody gave a slot back, as after the
-    end of a worker, the job must look for itself. The more jobs wait, the more rarely each looks.
+    end of a worker, the job must look for itself. About ten jobs of a limit look in a second.
     """
     shortest, longest = SLOT_SECONDS
-    after = min(shortest + waiting / SLOT_TRIES, longest) * random.uniform(0.5, 1)
+    after = min(shortest + waiting / 10, longest) * random.uniform(0.5, 1)
     fields: RecordFields = {"state": JobStatus.PENDING, "deliveries": record.deliveries - 1}
     return Retry(after, fields, waits=True)
 
