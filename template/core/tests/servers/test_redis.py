@@ -464,6 +464,21 @@ async def test_a_job_that_is_aborted_while_it_steps_aside_ends_at_once(worker, r
         assert record.status is JobStatus.ABORTED
 
 
+async def test_damaged_slots_hold_up_no_job(worker, redis_settings):
+    @worker.task(limit=Limit(concurrency=1))
+    async def limited() -> str:
+        return "done"
+
+    async with worker.open(redis_settings), connect(redis_settings) as redis:
+        (key,) = find_slots("limited", limited.options.limit, [], {})
+        await redis.hset(f"{{{redis_settings.queue_name}}}:slots:{key}", "nobody", "text")
+        await redis.zadd(f"{{{redis_settings.queue_name}}}:waiting:{key}", {"text": 0, "|": 1})
+        jobs = await limited.enqueue_many([[]] * 3)
+        async with consuming(worker):
+            for job in jobs:
+                assert await job.result(WAIT) == "done"
+
+
 async def test_a_run_that_lost_its_job_gets_no_slot(worker, redis_settings):
     @worker.task(limit=Limit(concurrency=1))
     async def limited() -> None: ...
