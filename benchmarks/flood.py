@@ -1,4 +1,4 @@
-"""The wait for a welcome mail, in a quiet service and beside a flood of slow webhooks.
+"""The wait for a welcome mail, in a quiet service and during a flood of slow webhooks.
 
 Goal: at most twice as long. One user has 20 subscriptions to a receiver that never answers, and
 publishes 60 events. This makes 1,200 deliveries of 10 s each, on the 50 slots of one worker. The

@@ -249,7 +249,7 @@ async def test_a_receiver_that_never_answers_holds_few_slots(
         await subscribe(user, url)
     await deliver_webhook.enqueue_many([[url, PAYLOAD] for url in urls])
     await eventually(lambda: len(receiver.received) == PER_RECEIVER.concurrency)
-    # Another receiver has slots of its own, as many as the user has left.
+    # Another receiver gets the slots that the user has left.
     other = receiver.url.replace("127.0.0.1", "localhost")
     await subscribe(user, other)
     await deliver_webhook.enqueue_many([[other, PAYLOAD]] * 20)

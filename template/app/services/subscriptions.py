@@ -1,4 +1,4 @@
-"""What a subscription knows about its receiver: whether it works, and since when it fails."""
+"""The state of a subscription's receiver: whether it works, and since when it fails."""
 
 import random
 from datetime import UTC, datetime, timedelta

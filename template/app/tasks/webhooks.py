@@ -114,7 +114,7 @@ async def _switch_off(subscription: Subscription) -> None:
 
 @worker.task(max_retries=5, retry_delay=30, timeout=60)
 async def send_webhook_switched_off(user_id: str, url: str) -> dict[str, str]:
-    """Tell a user that no events are sent to a URL any more, because the receiver fails.
+    """Tell a user that a URL no longer gets events, because its receiver fails.
 
     Args:
         user_id: The user's id.

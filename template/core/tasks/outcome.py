@@ -65,7 +65,7 @@ class Retry:
         after: Seconds to wait.
         fields: The fields to set in the job's record. It stays unchanged if no field is given.
         waits: Whether the job waits for a slot of a limit. The engine then starts it as soon as all
-            of its slots are free. `after` is a precaution: whatever happens, no job waits for ever.
+            of its slots are free. `after` is a precaution, so that no job is forgotten.
         note: As in `Ended`.
     """
 

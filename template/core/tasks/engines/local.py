@@ -315,7 +315,7 @@ class LocalEngine:
         outcome.note()
 
     async def _start_waiting(self) -> None:
-        """Start the first of the jobs that wait for slots. An aborted one needs none."""
+        """Start the first of the jobs that wait for slots. An aborted job needs no slot."""
         waiting = list(self._waiting.values())
         for envelope, late in sorted(waiting, key=lambda each: _RANK[each[0].priority]):
             missing = await self.records.acquire(late.id, late.record.fence, late.slots)

@@ -1,6 +1,7 @@
--- The slots of a job are a text such as `KEY 5 KEY 2`: of each key, at most so many jobs hold a slot
--- at once. A hash for each key has the holders, with the fences of their runs. A sorted set for each
--- key has the waiting jobs in their order, each with its slots before it.
+-- The slots of a job are a text such as `KEY 5 KEY 2`: at most 5 jobs hold a slot of the first key,
+-- and at most 2 of the second one. A hash for each key has the holders, with the fences of their
+-- runs. A sorted set for each key is the line of the jobs that wait, each with its slots before its
+-- id.
 
 local PAIR = '(%S+) (%d+)'
 local MOST_STEPS = 100
@@ -35,7 +36,7 @@ local function hold(slots, job_id, fence)
   for key in string.gmatch(slots, PAIR) do redis.call('hset', KEYS[12] .. key, job_id, fence) end
 end
 
--- Let a job wait behind the waiting jobs of its priority. If it waits already, it keeps its place.
+-- Let a job wait in line behind those of its priority. If it waits already, it keeps its place.
 local function wait(slots, job_id, priority)
   local first = priority * 1e12
   for key in string.gmatch(slots, PAIR) do
@@ -45,7 +46,7 @@ local function wait(slots, job_id, priority)
   end
 end
 
--- Give the free slots of a key to the first waiting jobs, and move these into the streams. A job
+-- Give the free slots of a key to the first jobs in line, and move these into the streams. A job
 -- that also needs a slot of another key, which is full, lets others pass.
 local function give(key)
   local waiting, full = KEYS[13] .. key, {}
