@@ -12,8 +12,12 @@ from standardwebhooks import Webhook
 from app.models.webhook import Subscription
 from app.services.subscriptions import MIN_FAILURES
 from app.settings import app_settings
-from app.tasks.emails import send_welcome_email
-from app.tasks.webhooks import PER_RECEIVER, PER_USER, deliver_webhook
+from app.tasks.webhooks import (
+    PER_RECEIVER,
+    PER_USER,
+    deliver_webhook,
+    send_webhook_switched_off,
+)
 from core.config import get_settings
 from core.context import TaskContext
 from core.models import AuditModel, UserModel
@@ -254,7 +258,8 @@ async def test_a_receiver_that_never_answers_holds_few_slots(
     await subscribe(user, other)
     await deliver_webhook.enqueue_many([[other, PAYLOAD]] * 20)
     await eventually(lambda: len(receiver.received) == PER_USER.concurrency)
-    assert await (await send_welcome_email.enqueue(str(user.id))).result(timeout=30)
+    job = await send_webhook_switched_off.enqueue(str(user.id), other)
+    assert (await job.result(timeout=30))["status"] == "sent"
     assert len(receiver.received) == PER_USER.concurrency
 
 
