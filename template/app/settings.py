@@ -20,6 +20,9 @@ class AppSettings(BaseServiceSettings):
     report_retention: PositiveFloat = 30 * 86400
     """Seconds for which a report is kept."""
 
+    webhook_failing_days: PositiveFloat = 5
+    """A subscription whose receiver fails for so many days is switched off."""
+
     # A field without a default must be set: no process starts without PAYMENT_KEY.
     # payment_key: SecretStr  # from pydantic; it never shows its value
 
