@@ -23,6 +23,7 @@ from core.services.accounts import (
     MAX_PASSWORD,
     MIN_PASSWORD,
     make_admin,
+    refuse_breached,
 )
 from core.tasks import DeadLetterFilters, DeadLetters, QueueUnavailable, ScheduleView, Worker
 from core.tasks.time_limits import leave_abandoned
@@ -273,4 +274,7 @@ def _read_password() -> str:
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
         allowed = f"{MIN_PASSWORD} to {MAX_PASSWORD} characters"
         raise UserError(f"the password must have {allowed}. Nothing was changed.")
-    return password
+    try:
+        return refuse_breached(password)
+    except ValueError as error:
+        raise UserError(f"{error}. Nothing was changed.") from None

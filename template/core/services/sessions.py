@@ -4,14 +4,20 @@ from datetime import UTC, datetime, timedelta
 
 from core.config import get_settings
 from core.models import SessionModel, UserModel
+from core.services.signatures import InvalidSignature, read_signed
 from core.services.tokens import hash_token, new_token
 
+DEVICE = "device"
+MAX_USER_AGENT = 200
 
-async def start_session(user: UserModel) -> str:
+
+async def start_session(user: UserModel, client: str = "", user_agent: str = "") -> str:
     """Start a session.
 
     Args:
         user: The user who logged in.
+        client: The network address of the client.
+        user_agent: The name that the client gave itself.
 
     Returns:
         The session's token, for `find_user`. It is not stored and cannot be read again.
@@ -27,6 +33,8 @@ async def start_session(user: UserModel) -> str:
         token_hash=hash_token(token),
         user_id=user.id,
         password_version=user.password_version,
+        client=client,
+        user_agent=user_agent[:MAX_USER_AGENT],
         expires_at=datetime.now(UTC) + lifetime,
     )
     await session.insert()
@@ -61,3 +69,20 @@ async def end_session(token: str) -> None:
     """
     found = SessionModel.find(SessionModel.token_hash == hash_token(token))
     await found.delete()
+
+
+def find_device(cookie: str | None, user: UserModel | None) -> str | None:
+    """Return the id of a device with which a user has logged in before, or None.
+
+    It has limits of its own, so guesses from elsewhere do not lock it out. See OWASP, "Slow Down
+    Online Guessing Attacks with Device Cookies".
+
+    Args:
+        cookie: The value of the device cookie, if any.
+        user: The user, if the address is known.
+    """
+    try:
+        device = read_signed(cookie or "", DEVICE)
+    except InvalidSignature:
+        return None
+    return device if user and device.startswith(f"{user.id} ") else None

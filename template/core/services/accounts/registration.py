@@ -8,7 +8,8 @@ from pymongo.errors import DuplicateKeyError
 
 from core.database import with_transaction
 from core.models import UserModel
-from core.services.accounts.passwords import change_password, hash_password
+from core.services.accounts.email_tokens import delete_email_tokens
+from core.services.accounts.passwords import hash_password, set_password
 from core.services.audit import audit_log
 
 
@@ -39,7 +40,7 @@ async def register(
     display_name: str,
     session: AsyncClientSession | None = None,
 ) -> UserModel:
-    """Create an account.
+    """Create an account whose address needs no confirmation, for example in an import.
 
     Args:
         email: The address. Upper and lower case are the same.
@@ -64,7 +65,7 @@ async def register(
         password_hash=password_hash,
     )
     try:
-        await user.insert(session=session)
+        return await add_user(user, session)
     except DuplicateKeyError:
         if session:
             raise  # the transaction has failed and cannot read
@@ -72,15 +73,26 @@ async def register(
         if owner is None:
             raise
         raise EmailTaken(owner) from None
-    await audit_log("account.created", user_id=user.id, email=email)
+
+
+async def add_user(user: UserModel, session: AsyncClientSession | None) -> UserModel:
+    """Store a new user, and delete the sign-ups with the same address.
+
+    Args:
+        user: The user.
+        session: The session of the transaction that this is part of, if any.
+    """
+    await user.insert(session=session)
+    await delete_email_tokens(user)
+    await audit_log("account.created", user_id=user.id, email=user.email)
     return user
 
 
 async def make_admin(email: str, password: str) -> UserModel:
     """Make an administrator, with a new account or an existing one.
 
-    An existing account also gets the new password, because anyone may have signed up with the
-    address.
+    An existing account also gets the new password, because its user may not be the person who
+    becomes an administrator.
 
     Args:
         email: The address.
@@ -95,7 +107,7 @@ async def make_admin(email: str, password: str) -> UserModel:
         user = await UserModel.find_one(UserModel.email == email, session=session)
         if user:
             user.is_admin = True
-            await change_password(user, password, session)
+            await set_password(user, password, session)
         else:
             name = email.partition("@")[0]
             user = await register(email, password, name, session)
