@@ -152,7 +152,9 @@ async def list_sessions(user: CurrentUser) -> list[SessionView]:
 )
 async def end_session(session_id: PydanticObjectId, user: CurrentUser) -> None:
     """End one of your sessions."""
-    session = await SessionModel.find_one(SessionModel.id == session_id, SessionModel.user_id == user.id)
+    session = await SessionModel.find_one(
+        SessionModel.id == session_id, SessionModel.user_id == user.id
+    )
     if session is None:
         raise HTTPException(404, "Not found.")
     await session.delete()
