@@ -81,7 +81,7 @@ async def request_new_email(
     user: CurrentUser,
     client: ClientAddress,
     device: DeviceCookie = None,
-) -> None:
+) -> Response:
     """Email a link to a new address. It changes the address of the account, within an hour.
 
     If the new address already has an account, its owner gets an email about that instead.
@@ -89,6 +89,7 @@ async def request_new_email(
     await _check_password(user, form.password, client, device)
     token = await start_new_address(user, form.new_email, client)
     await send_new_address.enqueue(token)
+    return Response(status_code=202)
 
 
 @router.get("/new-email", response_class=HTMLResponse)
