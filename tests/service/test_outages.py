@@ -259,12 +259,10 @@ async def test_a_signup_while_the_queue_is_down_loses_no_mail(settings: Settings
         stop = asyncio.Event()
         consumer = asyncio.create_task(service.worker.run(stop))  # the worker waits too
         valkey.start()
-        job = f"/jobs/{signed_up.json()['job_id']}"
+        job = signed_up.json()["job_id"]
+        assert (await service.worker.job(job).result(SECONDS))["status"] == "sent"
         await log_in(client, FORM["email"])
-        await eventually(lambda: client.get(job), 200)
-        assert (await service.worker.job(signed_up.json()["job_id"]).result(SECONDS))[
-            "status"
-        ] == "sent"
+        await eventually(lambda: client.get(f"/jobs/{job}"), 200)
 
         valkey.kill()
         signed_up = await client.post("/signup", json={**FORM, "email": "ada@example.com"})
