@@ -129,7 +129,7 @@ async def test_sign_up_does_not_reveal_accounts(
 
 
 async def test_signing_up_again_sends_a_new_link(client, mailbox, running_worker):
-    """A link works only with the password of its own sign-up. Somebody else may have made one."""
+    """A link works only with the password of its sign-up. Somebody else may have made another."""
     for password in ("password of eve", FORM["password"]):
         assert (await sign_up(client, password=password)).status_code == 202
     await eventually(lambda: len(mailbox.messages) == 2)

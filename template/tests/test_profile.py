@@ -127,8 +127,7 @@ async def test_list_and_end_sessions(app, client, user, stranger):
         assert (await other.post("/login", json=login)).status_code == 204
         assert (await client.post("/login", json=login, headers=headers)).status_code == 204
         newest, oldest = (await client.get("/me/sessions")).json()
-        assert (newest["client"], newest["user_agent"]) == ("127.0.0.1", "A browser")
-        assert oldest["client"] == "192.0.2.1"
+        assert newest["user_agent"] == "A browser"
         assert newest["started_at"] < newest["expires_at"]
 
         (strangers,) = (await stranger.get("/me/sessions")).json()

@@ -9,7 +9,7 @@ JOINERS = str.maketrans("", "", "\u200c\u200d")
 """Invisible characters that names in Persian and Indian scripts need."""
 
 LINK = re.compile(r"://|@|[.\u3002\uff0e\uff61]\w\w")
-"""What mail readers turn into a link: also `evil.com`, but not `J. R. R. Tolkien`."""
+"""Text that mail readers turn into a link: also `evil.com`, but not `J. R. R. Tolkien`."""
 
 
 def refuse_lines(text: str) -> str:
@@ -19,7 +19,7 @@ def refuse_lines(text: str) -> str:
         text: The text.
 
     Raises:
-        ValueError: It is not.
+        ValueError: The text has several lines, or control characters.
     """
     if not text.translate(JOINERS).isprintable():
         raise ValueError("enter one line, without control characters")
@@ -33,7 +33,7 @@ def refuse_links(text: str) -> str:
         text: The text.
 
     Raises:
-        ValueError: It does.
+        ValueError: The text contains one.
     """
     if LINK.search(text.translate(JOINERS)):
         raise ValueError("enter no link or address; write a space after a dot")

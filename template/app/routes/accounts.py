@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
-from pydantic import AfterValidator, BaseModel, EmailStr, Field
+from pydantic import AfterValidator, BaseModel, EmailStr, Field, TypeAdapter, ValidationError
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.models.text import Line, refuse_links
@@ -21,7 +21,7 @@ from app.tasks.emails import (
 from core.context import TaskContext
 from core.database import with_transaction
 from core.services import accounts
-from core.services.accounts import InvalidToken, Password, WrongCredentials
+from core.services.accounts import EmailTaken, InvalidToken, Password, WrongCredentials
 from core.services.limits import SIGN_UP, check_limits
 from core.tasks import Job
 from core.web import ClientAddress, CurrentUser, DeviceCookie, sign_in, sign_out
@@ -36,6 +36,7 @@ NewPassword = Annotated[
     Form(min_length=accounts.MIN_PASSWORD, max_length=accounts.MAX_PASSWORD),
 ]
 
+PASSWORD: TypeAdapter[str] = TypeAdapter(Password)
 LINK_EXPIRED = "This link has expired or was already used. Ask for a new one."
 
 
@@ -130,7 +131,7 @@ async def confirm(
             token=token,
             error=error,
         )
-    except InvalidToken:
+    except (InvalidToken, EmailTaken):
         message = "This link has expired or was already used. Log in, or sign up again."
         return show_page(request, "confirm", status=400, message=message)
     message = "Your email address is confirmed. You can now log in."
@@ -211,9 +212,9 @@ async def reset(
 ) -> Response:
     """Set a new password. All sessions of the account end."""
     try:
-        accounts.refuse_breached(password)
-    except ValueError as problem:
-        error = f"{str(problem).capitalize()}."
+        PASSWORD.validate_python(password)
+    except ValidationError:
+        error = "This password is on a list of leaked passwords. Choose another one."
         return show_page(request, "reset", status=400, token=token, error=error)
 
     async def change(_: AsyncClientSession) -> None:

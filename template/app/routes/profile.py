@@ -35,12 +35,11 @@ class AddressChange(BaseModel):
 
 
 class SessionView(BaseModel):
-    """A log-in: when it began, when it expires, and from which address and program."""
+    """A log-in, and the name of the program that was used, such as a browser's."""
 
     id: str
     started_at: datetime
     expires_at: datetime
-    client: str
     user_agent: str
 
 
@@ -175,7 +174,7 @@ async def _check_password(
     client: str,
     device: str | None,
 ) -> None:
-    """Who has stolen a session does not know the password. The limits are those of log-ins."""
+    """Ask for the password, which a thief of the session does not know. Log-ins count too."""
     try:
         await accounts.log_in(user.email, password, client, device)
     except WrongCredentials:
@@ -188,6 +187,5 @@ def _view(session: SessionModel) -> SessionView:
         id=str(session.id),
         started_at=session.id.generation_time,
         expires_at=session.expires_at,
-        client=session.client,
         user_agent=session.user_agent,
     )

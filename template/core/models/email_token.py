@@ -12,7 +12,7 @@ class EmailTokenModel(Document):
 
     Attributes:
         token_hash: The SHA-256 hash of the token.
-        purpose: What the token is for, such as `sign_up`, `reset` or `new_address`.
+        purpose: The use of the token, such as `sign_up`, `reset` or `new_address`.
         user_id: The account, or the id that a sign-up's account will get.
         email: The address that gets the link. None if it has neither an account nor a sign-up.
         display_name: The name that was given at the sign-up.

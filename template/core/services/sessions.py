@@ -11,12 +11,11 @@ DEVICE = "device"
 MAX_USER_AGENT = 200
 
 
-async def start_session(user: UserModel, client: str = "", user_agent: str = "") -> str:
+async def start_session(user: UserModel, user_agent: str = "") -> str:
     """Start a session.
 
     Args:
         user: The user who logged in.
-        client: The network address of the client.
         user_agent: The name that the client gave itself.
 
     Returns:
@@ -33,7 +32,6 @@ async def start_session(user: UserModel, client: str = "", user_agent: str = "")
         token_hash=hash_token(token),
         user_id=user.id,
         password_version=user.password_version,
-        client=client,
         user_agent=user_agent[:MAX_USER_AGENT],
         expires_at=datetime.now(UTC) + lifetime,
     )
@@ -74,8 +72,8 @@ async def end_session(token: str) -> None:
 def find_device(cookie: str | None, user: UserModel | None) -> str | None:
     """Return the id of a device with which a user has logged in before, or None.
 
-    It has limits of its own, so guesses from elsewhere do not lock it out. See OWASP, "Slow Down
-    Online Guessing Attacks with Device Cookies".
+    The device has its own limits, so guesses from elsewhere do not lock it out. OWASP describes this
+    in "Slow Down Online Guessing Attacks with Device Cookies".
 
     Args:
         cookie: The value of the device cookie, if any.

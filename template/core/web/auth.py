@@ -134,12 +134,11 @@ async def sign_in(response: Response, user: UserModel, request: Request | None =
     Args:
         response: The response that sets the cookies.
         user: The user, saved.
-        request: The request. The session stores its client and user agent.
+        request: The request. The session stores its user agent.
     """
     settings = get_settings()
-    client = client_address(request) if request else ""
     user_agent = request.headers.get("user-agent", "") if request else ""
-    token = await start_session(user, client, user_agent)
+    token = await start_session(user, user_agent)
     device = sign(f"{user.id} {new_token()}", DEVICE)
     for name, value, lifetime in (
         (COOKIE, token, settings.session_lifetime),

@@ -12,7 +12,6 @@ from core.services.accounts.passwords import (
     MIN_PASSWORD,
     Password,
     hash_password,
-    refuse_breached,
     set_password,
 )
 from core.services.accounts.registration import (
@@ -39,7 +38,6 @@ __all__ = [
     "log_in",
     "make_admin",
     "normalize_email",
-    "refuse_breached",
     "register",
     "reset_password",
     "set_password",

@@ -27,15 +27,7 @@ def _breached_passwords() -> frozenset[str]:
     return frozenset(gzip.decompress(BREACHED.read_bytes()).decode().splitlines())
 
 
-def refuse_breached(password: str) -> str:
-    """Return a new password if it is not one of the most common ones in breaches.
-
-    Args:
-        password: The password in plain text.
-
-    Raises:
-        ValueError: It is one of them, in upper or lower case.
-    """
+def _refuse_breached(password: str) -> str:
     if password.lower() in _breached_passwords():
         raise ValueError("this password is on a list of leaked passwords; choose another one")
     return password
@@ -44,9 +36,9 @@ def refuse_breached(password: str) -> str:
 Password = Annotated[
     str,
     Field(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD),
-    AfterValidator(refuse_breached),
+    AfterValidator(_refuse_breached),
 ]
-"""The type of a new password in a form or a model."""
+"""The type of a new password in a form or a model. The most common ones in breaches are refused."""
 
 
 @lru_cache(maxsize=1)

@@ -3,6 +3,7 @@
 import asyncio
 import unicodedata
 
+from beanie import PydanticObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import DuplicateKeyError
 
@@ -39,14 +40,16 @@ async def register(
     password: str,
     display_name: str,
     session: AsyncClientSession | None = None,
+    user_id: PydanticObjectId | None = None,
 ) -> UserModel:
-    """Create an account whose address needs no confirmation, for example in an import.
+    """Create an account whose address is confirmed, and end the sign-ups with this address.
 
     Args:
         email: The address. Upper and lower case are the same.
         password: The password in plain text. Only its hash is stored.
         display_name: The user's name for greetings.
         session: The session of the transaction that this is part of, if any.
+        user_id: The id of the account. Defaults to a new one.
 
     Returns:
         The new user.
@@ -60,12 +63,13 @@ async def register(
     if owner:
         raise EmailTaken(owner)
     user = UserModel(
+        id=user_id,
         email=email,
         display_name=display_name,
         password_hash=password_hash,
     )
     try:
-        return await add_user(user, session)
+        await user.insert(session=session)
     except DuplicateKeyError:
         if session:
             raise  # the transaction has failed and cannot read
@@ -73,18 +77,8 @@ async def register(
         if owner is None:
             raise
         raise EmailTaken(owner) from None
-
-
-async def add_user(user: UserModel, session: AsyncClientSession | None) -> UserModel:
-    """Store a new user, and delete the sign-ups with the same address.
-
-    Args:
-        user: The user.
-        session: The session of the transaction that this is part of, if any.
-    """
-    await user.insert(session=session)
     await delete_email_tokens(user)
-    await audit_log("account.created", user_id=user.id, email=user.email)
+    await audit_log("account.created", user_id=user.id, email=email)
     return user
 
 

@@ -10,7 +10,7 @@ from core.database import current_session, with_transaction
 from core.models import EmailTokenModel, UserModel
 from core.services.accounts.email_tokens import InvalidToken, create_email_token, find_email_token
 from core.services.accounts.passwords import set_password
-from core.services.accounts.registration import add_user, normalize_email
+from core.services.accounts.registration import normalize_email, register
 from core.services.audit import audit_log
 from core.services.limits import RESET, check_limits
 from core.services.sessions import find_device
@@ -80,7 +80,10 @@ async def reset_password(token: str, password: str) -> UserModel:
         found = await find_email_token(token, "reset")
         with TaskContext.use(actor=str(found.user_id)):
             user = await UserModel.get(found.user_id, session=session)
-            user = user or await _confirm(found, session)
+            by_email = UserModel.email == found.email
+            user = user or await UserModel.find_one(by_email, session=session)
+            if user is None:
+                return await _confirm(found, password, session)
             # Of two requests with one token, the second conflicts. Its next try finds no token.
             await set_password(user, password, session)
         return user
@@ -88,12 +91,15 @@ async def reset_password(token: str, password: str) -> UserModel:
     return await with_transaction(change)
 
 
-async def _confirm(found: EmailTokenModel, session: AsyncClientSession) -> UserModel:
+async def _confirm(
+    found: EmailTokenModel,
+    password: str,
+    session: AsyncClientSession,
+) -> UserModel:
     if found.email is None or not await _find_sign_up(found.email):
         raise InvalidToken
     name = found.email.partition("@")[0]
-    user = UserModel(id=found.user_id, email=found.email, display_name=name)
-    return await add_user(user, session)
+    return await register(found.email, password, name, session, found.user_id)
 
 
 async def _find_sign_up(email: str) -> EmailTokenModel | None:

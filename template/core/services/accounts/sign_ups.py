@@ -10,9 +10,9 @@ from core.context import TaskContext
 from core.database import with_transaction
 from core.models import UserModel
 from core.services.accounts.credentials import WrongCredentials
-from core.services.accounts.email_tokens import InvalidToken, create_email_token, find_email_token
+from core.services.accounts.email_tokens import create_email_token, find_email_token
 from core.services.accounts.passwords import hash_password, verify_password
-from core.services.accounts.registration import add_user, normalize_email
+from core.services.accounts.registration import normalize_email, register
 from core.services.audit import audit_log
 from core.services.limits import LOG_IN, check_limits
 
@@ -55,22 +55,22 @@ async def confirm_sign_up(token: str, password: str, client: str) -> UserModel:
         client: The network address of the client.
 
     Raises:
-        InvalidToken: The token is unknown, used or expired, or the address has an account.
+        InvalidToken: The token is unknown, used or expired.
+        EmailTaken: The address has an account.
         WrongCredentials: The password is wrong.
         TooManyRequests: Too many passwords were tried for the address or by the client.
     """
-    found = await find_email_token(token, "sign_up")
-    await check_limits("confirm", LOG_IN, str(found.email), client)
-    valid, _ = await asyncio.to_thread(verify_password, password, found.password_hash)
+    sign_up = await find_email_token(token, "sign_up")
+    email = str(sign_up.email)
+    await check_limits("confirm", LOG_IN, email, client)
+    valid, _ = await asyncio.to_thread(verify_password, password, sign_up.password_hash)
     if not valid:
         raise WrongCredentials
 
     async def create(session: AsyncClientSession) -> UserModel:
-        sign_up = await find_email_token(token, "sign_up")
-        if await UserModel.find_one(UserModel.email == sign_up.email, session=session):
-            raise InvalidToken
-        fields = sign_up.model_dump(include={"email", "display_name", "password_hash"})
-        with TaskContext.use(actor=str(sign_up.user_id)):
-            return await add_user(UserModel(id=sign_up.user_id, **fields), session)
+        await find_email_token(token, "sign_up")
+        name, user_id = sign_up.display_name, sign_up.user_id
+        with TaskContext.use(actor=str(user_id)):
+            return await register(email, password, name, session, user_id)
 
     return await with_transaction(create)

@@ -202,13 +202,15 @@ async def test_of_many_sign_ups_with_one_address_one_becomes_an_account(db):
     sign_ups = [await start_sign_up("bob@example.com", PASSWORD, "Bob") for _ in range(3)]
     attempts = [confirm_sign_up(token, PASSWORD, "127.0.0.1") for _, token in sign_ups]
     results = await asyncio.gather(*attempts, return_exceptions=True)
-    assert names_of_types(results) == ["InvalidToken", "InvalidToken", "UserModel"]
+    first, second, third = names_of_types(results)
+    assert third == "UserModel"
+    assert {first, second} <= {"EmailTaken", "InvalidToken"}
     assert await EmailTokenModel.count() == 0
 
 
 async def test_a_sign_up_for_a_known_address_changes_nothing(user):
     _, token = await start_sign_up(user.email, NEW, "Eve")
-    with pytest.raises(InvalidToken):
+    with pytest.raises(EmailTaken):
         await confirm_sign_up(token, NEW, "127.0.0.1")
     assert (await log_in(user.email, PASSWORD, "127.0.0.1")).display_name == "Ada Lovelace"
     assert await UserModel.count() == 1
@@ -235,10 +237,9 @@ async def test_a_reset_of_a_sign_up_makes_an_account_with_nothing_of_it(db):
         await confirm_sign_up(eves_token, PASSWORD, "127.0.0.1")
     with pytest.raises(WrongCredentials):
         await log_in("bob@example.com", PASSWORD, "127.0.0.1")
-    entries = await AuditModel.find(AuditModel.subject == str(user.id)).sort("_id").to_list()
-    created, changed = entries[:2]
-    assert (created.action, changed.action) == ("account.created", "password.changed")
-    assert created.actor == changed.actor == str(user.id)
+    created = await AuditModel.find_one(AuditModel.action == "account.created")
+    assert created
+    assert created.actor == created.subject == str(user.id)
 
 
 async def test_a_reset_that_began_before_a_confirmation_ends_with_it(db):
