@@ -72,8 +72,8 @@ async def end_session(token: str) -> None:
 def find_device(cookie: str | None, user: UserModel | None) -> str | None:
     """Return the id of a device with which a user has logged in before, or None.
 
-    The device has its own limits, so guesses from elsewhere do not lock it out. OWASP describes this
-    in "Slow Down Online Guessing Attacks with Device Cookies".
+    The device has its own limits, so guesses from elsewhere do not lock it out. The source is
+    OWASP's "Slow Down Online Guessing Attacks with Device Cookies".
 
     Args:
         cookie: The value of the device cookie, if any.
