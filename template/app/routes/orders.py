@@ -6,20 +6,16 @@ from typing import Annotated
 
 from beanie import PydanticObjectId
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field
 
 from app.models.order import Order
+from app.models.text import Line
 from core.services.limits import Limits, check_limits
 from core.web import ClientAddress, CurrentUser
 
 router = APIRouter(prefix="/orders", tags=["orders"])
 
-PRODUCT_RULES = StringConstraints(
-    strip_whitespace=True,
-    min_length=1,
-    max_length=200,
-)
-Product = Annotated[str, PRODUCT_RULES]
+Product = Annotated[Line, Field(max_length=200)]
 Price = Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=2)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 

@@ -11,6 +11,7 @@ class SessionModel(Document):
         token_hash: The SHA-256 hash of the session's token.
         user_id: The user who logged in.
         password_version: The user's `password_version` at the log-in.
+        user_agent: The name that the client gave itself, such as a browser's.
         expires_at: The time at which the session expires and MongoDB removes it, unless a request
             postpones it.
         ends_at: The latest time to which requests can postpone it. None: they cannot.
@@ -19,6 +20,7 @@ class SessionModel(Document):
     token_hash: Annotated[str, Indexed(unique=True)]
     user_id: Annotated[PydanticObjectId, Indexed()]
     password_version: int = 0
+    user_agent: str = ""
     expires_at: Annotated[datetime, Indexed(expireAfterSeconds=0)]
     ends_at: datetime | None = None
 

@@ -4,14 +4,19 @@ from datetime import UTC, datetime, timedelta
 
 from core.config import get_settings
 from core.models import SessionModel, UserModel
+from core.services.signatures import InvalidSignature, read_signed
 from core.services.tokens import hash_token, new_token
 
+DEVICE = "device"
+MAX_USER_AGENT = 200
 
-async def start_session(user: UserModel) -> str:
+
+async def start_session(user: UserModel, user_agent: str = "") -> str:
     """Start a session.
 
     Args:
         user: The user who logged in.
+        user_agent: The name that the client gave itself.
 
     Returns:
         The session's token, for `find_user`. It is not stored and cannot be read again.
@@ -27,6 +32,7 @@ async def start_session(user: UserModel) -> str:
         token_hash=hash_token(token),
         user_id=user.id,
         password_version=user.password_version,
+        user_agent=user_agent[:MAX_USER_AGENT],
         expires_at=min(ends_at, _idle_end()),
         ends_at=ends_at,
     )
@@ -79,3 +85,20 @@ async def end_session(token: str) -> None:
     """
     found = SessionModel.find(SessionModel.token_hash == hash_token(token))
     await found.delete()
+
+
+def find_device(cookie: str | None, user: UserModel | None) -> str | None:
+    """Return the id of a device with which a user has logged in before, or None.
+
+    The device has its own limits, so guesses from elsewhere do not lock it out. The source is
+    OWASP's "Slow Down Online Guessing Attacks with Device Cookies".
+
+    Args:
+        cookie: The value of the device cookie, if any.
+        user: The user, if the address is known.
+    """
+    try:
+        device = read_signed(cookie or "", DEVICE)
+    except InvalidSignature:
+        return None
+    return device if user and device.startswith(f"{user.id} ") else None

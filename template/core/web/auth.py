@@ -10,15 +10,20 @@ from core.config import get_settings
 from core.context import TaskContext
 from core.models import UserModel
 from core.services.sessions import (
+    DEVICE,
     end_session,
     find_user,
     start_session,
 )
+from core.services.signatures import sign
+from core.services.tokens import new_token
 
 D = TypeVar("D", bound=Document)
 
 COOKIE = "session"
 """The name of the session cookie. In production it begins with `__Host-`."""
+
+DEVICE_SECONDS = 365 * 86400
 
 PAGE_HEADERS = {
     "Cache-Control": "no-store",
@@ -128,23 +133,36 @@ ClientAddress = Annotated[str, Depends(client_address)]
 """A route's parameter: the network address of the client."""
 
 
-async def sign_in(response: Response, user: UserModel) -> None:
-    """Start a session and set its cookie. The rest of the request runs for this user.
+DeviceCookie = Annotated[str | None, Cookie(alias=DEVICE, include_in_schema=False)]
+"""A route's parameter: the cookie of a browser in which a user has logged in before, or None."""
+
+
+async def sign_in(response: Response, user: UserModel, request: Request | None = None) -> None:
+    """Start a session, and set its cookie and the device cookie.
+
+    The rest of the request runs for this user.
 
     Args:
-        response: The response that sets the cookie.
+        response: The response that sets the cookies.
         user: The user, saved.
+        request: The request. The session stores its user agent.
     """
     settings = get_settings()
-    token = await start_session(user)
-    response.set_cookie(
-        cookie_name(),
-        token,
-        max_age=round(settings.session_lifetime),
-        httponly=True,
-        secure=settings.is_production,
-        samesite="lax",
-    )
+    user_agent = request.headers.get("user-agent", "") if request else ""
+    token = await start_session(user, user_agent)
+    device = sign(f"{user.id} {new_token()}", DEVICE)
+    for name, value, lifetime in (
+        (cookie_name(), token, settings.session_lifetime),
+        (DEVICE, device, DEVICE_SECONDS),
+    ):
+        response.set_cookie(
+            name,
+            value,
+            max_age=round(lifetime),
+            httponly=True,
+            secure=settings.is_production,
+            samesite="lax",
+        )
     TaskContext.set_actor(str(user.id))
 
 
