@@ -4,7 +4,7 @@ from typing import Annotated, TypeVar
 
 from beanie import Document
 from bson import ObjectId
-from fastapi import Depends, HTTPException, Request, Response
+from fastapi import Cookie, Depends, HTTPException, Request, Response
 
 from core.config import get_settings
 from core.context import TaskContext
