@@ -66,7 +66,7 @@ async def test_sign_up_confirm_log_in_and_log_out(client, settings, mailbox, run
 
     assert (await log_in(client, EMAIL, FORM["password"])).status_code == 401
     page = await client.get(f"/confirm?token={token}")
-    assert page.headers["referrer-policy"] == "no-referrer"
+    assert page.headers["referrer-policy"] == "same-origin"
     assert find(r'name="token" value="(.+?)"', page.text) == token
     assert find(r'action="(.+?)"', page.text) == "confirm"
     assert (await log_in(client, EMAIL, FORM["password"])).status_code == 401
