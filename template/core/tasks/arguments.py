@@ -93,10 +93,10 @@ class Arguments:
     def _make_adapter(self, hints: _Hints) -> TypeAdapter[Any]:
         fields: list[tuple[str, Any, Any]] = []
         for name, parameter in self._signature.parameters.items():
-            default = parameter.default
-            # A job that was enqueued before the parameter existed gets the default unchanged.
-            has_none = default is inspect.Parameter.empty
-            given = field() if has_none else field(default_factory=partial(_same, default))
+            given: Any = field()
+            if name not in self._required:
+                # A job that was enqueued before the parameter existed gets the default unchanged.
+                given = field(default_factory=partial(_same, parameter.default))
             fields.append((name, hints.get(name, Any), given))
         made = make_dataclass("Arguments", fields, kw_only=True)
         adapter: TypeAdapter[Any] = TypeAdapter(dataclass(config=_CONFIG)(made))

@@ -357,7 +357,8 @@ class Executor:
         since = record.unknown_since or now
         if now - since >= self._settings.task_unknown_period:
             return None
-        if record.unknown_since is None:  # a job may wait for days, with a try every few seconds
+        # A job may be tried every few seconds for days, so only the first try is logged.
+        if record.unknown_since is None:
             logger.warning(problem, job_id=job_id, **details)
         return self._settler.retry(UNKNOWN_SECONDS, {"unknown_since": since})
 
@@ -402,8 +403,7 @@ def _to_json(task: str, value: Any, limit: int) -> Any:
         return None
     try:
         dumped = to_json(value)
-        # A record has one level more.
-        result = from_json(b'{"result":%b}' % dumped)["result"]
+        result = from_json(b"[%b]" % dumped)[0]  # a record has one level more
     except Exception as error:
         reason = str(error).splitlines()[0]
         problem = f"task {task} returned a value that cannot be kept as JSON"

@@ -1,6 +1,5 @@
 """A worker that runs its jobs in the process of the test, on any engine."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -23,13 +22,8 @@ async def consuming(worker: Worker) -> AsyncIterator[None]:
     if worker.queue.engine.in_process:
         yield
         return
-    stop = asyncio.Event()
-    consumer = asyncio.create_task(worker.run(stop))
-    try:
+    async with worker._consuming():
         yield
-    finally:
-        stop.set()
-        await consumer
 
 
 @asynccontextmanager

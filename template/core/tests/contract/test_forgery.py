@@ -57,6 +57,24 @@ def ran() -> list[str]:
 
 
 @pytest.fixture
+def gate() -> asyncio.Event:
+    """Lets `first` end."""
+    return asyncio.Event()
+
+
+@pytest.fixture
+def first(worker, gate):
+    """A task that waits for the gate. It is the first stage of a chain."""
+
+    @worker.task
+    async def first() -> str:
+        await gate.wait()
+        return "mine"
+
+    return first
+
+
+@pytest.fixture
 def work(worker, ran):
     """A task that returns something that only its job's owner may see."""
 
@@ -115,14 +133,7 @@ async def test_a_new_or_copied_record_is_unknown(worker, run, work):
                 await worker.job(job_id).result(WAIT)
 
 
-async def test_the_record_of_a_later_stage_is_signed(worker, run, work):
-    gate = asyncio.Event()
-
-    @worker.task
-    async def first() -> str:
-        await gate.wait()
-        return "mine"
-
+async def test_the_record_of_a_later_stage_is_signed(worker, run, work, first, gate):
     async with run():
         with TaskContext.use(actor=VICTIM):
             chain = await (first | work).enqueue()
@@ -254,15 +265,8 @@ async def test_a_message_under_another_id_is_refused(worker, run, work, ran):
     assert ran == []
 
 
-async def test_no_record_is_signed_for_a_forged_message(worker, run, work):
+async def test_no_record_is_signed_for_a_forged_message(worker, run, work, first, gate):
     """The stages that a refused message names are stopped, so it may name a chain of the victim."""
-    gate = asyncio.Event()
-
-    @worker.task
-    async def first() -> str:
-        await gate.wait()
-        return "mine"
-
     async with run():
         with TaskContext.use(actor=VICTIM):
             chain = await (first | work).enqueue()

@@ -128,14 +128,14 @@ class Consumer:
             stop: The event.
         """
         works = [
-            self._settle_all(),
             self._repeat(self._beat, BEAT_SECONDS),
             self._repeat(self._move_due, MOVE_SECONDS),
             self._repeat(self._recover, RECOVER_SECONDS),
             self._repeat(self._remove_dead, LEAVE_SECONDS),
         ]
         await self._try(self._create_groups)
-        helpers = [asyncio.create_task(work) for work in works]
+        settling = asyncio.create_task(self._settle_all())
+        helpers = [settling, *(asyncio.create_task(work) for work in works)]
         ends = [asyncio.create_task(stop.wait()), *helpers]
         waiting = asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         self._stopped = asyncio.create_task(waiting)
@@ -146,7 +146,7 @@ class Consumer:
             self._takes = False
             await self._try(self._give_back)
             await finish_jobs(self._running, self._grace_period)
-            await cancel_all(helpers[:1])
+            await cancel_all([settling])
             await self._settle_ended(LAST_TRIES)
             await self._try(self._leave)
         finally:
