@@ -222,9 +222,9 @@ class Settings(BaseServiceSettings):
     A route's own `max_body_size` replaces it.
     """
     client_timeout: PositiveFloat = 30
-    """Seconds that a client may take to send a request's headers, and to read 64 KiB of an answer.
+    """Seconds after which a connection is closed if its client sends no request or reads nothing.
 
-    While it sends a body, it may fall this far behind 1,000 bytes a second.
+    A client that sends a request may fall this far behind 1,000 bytes a second.
     """
     max_event_streams: PositiveInt = 500
     """Event streams that a web process keeps open at once. Further ones are answered 429."""

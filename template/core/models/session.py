@@ -14,7 +14,6 @@ class SessionModel(Document):
         user_agent: The name that the client gave itself, such as a browser's.
         expires_at: The time at which the session expires and MongoDB removes it, unless a request
             postpones it.
-        ends_at: The latest time to which requests can postpone it. None: they cannot.
     """
 
     token_hash: Annotated[str, Indexed(unique=True)]
@@ -22,7 +21,6 @@ class SessionModel(Document):
     password_version: int = 0
     user_agent: str = ""
     expires_at: Annotated[datetime, Indexed(expireAfterSeconds=0)]
-    ends_at: datetime | None = None
 
     class Settings:
         name = "sessions"

@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+from beanie import PydanticObjectId
+
 from core.config import get_settings
 from core.models import SessionModel, UserModel
 from core.services.signatures import InvalidSignature, read_signed
@@ -27,14 +29,12 @@ async def start_session(user: UserModel, user_agent: str = "") -> str:
     if user.id is None:
         raise ValueError("save the user before starting a session")
     token = new_token()
-    ends_at = datetime.now(UTC) + timedelta(seconds=get_settings().session_lifetime)
     session = SessionModel(
         token_hash=hash_token(token),
         user_id=user.id,
         password_version=user.password_version,
         user_agent=user_agent[:MAX_USER_AGENT],
-        expires_at=min(ends_at, _idle_end()),
-        ends_at=ends_at,
+        expires_at=_find_end(datetime.now(UTC)),
     )
     await session.insert()
     return token
@@ -53,27 +53,29 @@ async def find_user(token: str) -> UserModel | None:
         # MongoDB removes expired documents only about once a minute.
         SessionModel.expires_at > datetime.now(UTC),
     )
-    if session is None:
+    if session is None or session.id is None:
         return None
     user = await UserModel.get(session.user_id)
     # A log-in that began before a password change may start its session after the change.
     if user is None or user.password_version != session.password_version:
         return None
-    await _postpone_end(session)
+    await _postpone_end(session, session.id)
     return user
 
 
-def _idle_end() -> datetime:
-    return datetime.now(UTC) + timedelta(seconds=get_settings().session_idle_timeout)
+def _find_end(began: datetime) -> datetime:
+    settings = get_settings()
+    idle_end = datetime.now(UTC) + timedelta(seconds=settings.session_idle_timeout)
+    return min(began + timedelta(seconds=settings.session_lifetime), idle_end)
 
 
-async def _postpone_end(session: SessionModel) -> None:
+async def _postpone_end(session: SessionModel, session_id: PydanticObjectId) -> None:
     """Postpone the end of a session that is in use, in steps, so that few requests write."""
-    end = min(session.ends_at or session.expires_at, _idle_end())
+    end = _find_end(session_id.generation_time)
     step = timedelta(seconds=get_settings().session_idle_timeout / 10)
     if end - session.expires_at > step:
         # `save` would store a session again that has just ended.
-        same = SessionModel.find(SessionModel.id == session.id)
+        same = SessionModel.find(SessionModel.id == session_id)
         await same.set({SessionModel.expires_at: end})
 
 

@@ -3,12 +3,9 @@
 import gc
 import socket
 from contextlib import suppress
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from core.config import Settings
 from core.errors import UserError
@@ -44,25 +41,6 @@ class _Server(uvicorn.Server):
         leave_abandoned()
 
 
-def _read_proxy_headers(app: FastAPI, settings: Settings) -> ASGIApp:
-    """Take the client's address from trusted proxies, and warn once of one that is not trusted."""
-    proxied: Any = ProxyHeadersMiddleware(app, settings.forwarded_allow_ips)  # type: ignore[arg-type]
-    has_warned = False
-
-    async def check_proxy(scope: Scope, receive: Receive, send: Send) -> None:
-        nonlocal has_warned
-        proxy, _ = scope.get("client") or ("", 0)
-        if not has_warned and scope["type"] == "http" and proxy not in proxied.trusted_hosts:
-            names = {name for name, _ in scope["headers"]}
-            if not names.isdisjoint((b"forwarded", b"x-forwarded-for")):
-                has_warned = True
-                problem = "a proxy is not in FORWARDED_ALLOW_IPS, so its clients count as one"
-                logger.warning(problem, proxy=proxy)
-        await proxied(scope, receive, send)
-
-    return check_proxy
-
-
 def serve(app: FastAPI, settings: Settings) -> int:
     """Serve an application until SIGINT or SIGTERM.
 
@@ -76,13 +54,13 @@ def serve(app: FastAPI, settings: Settings) -> int:
     Raises:
         UserError: The application did not start, or cannot listen; the message says why.
     """
-    started_app = StartedApp(_read_proxy_headers(app, settings))
+    started_app = StartedApp(app)
     config = uvicorn.Config(
         started_app,
         host=settings.host,
         port=settings.port,
         http=TimedProtocol,
-        proxy_headers=False,  # `_read_proxy_headers` does it
+        forwarded_allow_ips=settings.forwarded_allow_ips,
         server_header=False,
         log_config=None,
         access_log=False,

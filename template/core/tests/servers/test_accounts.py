@@ -183,30 +183,28 @@ async def test_simultaneous_log_ins_all_succeed(user):
 
 
 async def test_a_session_ends_if_it_is_not_used(user, monkeypatch):
-    monkeypatch.setattr(get_settings(), "session_idle_timeout", 1000)
+    settings = get_settings()
+    monkeypatch.setattr(settings, "session_idle_timeout", 1000)
     token = await start_session(user)
 
-    async def shift(**fields: float) -> SessionModel:
-        """Set times of the session to seconds from now, and use it."""
-        now = datetime.now(UTC)
-        times = {name: now + timedelta(seconds=seconds) for name, seconds in fields.items()}
-        await SessionModel.find_all().set(times)
+    async def use(seconds: float) -> float:
+        """Use the session this long before its end. Return how many seconds it then has left."""
+        await SessionModel.find_all().set({SessionModel.expires_at: after(seconds)})
         assert await find_user(token)
         (session,) = await SessionModel.find_all().to_list()
-        return session
+        return (session.expires_at - after(0)).total_seconds()
 
-    def seconds_left(session: SessionModel) -> float:
-        return (session.expires_at - datetime.now(UTC)).total_seconds()
+    def after(seconds: float) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=seconds)
 
     (session,) = await SessionModel.find_all().to_list()
-    assert 900 < seconds_left(session) <= 1000
-    assert 900 < seconds_left(await shift(expires_at=500)) <= 1000
-    assert 900 < seconds_left(await shift(expires_at=950)) <= 950  # not written again
-    assert 500 < seconds_left(await shift(expires_at=300, ends_at=600)) <= 600
-    # A session of an earlier version ends when it says.
-    await SessionModel.find_all().set({SessionModel.ends_at: None})
-    assert 200 < seconds_left(await shift(expires_at=300)) <= 300
-    await SessionModel.find_all().set({SessionModel.expires_at: datetime.now(UTC)})
+    assert after(900) < session.expires_at <= after(1000)
+    assert 900 < await use(500) <= 1000
+    assert 900 < await use(950) <= 950  # not written again
+    monkeypatch.setattr(settings, "session_lifetime", 600)
+    assert 500 < await use(300) <= 600
+    assert 600 < await use(700) <= 700  # as of an earlier version: it ends when it says
+    await SessionModel.find_all().set({SessionModel.expires_at: after(0)})
     assert await find_user(token) is None
 
 

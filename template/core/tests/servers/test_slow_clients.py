@@ -148,7 +148,7 @@ async def test_requests_that_do_not_arrive_are_cut_off(start_web):
         dripping = asyncio.create_task(drip(slow[1], [b"a"] * 1000))
         # A connection without a byte, a half-sent request, and one after an answered request.
         silent = [await web.connect(sent) for sent in ("", POST, f"{LIVE}{LIVE[:20]}")]
-        working = asyncio.create_task(web.get("/slow"))
+        working = asyncio.create_task(web.get("/slow"))  # longer than the timeout
         answers = [await read_all(reader) for reader, _ in (slow, *silent)]
         assert [answer.count(b"200 OK") for answer in answers] == [0, 0, 0, 1]
         assert await working == "done"
@@ -170,9 +170,7 @@ async def test_bodies_that_arrive_too_slowly_are_cut_off(start_web):
             asyncio.create_task(drip(steady[1], [*[b" " * 500] * 40, b"]"])),
         ]
         for reader, writer in (fixed, chunked, stalled):
-            answer = await read_all(reader)
-            assert answer.startswith(b"HTTP/1.1 408 ")
-            assert b"The request arrived too slowly." in answer
+            assert await read_all(reader) == b""
             writer.close()
         await asyncio.gather(*dripping)
         assert (await steady[0].readline()).startswith(b"HTTP/1.1 200 ")
