@@ -125,7 +125,9 @@ async def test_list_and_end_sessions(app, client, user, stranger):
     headers = {"User-Agent": "A browser"}
     async with client_at(app, "192.0.2.1") as other:
         assert (await other.post("/login", json=login)).status_code == 204
-        assert (await client.post("/login", json=login, headers=headers)).status_code == 204
+        for _ in range(2):  # the second log-in ends the browser's first session
+            answer = await client.post("/login", json=login, headers=headers)
+            assert answer.status_code == 204
         newest, oldest = (await client.get("/me/sessions")).json()
         assert newest["user_agent"] == "A browser"
         assert newest["started_at"] < newest["expires_at"]

@@ -145,10 +145,13 @@ async def sign_in(response: Response, user: UserModel, request: Request | None =
     Args:
         response: The response that sets the cookies.
         user: The user, saved.
-        request: The request. The session stores its user agent.
+        request: The request. The session stores its user agent, and replaces that of its cookie.
     """
     settings = get_settings()
-    user_agent = request.headers.get("user-agent", "") if request else ""
+    user_agent = ""
+    if request:
+        user_agent = request.headers.get("user-agent", "")
+        await end_session(await session_token(request) or "")
     token = await start_session(user, user_agent)
     device = sign(f"{user.id} {new_token()}", DEVICE)
     for name, value, lifetime in (
