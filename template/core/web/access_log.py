@@ -3,7 +3,6 @@
 import logging
 import time
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.logging import get_logger
@@ -17,8 +16,7 @@ PROBES = {"/health/live", "/health/ready", "/health/backlog", "/metrics"}
 class AccessLogMiddleware:
     """Logs the method, path, status and duration of each request, including failed ones.
 
-    A successful health check is logged at the level DEBUG. The first request from a proxy that
-    `FORWARDED_ALLOW_IPS` does not name is logged as a warning.
+    A successful health check is logged at the level DEBUG.
 
     Args:
         app: The application to wrap.
@@ -26,13 +24,11 @@ class AccessLogMiddleware:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._has_warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        self._check_proxy(scope)
         started = time.perf_counter()
         status = 500
 
@@ -55,13 +51,3 @@ class AccessLogMiddleware:
                 status=status,
                 seconds=round(seconds, 4),
             )
-
-    def _check_proxy(self, scope: Scope) -> None:
-        """Warn once if a proxy names a client, but the client's address is still the proxy's."""
-        proxy, _ = scope.get("client") or ("", 0)
-        headers = Headers(scope=scope)
-        named = headers.get("x-forwarded-for") or headers.get("forwarded") or proxy
-        if proxy not in named and not self._has_warned:
-            self._has_warned = True
-            problem = "FORWARDED_ALLOW_IPS lacks a proxy, or it sends no X-Forwarded-For"
-            logger.warning(f"{problem}: its clients count as one", proxy=proxy)

@@ -10,7 +10,10 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.config import Settings
+from core.logging import get_logger
 from core.web.access_log import PROBES
+
+logger = get_logger(__name__)
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -25,7 +28,8 @@ REFUSED = "The request came from a page on another origin, which CORSMiddleware 
 class SecurityMiddleware:
     """Refuses requests that name another host or change something from another origin.
 
-    It also adds headers to answers that do not have them. Health checks may name any host.
+    It also adds headers to answers that do not have them, and warns once of a proxy whose clients
+    cannot be told apart. Health checks may name any host.
 
     A request passes if CORS allows its `Origin`. Otherwise `Sec-Fetch-Site` must be `same-origin`
     or `none`. Without this header, the `Origin` must name this host. A request with neither header
@@ -43,6 +47,7 @@ class SecurityMiddleware:
         hosts = [str(url.host), *settings.allowed_hosts] if settings.is_production else ["*"]
         is_https = settings.is_production and url.scheme == "https"
         self._app = app
+        self._has_warned = False
         self._checked_app = TrustedHostMiddleware(app, hosts, www_redirect=False)
         self._headers = HEADERS | (HTTPS_HEADERS if is_https else {})
         self._own_host = str(url).split("/")[2]
@@ -61,11 +66,23 @@ class SecurityMiddleware:
             await send(message)
 
         app: ASGIApp = self._checked_app
+        if scope["type"] == "http":
+            self._check_proxy(scope)
         if scope.get("path") in PROBES:
             app = self._app
         elif scope["type"] != "lifespan" and not self._has_good_origin(scope):
             app = JSONResponse({"detail": REFUSED}, 403)
         await app(scope, receive, send_with_headers)
+
+    def _check_proxy(self, scope: Scope) -> None:
+        """Warn once if a proxy names a client, but the client's address is still the proxy's."""
+        proxy, _ = scope["client"] or ("", 0)
+        headers = Headers(scope=scope)
+        named = headers.get("x-forwarded-for") or headers.get("forwarded") or proxy
+        if proxy not in named and not self._has_warned:
+            self._has_warned = True
+            problem = "FORWARDED_ALLOW_IPS lacks a proxy, or it sends no X-Forwarded-For"
+            logger.warning(f"{problem}: its clients count as one", proxy=proxy)
 
     def _has_good_origin(self, scope: Scope) -> bool:
         headers = Headers(scope=scope)
