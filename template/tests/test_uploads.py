@@ -417,6 +417,15 @@ async def test_uploads_are_private(client, signed_in, stranger):
     assert (await client.post("/uploads", files={"file": b""})).status_code == 401
 
 
+async def test_the_name_of_a_file_is_cleaned(client, signed_in):
+    names = {"a\u2028b\u202ec.png": "abc.png", "x" * 300: "x" * 200, "\u2028": "image"}
+    for name, stored in names.items():
+        response = await client.post("/uploads", files={"file": (name, b"1")})
+        image = await ImageModel.get(response.json()["id"])
+        assert image
+        assert image.name == stored
+
+
 async def test_a_large_file_is_refused(client, signed_in):
     response = await client.post("/uploads", files={"file": bytes(26 * 1024 * 1024)})
     assert response.status_code == 413

@@ -21,6 +21,7 @@ from app.tasks.webhooks import (
 from core.config import get_settings
 from core.context import TaskContext
 from core.models import AuditModel, UserModel
+from core.services.limits import Limits
 from core.services.webhooks import new_webhook_secret
 from core.tasks import JobFailed, PermanentError, RetryAfter, TransientError
 from core.testing import eventually
@@ -234,6 +235,16 @@ async def test_subscriptions_are_limited(client, signed_in, development, receive
     assert (await client.delete(f"/webhooks/{first['id']}")).status_code == 204
     again = await client.post("/webhooks", json={"url": first["url"]})
     assert again.status_code == 201
+
+
+async def test_requests_of_webhooks_are_limited(client, signed_in, monkeypatch):
+    once = Limits("1 per hour", "100 per hour")
+    monkeypatch.setattr("app.routes.webhooks.SUBSCRIBING", once)
+    monkeypatch.setattr("app.routes.webhooks.PUBLISHING", once)
+    private = {"url": "http://127.0.0.1/hook"}
+    for path, form, status in (("/webhooks", private, 422), ("/events", EVENT, 202)):
+        responses = [await client.post(path, json=form) for _ in range(2)]
+        assert [response.status_code for response in responses] == [status, 429]
 
 
 async def test_a_url_is_subscribed_once(client, signed_in, development, receiver):

@@ -167,6 +167,14 @@ async def test_metrics_need_the_token(open_client, changes, sent, status):
     assert (await client.get("/metrics", headers=headers)).status_code == status
 
 
+async def test_no_path_answers_trace(open_client):
+    client = open_client(host="api.example.com", **PRODUCTION)
+    for path in ("/things", "/health/live"):
+        response = await client.request("TRACE", path, headers={"Cookie": f"{COOKIE}=secret"})
+        assert response.status_code == 405
+        assert "secret" not in response.text
+
+
 async def test_production_reads_no_cookie_that_another_host_can_set(open_client, user):
     token = await start_session(user)
     client = open_client(host="api.example.com", **PRODUCTION)
