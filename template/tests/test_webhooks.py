@@ -212,6 +212,11 @@ async def test_an_event_that_cannot_be_encoded_is_refused(client, signed_in, use
     assert response.status_code == 422
 
 
+async def test_a_large_event_is_refused(client, signed_in):
+    event = {"type": "order.paid", "data": {"text": "a" * 64 * 1024}}
+    assert (await client.post("/events", json=event)).status_code == 413
+
+
 async def test_subscriptions_are_private(client, signed_in, stranger, development, receiver):
     created = (await client.post("/webhooks", json={"url": receiver.url})).json()
     address = f"/webhooks/{created['id']}"

@@ -14,7 +14,6 @@ from core.services.sessions import start_session
 from core.tests import service
 from core.web import CurrentUser, create_app
 from core.web.auth import COOKIE
-from core.web.bodies import MAX_LEVELS
 
 SHOP = "https://shop.example.com"
 EVIL = "https://evil.example"
@@ -187,9 +186,9 @@ async def test_production_reads_no_cookie_that_another_host_can_set(open_client,
     ("content", "status"),
     [
         (b'{"a": [1, {"b": "[[["}]}', 200),
-        (b"[" * MAX_LEVELS + b"]" * MAX_LEVELS, 200),
+        (b"[" * 100 + b"]" * 100, 200),
         (b'"' + b"[" * 1000 + b'"', 200),
-        (b"[" * (MAX_LEVELS + 1) + b"]" * (MAX_LEVELS + 1), 422),
+        (b"[" * 101 + b"]" * 101, 422),
         (b'{"a":' * 150 + b"1" + b"}" * 150, 422),
         (b"[" * 1_000_000, 422),
         (("[" * 150 + "]" * 150).encode("utf-16"), 422),
