@@ -4,6 +4,7 @@ import pytest
 
 from core.models import AuditModel, UserModel
 from core.services.accounts import log_in, register, start_password_reset
+from core.services.limits import Limits
 from core.testing import PASSWORD, eventually
 from tests.test_accounts import client_at, find_token, text_of
 
@@ -118,6 +119,19 @@ async def test_guessing_the_password_is_limited(signed_in, path, fields):
         assert wrong.status_code == 403
     refused = await signed_in.post(path, json={"password": PASSWORD, **fields})
     assert refused.status_code == 429
+
+
+async def test_emails_to_new_addresses_are_limited(signed_in, stranger, monkeypatch):
+    once = Limits("1 per hour", "100 per hour")
+    monkeypatch.setattr("app.services.new_address.SIGN_UP", once)
+
+    async def ask(client, email: str) -> int:
+        form = {"password": PASSWORD, "new_email": email}
+        return (await client.post("/me/email", json=form)).status_code
+
+    assert await ask(signed_in, NEW_EMAIL) == 202
+    assert await ask(stranger, NEW_EMAIL.upper()) == 429  # the address has had its email
+    assert await ask(signed_in, "other@example.com") == 429  # and so has the user
 
 
 async def test_list_and_end_sessions(app, client, user, stranger):
