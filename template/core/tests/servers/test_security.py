@@ -130,6 +130,9 @@ async def test_each_answer_has_the_headers(open_client, path):
         assert response.headers["x-content-type-options"] == "nosniff"
         expected = "max-age=31536000; includeSubDomains"
         assert response.headers["strict-transport-security"] == expected
+    plain = open_client(**{**PRODUCTION, "public_url": "http://api.example.com"})
+    response = await plain.get(path, headers={"Host": "api.example.com"})
+    assert "strict-transport-security" not in response.headers
 
 
 @pytest.mark.parametrize(
