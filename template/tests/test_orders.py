@@ -55,7 +55,16 @@ async def test_orders_are_limited(client, signed_in, monkeypatch):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"product": " "}, {"quantity": 0}, {"price": "-1"}, {"price": "0.001"}, {"price": "NaN"}],
+    [
+        {"product": " "},
+        {"product": "Tea\nVisit us"},
+        {"product": "x" * 201},
+        {"quantity": 0},
+        {"quantity": 1_000_001},
+        {"price": "-1"},
+        {"price": "0.001"},
+        {"price": "NaN"},
+    ],
 )
 async def test_an_invalid_order_is_refused(client, signed_in, wrong):
     response = await client.post("/orders", json={**FORM, **wrong})

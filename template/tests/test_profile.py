@@ -2,8 +2,10 @@
 
 import pytest
 
-from core.models import AuditModel, UserModel
-from core.services.accounts import log_in, register, start_password_reset
+from app.services.new_address import start_new_address
+from core.models import AuditModel, EmailTokenModel, UserModel
+from core.services.accounts import log_in, register, start_password_reset, start_sign_up
+from core.services.limits import Limits
 from core.testing import PASSWORD, eventually
 from tests.test_accounts import client_at, find_token, text_of
 
@@ -41,6 +43,8 @@ async def test_change_the_password(app, signed_in, user, mailbox, running_worker
 
 async def test_change_the_address(signed_in, user, mailbox, running_worker):
     _, reset = await start_password_reset(user.email, "127.0.0.1")
+    for email in (user.email, NEW_EMAIL):
+        await start_sign_up(email, NEW, "Eve")
     form = {"password": PASSWORD, "new_email": NEW_EMAIL.upper()}
     wrong = await signed_in.post("/me/email", json={**form, "password": "a guess"})
     assert wrong.status_code == 403
@@ -69,6 +73,7 @@ async def test_change_the_address(signed_in, user, mailbox, running_worker):
     assert told["To"] == user.email
     assert NEW_EMAIL not in text_of(told)
     assert ("email.changed", str(user.id)) in await actions()
+    assert await EmailTokenModel.count() == 0
 
 
 async def test_a_new_address_does_not_reveal_accounts(
@@ -95,8 +100,10 @@ async def test_an_address_that_was_taken_meanwhile_is_refused(
     assert (await signed_in.post("/me/email", json=form)).status_code == 202
     (mail,) = await eventually(lambda: mailbox.messages)
     await register(NEW_EMAIL, NEW, "Another Ada")
-    confirmation = {"token": find_token(mail, "new-email"), "password": PASSWORD}
-    assert (await signed_in.post("/new-email", data=confirmation)).status_code == 400
+    late = await start_new_address(user, NEW_EMAIL, "192.0.2.1")
+    for token in (find_token(mail, "new-email"), late):
+        confirmation = {"token": token, "password": PASSWORD}
+        assert (await signed_in.post("/new-email", data=confirmation)).status_code == 400
     assert await UserModel.find(UserModel.email == NEW_EMAIL).count() == 1
 
 
@@ -118,6 +125,19 @@ async def test_guessing_the_password_is_limited(signed_in, path, fields):
         assert wrong.status_code == 403
     refused = await signed_in.post(path, json={"password": PASSWORD, **fields})
     assert refused.status_code == 429
+
+
+async def test_emails_to_new_addresses_are_limited(signed_in, stranger, monkeypatch):
+    once = Limits("1 per hour", "100 per hour")
+    monkeypatch.setattr("app.services.new_address.SIGN_UP", once)
+
+    async def ask(client, email: str) -> int:
+        form = {"password": PASSWORD, "new_email": email}
+        return (await client.post("/me/email", json=form)).status_code
+
+    assert await ask(signed_in, NEW_EMAIL) == 202
+    assert await ask(stranger, NEW_EMAIL.upper()) == 429  # the address has had its email
+    assert await ask(signed_in, "other@example.com") == 429  # and so has the user
 
 
 async def test_list_and_end_sessions(app, client, user, stranger):

@@ -21,6 +21,7 @@ from app.tasks.webhooks import (
 from core.config import get_settings
 from core.context import TaskContext
 from core.models import AuditModel, UserModel
+from core.services.limits import Limits
 from core.services.webhooks import new_webhook_secret
 from core.tasks import JobFailed, PermanentError, RetryAfter, TransientError
 from core.testing import eventually
@@ -211,6 +212,11 @@ async def test_an_event_that_cannot_be_encoded_is_refused(client, signed_in, use
     assert response.status_code == 422
 
 
+async def test_a_large_event_is_refused(client, signed_in):
+    event = {"type": "order.paid", "data": {"text": "a" * 64 * 1024}}
+    assert (await client.post("/events", json=event)).status_code == 413
+
+
 async def test_subscriptions_are_private(client, signed_in, stranger, development, receiver):
     created = (await client.post("/webhooks", json={"url": receiver.url})).json()
     address = f"/webhooks/{created['id']}"
@@ -236,6 +242,16 @@ async def test_subscriptions_are_limited(client, signed_in, development, receive
     assert again.status_code == 201
 
 
+async def test_requests_of_webhooks_are_limited(client, signed_in, monkeypatch):
+    once = Limits("1 per hour", "100 per hour")
+    monkeypatch.setattr("app.routes.webhooks.SUBSCRIBING", once)
+    monkeypatch.setattr("app.routes.webhooks.PUBLISHING", once)
+    private = {"url": "http://127.0.0.1/hook"}
+    for path, form, status in (("/webhooks", private, 422), ("/events", EVENT, 202)):
+        responses = [await client.post(path, json=form) for _ in range(2)]
+        assert [response.status_code for response in responses] == [status, 429]
+
+
 async def test_a_url_is_subscribed_once(client, signed_in, development, receiver):
     form = {"url": receiver.url}
     responses = [await client.post("/webhooks", json=form) for _ in range(2)]
@@ -253,11 +269,13 @@ async def test_a_receiver_that_never_answers_holds_few_slots(
         await subscribe(user, url)
     await deliver_webhook.enqueue_many([[url, PAYLOAD] for url in urls])
     await eventually(lambda: len(receiver.received) == PER_RECEIVER.concurrency)
-    # Another receiver gets the slots that the user has left.
-    other = receiver.url.replace("127.0.0.1", "localhost")
-    await subscribe(user, other)
-    await deliver_webhook.enqueue_many([[other, PAYLOAD]] * 20)
+    # Other receivers get the slots that the user has left.
+    others = [receiver.url.replace("127.0.0.1", name) for name in ("localhost", "127.1")]
+    for other in others:
+        await subscribe(user, other)
+        await deliver_webhook.enqueue_many([[other, PAYLOAD]] * 20)
     await eventually(lambda: len(receiver.received) == PER_USER.concurrency)
+    assert deliver_webhook.options.priority == "low"  # so that an email overtakes them
     job = await send_webhook_switched_off.enqueue(str(user.id), other)
     assert (await job.result(timeout=30))["status"] == "sent"
     assert len(receiver.received) == PER_USER.concurrency

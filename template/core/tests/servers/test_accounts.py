@@ -78,6 +78,7 @@ async def test_a_token_works_once_even_for_simultaneous_requests(user):
     results = await asyncio.gather(*attempts, return_exceptions=True)
     assert names_of_types(results) == ["InvalidToken", "InvalidToken", "UserModel"]
     assert await find_user(session) is None
+    assert await SessionModel.count() == 0
     winner = [isinstance(result, UserModel) for result in results].index(True)
     assert (await log_in(user.email, f"{NEW} {winner}", "127.0.0.1")).id == user.id
 

@@ -35,6 +35,8 @@ async def test_an_administrator_is_made_on_the_command_line(command, client, sig
     made = await AuditModel.find(AuditModel.action == "admin.made").to_list()
     assert [entry.actor for entry in made] == [None, None]
     assert made[0].subject == str(user.id)
+    leaked = await command("admin", user.email, typed="Password123\n")
+    assert (leaked.status, "leaked" in leaked.errors) == (2, True)
     assert await UserModel.count() == 2
 
 

@@ -179,7 +179,11 @@ async def test_bodies_that_arrive_too_slowly_are_cut_off(start_web):
 
 async def test_a_client_that_reads_nothing_is_cut_off(start_web):
     async with start_web(CLIENT_TIMEOUT="1") as web:
-        _, writer = await web.connect(f"GET /endless HTTP/1.1\r\n{HEADERS}\r\n")
+        reader, writer = await web.connect(f"GET /endless HTTP/1.1\r\n{HEADERS}\r\n")
+        clock = asyncio.get_running_loop()
+        stops_at = clock.time() + 2
+        while clock.time() < stops_at:
+            assert await reader.read(65536)
         await eventually(lambda: web.get("/ended"), WAIT)
         writer.transport.abort()
 

@@ -179,7 +179,14 @@ async def test_event_streams_share_one_read(follow, app_worker, monkeypatch):
 @pytest.fixture
 async def port(app) -> AsyncIterator[int]:
     """The port of the application in uvicorn."""
-    config = uvicorn.Config(app, host=HOST, port=free_port(), lifespan="off", log_config=None)
+    config = uvicorn.Config(
+        app,
+        host=HOST,
+        port=free_port(),
+        lifespan="off",
+        log_config=None,
+        timeout_graceful_shutdown=1,  # a test that fails leaves streams open
+    )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     await eventually(lambda: server.started, WAIT)
