@@ -101,7 +101,7 @@ async def test_a_link_is_readable_in_the_file_that_just_dev_catches(db, user, se
     token = await new_token(user.email)
     await send_password_reset(token)
     (mail,) = mailbox.messages
-    assert f"\nhttp://127.0.0.1:8000/reset?token={token}\n" in mail.as_string()
+    assert f"\nhttp://127.0.0.1:8000/reset?token={token}\n" in mail.as_bytes().decode()
 
 
 async def test_a_link_that_no_longer_works_is_not_sent(db, user, mailbox):

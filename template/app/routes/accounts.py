@@ -20,11 +20,19 @@ from app.tasks.emails import (
 )
 from core.context import TaskContext
 from core.database import with_transaction
+from core.models import UserModel
 from core.services import accounts
 from core.services.accounts import EmailTaken, InvalidToken, Password, WrongCredentials
 from core.services.limits import SIGN_UP, check_limits
 from core.tasks import Job
-from core.web import ClientAddress, CurrentUser, DeviceCookie, sign_in, sign_out
+from core.web import (
+    ClientAddress,
+    CurrentUser,
+    DeviceCookie,
+    remember_device,
+    sign_in,
+    sign_out,
+)
 
 router = APIRouter(tags=["accounts"])
 
@@ -222,13 +230,16 @@ async def reset(
         error = "This password is on a list of leaked passwords. Choose another one."
         return show_page(request, "reset", status=400, token=token, error=error)
 
-    async def change(_: AsyncClientSession) -> None:
+    async def change(_: AsyncClientSession) -> UserModel:
         user = await accounts.reset_password(token, password)
         await send_password_changed.enqueue(str(user.id))
+        return user
 
     try:
-        await with_transaction(change)
+        user = await with_transaction(change)
     except InvalidToken:
         return show_page(request, "reset", status=400, message=LINK_EXPIRED)
     message = "Your password has been changed. You can now log in."
-    return show_page(request, "reset", message=message)
+    page = show_page(request, "reset", message=message)
+    remember_device(page, user)
+    return page

@@ -21,7 +21,8 @@ __all__ = ["Rendered", "render_email", "send_email"]
 TEMPLATES = ROOT / "app" / "templates" / "emails"
 TIMEOUT_SECONDS = 30
 BODY = default.clone(max_line_length=998)
-"""Up to the limit of RFC 5322, long lines such as links are sent unchanged."""
+"""Up to the limit of RFC 5322, long lines such as links are sent unchanged. Text is sent as it is too
+(`8bit`); aiosmtplib encodes it for the few servers that need this."""
 SMTPS_PORT = 465
 SUBMISSION_PORT = 587
 
@@ -107,8 +108,8 @@ async def send_email(
         link = f"<{unsubscribe_link}>"
         message["List-Unsubscribe"] = _headers("List-Unsubscribe", link)
         message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
-    message.set_content(text_content)
-    message.add_alternative(html_content, subtype="html")
+    message.set_content(text_content, cte="8bit")
+    message.add_alternative(html_content, subtype="html", cte="8bit")
     await _send(message)
     return str(message["Message-ID"])
 

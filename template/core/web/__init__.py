@@ -8,6 +8,7 @@ from core.web.auth import (
     DeviceCookie,
     current_user,
     find_own,
+    remember_device,
     sign_in,
     sign_out,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "create_app",
     "current_user",
     "find_own",
+    "remember_device",
     "sign_in",
     "sign_out",
     "view_job",

@@ -4,7 +4,7 @@ from typing import Annotated, TypeVar
 
 from beanie import Document
 from bson import ObjectId
-from fastapi import Cookie, Depends, HTTPException, Request, Response
+from fastapi import Depends, HTTPException, Request, Response
 
 from core.config import get_settings
 from core.context import TaskContext
@@ -28,16 +28,21 @@ DEVICE_SECONDS = 365 * 86400
 PAGE_HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'none'"
     ),
     "Referrer-Policy": "same-origin",  # with `no-referrer`, forms would send `Origin: null`
 }
 """Headers for a page with a secret in its URL or content, such as a reset token."""
 
 
-def cookie_name() -> str:
-    """Return the name of the session cookie. In production, only this host can set it."""
-    return f"__Host-{COOKIE}" if get_settings().is_production else COOKIE
+def cookie_name(name: str = COOKIE) -> str:
+    """Return the name of a cookie as it is sent. In production, only this host can set it.
+
+    Args:
+        name: The name; defaults to that of the session cookie.
+    """
+    return f"__Host-{name}" if get_settings().is_production else name
 
 
 async def session_token(request: Request) -> str | None:
@@ -133,7 +138,12 @@ ClientAddress = Annotated[str, Depends(client_address)]
 """A route's parameter: the network address of the client."""
 
 
-DeviceCookie = Annotated[str | None, Cookie(alias=DEVICE, include_in_schema=False)]
+async def device_cookie(request: Request) -> str | None:
+    """Return the cookie of a browser that knows a user, or None."""
+    return request.cookies.get(cookie_name(DEVICE))
+
+
+DeviceCookie = Annotated[str | None, Depends(device_cookie)]
 """A route's parameter: the cookie of a browser in which a user has logged in before, or None."""
 
 
@@ -147,26 +157,35 @@ async def sign_in(response: Response, user: UserModel, request: Request | None =
         user: The user, saved.
         request: The request. The session stores its user agent, and replaces that of its cookie.
     """
-    settings = get_settings()
     user_agent = ""
     if request:
         user_agent = request.headers.get("user-agent", "")
         await end_session(await session_token(request) or "")
     token = await start_session(user, user_agent)
-    device = sign(f"{user.id} {new_token()}", DEVICE)
-    for name, value, lifetime in (
-        (cookie_name(), token, settings.session_lifetime),
-        (DEVICE, device, DEVICE_SECONDS),
-    ):
-        response.set_cookie(
-            name,
-            value,
-            max_age=round(lifetime),
-            httponly=True,
-            secure=settings.is_production,
-            samesite="lax",
-        )
+    _set_cookie(response, COOKIE, token, get_settings().session_lifetime)
+    remember_device(response, user)
     TaskContext.set_actor(str(user.id))
+
+
+def remember_device(response: Response, user: UserModel) -> None:
+    """Set the device cookie, so that the guesses of others do not lock out this browser.
+
+    Args:
+        response: The response that sets the cookie.
+        user: A user who has proven who they are, for example with a link from an email.
+    """
+    _set_cookie(response, DEVICE, sign(f"{user.id} {new_token()}", DEVICE), DEVICE_SECONDS)
+
+
+def _set_cookie(response: Response, name: str, value: str, seconds: float) -> None:
+    response.set_cookie(
+        cookie_name(name),
+        value,
+        max_age=round(seconds),
+        httponly=True,
+        secure=get_settings().is_production,
+        samesite="lax",
+    )
 
 
 async def sign_out(request: Request, response: Response) -> None:

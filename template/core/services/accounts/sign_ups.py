@@ -65,6 +65,7 @@ async def confirm_sign_up(token: str, password: str, client: str) -> UserModel:
     await check_limits("confirm", LOG_IN, email, client)
     valid, _ = await asyncio.to_thread(verify_password, password, sign_up.password_hash)
     if not valid:
+        await audit_log("confirmation.failed", email=email, client=client)
         raise WrongCredentials
 
     async def create(session: AsyncClientSession) -> UserModel:

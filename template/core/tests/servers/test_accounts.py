@@ -153,7 +153,7 @@ async def test_a_session_cookie_is_safe(app, settings, user, monkeypatch):
         assert ("Secure" in cookie) is is_production
         assert cookie.startswith("__Host-session=" if is_production else "session=")
         device = response.headers.getlist("set-cookie")[1]
-        assert device.startswith("device=")
+        assert device.startswith("__Host-device=" if is_production else "device=")
         assert all(flag in device for flag in flags[:3])
         assert ("Secure" in device) is is_production
         assert "Domain" not in cookie

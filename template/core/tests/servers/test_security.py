@@ -122,7 +122,9 @@ async def test_each_answer_has_the_headers(open_client, path):
     response = await open_client().get(path)
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["referrer-policy"] == "same-origin"
-    assert response.headers["content-security-policy"] == "frame-ancestors 'none'"
+    policy = "base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
+    assert response.headers["content-security-policy"] == policy
+    assert response.headers["cache-control"] == "no-store"
     assert "strict-transport-security" not in response.headers
     client = open_client(**PRODUCTION)
     for host in ("api.example.com", "evil.example"):
