@@ -5,13 +5,20 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from app.models.image import ImageModel, ImageStatus
 from app.services.image import UnusableImage, image_service
 from app.services.user_email import email_file
+from core.context import TaskContext
 from core.database import with_transaction
 from core.services.blob import blob_service
-from core.tasks import PermanentError
+from core.tasks import Limit, PermanentError
 from core.tasks.worker import worker
 
+# Images take long. Without limits, the images of one user would hold all slots of the workers.
+LIMITS = [
+    Limit(concurrency=10),
+    Limit(concurrency=2, key=lambda *_: TaskContext.get_actor()),
+]
 
-@worker.task(max_retries=3, timeout=120)
+
+@worker.task(max_retries=3, timeout=120, priority="low", limit=LIMITS)
 async def process_uploaded_image(image_id: str) -> dict[str, str]:
     """Create the thumbnail and the optimized version of an uploaded image.
 
@@ -29,7 +36,7 @@ async def process_uploaded_image(image_id: str) -> dict[str, str]:
     return {"status": "completed", "image_id": image_id}
 
 
-@worker.task(max_retries=3, timeout=60)
+@worker.task(max_retries=3, timeout=60, priority="low", limit=LIMITS)
 async def validate_file(file_id: str) -> str:
     """Check that an uploaded file is an image.
 
@@ -54,7 +61,7 @@ async def validate_file(file_id: str) -> str:
     return file_id
 
 
-@worker.task(max_retries=3, timeout=120)
+@worker.task(max_retries=3, timeout=120, priority="low", limit=LIMITS)
 async def process_file(file_id: str) -> str:
     """Process an image as a stage of the chain.
 

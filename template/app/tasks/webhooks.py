@@ -23,10 +23,15 @@ RETRYABLE_STATUSES = {408, 429}
 
 INVALID_URL = (TargetRefused, httpx2.InvalidURL, httpx2.UnsupportedProtocol)
 
-# A receiver that never answers holds a slot for ten seconds. It must not hold all of them, and no
-# email must wait behind its deliveries: these have a low priority.
-PER_RECEIVER = Limit(concurrency=4, key=lambda url, **_: urlsplit(url).hostname)
+# A receiver that never answers holds a slot for ten seconds. Such receivers must not hold all slots,
+# and no email must wait behind deliveries: these have a low priority. Users do not wait for the
+# receivers of others, even on a host that they share.
+IN_ALL = Limit(concurrency=25)
 PER_USER = Limit(concurrency=8, key=lambda **_: TaskContext.get_actor())
+PER_RECEIVER = Limit(
+    concurrency=4,
+    key=lambda url, **_: (TaskContext.get_actor(), urlsplit(url).hostname),
+)
 
 
 @worker.task(
@@ -35,7 +40,7 @@ PER_USER = Limit(concurrency=8, key=lambda **_: TaskContext.get_actor())
     timeout=60,
     expires=4 * 3600,
     priority="low",
-    limit=[PER_RECEIVER, PER_USER],
+    limit=[IN_ALL, PER_USER, PER_RECEIVER],
 )
 async def deliver_webhook(
     url: str,

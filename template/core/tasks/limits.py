@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from inspect import iscoroutinefunction
 from typing import Any
 
 from pydantic_core import to_json
@@ -32,8 +33,8 @@ class Limit:
     def __post_init__(self) -> None:
         if type(self.concurrency) is not int or self.concurrency < 1:
             raise InvalidTask(f"Limit takes a concurrency of 1 or more, not {self.concurrency!r}")
-        if self.key is not None and not callable(self.key):
-            raise InvalidTask(f"Limit takes a function as its key, not {self.key!r}")
+        if self.key is not None and (not callable(self.key) or iscoroutinefunction(self.key)):
+            raise InvalidTask(f"Limit takes a plain function as its key, not {self.key!r}")
 
 
 def find_slots(

@@ -28,6 +28,8 @@ class TimedProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         self._start_timer()
         super().on_response_complete()
+        if self.cycle.more_body:  # nobody will read the rest
+            self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -56,6 +56,10 @@ class SecurityMiddleware:
             for each in middleware
             if isinstance(each.cls, type) and issubclass(each.cls, CORSMiddleware)
         ]
+        # A service that is open to all origins without cookies must not trust them with one.
+        self._cors = [
+            each for each in self._cors if each.allow_credentials or not each.allow_all_origins
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:

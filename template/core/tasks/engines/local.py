@@ -310,8 +310,8 @@ class LocalEngine:
                 self._add(envelope, outcome.after)
         else:
             await self._end(job_id, fence, outcome)
-        self.records.held.pop(job_id, None)
-        await self._start_waiting()
+        if self.records.held.pop(job_id, None):
+            await self._start_waiting()
         outcome.note()
 
     async def _start_waiting(self) -> None:
