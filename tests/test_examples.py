@@ -18,6 +18,7 @@ FRAME = {
     "layout.txt",
     "button.html",
     "user_email.py",
+    "text.py",
     "settings.py",
     "test_settings.py",
 }

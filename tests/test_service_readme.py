@@ -23,12 +23,23 @@ def insert(path: Path, before: str, text: str) -> None:
     path.write_text(source.replace(before, text + before, 1))
 
 
+def add_settings(path: Path, block: str) -> None:
+    """Add the fields that the settings do not have, because the examples need the others."""
+    fields = re.findall(r"^    \w+: .*\n", block, re.MULTILINE)
+    own = [field for field in fields if field not in path.read_text()]
+    insert(path, "    # A field without a default", "".join(own))
+    insert(path, "from core.config", "from pydantic import SecretStr\n")
+
+
 def test_the_snippets(service: Path, tmp_path: Path) -> None:
     target = duplicate(service, tmp_path / "service")
     readme = (target / "README.md").read_text()
     blocks = re.findall(r"^```python\n# (\S+)\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
     for name, block in blocks:
-        (target / name).write_text(block)
+        if name == "app/settings.py":
+            add_settings(target / name, block)
+        else:
+            (target / name).write_text(block)
     (argument,) = re.findall(r"`(middleware=\w+)`", readme)
     main = target / "app" / "main.py"
     insert(main, "from app.models", "from app.middleware import MIDDLEWARE\n")

@@ -114,10 +114,11 @@ def test_just_dev_fits_in_a_terminal(service: Path, dev: tuple[Terminal, str]) -
     httpx2.get(f"{address}/health/ready").raise_for_status()
     httpx2.get(f"{address}/metrics").raise_for_status()
     httpx2.post(f"{address}/signup", json=ACCOUNT).raise_for_status()
-    terminal.read_until("send_welcome_email: job completed")
+    terminal.read_until("send_confirmation: job completed")
     login = {name: ACCOUNT[name] for name in ("email", "password")}
-    httpx2.post(f"{address}/login", json=login).raise_for_status()
-    terminal.read_until("POST /login 204")
+    # The address is not confirmed.
+    assert httpx2.post(f"{address}/login", json=login).status_code == 401
+    terminal.read_until("POST /login 401")
 
     lines = re.findall(r"^\d\d:\d\d:\d\d .*$", terminal.text, re.MULTILINE)
     assert len(lines) == (5 if is_queue_on(service) else 4)

@@ -403,39 +403,77 @@ def test_invalid_options_are_refused(
 
 
 def test_the_weekly_workflow(newer: Path, tmp_path: Path) -> None:
-    """Run the workflow's script in a clone. A stand-in records the calls of GitHub's command.
+    """Run the scripts of the workflow's jobs, each in its own clone.
 
-    A recipe of the service replaces `test-core`, whose tests run elsewhere.
+    A stand-in records the calls of GitHub's command. A recipe of the service replaces `test-core`,
+    whose tests run elsewhere.
     """
     project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
     with (project / "Justfile").open("a") as justfile:
         justfile.write("\ntest-core *arguments:\n    @echo core/ is tested\n")
     commit_all(project, "a recipe")
     workflow = yaml.safe_load((project / ".github" / "workflows" / "update.yml").read_text())
-    steps = workflow["jobs"]["update"]["steps"]
-    remote, clone, bin_folder = tmp_path / "remote.git", tmp_path / "clone", tmp_path / "bin"
+    remote, bin_folder = tmp_path / "remote.git", tmp_path / "bin"
     run("git", "clone", "--quiet", "--bare", str(project), str(remote), cwd=tmp_path)
-    run("git", "clone", "--quiet", str(remote), str(clone), cwd=tmp_path)
     bin_folder.mkdir()
-    (bin_folder / "gh").write_text('#!/bin/sh\nprintf "%s\\n" "$@" > "$RUNNER_TEMP/gh.txt"\n')
+    (bin_folder / "gh").write_text('#!/bin/sh\nprintf "%s\\n" "$@" > "$RUNNER_TEMP/gh-$1.txt"\n')
     (bin_folder / "gh").chmod(0o755)
-    path = f"{bin_folder}:{ROOT / '.cache' / 'uv' / 'bin'}:{os.environ['PATH']}"
-    environment = {**clean_environment(), "PATH": path, "RUNNER_TEMP": str(tmp_path)}
-    script = ["bash", "-e", "-c", steps[-1]["run"]]
+
     for times in (1, 2):
-        done = subprocess.run(
-            script, cwd=clone, env=environment, capture_output=True, text=True, timeout=600
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        folder = tmp_path / str(times)  # the runner's folder for temporary files
+        path = f"{bin_folder}:{ROOT / '.cache' / 'uv' / 'bin'}:{os.environ['PATH']}"
+        environment = {
+            **clean_environment(),
+            "PATH": path,
+            "RUNNER_TEMP": str(folder),
+            "GITHUB_OUTPUT": str(folder / "output.txt"),
+        }
+        folder.mkdir()
+        clones = {}
+        for job in ("update", "propose", "test"):
+            clones[job] = tmp_path / f"{job}-{times}"
+            run("git", "clone", "--quiet", str(remote), str(clones[job]), cwd=folder)
+            for step in workflow["jobs"][job]["steps"]:
+                if "run" in step:
+                    script = ["bash", "-e", "-c", step["run"]]
+                    done = subprocess.run(
+                        script,
+                        cwd=clones[job],
+                        env=environment,
+                        capture_output=True,
+                        text=True,
+                        timeout=600,
+                    )
+                    assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout == "core/ is tested\n"
+        assert (folder / "output.txt").read_text() == "changed=true\n"
+        assert "Feed the cat." in (folder / "update" / "report.txt").read_text()
         if times == 1:
-            assert done.stdout.endswith("core/ is tested\n")
-            assert "Feed the cat." in (tmp_path / "update.txt").read_text()
-            assert "Update from the template" in (tmp_path / "gh.txt").read_text()
-            (tmp_path / "gh.txt").unlink()
-            git(clone, "switch", "--quiet", "main")
-    assert not (tmp_path / "gh.txt").exists()  # the second run finds the branch
+            assert "Update from the template" in (folder / "gh-pr.txt").read_text()
+        else:
+            assert not (folder / "gh-pr.txt").exists()  # the branch exists
     branch = git(remote, "branch", "--list", "--format=%(refname:short)", "update-*").strip()
     assert "core/new.py" in git(remote, "ls-tree", "-r", "--name-only", branch)
+    assert git(remote, "rev-parse", f"{branch}^") == git(project, "rev-parse", "HEAD")
+
+
+def test_the_weekly_workflow_without_a_newer_version(newer: Path, tmp_path: Path) -> None:
+    project = copy(newer, tmp_path / "service")
+    workflow = yaml.safe_load((project / ".github" / "workflows" / "update.yml").read_text())
+    (script,) = [step["run"] for step in workflow["jobs"]["update"]["steps"] if "run" in step]
+    path = f"{ROOT / '.cache' / 'uv' / 'bin'}:{os.environ['PATH']}"
+    environment = {**clean_environment(), "PATH": path, "RUNNER_TEMP": str(tmp_path)}
+    environment["GITHUB_OUTPUT"] = str(tmp_path / "output.txt")
+    done = subprocess.run(
+        ["bash", "-e", "-c", script],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not (tmp_path / "output.txt").exists()
 
 
 @pytest.mark.parametrize("answer", [True, False])

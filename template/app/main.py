@@ -1,7 +1,7 @@
 """The service: its documents, routers and worker. Every process imports it."""
 
 from app.models import DOCUMENTS
-from app.routes import accounts, digest, orders, reports, uploads, webhooks
+from app.routes import accounts, digest, orders, profile, reports, uploads, webhooks
 from app.settings import app_settings
 from app.tasks.worker import worker
 from core.entry import Service
@@ -12,6 +12,7 @@ service = Service(
         accounts.router,
         digest.router,
         orders.router,
+        profile.router,
         reports.router,
         uploads.router,
         webhooks.router,

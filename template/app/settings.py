@@ -1,6 +1,6 @@
 """This service's own settings. Every process reads them when it starts."""
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveFloat
 
 from core.config import BaseServiceSettings, read_settings
 
@@ -10,6 +10,18 @@ class AppSettings(BaseServiceSettings):
 
     currency: str = Field("EUR", pattern="^[A-Z]{3}$")
     """The currency of prices and reports, as a code of ISO 4217."""
+
+    storage_quota: NonNegativeInt = 1024**3
+    """Bytes that the files of one user may take. Further uploads are refused."""
+
+    upload_retention: PositiveFloat = 7 * 86400
+    """Seconds for which an uploaded original is kept. Its smaller versions stay."""
+
+    report_retention: PositiveFloat = 30 * 86400
+    """Seconds for which a report is kept."""
+
+    webhook_failing_days: PositiveFloat = 5
+    """A subscription whose receiver fails for so many days is switched off."""
 
     # A field without a default must be set: no process starts without PAYMENT_KEY.
     # payment_key: SecretStr  # from pydantic; it never shows its value

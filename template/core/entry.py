@@ -62,7 +62,8 @@ class Service:
             opens after the database and the queue, and closes before them. The database may still
             be down then. It does not open in a worker: `worker.lifespan` opens resources for tasks,
             in every process.
-        docs_url: The path of the API documentation. None turns the page off.
+        docs_url: The path of the API documentation. None turns the page off. Production serves none
+            of these three paths, unless `API_DOCS` is true.
         redoc_url: The path of the documentation by ReDoc. None turns the page off.
         openapi_url: The path of the OpenAPI schema. None turns the schema and both pages off.
 

@@ -1,6 +1,8 @@
 """Cleanup: only expired data is deleted."""
 
+import os
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from app.models.session import Session
 from app.tasks.cleanup import (
@@ -8,7 +10,7 @@ from app.tasks.cleanup import (
     cleanup_old_history,
     cleanup_orphaned_blobs,
 )
-from core.models import AuditModel, DeadLetterModel, DeadLetterState, RunModel
+from core.models import AuditModel, BlobModel, DeadLetterModel, DeadLetterState, RunModel
 from core.services.audit import audit_log
 from core.services.blob import blob_service
 
@@ -36,6 +38,22 @@ async def test_blobs_with_a_record_are_kept(db):
 
     assert await cleanup_orphaned_blobs() == {"status": "completed", "deleted_count": 0}
     assert await blob_service.download(str(blob.id)) == b"kept"
+
+
+async def test_expired_blobs_are_deleted_with_their_files(db, settings):
+    # Otherwise MongoDB might delete the record first.
+    await BlobModel.get_pymongo_collection().drop_indexes()
+    kept = await blob_service.upload(b"kept", "kept.txt", expires=60)
+    expired = await blob_service.upload(b"expired", "expired.txt", expires=60)
+    folder = Path(settings.blob_url)
+    yesterday = datetime.now(UTC) - timedelta(days=1, minutes=1)
+    await expired.set({"expires_at": yesterday})
+    for path in folder.iterdir():
+        os.utime(path, (yesterday.timestamp(), yesterday.timestamp()))
+
+    assert await cleanup_orphaned_blobs() == {"status": "completed", "deleted_count": 1}
+    assert [path.name for path in folder.iterdir()] == [str(kept.id)]
+    assert await BlobModel.count() == 1
 
 
 async def test_cleanup_on_a_real_worker(db, running_worker):

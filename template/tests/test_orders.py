@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from app.models.order import Order
+from core.services.limits import Limits
 
 FORM = {"product": " Engine ", "quantity": 2, "price": "19.99"}
 NOON = datetime(2027, 1, 31, 12, tzinfo=UTC)
@@ -46,9 +47,24 @@ async def test_orders_are_private(client, signed_in, stranger):
     assert (await client.post("/orders", json=FORM)).status_code == 401
 
 
+async def test_orders_are_limited(client, signed_in, monkeypatch):
+    monkeypatch.setattr("app.routes.orders.ORDERING", Limits("1 per hour", "100 per hour"))
+    responses = [await client.post("/orders", json=FORM) for _ in range(2)]
+    assert [response.status_code for response in responses] == [201, 429]
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [{"product": " "}, {"quantity": 0}, {"price": "-1"}, {"price": "0.001"}, {"price": "NaN"}],
+    [
+        {"product": " "},
+        {"product": "Tea\nVisit us"},
+        {"product": "x" * 201},
+        {"quantity": 0},
+        {"quantity": 1_000_001},
+        {"price": "-1"},
+        {"price": "0.001"},
+        {"price": "NaN"},
+    ],
 )
 async def test_an_invalid_order_is_refused(client, signed_in, wrong):
     response = await client.post("/orders", json={**FORM, **wrong})

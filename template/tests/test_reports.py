@@ -17,6 +17,7 @@ from core.config import get_settings
 from core.context import TaskContext
 from core.models import BlobModel
 from core.services.blob import blob_service
+from core.services.limits import Limits
 from core.tasks import JobFailed, PermanentError
 from core.testing import eventually
 
@@ -43,6 +44,13 @@ async def orders(db) -> None:
         time = START + timedelta(days=number // 2, hours=23)
         orders.append(make_order(time, number % 3 + 1, "19.99"))
     await Order.insert_many(orders)
+
+
+@pytest.fixture
+async def admin(signed_in, user) -> None:
+    """The user of the fixture `signed_in`, as an administrator."""
+    user.is_admin = True
+    await user.save()
 
 
 async def read(blob_id: str) -> PdfReader:
@@ -136,9 +144,7 @@ async def test_the_day_after_the_last_date_must_exist(db):
         await generate_sales_report("2027-01-01", "9999-12-31")
 
 
-async def test_a_report_is_requested_and_emailed(
-    client, signed_in, orders, mailbox, running_worker
-):
+async def test_a_report_is_requested_and_emailed(client, admin, orders, mailbox, running_worker):
     response = await client.post("/reports", json=JANUARY)
     assert response.status_code == 202
     address = f"/reports/{response.json()['job_id']}"
@@ -157,7 +163,7 @@ async def test_a_report_is_requested_and_emailed(
     assert "http://127.0.0.1:8000/blobs/" in mail.get_body(("plain",)).get_content()
 
 
-async def test_a_period_must_not_end_before_its_start(client, signed_in):
+async def test_a_period_must_not_end_before_its_start(client, admin):
     form = {"start_date": "2027-02-01", "end_date": "2027-01-01"}
     response = await client.post("/reports", json=form)
     assert response.status_code == 422
@@ -185,11 +191,30 @@ async def test_reports_need_a_session(client):
     assert (await client.post("/reports", json=JANUARY)).status_code == 401
 
 
-async def test_an_unknown_report_is_not_found(client, signed_in):
+async def test_reports_are_for_administrators(client, signed_in):
+    assert (await client.post("/reports", json=JANUARY)).status_code == 403
+    assert (await client.get("/reports/nothing")).status_code == 403
+    assert await BlobModel.count() == 0
+
+
+async def test_reports_are_limited(client, admin, monkeypatch):
+    monkeypatch.setattr("app.routes.reports.REQUESTING", Limits("2 per hour", "100 per hour"))
+    responses = [await client.post("/reports", json=JANUARY) for _ in range(3)]
+    assert [response.status_code for response in responses] == [202, 202, 429]
+    assert int(responses[-1].headers["Retry-After"]) > 0
+
+
+async def test_a_report_expires(db):
+    result = await generate_sales_report("2027-01-01", "2027-01-02")
+    blob = await blob_service.get(str(result["blob_id"]))
+    assert blob.expires_at == blob.created_at + timedelta(days=30)
+
+
+async def test_an_unknown_report_is_not_found(client, admin):
     assert (await client.get("/reports/nothing")).status_code == 404
 
 
-async def test_no_link_to_the_file_of_another_user(client, signed_in, orders):
+async def test_no_link_to_the_file_of_another_user(client, admin, orders):
     """The job belongs to the user, but its file does not."""
     response = await client.post("/reports", json=JANUARY)
     address = f"/reports/{response.json()['job_id']}"

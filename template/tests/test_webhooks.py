@@ -1,19 +1,29 @@
 """Webhooks: events, delivered to a real receiver that verifies the signatures."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from standardwebhooks import Webhook
 
 from app.models.webhook import Subscription
-from app.tasks.webhooks import deliver_webhook
+from app.services.subscriptions import MIN_FAILURES
+from app.settings import app_settings
+from app.tasks.webhooks import (
+    PER_RECEIVER,
+    PER_USER,
+    deliver_webhook,
+    send_webhook_switched_off,
+)
 from core.config import get_settings
 from core.context import TaskContext
 from core.models import AuditModel, UserModel
+from core.services.limits import Limits
 from core.services.webhooks import new_webhook_secret
-from core.tasks import JobFailed, PermanentError, TransientError
+from core.tasks import JobFailed, PermanentError, RetryAfter, TransientError
 from core.testing import eventually
 
 PAYLOAD = {"id": "event-1", "type": "order.paid", "data": {"total": "€ 9"}}
@@ -22,13 +32,18 @@ UNREACHABLE = "http://127.0.0.1:1/hook"
 
 
 class Receiver(ThreadingHTTPServer):
-    """Answers with `statuses`, then with 204, and records each request."""
+    """Answers with `statuses`, then with 204, and records each request.
+
+    While `answers` is not set, it keeps all requests waiting.
+    """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.statuses: list[int] = []
+        self.answers = threading.Event()
+        self.answers.set()
         self.received: list[tuple[dict[str, str], bytes]] = []
         self.url = f"http://127.0.0.1:{self.server_port}/hook"
 
@@ -40,6 +55,7 @@ class Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self.rfile.read(int(headers["content-length"]))
         self.server.received.append((headers, body))
+        self.server.answers.wait()
         statuses = self.server.statuses
         self.send_response(statuses.pop(0) if statuses else 204)
         self.send_header("location", "http://127.0.0.1:1/elsewhere")
@@ -53,6 +69,7 @@ def receiver() -> Iterator[Receiver]:
     receiver = Receiver()
     threading.Thread(target=receiver.serve_forever, args=[0.01], daemon=True).start()
     yield receiver
+    receiver.answers.set()
     receiver.shutdown()
     receiver.server_close()
 
@@ -65,27 +82,35 @@ def development(settings, monkeypatch) -> None:
 
 
 @pytest.fixture
+def patient(monkeypatch) -> None:
+    """Let deliveries wait for their receiver as long as it takes. List it first."""
+    for module in ("targets", "webhooks"):
+        monkeypatch.setattr(f"core.services.{module}.TIMEOUT_SECONDS", 600)
+
+
+@pytest.fixture
 def as_user(user) -> Iterator[None]:
     """Enqueue the test's jobs on behalf of `user`."""
     with TaskContext.use(actor=str(user.id)):
         yield
 
 
-async def subscribe(user: UserModel, url: str) -> None:
+async def subscribe(user: UserModel, url: str, **fields: object) -> Subscription:
     subscription = Subscription(
         owner=str(user.id),
         url=url,
         events=[],
         secret=new_webhook_secret(),
+        **fields,
     )
-    await subscription.insert()
+    return await subscription.insert()
 
 
 async def test_a_subscription_is_listed_and_deleted(development, client, signed_in, receiver):
     form = {"url": receiver.url, "events": ["order.paid"]}
     created = (await client.post("/webhooks", json=form)).json()
     assert created.pop("secret").startswith("whsec_")
-    assert created == {"id": created["id"], **form}
+    assert created == {"id": created["id"], "switched_off_at": None, **form}
     assert (await client.get("/webhooks")).json() == [created]
     ignored = await client.post("/events", json={"type": "order.sent"})
     assert ignored.json()["job_ids"] == []
@@ -187,6 +212,11 @@ async def test_an_event_that_cannot_be_encoded_is_refused(client, signed_in, use
     assert response.status_code == 422
 
 
+async def test_a_large_event_is_refused(client, signed_in):
+    event = {"type": "order.paid", "data": {"text": "a" * 64 * 1024}}
+    assert (await client.post("/events", json=event)).status_code == 413
+
+
 async def test_subscriptions_are_private(client, signed_in, stranger, development, receiver):
     created = (await client.post("/webhooks", json={"url": receiver.url})).json()
     address = f"/webhooks/{created['id']}"
@@ -212,9 +242,104 @@ async def test_subscriptions_are_limited(client, signed_in, development, receive
     assert again.status_code == 201
 
 
+async def test_requests_of_webhooks_are_limited(client, signed_in, monkeypatch):
+    once = Limits("1 per hour", "100 per hour")
+    monkeypatch.setattr("app.routes.webhooks.SUBSCRIBING", once)
+    monkeypatch.setattr("app.routes.webhooks.PUBLISHING", once)
+    private = {"url": "http://127.0.0.1/hook"}
+    for path, form, status in (("/webhooks", private, 422), ("/events", EVENT, 202)):
+        responses = [await client.post(path, json=form) for _ in range(2)]
+        assert [response.status_code for response in responses] == [status, 429]
+
+
 async def test_a_url_is_subscribed_once(client, signed_in, development, receiver):
     form = {"url": receiver.url}
     responses = [await client.post("/webhooks", json=form) for _ in range(2)]
     assert [response.status_code for response in responses] == [201, 409]
     assert "already subscribed" in responses[1].json()["detail"]
     assert len((await client.get("/webhooks")).json()) == 1
+
+
+async def test_a_receiver_that_never_answers_holds_few_slots(
+    patient, development, user, as_user, receiver, mailbox
+):
+    receiver.answers.clear()
+    urls = [f"{receiver.url}/{number}" for number in range(20)]
+    for url in urls:
+        await subscribe(user, url)
+    await deliver_webhook.enqueue_many([[url, PAYLOAD] for url in urls])
+    await eventually(lambda: len(receiver.received) == PER_RECEIVER.concurrency)
+    # Other receivers get the slots that the user has left.
+    others = [receiver.url.replace("127.0.0.1", name) for name in ("localhost", "127.1")]
+    for other in others:
+        await subscribe(user, other)
+        await deliver_webhook.enqueue_many([[other, PAYLOAD]] * 20)
+    await eventually(lambda: len(receiver.received) == PER_USER.concurrency)
+    assert deliver_webhook.options.priority == "low"  # so that an email overtakes them
+    job = await send_webhook_switched_off.enqueue(str(user.id), other)
+    assert (await job.result(timeout=30))["status"] == "sent"
+    assert len(receiver.received) == PER_USER.concurrency
+
+
+async def test_a_failing_receiver_gets_a_pause(development, user, as_user, receiver):
+    receiver.statuses = [500, 500]
+    subscription = await subscribe(user, receiver.url)
+    for raised in (TransientError, TransientError, RetryAfter):
+        with pytest.raises(raised):
+            await deliver_webhook(receiver.url, PAYLOAD)
+    assert len(receiver.received) == 2
+
+    await subscription.set({Subscription.retry_at: datetime.now(UTC)})
+    await deliver_webhook(receiver.url, PAYLOAD)
+    assert len(receiver.received) == 3
+    await subscription.sync()
+    assert (subscription.failures, subscription.retry_at) == (0, None)
+
+
+async def test_a_receiver_that_failed_for_days_is_switched_off(
+    development, client, signed_in, user, as_user, receiver, mailbox
+):
+    receiver.statuses = [500, 500]
+    days = timedelta(days=app_settings.webhook_failing_days)
+    subscription = await subscribe(
+        user,
+        receiver.url,
+        failures=MIN_FAILURES,
+        failing_since=datetime.now(UTC) - days + timedelta(minutes=1),
+    )
+    with pytest.raises(TransientError):  # not yet
+        await deliver_webhook(receiver.url, PAYLOAD)
+    await subscription.sync()
+    assert subscription.switched_off_at is None
+
+    await subscription.set({"failing_since": datetime.now(UTC) - days, "retry_at": None})
+    with pytest.raises(TransientError):
+        await deliver_webhook(receiver.url, PAYLOAD)
+    (mail,) = await eventually(lambda: mailbox.messages)
+    assert mail["To"] == user.email
+    for kind in ("html", "plain"):
+        assert receiver.url in mail.get_body((kind,)).get_content()
+    (view,) = (await client.get("/webhooks")).json()
+    assert view["switched_off_at"]
+
+    skipped = {"status": "skipped", "reason": "switched_off"}
+    assert await deliver_webhook(receiver.url, PAYLOAD) == skipped
+    assert (await client.post("/events", json=EVENT)).json()["job_ids"] == []
+    assert len(receiver.received) == 2
+
+
+async def test_a_failing_receiver_is_given_up_once(development, user, as_user, receiver, mailbox):
+    receiver.statuses = [500, 404]
+    long_ago = datetime.now(UTC) - timedelta(days=app_settings.webhook_failing_days)
+    failing = {"failures": MIN_FAILURES, "failing_since": long_ago}
+    await subscribe(user, receiver.url, **failing)
+    receiver.answers.clear()
+    deliveries = [asyncio.create_task(deliver_webhook(receiver.url, PAYLOAD)) for _ in range(2)]
+    await eventually(lambda: len(receiver.received) == 2)
+    receiver.answers.set()
+    await asyncio.wait(deliveries)
+    await eventually(lambda: mailbox.messages)
+    entries = await AuditModel.find(AuditModel.action == "webhook.switched_off").to_list()
+    assert len(entries) == 1
+    errors = {type(delivery.exception()) for delivery in deliveries}
+    assert errors == {TransientError, PermanentError}

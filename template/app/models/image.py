@@ -22,7 +22,7 @@ class ImageModel(Document):
     Attributes:
         name: The file's name.
         owner: The id of the user who uploaded it.
-        blob_id: The uploaded file.
+        blob_id: The uploaded file. It is deleted after `UPLOAD_RETENTION`.
         status: `completed` when both smaller images exist.
         error: Why the file cannot be used.
         thumbnail_id: The blob of the thumbnail.

@@ -22,6 +22,11 @@ class Subscription(Document):
         secret: The key that signs each delivery. It is stored in plain text, because the receiver
             verifies signatures with the same key.
         created_at: The time of the subscription.
+        failures: The failed requests since the last successful one.
+        failing_since: The time of the first of these failures.
+        retry_at: No request is sent before this time.
+        switched_off_at: The time since which no event is sent, because the receiver failed for too
+            long.
     """
 
     owner: str
@@ -29,6 +34,10 @@ class Subscription(Document):
     events: list[str]
     secret: str = Field(repr=False)
     created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    failures: int = 0
+    failing_since: datetime | None = None
+    retry_at: datetime | None = None
+    switched_off_at: datetime | None = None
 
     class Settings:
         name = "webhook_subscriptions"

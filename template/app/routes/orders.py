@@ -6,21 +6,20 @@ from typing import Annotated
 
 from beanie import PydanticObjectId
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field
 
 from app.models.order import Order
-from core.web import CurrentUser
+from app.models.text import Line
+from core.services.limits import Limits, check_limits
+from core.web import ClientAddress, CurrentUser
 
 router = APIRouter(prefix="/orders", tags=["orders"])
 
-PRODUCT_RULES = StringConstraints(
-    strip_whitespace=True,
-    min_length=1,
-    max_length=200,
-)
-Product = Annotated[str, PRODUCT_RULES]
+Product = Annotated[Line, Field(max_length=200)]
 Price = Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=2)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
+
+ORDERING = Limits("500 per hour", "2000 per hour")
 
 
 class NewOrder(BaseModel):
@@ -37,11 +36,17 @@ class OrderView(NewOrder):
 @router.post(
     "",
     status_code=201,
-    responses={401: {}},
+    responses={401: {}, 429: {}},
 )
-async def create_order(form: NewOrder, user: CurrentUser) -> OrderView:
+async def create_order(
+    form: NewOrder,
+    user: CurrentUser,
+    client: ClientAddress,
+) -> OrderView:
     """Order a product. `price` is the price of one unit."""
-    order = Order(owner=str(user.id), **form.model_dump())
+    owner = str(user.id)
+    await check_limits("order", ORDERING, owner, client)
+    order = Order(owner=owner, **form.model_dump())
     await order.insert()
     return _view(order)
 

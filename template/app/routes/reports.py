@@ -1,4 +1,4 @@
-"""Reports: request one, follow its progress, and get its link."""
+"""Reports for administrators: request one, follow its progress, and get its link."""
 
 from datetime import date
 from typing import Self
@@ -11,10 +11,13 @@ from app.tasks.worker import worker
 from core.models import BlobModel
 from core.services.audit import audit_log
 from core.services.blob import blob_service
+from core.services.limits import Limits, check_limits
 from core.tasks import JobStatus, Progress
-from core.web import CurrentUser, find_own, view_job
+from core.web import ClientAddress, CurrentAdmin, find_own, view_job
 
 router = APIRouter(prefix="/reports", tags=["reports"])
+
+REQUESTING = Limits("20 per hour", "60 per hour")
 
 
 class ReportRequest(BaseModel):
@@ -38,25 +41,27 @@ class Report(BaseModel):
     link: str | None = None
 
 
-# To restrict this to administrators, replace CurrentUser with CurrentAdmin.
+# A report adds up the orders of all users. To let each user request one, write CurrentUser.
 @router.post(
     "",
     status_code=202,
-    responses={401: {}},
+    responses={401: {}, 403: {}, 429: {}},
 )
 async def request_report(
     form: ReportRequest,
-    user: CurrentUser,
+    user: CurrentAdmin,
+    client: ClientAddress,
 ) -> ReportQueued:
     """Create a sales report, and email its link."""
+    await check_limits("request report", REQUESTING, str(user.id), client)
     days = [form.start_date.isoformat(), form.end_date.isoformat()]
     job = await generate_sales_report.enqueue(*days)
     await audit_log("report.requested", days=days, job_id=job.id)
     return ReportQueued(job_id=job.id)
 
 
-@router.get("/{job_id}", responses={401: {}, 404: {}})
-async def get_report(job_id: str, user: CurrentUser) -> Report:
+@router.get("/{job_id}", responses={401: {}, 403: {}, 404: {}})
+async def get_report(job_id: str, user: CurrentAdmin) -> Report:
     """Return a report's progress, and its link when it is completed."""
     job = await view_job(
         worker,

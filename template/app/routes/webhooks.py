@@ -38,6 +38,8 @@ class SubscriptionView(BaseModel):
     id: str
     url: str
     events: list[str]
+    switched_off_at: datetime | None = None
+    """No event is sent since then, because the receiver failed for days."""
 
 
 class Subscribed(SubscriptionView):
@@ -107,6 +109,7 @@ async def list_subscriptions(user: CurrentUser) -> list[SubscriptionView]:
             id=str(subscription.id),
             url=subscription.url,
             events=subscription.events,
+            switched_off_at=subscription.switched_off_at,
         )
         for subscription in subscriptions
     ]
@@ -149,7 +152,7 @@ async def publish_event(
         "timestamp": datetime.now(UTC).isoformat(),
         "data": form.data,
     }
-    wanted = {"$or": [{"events": form.type}, {"events": []}]}
+    wanted = {"$or": [{"events": form.type}, {"events": []}], "switched_off_at": None}
     subscriptions = await Subscription.find(Subscription.owner == owner, wanted).to_list()
     calls = [(subscription.url, payload) for subscription in subscriptions]
     try:

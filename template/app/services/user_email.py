@@ -1,4 +1,4 @@
-"""Emails to users, rendered from `app/templates/emails/`."""
+"""Emails to users and addresses, rendered from `app/templates/emails/`."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -38,21 +38,56 @@ async def email_user(
     user = await UserModel.get(user_id)
     if not user:
         return USER_NOT_FOUND
+    return await email_address(
+        user.email,
+        template,
+        subject,
+        unsubscribe_link=unsubscribe_link,
+        name=user.display_name,
+        **values,
+    )
+
+
+async def email_address(
+    to_email: str,
+    template: str,
+    subject: str,
+    *,
+    unsubscribe_link: str | None = None,
+    **values: object,
+) -> dict[str, str]:
+    """Send an email to an address, for example to confirm it.
+
+    If the address may belong to somebody else, the email must not contain what a user entered.
+
+    Args:
+        to_email: The address.
+        template: The name of the template, without `.html` or `.txt`.
+        subject: The subject line.
+        unsubscribe_link: The link with which the reader unsubscribes from such emails, if any.
+        **values: The template's variables. `email` and `unsubscribe_link` are always set.
+
+    Returns:
+        The result for a task: `sent` with the address.
+
+    Raises:
+        aiosmtplib.SMTPException: The mail server cannot be reached, or rejected the message.
+        ValueError: The address is not valid.
+    """
     content = render_email(
         template,
-        name=user.display_name,
-        email=user.email,
+        email=to_email,
         unsubscribe_link=unsubscribe_link,
         **values,
     )
     await send_email(
-        to_email=user.email,
+        to_email=to_email,
         subject=subject,
         html_content=content.html_content,
         text_content=content.text_content,
         unsubscribe_link=unsubscribe_link,
     )
-    return {"status": "sent", "user_email": user.email}
+    return {"status": "sent", "user_email": to_email}
 
 
 async def email_file(

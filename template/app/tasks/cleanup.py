@@ -6,7 +6,7 @@ from typing import Any
 from beanie import Document
 
 from app.models.session import Session
-from core.models import AuditModel, DeadLetterModel, DeadLetterState, RunModel
+from core.models import AuditModel, BlobModel, DeadLetterModel, DeadLetterState, RunModel
 from core.services.blob import blob_service
 from core.tasks.worker import worker
 
@@ -31,7 +31,9 @@ async def cleanup_expired_sessions() -> dict[str, str | int]:
 @worker.cron("30 3 * * *")
 @worker.task(max_retries=3, timeout=3600, unique=True)
 async def cleanup_orphaned_blobs() -> dict[str, str | int]:
-    """Delete files without a record. An interrupted upload leaves such a file."""
+    """Delete files without a record. Interrupted uploads and expired blobs leave such files."""
+    # MongoDB normally deletes them earlier, as with sessions.
+    await _delete(BlobModel, {"expires_at": {"$lt": datetime.now(UTC)}})
     deleted = await blob_service.delete_orphans()
     return {"status": "completed", "deleted_count": deleted}
 

@@ -1,13 +1,20 @@
 """Emails, sent as jobs."""
 
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 
 from app.models.unsubscription import Unsubscription
 from app.services.digest import unsubscribe_link
-from app.services.user_email import USER_NOT_FOUND, email_user, show_day, show_time
+from app.services.user_email import (
+    USER_NOT_FOUND,
+    email_address,
+    email_user,
+    show_day,
+    show_time,
+)
 from core.config import get_settings
 from core.models import BlobModel, UserModel
-from core.services.accounts import InvalidToken, get_reset_expiry
+from core.services.accounts import InvalidToken, find_email_token
 from core.tasks import Sensitive
 from core.tasks.worker import worker
 
@@ -17,8 +24,67 @@ MAX_FILES = 50
 
 
 @worker.task(max_retries=5, retry_delay=30, timeout=60)
+async def send_confirmation(token: Sensitive[str]) -> dict[str, str]:
+    """Send the link that confirms a sign-up, or tell the address that it has an account.
+
+    Args:
+        token: The token for the link. It is encrypted in the queue and masked in logs.
+    """
+    subject = f"Confirm your email address at {get_settings().service_name}"
+    return await _email_new_address(token, "confirmation", subject, "confirm")
+
+
+@worker.task(max_retries=5, retry_delay=30, timeout=60)
+async def send_new_address(token: Sensitive[str]) -> dict[str, str]:
+    """Send the link that changes an account's address, or tell the new one that it has an account.
+
+    Args:
+        token: The token for the link.
+    """
+    subject = f"Confirm your new email address at {get_settings().service_name}"
+    return await _email_new_address(token, "new_address", subject, "new-email")
+
+
+@worker.task(max_retries=5, retry_delay=30, timeout=60)
+async def send_password_reset(token: Sensitive[str]) -> dict[str, str]:
+    """Send the link with which a user sets a new password.
+
+    Args:
+        token: The token for the link.
+    """
+    subject = f"Reset your password at {get_settings().service_name}"
+    return await _email_link(token, "password_reset", subject, "reset")
+
+
+async def _email_new_address(token: str, template: str, subject: str, page: str) -> dict[str, str]:
+    with suppress(InvalidToken):
+        found = await find_email_token(token)
+        if await UserModel.find_one(UserModel.email == found.email):
+            template = "already_signed_up"
+            subject = f"You already have an account at {get_settings().service_name}"
+    return await _email_link(token, template, subject, page)
+
+
+async def _email_link(token: str, template: str, subject: str, page: str) -> dict[str, str]:
+    """Send a link. The email contains no name, because a stranger may have entered it."""
+    try:
+        found = await find_email_token(token)
+    except InvalidToken:
+        return {"status": "skipped", "reason": "link_expired"}
+    if not found.email:
+        return USER_NOT_FOUND
+    return await email_address(
+        found.email,
+        template,
+        subject,
+        link=get_settings().link_to(f"{page}?token={token}"),
+        until=show_time(found.expires_at),
+    )
+
+
+@worker.task(max_retries=5, retry_delay=30, timeout=60)
 async def send_welcome_email(user_id: str) -> dict[str, str]:
-    """Send a welcome email to a new user.
+    """Send a welcome email to a user whose address is confirmed.
 
     Args:
         user_id: The user's id.
@@ -28,8 +94,8 @@ async def send_welcome_email(user_id: str) -> dict[str, str]:
 
 
 @worker.task(max_retries=5, retry_delay=30, timeout=60)
-async def send_already_signed_up(user_id: str) -> dict[str, str]:
-    """Notify a user that someone tried to sign up with their address.
+async def send_password_changed(user_id: str) -> dict[str, str]:
+    """Tell a user that the password was changed.
 
     Args:
         user_id: The user's id.
@@ -37,33 +103,23 @@ async def send_already_signed_up(user_id: str) -> dict[str, str]:
     service = get_settings().service_name
     return await email_user(
         user_id,
-        "already_signed_up",
-        f"You already have an account at {service}",
+        "password_changed",
+        f"Your password at {service} was changed",
     )
 
 
 @worker.task(max_retries=5, retry_delay=30, timeout=60)
-async def send_password_reset(
-    user_id: str,
-    token: Sensitive[str],
-) -> dict[str, str]:
-    """Send the link with which a user sets a new password.
+async def send_address_changed(former_email: str) -> dict[str, str]:
+    """Tell the former address of an account that the account has another one now.
 
     Args:
-        user_id: The user's id.
-        token: The token for the link. It is encrypted in the queue and masked in logs.
+        former_email: The former address.
     """
-    try:
-        expires_at = await get_reset_expiry(token)
-    except InvalidToken:
-        return {"status": "skipped", "reason": "link_expired"}
-    settings = get_settings()
-    return await email_user(
-        user_id,
-        "password_reset",
-        f"Reset your password at {settings.service_name}",
-        link=settings.link_to(f"reset?token={token}"),
-        until=show_time(expires_at),
+    service = get_settings().service_name
+    return await email_address(
+        former_email,
+        "address_changed",
+        f"Your email address at {service} was changed",
     )
 
 

@@ -8,6 +8,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from app.models.order import Order
 from app.services.export import export_service
 from app.services.user_email import email_file
+from app.settings import app_settings
 from core.context import TaskContext
 from core.database import with_transaction
 from core.services.blob import blob_service
@@ -80,7 +81,11 @@ async def _store(report: bytes, name: str, title: str) -> str:
 
     async def store(session: AsyncClientSession) -> str:
         # In one transaction, so that a retry neither loses the email nor stores a second report.
-        blob = await blob_service.upload(report, name)
+        blob = await blob_service.upload(
+            report,
+            name,
+            expires=app_settings.report_retention,
+        )
         blob_id = str(blob.id)
         if user_id:
             await send_report.enqueue(user_id, title, blob_id)

@@ -2,14 +2,20 @@
 
 import json
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
+from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.models.webhook import Subscription
+from app.services.subscriptions import note_failure, note_success, seconds_to_wait
+from app.services.user_email import email_user
 from core.context import TaskContext
+from core.database import with_transaction
+from core.services.audit import audit_log
 from core.services.targets import TargetRefused
 from core.services.webhooks import post_webhook
-from core.tasks import PermanentError, TransientError, current_job
+from core.tasks import Limit, PermanentError, RetryAfter, TransientError, current_job
 from core.tasks.worker import worker
 
 RETRYABLE_STATUSES = {408, 429}
@@ -17,13 +23,27 @@ RETRYABLE_STATUSES = {408, 429}
 
 INVALID_URL = (TargetRefused, httpx2.InvalidURL, httpx2.UnsupportedProtocol)
 
+# A receiver that never answers holds a slot for ten seconds. It must not hold all of them, and no
+# email must wait behind its deliveries: these have a low priority.
+PER_RECEIVER = Limit(concurrency=4, key=lambda url, **_: urlsplit(url).hostname)
+PER_USER = Limit(concurrency=8, key=lambda **_: TaskContext.get_actor())
 
-@worker.task(max_retries=12, retry_delay=2, timeout=60)
+
+@worker.task(
+    max_retries=12,
+    retry_delay=2,
+    timeout=60,
+    expires=4 * 3600,
+    priority="low",
+    limit=[PER_RECEIVER, PER_USER],
+)
 async def deliver_webhook(
     url: str,
     payload: dict[str, Any],
 ) -> dict[str, str | int]:
     """Send a signed event to a subscriber of the user who published it.
+
+    While the receiver fails, events wait without an attempt, for up to four hours.
 
     Args:
         url: The receiver's URL.
@@ -31,6 +51,7 @@ async def deliver_webhook(
 
     Raises:
         PermanentError: The URL is not allowed, or the receiver rejected the event.
+        RetryAfter: The receiver has failed, and gets a pause.
         TransientError: The receiver failed, or asked for another attempt.
         httpx2.HTTPError: The receiver cannot be reached.
         TimeoutError: The receiver did not answer in time.
@@ -41,6 +62,24 @@ async def deliver_webhook(
     )
     if not subscription:
         return {"status": "skipped", "reason": "not_subscribed"}
+    if subscription.switched_off_at:
+        return {"status": "skipped", "reason": "switched_off"}
+    pause = seconds_to_wait(subscription)
+    if pause:
+        raise RetryAfter(pause)
+    try:
+        status = await _send(subscription, payload)
+    except Exception:
+        if await note_failure(subscription):
+            await _switch_off(subscription)
+        raise
+    await note_success(subscription)
+    return {"status": "delivered", "status_code": status}
+
+
+async def _send(subscription: Subscription, payload: dict[str, Any]) -> int:
+    """Send an event, and return the status of the answer, which is below 300."""
+    url = subscription.url
     try:
         status = await post_webhook(
             worker.context.public_client,
@@ -55,4 +94,31 @@ async def deliver_webhook(
         raise TransientError(f"{url} answered {status}")
     if status >= 300:
         raise PermanentError(f"{url} answered {status}")
-    return {"status": "delivered", "status_code": status}
+    return status
+
+
+async def _switch_off(subscription: Subscription) -> None:
+    """Send no further events to a receiver, and tell the owner of the subscription, once."""
+
+    async def switch_off(session: AsyncClientSession) -> None:
+        is_on = {"_id": subscription.id, "switched_off_at": None}
+        change = {"$currentDate": {"switched_off_at": True}}
+        collection = Subscription.get_pymongo_collection()
+        changed = await collection.update_one(is_on, change, session=session)
+        if changed.modified_count:
+            await audit_log("webhook.switched_off", url=subscription.url)
+            await send_webhook_switched_off.enqueue(subscription.owner, subscription.url)
+
+    await with_transaction(switch_off)
+
+
+@worker.task(max_retries=5, retry_delay=30, timeout=60)
+async def send_webhook_switched_off(user_id: str, url: str) -> dict[str, str]:
+    """Tell a user that a URL no longer gets events, because its receiver fails.
+
+    Args:
+        user_id: The user's id.
+        url: The URL.
+    """
+    subject = "We no longer send events to one of your webhooks"
+    return await email_user(user_id, "webhook_switched_off", subject, url=url)

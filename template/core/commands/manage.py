@@ -19,11 +19,7 @@ from core.entry import load_service, open_service
 from core.errors import UserError
 from core.logging import MASK, configure_logging
 from core.models import DeadLetterModel, RunModel
-from core.services.accounts import (
-    MAX_PASSWORD,
-    MIN_PASSWORD,
-    make_admin,
-)
+from core.services.accounts import Password, make_admin
 from core.tasks import DeadLetterFilters, DeadLetters, QueueUnavailable, ScheduleView, Worker
 from core.tasks.time_limits import leave_abandoned
 
@@ -33,6 +29,7 @@ FILTERS = ["task", "error", "since", "until"]
 RUN_HEADINGS = ["STARTED", "TASK", "ENDED AS", "SECONDS", "JOB", "ERROR"]
 DRAIN_SECONDS = 0.5
 EMAIL: TypeAdapter[str] = TypeAdapter(EmailStr)
+PASSWORD: TypeAdapter[str] = TypeAdapter(Password)
 
 
 def run_command(chosen: Namespace, settings: Settings) -> int:
@@ -270,7 +267,8 @@ def _read_password() -> str:
             raise UserError("the passwords do not match. Nothing was changed.")
     else:
         password = sys.stdin.readline().rstrip("\n")
-    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
-        allowed = f"{MIN_PASSWORD} to {MAX_PASSWORD} characters"
-        raise UserError(f"the password must have {allowed}. Nothing was changed.")
-    return password
+    try:
+        return PASSWORD.validate_python(password)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"]
+        raise UserError(f"the password is not valid: {problem}. Nothing was changed.") from None

@@ -3,8 +3,8 @@
 from core.models.audit import AuditModel
 from core.models.blob import BlobModel
 from core.models.dead_letter import DeadLetterModel, DeadLetterState
+from core.models.email_token import EmailTokenModel
 from core.models.outbox import OutboxModel as OutboxModel
-from core.models.reset_token import ResetTokenModel as ResetTokenModel
 from core.models.run import RunModel
 from core.models.schedule import ScheduleModel as ScheduleModel
 from core.models.session import SessionModel
@@ -13,7 +13,7 @@ from core.models.user import UserModel
 DOCUMENTS = (
     UserModel,
     SessionModel,
-    ResetTokenModel,
+    EmailTokenModel,
     AuditModel,
     BlobModel,
     DeadLetterModel,
@@ -27,6 +27,7 @@ __all__ = [
     "BlobModel",
     "DeadLetterModel",
     "DeadLetterState",
+    "EmailTokenModel",
     "RunModel",
     "SessionModel",
     "UserModel",

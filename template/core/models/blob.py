@@ -1,6 +1,7 @@
 from datetime import UTC, datetime
+from typing import Annotated
 
-from beanie import Document
+from beanie import Document, Indexed
 from pydantic import Field
 from pymongo import ASCENDING, IndexModel
 
@@ -14,6 +15,8 @@ class BlobModel(Document):
         size: The size in bytes.
         owner: The id of the user that the file was stored for, or None.
         created_at: The time of the upload.
+        expires_at: The time at which MongoDB removes the record, or None. `delete_orphans` then
+            removes the file.
     """
 
     name: str
@@ -21,6 +24,7 @@ class BlobModel(Document):
     size: int
     owner: str | None = None
     created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    expires_at: Annotated[datetime | None, Indexed(expireAfterSeconds=0)] = None
 
     class Settings:
         name = "blobs"

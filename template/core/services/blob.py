@@ -55,6 +55,7 @@ class BlobService:
         name: str,
         *,
         content_type: str | None = None,
+        expires: float | None = None,
     ) -> BlobModel:
         """Store a file. In a transaction, its record is part of it.
 
@@ -65,10 +66,12 @@ class BlobService:
             data: The whole file, or an async iterable of pieces, which are stored as they arrive.
             name: The file's name, such as `reports/2027.pdf`.
             content_type: The media type. Defaults to a guess from the name.
+            expires: Seconds after which the file is deleted. None: it is kept.
 
         Returns:
             The blob's record.
         """
+        now = datetime.now(UTC)
         blob_id = PydanticObjectId()
         size = await _write(self.store, str(blob_id), data)
         guessed_type, _ = mimetypes.guess_type(name)
@@ -78,6 +81,8 @@ class BlobService:
             content_type=content_type or guessed_type or DEFAULT_TYPE,
             size=size,
             owner=TaskContext.get_actor(),
+            created_at=now,
+            expires_at=now + timedelta(seconds=expires) if expires else None,
         )
         return await blob.insert(session=current_session())
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from email.headerregistry import Address, BaseHeader, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
-from email.policy import Policy
+from email.policy import Policy, default
 from email.utils import make_msgid
 from functools import lru_cache
 from typing import NamedTuple
@@ -20,6 +20,9 @@ __all__ = ["Rendered", "render_email", "send_email"]
 
 TEMPLATES = ROOT / "app" / "templates" / "emails"
 TIMEOUT_SECONDS = 30
+BODY = default.clone(max_line_length=998)
+"""Up to the limit of RFC 5322, long lines such as links are sent unchanged. So is text that is not
+ASCII (`8bit`): aiosmtplib encodes it for the few servers that need this."""
 SMTPS_PORT = 465
 SUBMISSION_PORT = 587
 
@@ -105,15 +108,15 @@ async def send_email(
         link = f"<{unsubscribe_link}>"
         message["List-Unsubscribe"] = _headers("List-Unsubscribe", link)
         message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
-    message.set_content(text_content)
-    message.add_alternative(html_content, subtype="html")
+    message.set_content(text_content, cte="8bit")
+    message.add_alternative(html_content, subtype="html", cte="8bit")
     await _send(message)
     return str(message["Message-ID"])
 
 
 def _make_message(to_email: str, subject: str) -> EmailMessage:
     sender = _find_sender()
-    message = EmailMessage()
+    message = EmailMessage(BODY)
     message["From"] = sender
     message["To"] = _ascii_address(to_email)
     message["Subject"] = subject

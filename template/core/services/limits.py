@@ -42,16 +42,18 @@ class Limits(NamedTuple):
     Attributes:
         per_address: The limit for one e-mail address or user.
         per_client: The limit for one network address.
+        per_pair: The limit for one e-mail address or user from one network address, if any.
     """
 
     per_address: str
     per_client: str
+    per_pair: str | None = None
 
 
-LOG_IN = Limits("10 per 5 minutes", "100 per 5 minutes")
-SIGN_UP = Limits("5 per hour", "100 per hour")
-"""The limits of signing up."""
-RESET = Limits("5 per hour", "100 per hour")
+LOG_IN = Limits("200 per hour", "100 per 5 minutes", "10 per 5 minutes")
+SIGN_UP = Limits("10 per day", "100 per hour", "5 per hour")
+"""The limits of signing up, and so of the mails that strangers can send to an address."""
+RESET = Limits("10 per day", "100 per hour", "5 per hour")
 
 
 class _Storage(MongoDBStorageBase):
@@ -87,7 +89,13 @@ def _limiter(uri: str, database: str) -> MovingWindowRateLimiter:
     return MovingWindowRateLimiter(storage)
 
 
-async def check_limits(action: str, limits: Limits, address: str, client: str) -> None:
+async def check_limits(
+    action: str,
+    limits: Limits,
+    address: str,
+    client: str,
+    device: str | None = None,
+) -> None:
     """Count an attempt, and refuse it if it exceeds a limit.
 
     Args:
@@ -95,6 +103,8 @@ async def check_limits(action: str, limits: Limits, address: str, client: str) -
         limits: The action's limits.
         address: The e-mail address of the attempt, or a user's id. Unknown addresses count too.
         client: The network address of the client. IPv6 addresses count by network (/64).
+        device: The id of a device that this user has logged in with. It has the limit of a pair
+            for itself, so attempts of others do not count.
 
     Raises:
         TooManyRequests: A limit is exceeded.
@@ -102,10 +112,14 @@ async def check_limits(action: str, limits: Limits, address: str, client: str) -
     """
     settings = get_settings()
     limiter = _limiter(str(settings.mongodb_url), settings.mongodb_database)
-    checks = [
-        (limits.per_client, network_of(client)),
-        (limits.per_address, address),
-    ]
+    network = network_of(client)
+    checks = [(limits.per_client, network)]
+    if limits.per_pair:
+        checks.append((limits.per_pair, f"{address} {network}"))
+    # The last one, so that a client whose attempts are refused does not use it up.
+    checks.append((limits.per_address, address))
+    if device:
+        checks = [(limits.per_pair or limits.per_address, f"{address} {device}")]
     for limit, key in checks:
         await asyncio.to_thread(_hit, limiter, parse(limit), action, key)
 

@@ -2,16 +2,23 @@
 
 from datetime import UTC, datetime, timedelta
 
+from beanie import PydanticObjectId
+
 from core.config import get_settings
 from core.models import SessionModel, UserModel
+from core.services.signatures import InvalidSignature, read_signed
 from core.services.tokens import hash_token, new_token
 
+DEVICE = "device"
+MAX_USER_AGENT = 200
 
-async def start_session(user: UserModel) -> str:
+
+async def start_session(user: UserModel, user_agent: str = "") -> str:
     """Start a session.
 
     Args:
         user: The user who logged in.
+        user_agent: The name that the client gave itself.
 
     Returns:
         The session's token, for `find_user`. It is not stored and cannot be read again.
@@ -22,12 +29,12 @@ async def start_session(user: UserModel) -> str:
     if user.id is None:
         raise ValueError("save the user before starting a session")
     token = new_token()
-    lifetime = timedelta(seconds=get_settings().session_lifetime)
     session = SessionModel(
         token_hash=hash_token(token),
         user_id=user.id,
         password_version=user.password_version,
-        expires_at=datetime.now(UTC) + lifetime,
+        user_agent=user_agent[:MAX_USER_AGENT],
+        expires_at=_find_end(datetime.now(UTC)),
     )
     await session.insert()
     return token
@@ -35,6 +42,8 @@ async def start_session(user: UserModel) -> str:
 
 async def find_user(token: str) -> UserModel | None:
     """Return the user of a session, or None if the session does not exist or has expired.
+
+    A call postpones the end of the session by `SESSION_IDLE_TIMEOUT`, up to its whole lifetime.
 
     Args:
         token: The token from `start_session`.
@@ -44,13 +53,30 @@ async def find_user(token: str) -> UserModel | None:
         # MongoDB removes expired documents only about once a minute.
         SessionModel.expires_at > datetime.now(UTC),
     )
-    if session is None:
+    if session is None or session.id is None:
         return None
     user = await UserModel.get(session.user_id)
     # A log-in that began before a password change may start its session after the change.
-    if user and user.password_version == session.password_version:
-        return user
-    return None
+    if user is None or user.password_version != session.password_version:
+        return None
+    await _postpone_end(session, session.id)
+    return user
+
+
+def _find_end(began: datetime) -> datetime:
+    settings = get_settings()
+    idle_end = datetime.now(UTC) + timedelta(seconds=settings.session_idle_timeout)
+    return min(began + timedelta(seconds=settings.session_lifetime), idle_end)
+
+
+async def _postpone_end(session: SessionModel, session_id: PydanticObjectId) -> None:
+    """Postpone the end of a session that is in use, in steps, so that few requests write."""
+    end = _find_end(session_id.generation_time)
+    step = timedelta(seconds=get_settings().session_idle_timeout / 10)
+    if end - session.expires_at > step:
+        # `save` would store a session again that has just ended.
+        same = SessionModel.find(SessionModel.id == session_id)
+        await same.set({SessionModel.expires_at: end})
 
 
 async def end_session(token: str) -> None:
@@ -61,3 +87,20 @@ async def end_session(token: str) -> None:
     """
     found = SessionModel.find(SessionModel.token_hash == hash_token(token))
     await found.delete()
+
+
+def find_device(cookie: str | None, user: UserModel | None) -> str | None:
+    """Return the id of a device with which a user has logged in before, or None.
+
+    The device has its own limits, so guesses from elsewhere do not lock it out. The source is
+    OWASP's "Slow Down Online Guessing Attacks with Device Cookies".
+
+    Args:
+        cookie: The value of the device cookie, if any.
+        user: The user, if the address is known.
+    """
+    try:
+        device = read_signed(cookie or "", DEVICE)
+    except InvalidSignature:
+        return None
+    return device if user and device.startswith(f"{user.id} ") else None

@@ -1,5 +1,7 @@
 """Signed values, for links that work without a session."""
 
+from hashlib import sha256
+
 from itsdangerous import BadSignature, URLSafeSerializer
 
 from core.config import get_settings
@@ -49,5 +51,10 @@ def make_serializer(purpose: str) -> URLSafeSerializer:
         purpose: The purpose of the keys.
     """
     keys = derive_keys(get_settings().secret_keys, purpose)
-    # itsdangerous signs with the last key.
-    return URLSafeSerializer(keys[::-1])
+    # itsdangerous signs with the last key. By default it signs with SHA-1, as earlier versions of
+    # core did. Mails may still contain such tokens.
+    return URLSafeSerializer(
+        keys[::-1],
+        signer_kwargs={"digest_method": sha256},
+        fallback_signers=[{}],
+    )

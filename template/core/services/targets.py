@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from http.cookiejar import DefaultCookiePolicy
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 import httpx2
 
@@ -20,11 +20,24 @@ __all__ = ["TargetRefused", "check_target", "open_public_client"]
 TIMEOUT_SECONDS = 10.0
 CONNECT_SECONDS = 3.0
 RESOLVE_SECONDS = 5.0
+DEFAULT_PORTS = {"http": 80, "https": 443}
 NAT64 = IPv6Network("64:ff9b::/96")
 GLOBAL_UNICAST = IPv6Network("2000::/3")
 """The only range from which IANA assigns public IPv6 addresses."""
-DOCUMENTATION = IPv6Network("3fff::/20")
-"""A part of `GLOBAL_UNICAST` that is reserved for examples (RFC 9637)."""
+
+# Python's own list differs between its versions, and has fewer networks.
+SPECIAL_PURPOSE = """
+    0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12
+    192.0.0.0/24 192.0.2.0/24 192.31.196.0/24 192.52.193.0/24 192.88.99.0/24 192.168.0.0/16
+    192.175.48.0/24 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4
+    2001::/23 2001:db8::/32 2002::/16 2620:4f:8000::/48 3fff::/20
+    168.63.129.16/32
+"""
+"""Networks without receivers: the networks in IANA's registries of special-purpose addresses
+(RFC 6890), and multicast. IPv6 networks outside `GLOBAL_UNICAST` are left out. The last line is the
+address of Azure's control plane, which only machines on Azure reach."""
+
+_special_purpose = [ip_network(network) for network in SPECIAL_PURPOSE.split()]
 
 # A separate pool, so a name server that does not answer delays no other work in threads.
 _resolvers = ThreadPool(8, thread_name_prefix="resolver")
@@ -54,15 +67,18 @@ def is_public(address: str) -> bool:
         embedded = _embedded(ip)
         if embedded:
             return is_public(str(embedded))
-        if ip not in GLOBAL_UNICAST or ip in DOCUMENTATION:
+        if ip not in GLOBAL_UNICAST:
             return False
-    return ip.is_global and not ip.is_multicast
+    return not any(ip in network for network in _special_purpose)
 
 
 def _embedded(ip: IPv6Address) -> IPv4Address | None:
-    """Return the IPv4 address that packets to this address are forwarded to, or None."""
+    """Return the IPv4 address that packets to this address are forwarded to, or None.
+
+    6to4 and Teredo also embed an IPv4 address. They are out of use, so all of them are refused.
+    """
     nat64 = IPv4Address(ip.packed[-4:]) if ip in NAT64 else None
-    return ip.ipv4_mapped or ip.sixtofour or nat64
+    return ip.ipv4_mapped or nat64
 
 
 async def check_target(url: str) -> None:
@@ -72,7 +88,8 @@ async def check_target(url: str) -> None:
         url: The whole URL.
 
     Raises:
-        TargetRefused: The URL is not an HTTP URL, or its host is unknown or not public.
+        TargetRefused: The URL is not an HTTP URL, its host is unknown or not public, or its port is
+            not in `OUTBOUND_PORTS`.
     """
     try:
         parsed = httpx2.URL(url)
@@ -87,19 +104,25 @@ async def check_target(url: str) -> None:
 
 
 async def _resolve(url: httpx2.URL) -> Sequence[str]:
-    """Return the IP addresses of a URL's host. All of them are checked.
+    """Return the IP addresses of a URL's host. All of them are checked, and the port too.
 
     Raises:
-        TargetRefused: The host is unknown, or one of its addresses is not public.
+        TargetRefused: The host is unknown, one of its addresses is not public, or the port is not
+            allowed.
     """
     host = _ascii_host(url)
+    port = url.port or DEFAULT_PORTS.get(url.scheme, 0)
+    settings = get_settings()
+    restricted = settings.environment != "development"
+    if restricted and port not in settings.outbound_ports:
+        allowed = ", ".join(map(str, sorted(settings.outbound_ports)))
+        raise TargetRefused(f"port {port} is not allowed. Use one of {allowed}")
     try:
         async with asyncio.timeout(RESOLVE_SECONDS):
-            addresses = await _look_up(host, url.port or 443)
+            addresses = await _look_up(host, port)
     except (OSError, UnicodeError):  # includes TimeoutError
         raise TargetRefused(f"the host {host!r} cannot be found") from None
-    in_development = get_settings().environment == "development"
-    if not in_development and not all(map(is_public, addresses)):
+    if restricted and not all(map(is_public, addresses)):
         raise TargetRefused(f"the host {host!r} is not on the public internet")
     return addresses
 
@@ -169,7 +192,7 @@ def open_public_client() -> httpx2.AsyncClient:
     """Return an HTTP client for URLs that users choose. Close it after use.
 
     The client follows no redirects and keeps no cookies. Its requests raise `TargetRefused` if
-    the URL does not lead to the public internet.
+    the URL does not lead to the public internet, or names a port that is not in `OUTBOUND_PORTS`.
     """
     client = httpx2.AsyncClient(
         transport=_PublicTransport(),

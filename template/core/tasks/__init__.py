@@ -17,6 +17,7 @@ from core.tasks.errors import (
 )
 from core.tasks.history import History
 from core.tasks.job import Job
+from core.tasks.limits import Limit
 from core.tasks.options import TaskOptions
 from core.tasks.records import JobRecord, JobStatus, Progress
 from core.tasks.schedules.options import ScheduleOptions
@@ -41,6 +42,7 @@ __all__ = [
     "JobFailed",
     "JobRecord",
     "JobStatus",
+    "Limit",
     "PermanentError",
     "Progress",
     "QueueUnavailable",

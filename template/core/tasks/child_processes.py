@@ -116,7 +116,8 @@ def _pickle_error(error: BaseException) -> bytes:
     error.add_note(traceback.format_exc())  # a traceback cannot be pickled
     try:
         answer = pickle.dumps((None, error))
-        pickle.loads(answer)  # noqa: S301  # some errors can be pickled, but not read back
+        # Some errors can be pickled, but not read back. The bytes are from the line above.
+        pickle.loads(answer)  # noqa: S301  # nosec B301
     except Exception:
         answer = pickle.dumps((None, RuntimeError("".join(traceback.format_exception(error)))))
     return answer

@@ -3,11 +3,11 @@
 import asyncio
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from core.tasks.outcome import Envelope, Outcome
-from core.tasks.records import JobRecord, Records
+from core.tasks.records import JobRecord, Records, Slots
 
 PRIORITIES = ("low", "normal", "high")
 SUSPECT_DELIVERIES = 3
@@ -28,6 +28,7 @@ class Delivery:
             this worker, or is a suspect.
         is_suspect: Whether the job may end its worker or block it: it had `SUSPECT_DELIVERIES`
             deliveries without an outcome, or it blocked an event loop.
+        slots: The slots that this run took or waits for; see `Records.acquire`.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Delivery:
     record: JobRecord
     is_begun: bool = True
     is_suspect: bool = False
+    slots: Slots = field(default_factory=dict)
 
 
 class Handler(Protocol):
@@ -60,7 +62,7 @@ class Stats:
     Attributes:
         pending: Jobs that are due and that no worker has taken.
         running: Jobs that a worker has taken.
-        scheduled: Jobs that are not due yet.
+        scheduled: Jobs that are not due yet, or wait for a slot of a limit.
         oldest: Seconds for which the oldest pending job has been due; 0 if no job is pending.
     """
 

@@ -13,6 +13,7 @@ from core.config import Settings
 from core.context import TaskContext
 from core.logging import get_logger, mask_texts, start_masking
 from core.tasks import metrics
+from core.tasks.arguments import PythonArguments
 from core.tasks.chain import make_next, stop_rest, stop_rest_unverified
 from core.tasks.current import CurrentJob, running_job
 from core.tasks.engine import Delivery
@@ -24,11 +25,12 @@ from core.tasks.errors import (
     describe_error,
 )
 from core.tasks.history import History
+from core.tasks.limits import find_slots
 from core.tasks.message import Message, PlainArguments
 from core.tasks.options import TaskOptions
 from core.tasks.outcome import Ended, Envelope, Outcome, Retry
 from core.tasks.queue import Queue
-from core.tasks.records import JobRecord, JobStatus
+from core.tasks.records import JobRecord, JobStatus, RecordFields
 from core.tasks.sensitive import find_texts
 from core.tasks.settle import Run, Settler
 from core.tasks.task import AnyTask
@@ -46,6 +48,8 @@ ALONE_SECONDS = 30.0
 """How long a suspect waits for the other jobs to end, and how long they then wait for it."""
 MAX_BLOCKED = 2
 POLL_SECONDS = 0.05
+SLOT_SECONDS = (30.0, 600.0)
+"""The shortest and the longest time after which a job looks for a slot by itself."""
 
 
 class Executor:
@@ -217,12 +221,18 @@ class Executor:
             return await call.run(self._attempt(run, call, unknown))
         except TimeoutError as error:
             return call.context.run(self._settler.fail, run, error)
+        finally:
+            delivery.slots = run.slots
 
     async def _attempt(self, run: Run, call: LimitedCall[Outcome], unknown: str | None) -> Outcome:
         """Make one attempt, and settle how it ended."""
         self._set_context(run)
         if run.record.abort:
             return self._settler.abort(run)
+        if run.task and run.task.options.limit:
+            outcome = await self._acquire(run, run.task)
+            if outcome:
+                return outcome
         if run.record.attempt == 1 and run.record.deliveries == 1:
             due_at = run.record.at or run.message.enqueued_at
             metrics.wait(run.message.task).observe(max(0.0, time.time() - due_at))
@@ -243,6 +253,18 @@ class Executor:
                     return self._settler.fail(run, call.late_error(error))
             return self._settler.fail(run, error)
         return self._settler.complete(run, result, next_stage)
+
+    async def _acquire(self, run: Run, task: AnyTask) -> Outcome | None:
+        """Take the slots that the job needs. Return an outcome if the job cannot run now."""
+        record = run.record
+        try:
+            arguments = self._load_arguments(run.message, task)
+            run.slots = find_slots(task.name, task.options.limit, *arguments)
+            self._check_limits(run)
+        except Exception as error:
+            return self._settler.fail(run, error)
+        waiting = await self._records.acquire(run.message.id, record.fence, run.slots)
+        return None if waiting is None else _step_aside(record, waiting)
 
     def _set_context(self, run: Run) -> None:
         """Set the context that the job runs in. It ends with the job's asyncio task."""
@@ -273,12 +295,7 @@ class Executor:
         if unknown:
             where = f"which follows {message.task} in its chain"
             raise PermanentError(f"no task named {unknown} is registered, {where}")
-        arguments = self._decrypt(message) if message.sensitive else message.arguments
-        values = task.arguments.load(arguments)
-        if message.sensitive:
-            # Mask the Python values too. Bytes, for example, are base64 in JSON.
-            mask_texts(find_texts([values[name] for name in message.sensitive]))
-        args, kwargs = task.arguments.split(values)
+        args, kwargs = self._load_arguments(message, task)
         value = await task.run_as_job(*args, **kwargs)
         result = _to_json(message.task, value, self._settings.task_max_result)
         next_stage = None
@@ -305,6 +322,14 @@ class Executor:
         if time.time() > due_at + seconds and not self._queue.is_ours(message.id, record):
             problem = f"the job was due more than {seconds:g} s ago and has no record"
             raise PermanentError(f"{problem}; it may have run before")
+
+    def _load_arguments(self, message: Message, task: AnyTask) -> tuple[list[Any], PythonArguments]:
+        arguments = self._decrypt(message) if message.sensitive else message.arguments
+        values = task.arguments.load(arguments)
+        if message.sensitive:
+            # Mask the Python values too. Bytes, for example, are base64 in JSON.
+            mask_texts(find_texts([values[name] for name in message.sensitive]))
+        return task.arguments.split(values)
 
     def _decrypt(self, message: Message) -> PlainArguments:
         """Return the arguments in plain text, and mask the sensitive ones in logs from now on."""
@@ -350,6 +375,18 @@ def _put_off(delivery: Delivery) -> Retry:
     """Let a job run later, because a suspect runs alone now. The delivery does not count."""
     after = random.uniform(*SUSPECT_SECONDS)
     return _put_back(delivery, after, delivery.record.deliveries - 1)
+
+
+def _step_aside(record: JobRecord, waiting: int) -> Retry:
+    """Let a job wait for a slot. The delivery does not count.
+
+    The engine starts the job when its slots are free. Only if nobody gave a slot back, as after the
+    end of a worker, the job must look for itself. About ten jobs of a limit look in a second.
+    """
+    shortest, longest = SLOT_SECONDS
+    after = min(shortest + waiting / 10, longest) * random.uniform(0.5, 1)
+    fields: RecordFields = {"state": JobStatus.PENDING, "deliveries": record.deliveries - 1}
+    return Retry(after, fields, waits=True)
 
 
 async def _poll(check: Callable[[], bool], seconds: float) -> bool:

@@ -2,18 +2,19 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import Annotated, Any
 
 import pydantic
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, InstanceOf, ValidationError
 from pydantic_core import ErrorDetails
 
 from core.tasks.engine import PRIORITIES
 from core.tasks.errors import InvalidArguments, InvalidTask, is_delay
+from core.tasks.limits import Limit
 
 _JOB_ID = re.compile(r"[\w.:@-]{1,200}", re.ASCII)
 
@@ -45,6 +46,8 @@ class TaskOptions:
             `enqueue` returns the first job. In a MongoDB transaction each job is separate.
         idempotency_key: Makes a key from the arguments. Jobs with the same key are one job for as
             long as its record is kept.
+        limit: How many of the jobs run at once, in all workers together. A job that needs a slot of
+            several limits takes all of them, or none.
     """
 
     max_retries: Annotated[int | None, Field(ge=0)] = None
@@ -60,6 +63,7 @@ class TaskOptions:
     expires: Annotated[float | None, _POSITIVE] = None
     unique: bool = False
     idempotency_key: Callable[..., object] | None = None
+    limit: InstanceOf[Limit] | Sequence[InstanceOf[Limit]] = ()
 
     def time_limits(self, default: float) -> tuple[float, float]:
         """Return the two limits in seconds: when an attempt is cancelled, and when it has failed.

@@ -64,11 +64,14 @@ class Retry:
     Attributes:
         after: Seconds to wait.
         fields: The fields to set in the job's record. It stays unchanged if no field is given.
+        waits: Whether the job waits for a slot of a limit. The engine then starts it as soon as all
+            of its slots are free. `after` is a precaution, so that no job is forgotten.
         note: As in `Ended`.
     """
 
     after: float
     fields: RecordFields = field(default_factory=lambda: RecordFields())
+    waits: bool = False
     note: Callable[[], None] = _note_nothing
 
 

@@ -205,9 +205,18 @@ class Queue:
         Args:
             job_id: The job's id.
         """
+        (record,) = await self.read_many([job_id])
+        return record
+
+    async def read_many(self, job_ids: list[str]) -> list[JobRecord]:
+        """Return the records of jobs, in this order, with one read of the server.
+
+        Args:
+            job_ids: The jobs' ids.
+        """
         self._check_loop()
-        (record,) = await self._records.read([job_id])
-        return self._refuse_forged(job_id, record)
+        records = await self._records.read(job_ids)
+        return [self._refuse_forged(*each) for each in zip(job_ids, records, strict=True)]
 
     def _refuse_forged(self, job_id: str, record: JobRecord) -> JobRecord:
         """Return a record, or an unknown one in place of a record that is not ours."""

@@ -68,6 +68,9 @@ class RecordFields(TypedDict, total=False):
     signature: str
 
 
+Slots = dict[str, int]
+"""The slots that a job needs: by key, the largest number of jobs that hold a slot at once."""
+
 StashedLetter = dict[str, Any]
 """A dead letter that the queue's server keeps: plain JSON data with an `id`."""
 
@@ -189,6 +192,19 @@ class Records(Protocol):
         Args:
             job_id: The job's id.
             fence: The fence of the record when the message was taken; any fence if None.
+        """
+        ...
+
+    async def acquire(self, job_id: str, fence: int, slots: Slots) -> int | None:
+        """Let a run take all of its slots, or none of them. It gives them back at its end.
+
+        Args:
+            job_id: The job's id.
+            fence: The fence of the run.
+            slots: The slots.
+
+        Returns:
+            None, or the number of jobs that wait if a slot is missing.
         """
         ...
 

@@ -1,13 +1,14 @@
 """The tasks that the code declares."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from anyio import CapacityLimiter
 
 from core.tasks.errors import InvalidTask
+from core.tasks.limits import Limit
 from core.tasks.options import make_options
 from core.tasks.portal import Portal
 from core.tasks.queue import Queue
@@ -74,6 +75,7 @@ class Registry(ABC):
         expires: float | None = None,
         unique: bool = False,
         idempotency_key: Callable[..., object] | None = None,
+        limit: Limit | Sequence[Limit] = (),
     ) -> TaskDecorator: ...
 
     def task(

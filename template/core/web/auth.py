@@ -4,32 +4,53 @@ from typing import Annotated, TypeVar
 
 from beanie import Document
 from bson import ObjectId
-from fastapi import Cookie, Depends, HTTPException, Request, Response
+from fastapi import Depends, HTTPException, Request, Response
 
 from core.config import get_settings
 from core.context import TaskContext
 from core.models import UserModel
 from core.services.sessions import (
+    DEVICE,
     end_session,
     find_user,
     start_session,
 )
+from core.services.signatures import sign
+from core.services.tokens import new_token
 
 D = TypeVar("D", bound=Document)
 
 COOKIE = "session"
-"""The name of the session cookie."""
+"""The name of the session cookie. In production it begins with `__Host-`."""
+
+DEVICE_SECONDS = 365 * 86400
 
 PAGE_HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'none'"
     ),
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with `no-referrer`, forms would send `Origin: null`
 }
 """Headers for a page with a secret in its URL or content, such as a reset token."""
 
-SessionToken = Annotated[str | None, Cookie(alias=COOKIE, include_in_schema=False)]
+
+def cookie_name(name: str = COOKIE) -> str:
+    """Return the name of a cookie as it is sent. In production, only this host can set it.
+
+    Args:
+        name: The name; defaults to that of the session cookie.
+    """
+    return f"__Host-{name}" if get_settings().is_production else name
+
+
+async def session_token(request: Request) -> str | None:
+    """Return the token in the session cookie, or None."""
+    return request.cookies.get(cookie_name())
+
+
+SessionToken = Annotated[str | None, Depends(session_token)]
 
 
 async def current_user(session: SessionToken = None) -> UserModel:
@@ -117,24 +138,54 @@ ClientAddress = Annotated[str, Depends(client_address)]
 """A route's parameter: the network address of the client."""
 
 
-async def sign_in(response: Response, user: UserModel) -> None:
-    """Start a session and set its cookie. The rest of the request runs for this user.
+async def device_cookie(request: Request) -> str | None:
+    """Return the cookie of a browser that knows a user, or None."""
+    return request.cookies.get(cookie_name(DEVICE))
+
+
+DeviceCookie = Annotated[str | None, Depends(device_cookie)]
+"""A route's parameter: the cookie of a browser in which a user has logged in before, or None."""
+
+
+async def sign_in(response: Response, user: UserModel, request: Request | None = None) -> None:
+    """Start a session, and set its cookie and the device cookie.
+
+    The rest of the request runs for this user.
+
+    Args:
+        response: The response that sets the cookies.
+        user: The user, saved.
+        request: The request. The session stores its user agent, and replaces that of its cookie.
+    """
+    user_agent = ""
+    if request:
+        user_agent = request.headers.get("user-agent", "")
+        await end_session(await session_token(request) or "")
+    token = await start_session(user, user_agent)
+    _set_cookie(response, COOKIE, token, get_settings().session_lifetime)
+    remember_device(response, user)
+    TaskContext.set_actor(str(user.id))
+
+
+def remember_device(response: Response, user: UserModel) -> None:
+    """Set the device cookie, so that the guesses of others do not lock out this browser.
 
     Args:
         response: The response that sets the cookie.
-        user: The user, saved.
+        user: A user who has proven who they are, for example with a link from an email.
     """
-    settings = get_settings()
-    token = await start_session(user)
+    _set_cookie(response, DEVICE, sign(f"{user.id} {new_token()}", DEVICE), DEVICE_SECONDS)
+
+
+def _set_cookie(response: Response, name: str, value: str, seconds: float) -> None:
     response.set_cookie(
-        COOKIE,
-        token,
-        max_age=round(settings.session_lifetime),
+        cookie_name(name),
+        value,
+        max_age=round(seconds),
         httponly=True,
-        secure=settings.is_production,
+        secure=get_settings().is_production,
         samesite="lax",
     )
-    TaskContext.set_actor(str(user.id))
 
 
 async def sign_out(request: Request, response: Response) -> None:
@@ -144,11 +195,11 @@ async def sign_out(request: Request, response: Response) -> None:
         request: The request with the cookie.
         response: The response that removes the cookie.
     """
-    token = request.cookies.get(COOKIE)
+    token = await session_token(request)
     if token:
         await end_session(token)
     response.delete_cookie(
-        COOKIE,
+        cookie_name(),
         httponly=True,
         secure=get_settings().is_production,
         samesite="lax",

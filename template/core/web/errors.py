@@ -15,6 +15,7 @@ from core.entry import ExceptionHandler
 from core.logging import get_logger
 from core.services.limits import TooManyRequests
 from core.tasks import QueueUnavailable
+from core.web.security import HEADERS
 
 Handlers: TypeAlias = dict[int | type[Exception], ExceptionHandler]
 
@@ -106,4 +107,5 @@ async def answer_broken_middleware(request: Request, error: Exception) -> Respon
     """
     response = await _internal_error(request, error)
     response.headers["X-Request-ID"] = TaskContext.get_correlation_id() or ""
+    response.headers.update(HEADERS)
     return response

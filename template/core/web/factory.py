@@ -18,9 +18,11 @@ from core.web.access_log import AccessLogMiddleware
 from core.web.audit import audit_router
 from core.web.auth import current_user
 from core.web.blobs import blobs_router
+from core.web.bodies import BodyMiddleware
 from core.web.errors import answer_broken_middleware, make_error_handlers
 from core.web.health import health_router, metrics_router
 from core.web.jobs import jobs_router
+from core.web.security import SecurityMiddleware
 
 logger = get_logger(__name__)
 
@@ -37,13 +39,14 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
     project = read_pyproject()["project"]
     handlers = make_error_handlers(service.exception_handlers)
     handler = handlers.pop(Exception)
+    has_docs = not settings.is_production if settings.api_docs is None else settings.api_docs
     app = FastAPI(
         title=settings.service_name,
         description=project.get("description", ""),
         version=project["version"],
-        docs_url=service.docs_url,
-        redoc_url=service.redoc_url,
-        openapi_url=service.openapi_url,
+        docs_url=service.docs_url if has_docs else None,
+        redoc_url=service.redoc_url if has_docs else None,
+        openapi_url=service.openapi_url if has_docs else None,
         lifespan=_make_lifespan(service, settings),
         middleware=_list_middleware(service, settings, handler),
         exception_handlers=handlers,
@@ -82,10 +85,12 @@ def _list_middleware(
         # The access log needs the correlation id.
         Middleware(CorrelationIdMiddleware, validator=_is_correlation_id),
         Middleware(AccessLogMiddleware),
+        Middleware(SecurityMiddleware, settings, service.middleware),
         *service.middleware,
         # Inside the service's own middleware, so CORS headers are added to answers 500 and 413 too.
         Middleware(ServerErrorMiddleware, handler=handler),
         Middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_size),
+        Middleware(BodyMiddleware),
     ]
 
 
@@ -93,7 +98,7 @@ def _add_routers(app: FastAPI, service: Service, settings: Settings) -> None:
     app.include_router(health_router(service.worker, settings))
     user = service.current_user or current_user
     routers = [
-        metrics_router(service.worker),
+        metrics_router(service.worker, settings),
         jobs_router(service.worker, user),
         audit_router(user),
         blobs_router,

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any
+from hmac import compare_digest
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -82,19 +83,29 @@ def health_router(worker: Worker, settings: Settings) -> APIRouter:
     return router
 
 
-def metrics_router(worker: Worker) -> APIRouter:
+def metrics_router(worker: Worker, settings: Settings) -> APIRouter:
     """Return the router with `/metrics`.
 
     Args:
         worker: The service's worker.
+        settings: The settings with the token.
     """
     router = APIRouter(tags=["health"])
 
-    @router.get("/metrics")
+    async def check_token(authorization: Annotated[str, Header()] = "") -> None:
+        token = settings.metrics_token
+        if token:
+            expected = f"Bearer {token.get_secret_value()}"
+            if not compare_digest(authorization.encode(), expected.encode()):
+                raise HTTPException(401, "Wrong token.", {"WWW-Authenticate": "Bearer"})
+        elif settings.is_production:
+            raise HTTPException(404, "Not found. METRICS_TOKEN opens this path.")
+
+    @router.get("/metrics", dependencies=[Depends(check_token)], responses={401: {}})
     async def show_metrics() -> Response:
         """Return the metrics of this process, the queue and the dead letters, for Prometheus.
 
-        They contain the names of tasks. If these are secret, block this path in your proxy.
+        They contain the names of tasks. With `METRICS_TOKEN`, a request needs that bearer token.
         """
         stats = await worker.queue.engine.stats()
         metrics.QUEUE.labels("pending").set(stats.pending)

@@ -1,13 +1,15 @@
 """The routes with which users follow their jobs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 
+from core.config import get_settings
 from core.tasks import Job, JobRecord, JobStatus, Progress, Worker
 
 EVENT_SECONDS = 0.2
@@ -105,25 +107,78 @@ def jobs_router(worker: Worker, current_user: Callable[..., Any]) -> APIRouter:
         return await _find_own(worker.job(job_id), str(user.id))
 
     OwnRecord = Annotated[JobRecord, Depends(own_record)]  # noqa: N806  # a type
+    streams = _Streams(worker)
+
+    async def count_stream(user: Annotated[Any, Depends(current_user)]) -> AsyncIterator[None]:
+        with streams.count(str(user.id)):
+            yield
 
     @router.get("/{job_id}")
     async def get_job(job_id: str, record: OwnRecord) -> JobView:
         """Return a job's status and progress, and its result or error."""
         return _view(job_id, record)
 
-    @router.get("/{job_id}/events", response_class=EventSourceResponse)
+    @router.get(
+        "/{job_id}/events",
+        response_class=EventSourceResponse,
+        responses={429: {}},
+        dependencies=[Depends(count_stream)],
+    )
     async def follow_job(
         job_id: str,
         record: OwnRecord,
     ) -> AsyncIterator[ServerSentEvent]:
         """Stream a job's status and progress as server-sent events until the job ends."""
-        async for event in _follow(worker.job(job_id), record):
+        async for event in _follow(streams, job_id, record):
             yield ServerSentEvent(event="job", data=event)
 
     return router
 
 
-async def _follow(job: Job[Any], record: JobRecord) -> AsyncIterator[JobEvent]:
+class _Streams:
+    """The open event streams of this process. They share one read of the queue's server."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._users: list[str] = []
+        self._job_ids: set[str] = set()
+        self._next: asyncio.Task[dict[str, JobRecord]] | None = None
+
+    @contextmanager
+    def count(self, user_id: str) -> Iterator[None]:
+        """Count a stream while it is open. If too many are open, it is answered 429."""
+        settings = get_settings()
+        is_full = len(self._users) >= settings.max_event_streams
+        if is_full or self._users.count(user_id) >= settings.max_event_streams_per_user:
+            raise HTTPException(429, "Too many event streams are open. Close one first.")
+        self._users.append(user_id)
+        try:
+            yield
+        finally:
+            self._users.remove(user_id)
+
+    async def read(self, job_id: str) -> JobRecord:
+        """Return a job's record as the next read of all streams finds it."""
+        self._job_ids.add(job_id)
+        if self._next is None:
+            self._next = asyncio.create_task(self._read_all())
+        # The other streams need the read even if this one is cancelled.
+        return (await asyncio.shield(self._next))[job_id]
+
+    async def _read_all(self) -> dict[str, JobRecord]:
+        await asyncio.sleep(EVENT_SECONDS)
+        job_ids = list(self._job_ids)
+        self._job_ids.clear()
+        self._next = None
+        records = await self._worker.queue.read_many(job_ids)
+        return dict(zip(job_ids, records, strict=True))
+
+
+async def _follow(
+    streams: _Streams,
+    job_id: str,
+    record: JobRecord,
+) -> AsyncIterator[JobEvent]:
     """Yield an event at each change, until the job ends."""
     last = None
     while True:
@@ -133,5 +188,4 @@ async def _follow(job: Job[Any], record: JobRecord) -> AsyncIterator[JobEvent]:
             last = event
         if event.status.is_final or event.status is JobStatus.UNKNOWN:
             return
-        await asyncio.sleep(EVENT_SECONDS)
-        record = await job.record()
+        record = await streams.read(job_id)

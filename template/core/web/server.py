@@ -1,5 +1,6 @@
 """The HTTP server of the web process."""
 
+import gc
 import socket
 from contextlib import suppress
 
@@ -11,6 +12,7 @@ from core.errors import UserError
 from core.logging import get_logger
 from core.supervised import tell_started
 from core.tasks.time_limits import leave_abandoned
+from core.web.protocol import TimedProtocol
 from core.web.startup import StartedApp
 
 logger = get_logger(__name__)
@@ -27,6 +29,8 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if not self.started:
             return
+        # Otherwise a large body of JSON lets the collector pass over all modules several times.
+        gc.freeze()
         host, port = self.config.host, self.config.port
         logger.info("web started", host=host, port=port)
         docs = f" (API documentation: {self._docs_url})" if self._docs_url else ""
@@ -55,6 +59,9 @@ def serve(app: FastAPI, settings: Settings) -> int:
         started_app,
         host=settings.host,
         port=settings.port,
+        http=TimedProtocol,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
+        server_header=False,
         log_config=None,
         access_log=False,
         # Otherwise a pipelined request has the actor of the request before it.

@@ -1,11 +1,18 @@
 """Accounts and their passwords. No function reveals to a client whether an address has one."""
 
 from core.services.accounts.credentials import WrongCredentials, log_in
+from core.services.accounts.email_tokens import (
+    InvalidToken,
+    create_email_token,
+    delete_email_tokens,
+    find_email_token,
+)
 from core.services.accounts.passwords import (
     MAX_PASSWORD,
     MIN_PASSWORD,
     Password,
     hash_password,
+    set_password,
 )
 from core.services.accounts.registration import (
     EmailTaken,
@@ -13,12 +20,8 @@ from core.services.accounts.registration import (
     normalize_email,
     register,
 )
-from core.services.accounts.resets import (
-    InvalidToken,
-    get_reset_expiry,
-    reset_password,
-    start_password_reset,
-)
+from core.services.accounts.resets import reset_password, start_password_reset
+from core.services.accounts.sign_ups import confirm_sign_up, start_sign_up
 
 __all__ = [
     "MAX_PASSWORD",
@@ -27,12 +30,17 @@ __all__ = [
     "InvalidToken",
     "Password",
     "WrongCredentials",
-    "get_reset_expiry",
+    "confirm_sign_up",
+    "create_email_token",
+    "delete_email_tokens",
+    "find_email_token",
     "hash_password",
     "log_in",
     "make_admin",
     "normalize_email",
     "register",
     "reset_password",
+    "set_password",
     "start_password_reset",
+    "start_sign_up",
 ]

@@ -8,29 +8,36 @@ from core.services.accounts.passwords import verify_password
 from core.services.accounts.registration import normalize_email
 from core.services.audit import audit_log
 from core.services.limits import LOG_IN, check_limits
+from core.services.sessions import find_device
 
 
 class WrongCredentials(Exception):
     """No account has this address and this password."""
 
 
-async def log_in(email: str, password: str, client: str) -> UserModel:
+async def log_in(
+    email: str,
+    password: str,
+    client: str,
+    device: str | None = None,
+) -> UserModel:
     """Return the user with this address and password.
 
-    An unknown address takes as long as a wrong password.
+    An unknown address takes as long as a wrong password. A sign-up has no account yet.
 
     Args:
         email: The address.
         password: The password in plain text.
         client: The network address of the client.
+        device: The client's device cookie, if any.
 
     Raises:
         WrongCredentials: No account has this address and this password.
         TooManyRequests: The address or the client has made too many attempts.
     """
     email = normalize_email(email)
-    await check_limits("log in", LOG_IN, email, client)
     user = await UserModel.find_one(UserModel.email == email)
+    await check_limits("log in", LOG_IN, email, client, find_device(device, user))
     password_hash = user.password_hash if user else None
     valid, new_hash = await asyncio.to_thread(
         verify_password,

@@ -1,25 +1,44 @@
 """Passwords, stored as Argon2 hashes."""
 
 import asyncio
+import gzip
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated
 
 from pwdlib import PasswordHash
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from core.models import ResetTokenModel, SessionModel, UserModel
+from core.models import SessionModel, UserModel
+from core.services.accounts.email_tokens import delete_email_tokens
+from core.services.audit import audit_log
 from core.services.tokens import new_token
 
 MIN_PASSWORD = 8
 """The minimum length of a new password in characters."""
 MAX_PASSWORD = 200
 """The maximum length of a password in characters."""
+BREACHED = Path(__file__).with_name("breached-passwords.txt.gz")
+
+
+@lru_cache(maxsize=1)
+def _breached_passwords() -> frozenset[str]:
+    return frozenset(gzip.decompress(BREACHED.read_bytes()).decode().splitlines())
+
+
+def _refuse_breached(password: str) -> str:
+    if password.lower() in _breached_passwords():
+        raise ValueError("this password is on a list of leaked passwords; choose another one")
+    return password
+
+
 Password = Annotated[
     str,
     Field(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD),
+    AfterValidator(_refuse_breached),
 ]
-"""The type of a new password in a form or a model."""
+"""The type of a new password in a form or a model. The most common ones in breaches are refused."""
 
 
 @lru_cache(maxsize=1)
@@ -60,12 +79,12 @@ def verify_password(
     return valid and password_hash is not None, new_hash
 
 
-async def change_password(
+async def set_password(
     user: UserModel,
     password: str,
     session: AsyncClientSession,
 ) -> None:
-    """Save a user with a new password, and end all their sessions and reset tokens.
+    """Save a user with a new password, and end all their sessions and emailed links.
 
     Args:
         user: The user.
@@ -75,6 +94,6 @@ async def change_password(
     user.password_hash = await asyncio.to_thread(hash_password, password)
     user.password_version += 1
     await user.save(session=session)
-    by_user = {"user_id": user.id}
-    await ResetTokenModel.find(by_user).delete(session=session)
-    await SessionModel.find(by_user).delete(session=session)
+    await delete_email_tokens(user)
+    await SessionModel.find(SessionModel.user_id == user.id).delete(session=session)
+    await audit_log("password.changed", user_id=user.id)

@@ -3,12 +3,14 @@
 import asyncio
 import unicodedata
 
+from beanie import PydanticObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import DuplicateKeyError
 
 from core.database import with_transaction
 from core.models import UserModel
-from core.services.accounts.passwords import change_password, hash_password
+from core.services.accounts.email_tokens import delete_email_tokens
+from core.services.accounts.passwords import hash_password, set_password
 from core.services.audit import audit_log
 
 
@@ -38,14 +40,16 @@ async def register(
     password: str,
     display_name: str,
     session: AsyncClientSession | None = None,
+    user_id: PydanticObjectId | None = None,
 ) -> UserModel:
-    """Create an account.
+    """Create an account whose address is confirmed, and end the sign-ups with this address.
 
     Args:
         email: The address. Upper and lower case are the same.
         password: The password in plain text. Only its hash is stored.
         display_name: The user's name for greetings.
         session: The session of the transaction that this is part of, if any.
+        user_id: The id of the account. Defaults to a new one.
 
     Returns:
         The new user.
@@ -59,6 +63,7 @@ async def register(
     if owner:
         raise EmailTaken(owner)
     user = UserModel(
+        id=user_id,
         email=email,
         display_name=display_name,
         password_hash=password_hash,
@@ -72,6 +77,7 @@ async def register(
         if owner is None:
             raise
         raise EmailTaken(owner) from None
+    await delete_email_tokens(user)
     await audit_log("account.created", user_id=user.id, email=email)
     return user
 
@@ -79,8 +85,8 @@ async def register(
 async def make_admin(email: str, password: str) -> UserModel:
     """Make an administrator, with a new account or an existing one.
 
-    An existing account also gets the new password, because anyone may have signed up with the
-    address.
+    An existing account also gets the new password, because its user may not be the person who
+    becomes an administrator.
 
     Args:
         email: The address.
@@ -95,7 +101,7 @@ async def make_admin(email: str, password: str) -> UserModel:
         user = await UserModel.find_one(UserModel.email == email, session=session)
         if user:
             user.is_admin = True
-            await change_password(user, password, session)
+            await set_password(user, password, session)
         else:
             name = email.partition("@")[0]
             user = await register(email, password, name, session)

@@ -1,27 +1,28 @@
 """Password resets, with a token that is sent by mail."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from beanie import PydanticObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from core.context import TaskContext
-from core.database import with_transaction
-from core.models import ResetTokenModel, UserModel
-from core.services.accounts.passwords import change_password
-from core.services.accounts.registration import normalize_email
+from core.database import current_session, with_transaction
+from core.models import EmailTokenModel, UserModel
+from core.services.accounts.email_tokens import InvalidToken, create_email_token, find_email_token
+from core.services.accounts.passwords import set_password
+from core.services.accounts.registration import normalize_email, register
 from core.services.audit import audit_log
 from core.services.limits import RESET, check_limits
-from core.services.tokens import hash_token, new_token
+from core.services.sessions import find_device
 
 RESET_LIFETIME = timedelta(hours=1)
 
 
-class InvalidToken(Exception):
-    """A reset token is unknown, used or expired."""
-
-
-async def start_password_reset(email: str, client: str) -> tuple[str, str]:
+async def start_password_reset(
+    email: str,
+    client: str,
+    device: str | None = None,
+) -> tuple[str, str]:
     """Create a reset token, which the owner of the address receives by mail.
 
     An unknown address also gets a user id and a token. They belong to no account.
@@ -29,6 +30,7 @@ async def start_password_reset(email: str, client: str) -> tuple[str, str]:
     Args:
         email: The address.
         client: The network address of the client.
+        device: The client's device cookie, if any.
 
     Returns:
         The id of the user to send the token to, and the token. Do not show them to the client.
@@ -37,17 +39,17 @@ async def start_password_reset(email: str, client: str) -> tuple[str, str]:
         TooManyRequests: Too many resets were requested for the address or by the client.
     """
     email = normalize_email(email)
-    await check_limits("reset", RESET, email, client)
     user = await UserModel.find_one(UserModel.email == email)
+    await check_limits("reset", RESET, email, client, find_device(device, user))
+    sign_up = await _find_sign_up(email)
     known_id = user.id if user else None
     user_id = known_id or PydanticObjectId()
-    token = new_token()
-    stored = ResetTokenModel(
-        token_hash=hash_token(token),
+    token = await create_email_token(
+        RESET_LIFETIME,
+        purpose="reset",
         user_id=user_id,
-        expires_at=datetime.now(UTC) + RESET_LIFETIME,
+        email=email if user or sign_up else None,
     )
-    await stored.insert()
     await audit_log(
         "password.reset_requested",
         user_id=known_id,
@@ -57,23 +59,11 @@ async def start_password_reset(email: str, client: str) -> tuple[str, str]:
     return str(user_id), token
 
 
-async def get_reset_expiry(token: str) -> datetime:
-    """Return the time at which a reset token expires.
-
-    Args:
-        token: The token from `start_password_reset`.
-
-    Raises:
-        InvalidToken: The token is unknown, used or expired.
-    """
-    found = await _find_token(token)
-    if found is None:
-        raise InvalidToken
-    return found.expires_at
-
-
 async def reset_password(token: str, password: str) -> UserModel:
-    """Change a password. This ends all reset tokens and sessions of the account.
+    """Change a password. This ends all emailed links and sessions of the account.
+
+    If the address has a sign-up but no account, the reset confirms it. The new account has nothing
+    of the sign-up, because somebody else may have made it.
 
     Args:
         token: The token from the mail.
@@ -87,31 +77,31 @@ async def reset_password(token: str, password: str) -> UserModel:
     """
 
     async def change(session: AsyncClientSession) -> UserModel:
-        user = await _find_user(token, session)
-        if user is None:
-            raise InvalidToken
-        # Of two requests with one token, the second conflicts here. Its next try finds no token.
-        await change_password(user, password, session)
-        with TaskContext.use(actor=str(user.id)):
-            await audit_log("password.changed", user_id=user.id)
+        found = await find_email_token(token, "reset")
+        with TaskContext.use(actor=str(found.user_id)):
+            user = await UserModel.get(found.user_id, session=session)
+            by_email = UserModel.email == found.email
+            user = user or await UserModel.find_one(by_email, session=session)
+            if user is None:
+                return await _confirm(found, password, session)
+            # Of two requests with one token, the second conflicts. Its next try finds no token.
+            await set_password(user, password, session)
         return user
 
     return await with_transaction(change)
 
 
-async def _find_token(
-    token: str,
-    session: AsyncClientSession | None = None,
-) -> ResetTokenModel | None:
-    return await ResetTokenModel.find_one(
-        ResetTokenModel.token_hash == hash_token(token),
-        ResetTokenModel.expires_at > datetime.now(UTC),
-        session=session,
-    )
+async def _confirm(
+    found: EmailTokenModel,
+    password: str,
+    session: AsyncClientSession,
+) -> UserModel:
+    if found.email is None or not await _find_sign_up(found.email):
+        raise InvalidToken
+    name = found.email.partition("@")[0]
+    return await register(found.email, password, name, session, found.user_id)
 
 
-async def _find_user(token: str, session: AsyncClientSession) -> UserModel | None:
-    found = await _find_token(token, session)
-    if found is None:
-        return None
-    return await UserModel.get(found.user_id, session=session)
+async def _find_sign_up(email: str) -> EmailTokenModel | None:
+    query = {"email": email, "purpose": "sign_up"}
+    return await EmailTokenModel.find_one(query, session=current_session())

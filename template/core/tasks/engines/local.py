@@ -27,6 +27,7 @@ from core.tasks.records import (
     JobStatus,
     ProgressFields,
     RecordFields,
+    Slots,
     StashedLetter,
 )
 from core.tasks.upkeep import finish_jobs
@@ -40,12 +41,17 @@ _RANK = {priority: -index for index, priority in enumerate(PRIORITIES)}
 
 
 class MemoryRecords:
-    """Records in a dictionary; see `core.tasks.records.Records`."""
+    """Records in a dictionary; see `core.tasks.records.Records`.
+
+    Attributes:
+        held: The slots that each job holds.
+    """
 
     def __init__(self) -> None:
         self._records: dict[str, RecordFields] = {}
         self._stashed: dict[str, str] = {}
         self._holders: dict[str, str] = {}
+        self.held: dict[str, Slots] = {}
 
     def add(self, job_id: str, fields: RecordFields) -> None:
         """Add a record, unless the job has one.
@@ -66,6 +72,14 @@ class MemoryRecords:
             fields["deliveries"] = fields.get("deliveries", 0) + 1
             fields["fence"] = fields.get("fence", 0) + 1
         return self._read(job_id)
+
+    async def acquire(self, job_id: str, fence: int, slots: Slots) -> int | None:
+        others = [held for holder, held in self.held.items() if holder != job_id]
+        is_full = any(sum(key in held for held in others) >= most for key, most in slots.items())
+        if is_full or self._read(job_id).fence != fence:
+            return 0
+        self.held[job_id] = slots
+        return None
 
     def blame(self, job_id: str) -> None:
         fields = self._records.get(job_id, {})
@@ -179,6 +193,7 @@ class LocalEngine:
         self._numbers = count()
         self._known: set[str] = set()
         self._running: set[asyncio.Task[None]] = set()
+        self._waiting: dict[str, tuple[Envelope, Delivery]] = {}
 
     @property
     def takes_jobs(self) -> bool:
@@ -191,7 +206,7 @@ class LocalEngine:
         """Forget the scheduled jobs, and log how many jobs are lost."""
         for timer in self._scheduled.values():
             timer.cancel()
-        lost = len(self._scheduled) + self._pending.qsize()
+        lost = len(self._scheduled) + len(self._waiting) + self._pending.qsize()
         if lost:
             logger.warning(
                 "jobs lost: the local engine keeps them in memory only",
@@ -217,7 +232,7 @@ class LocalEngine:
         return Stats(
             pending=self._pending.qsize(),
             running=len(self._running),
-            scheduled=len(self._scheduled),
+            scheduled=len(self._scheduled) + len(self._waiting),
             oldest=now - oldest,
         )
 
@@ -278,10 +293,10 @@ class LocalEngine:
             outcome = await handler.execute(delivery)
         finally:
             self._slots.release()
-        await self._settle(envelope, delivery.record.fence, outcome)
+        await self._settle(envelope, delivery, outcome)
 
-    async def _settle(self, envelope: Envelope, fence: int, outcome: Outcome) -> None:
-        job_id = envelope.id
+    async def _settle(self, envelope: Envelope, delivery: Delivery, outcome: Outcome) -> None:
+        job_id, fence = delivery.id, delivery.record.fence
         (record,) = await self.records.read([job_id])
         if record.fence != fence:
             logger.warning("another worker has taken the job over", job_id=job_id)
@@ -289,10 +304,24 @@ class LocalEngine:
         if isinstance(outcome, Retry):
             if outcome.fields:
                 await self.records.write(job_id, outcome.fields, None, fence)
-            self._add(envelope, outcome.after)
+            if outcome.waits:
+                self._waiting[job_id] = envelope, delivery
+            else:
+                self._add(envelope, outcome.after)
         else:
             await self._end(job_id, fence, outcome)
+        self.records.held.pop(job_id, None)
+        await self._start_waiting()
         outcome.note()
+
+    async def _start_waiting(self) -> None:
+        """Start the first of the jobs that wait for slots. An aborted job needs no slot."""
+        waiting = list(self._waiting.values())
+        for envelope, late in sorted(waiting, key=lambda each: _RANK[each[0].priority]):
+            missing = await self.records.acquire(late.id, late.record.fence, late.slots)
+            if missing is None or self.records.has_ended(late.id):
+                del self._waiting[late.id]
+                self._add_pending(envelope)
 
     async def _end(self, job_id: str, fence: int, outcome: Ended) -> None:
         self._known.discard(job_id)

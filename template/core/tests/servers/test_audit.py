@@ -35,12 +35,14 @@ async def test_an_administrator_is_made_on_the_command_line(command, client, sig
     made = await AuditModel.find(AuditModel.action == "admin.made").to_list()
     assert [entry.actor for entry in made] == [None, None]
     assert made[0].subject == str(user.id)
+    leaked = await command("admin", user.email, typed="Password123\n")
+    assert (leaked.status, "leaked" in leaked.errors) == (2, True)
     assert await UserModel.count() == 2
 
 
 @pytest.mark.parametrize(
     ("email", "problem"),
-    [("nobody", "'nobody' is not an email address"), ("new@example.com", "8 to 200 char")],
+    [("nobody", "'nobody' is not an email address"), ("new@example.com", "at least 8 characters")],
 )
 async def test_an_invalid_administrator_is_refused(command, user, email, problem):
     done = await command("admin", email)

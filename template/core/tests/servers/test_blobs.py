@@ -79,6 +79,15 @@ async def test_a_blob_whose_file_is_lost_is_not_found(client, settings):
     assert (await client.get(path_of(link))).status_code == 404
 
 
+async def test_mongodb_deletes_the_record_of_an_expired_blob(db):
+    kept = await blob_service.upload(CONTENT, "kept.bin")
+    expiring = await blob_service.upload(CONTENT, "expiring.bin", expires=3600)
+    assert kept.expires_at is None
+    assert expiring.expires_at == expiring.created_at + timedelta(hours=1)
+    indexes = await BlobModel.get_pymongo_collection().index_information()
+    assert indexes["expires_at_1"]["expireAfterSeconds"] == 0
+
+
 async def test_old_files_without_a_record_are_removed(db, settings):
     kept = await blob_service.upload(CONTENT, "kept.bin")
     lost = await blob_service.upload(CONTENT, "lost.bin")

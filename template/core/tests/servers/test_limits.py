@@ -25,3 +25,20 @@ async def test_simultaneous_requests_do_not_exceed_a_limit(db):
     attempts = [check_limits("test", limits, "a@example.com", "192.0.2.1") for _ in range(40)]
     results = await asyncio.gather(*attempts, return_exceptions=True)
     assert results.count(None) == 5
+
+
+async def test_a_client_that_is_refused_does_not_use_up_the_limit_of_an_address(db):
+    limits = Limits("4 per minute", "100 per minute", "2 per minute")
+    for _ in range(2):
+        await check_limits("test", limits, "a@example.com", "192.0.2.1")
+    for _ in range(4):
+        with pytest.raises(TooManyRequests):
+            await check_limits("test", limits, "a@example.com", "192.0.2.1")
+    for _ in range(2):
+        await check_limits("test", limits, "a@example.com", "192.0.2.2")
+    with pytest.raises(TooManyRequests):
+        await check_limits("test", limits, "a@example.com", "192.0.2.3")
+    for _ in range(2):
+        await check_limits("test", limits, "a@example.com", "192.0.2.1", "device")
+    with pytest.raises(TooManyRequests):
+        await check_limits("test", limits, "a@example.com", "192.0.2.4", "device")

@@ -17,9 +17,10 @@ from redis.asyncio import Redis
 from core.config import ROOT, Settings
 from core.context import TaskContext
 from core.entry import Service, open_service
-from core.tasks import JobStatus, QueueUnavailable, Sensitive, Worker, current_job
+from core.tasks import JobStatus, Limit, QueueUnavailable, Sensitive, Worker, current_job, executor
 from core.tasks.engines.redis import consumer as redis_consumer
 from core.tasks.engines.redis.client import GROUP, RANKS
+from core.tasks.limits import find_slots
 from core.testing import eventually
 from core.tests import children
 from core.tests.running import WAIT, consuming, running
@@ -393,6 +394,130 @@ async def test_large_messages_are_taken_a_few_at_a_time(worker, redis_settings):
         assert len(taken) == 8
 
 
+async def test_the_keys_of_limits_are_hashed_on_the_server(worker, redis_settings):
+    @worker.task(limit=Limit(concurrency=1, key=lambda card: card))
+    async def pay(card: Sensitive[str]) -> None:
+        await asyncio.sleep(60)
+
+    redis_settings.task_grace_period = 0
+    async with running(worker, redis_settings), connect(redis_settings) as redis:
+        await pay.enqueue_many([["4711-0815"]] * 2)
+        await eventually(partial(redis.keys, "*:waiting:*"), WAIT)
+        kept = []
+        async for key in redis.scan_iter(f"*{redis_settings.queue_name}*"):
+            if await redis.type(key) == "hash":
+                kept.append(f"{key} {await redis.hgetall(key)}")
+            elif await redis.type(key) == "zset":
+                kept.append(f"{key} {await redis.zrange(key, 0, -1)}")
+        assert len(kept) >= 3
+        assert "4711" not in " ".join(kept)
+
+
+async def test_no_job_waits_for_ever(worker, redis_settings, monkeypatch):
+    """The job that held the slot is gone, and nobody gave the slot back."""
+    monkeypatch.setattr(executor, "SLOT_SECONDS", (0.2, 0.2))
+
+    @worker.task(limit=Limit(concurrency=1))
+    async def limited() -> str:
+        return "done"
+
+    async with worker.open(redis_settings), connect(redis_settings) as redis:
+        client, records = worker.queue.engine._client, worker.queue.engine.records
+        gone = await limited.enqueue()
+        await client.run("create", GROUP)
+        await client.run("take", GROUP, "killed", 1, 3)
+        slots = find_slots("limited", limited.options.limit, [], {})
+        assert await records.acquire(gone.id, 1, slots) is None
+        job = await limited.enqueue()
+        async with consuming(worker):
+            await eventually(partial(redis.keys, "*:waiting:*"), WAIT)
+            assert await job.status() is JobStatus.PENDING
+            await redis.delete(client.record_key(gone.id))
+            assert await job.result(WAIT) == "done"
+
+
+async def test_a_job_that_is_aborted_while_it_steps_aside_ends_at_once(worker, redis_settings):
+    begun = asyncio.Event()
+
+    @worker.task(limit=Limit(concurrency=1))
+    async def limited() -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    redis_settings.task_grace_period = 0
+    async with running(worker, redis_settings):
+        records = worker.queue.engine.records
+        acquire = records.acquire
+
+        async def abort_if_missing(job_id: str, *words: Any) -> Any:
+            missing = await acquire(job_id, *words)
+            if missing is not None:
+                await worker.queue.abort(job_id)
+            return missing
+
+        records.acquire = abort_if_missing
+        await limited.enqueue()
+        await asyncio.wait_for(begun.wait(), WAIT)
+        job = await limited.enqueue()
+        # Before it looks for a slot by itself.
+        record = await job.wait(executor.SLOT_SECONDS[0] / 3)
+        assert record.status is JobStatus.ABORTED
+
+
+async def test_damaged_slots_hold_up_no_job(worker, redis_settings):
+    @worker.task(limit=Limit(concurrency=1))
+    async def limited() -> str:
+        return "done"
+
+    async with worker.open(redis_settings), connect(redis_settings) as redis:
+        (key,) = find_slots("limited", limited.options.limit, [], {})
+        await redis.hset(f"{{{redis_settings.queue_name}}}:slots:{key}", "nobody", "text")
+        await redis.zadd(f"{{{redis_settings.queue_name}}}:waiting:{key}", {"text": 0, "|": 1})
+        jobs = await limited.enqueue_many([[]] * 3)
+        async with consuming(worker):
+            for job in jobs:
+                assert await job.result(WAIT) == "done"
+
+
+async def test_a_run_that_lost_its_job_gets_no_slot(worker, redis_settings):
+    @worker.task(limit=Limit(concurrency=1))
+    async def limited() -> None: ...
+
+    async with worker.open(redis_settings):
+        records = worker.queue.engine.records
+        job = await limited.enqueue()
+        slots = find_slots("limited", limited.options.limit, [], {})
+        await records.begin(job.id)
+        await records.begin(job.id)
+        assert await records.acquire(job.id, 1, slots) is not None
+        assert await records.acquire(job.id, 2, slots) is None
+        assert await records.acquire(job.id, 1, slots) is not None
+
+
+async def test_a_slot_comes_back_when_its_worker_is_killed(
+    worker, redis_settings, tmp_path, start_worker
+):
+    @worker.task(limit=Limit(concurrency=1))
+    async def limited() -> None: ...
+
+    async with open_service(Service([], [], worker), redis_settings):
+        held, *waiting = await limited.enqueue_many([[]] * 5)
+
+        async def is_held() -> bool:
+            stats = await worker.queue.engine.stats()
+            return (stats.running, stats.scheduled) == (1, len(waiting))
+
+        killed = await start_worker("killed")
+        await eventually(is_held, WAIT)
+        killed.kill()
+        (tmp_path / "heir").touch()
+        await start_worker("heir")
+        for job in (held, *waiting):
+            await job.result(3 * WAIT)
+        fences = [(await job.record()).fence for job in (held, *waiting)]
+        assert max(fences) > 1
+
+
 async def test_an_abort_between_two_attempts_counts(worker, redis_settings):
     attempts = []
 
@@ -586,7 +711,7 @@ from pathlib import Path
 from typing import Any
 
 from core.entry import Service
-from core.tasks import Worker
+from core.tasks import Limit, Worker
 from core.tasks import time_limits
 from core.tasks.engines.redis import consumer
 from core.tests import children
@@ -604,6 +729,10 @@ async def work() -> None:
         await asyncio.sleep(0.05)
     if os.environ["GO_ON"].endswith("zombie"):
         raise RuntimeError("this worker was stopped")
+
+@worker.task(limit=Limit(concurrency=1))
+async def limited() -> None:
+    await work()
 
 @worker.task
 async def hang() -> None:

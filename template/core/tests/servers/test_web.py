@@ -62,6 +62,13 @@ async def test_an_expired_or_unknown_session_has_no_user(user, monkeypatch):
     assert await find_user("made up") is None
 
 
+async def test_a_session_ends_with_its_account(user):
+    token = await start_session(user)
+    assert await find_user(token)
+    await user.delete()
+    assert await find_user(token) is None
+
+
 @pytest.mark.parametrize(
     ("sent", "kept"),
     [("abc-1", True), ("a" * 129, False), ("a b", False), ("a%0a", False), (None, False)],

@@ -4,12 +4,17 @@ import asyncio
 import contextlib
 import json
 from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 import pytest
+import uvicorn
+from httpx2 import Response
 from prometheus_client.parser import text_string_to_metric_families
 
 from core.context import TaskContext
+from core.dev.servers import HOST, free_port
+from core.models import UserModel
 from core.services.accounts import register
 from core.services.sessions import start_session
 from core.tasks import Job, JobFailed, Worker, current_job
@@ -122,6 +127,110 @@ async def test_a_job_is_followed_as_events(client, user, app_worker, monkeypatch
     messages = [event["progress"]["message"] for event in events if event["progress"]]
     assert messages == ["step 1", "step 2", "step 2"]
     assert [event["status"] for event in events][-2:] == ["running", "completed"]
+
+
+@pytest.fixture
+async def follow(
+    signed_in, user, app_worker
+) -> AsyncIterator[Callable[[], asyncio.Task[Response]]]:
+    """Return a function that opens the event stream of a new job. The jobs never end."""
+
+    @app_worker.task
+    async def last() -> None:
+        await asyncio.sleep(600)
+
+    opened = []
+
+    async def open_stream() -> Response:
+        with TaskContext.use(actor=str(user.id)):
+            job = await last.enqueue()
+        return await signed_in.get(f"/jobs/{job.id}/events")
+
+    def follow() -> asyncio.Task[Response]:
+        opened.append(asyncio.create_task(open_stream()))
+        return opened[-1]
+
+    yield follow
+    for stream in opened:
+        stream.cancel()
+    await asyncio.wait(opened)
+
+
+async def test_event_streams_share_one_read(follow, app_worker, monkeypatch):
+    monkeypatch.setattr(jobs, "EVENT_SECONDS", 0.01)
+    records = app_worker.queue.engine.records
+    read, sizes = records.read, list[int]()
+
+    async def read_and_note(ids):
+        sizes.append(len(ids))
+        return await read(ids)
+
+    monkeypatch.setattr(records, "read", read_and_note)
+    streams = [follow() for _ in range(10)]
+    await eventually(lambda: 10 in sizes, WAIT)
+    sizes.clear()
+    await eventually(lambda: len(sizes) >= 5, WAIT)
+    assert set(sizes) == {10}
+    streams[0].cancel()
+    await eventually(lambda: 9 in sizes, WAIT)
+    assert set(sizes) == {10, 9}
+
+
+@pytest.fixture
+async def port(app) -> AsyncIterator[int]:
+    """The port of the application in uvicorn."""
+    config = uvicorn.Config(
+        app,
+        host=HOST,
+        port=free_port(),
+        lifespan="off",
+        log_config=None,
+        timeout_graceful_shutdown=1,  # a test that fails leaves streams open
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    await eventually(lambda: server.started, WAIT)
+    yield config.port
+    server.should_exit = True
+    await serving
+
+
+@pytest.mark.parametrize("name", ["max_event_streams", "max_event_streams_per_user"])
+async def test_event_streams_are_limited(port, app_worker, user, settings, monkeypatch, name):
+    monkeypatch.setattr(settings, name, 2)
+
+    @app_worker.task
+    async def last() -> None:
+        await asyncio.sleep(600)
+
+    with TaskContext.use(actor=str(user.id)):
+        job = await last.enqueue()
+    stranger = await register("stranger@example.com", PASSWORD, "Stranger")
+
+    async def open_stream(person: UserModel) -> tuple[asyncio.StreamWriter, bytes]:
+        cookie = f"{COOKIE}={await start_session(person)}"
+        path = f"/jobs/{job.id}/events"
+        reader, writer = await asyncio.open_connection(HOST, port)
+        request = f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\n\r\n"
+        writer.write(request.encode())
+        _, status, _ = (await reader.readline()).split(maxsplit=2)
+        return writer, status
+
+    async def opens() -> bool:
+        writer, status = await open_stream(user)
+        writer.close()
+        return status == b"200"
+
+    streams = [await open_stream(user) for _ in range(2)]
+    assert [status for _, status in streams] == [b"200", b"200"]
+    assert not await opens()
+    # Another user has streams of their own. The limit comes before the search of the job.
+    other, status = await open_stream(stranger)
+    assert status == (b"404" if name == "max_event_streams_per_user" else b"429")
+    other.close()
+    streams[0][0].close()
+    await eventually(opens, WAIT)
+    streams[1][0].close()
 
 
 async def test_metrics_count_jobs(client, app_worker):

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from pydantic import SecretStr
 
-from core.tasks import InvalidArguments, InvalidTask, Sensitive
+from core.tasks import InvalidArguments, InvalidTask, Limit, Sensitive
 
 
 async def test_an_invalid_task_is_refused_when_the_worker_opens(worker, settings):
@@ -55,6 +55,19 @@ async def test_an_invalid_task_is_refused_when_the_worker_opens(worker, settings
     with pytest.raises(InvalidTask, match="would arrive as asterisks"):
         async with worker.open(settings):
             pass
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"concurrency": 0}, "Limit takes a concurrency of 1 or more, not 0"),
+        ({"concurrency": True}, "Limit takes a concurrency of 1 or more, not True"),
+        ({"concurrency": 1, "key": "host"}, "Limit takes a function as its key, not 'host'"),
+    ],
+)
+def test_a_wrong_limit_is_refused(values, problem):
+    with pytest.raises(InvalidTask, match=problem):
+        Limit(**values)
 
 
 async def test_options_that_exclude_each_other_are_refused(worker):
@@ -143,6 +156,7 @@ async def test_invalid_options_are_refused(worker, settings):
     ("options", "problem"),
     [
         ({"max_retires": 3}, "there is no option max_retires; did you mean max_retries?"),
+        ({"limit": 5}, "limit=5: Input should be an instance of Limit"),
         ({"colour": "red"}, "there is no option colour; the options are name, max_retries, "),
         ({"max_retries": -1}, "max_retries=-1: Input should be greater than or equal to 0"),
         ({"max_retries": "3"}, "max_retries='3': Input should be a valid integer"),

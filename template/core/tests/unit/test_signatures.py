@@ -1,8 +1,12 @@
 """Signed values: forged ones are refused, and each is valid for one purpose."""
 
+import base64
+
 import pytest
+from itsdangerous import URLSafeSerializer
 
 from core.config import get_settings
+from core.keys import derive_keys
 from core.services.signatures import InvalidSignature, read_signed, sign
 
 
@@ -26,6 +30,17 @@ def test_a_forged_token_is_refused(settings, token):
 def test_a_token_is_valid_for_its_purpose_only(settings, purpose):
     with pytest.raises(InvalidSignature):
         read_signed(sign("user-1", "digest"), purpose)
+
+
+def test_tokens_are_signed_with_sha_256_and_older_ones_are_read(settings):
+    keys = derive_keys(settings.secret_keys, "signed.digest")
+    older = str(URLSafeSerializer(keys).dumps("user-1"))  # SHA-1 is the default
+    token = sign("user-1", "digest")
+    assert len(base64.urlsafe_b64decode(token.rpartition(".")[2] + "=")) == 32
+    assert token != older
+    assert read_signed(older, "digest") == "user-1"
+    with pytest.raises(InvalidSignature):
+        read_signed(older, "newsletter")
 
 
 def test_a_former_key_is_accepted(settings, monkeypatch):

@@ -1,10 +1,12 @@
 """Requests to addresses that users name reach public addresses only."""
 
 import datetime
+import random
 import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 
 import httpx2
@@ -16,6 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from core.config import get_settings
 from core.services import targets
 from core.services.targets import TargetRefused, check_target, is_public, open_public_client
+
+ADJOINING = {"224.0.0.0/4", "240.0.0.0/4"}
+"""Two networks without a gap between them. The others have public addresses on both sides."""
 
 
 @pytest.mark.parametrize(
@@ -41,7 +46,22 @@ from core.services.targets import TargetRefused, check_target, is_public, open_p
         ("::ffff:127.0.0.1", False),
         ("::ffff:8.8.8.8", True),
         ("64:ff9b::7f00:1", False),
+        ("64:ff9b::8.8.8.8", True),
         ("2002:7f00:1::", False),
+        ("2002:808:808::", False),
+        ("2001:0:7f00:1::", False),
+        ("2001:1::1", False),
+        ("2001:db8::1", False),
+        ("2620:4f:8000::1", False),
+        ("100::1", False),
+        ("192.0.0.9", False),
+        ("192.0.0.192", False),
+        ("192.31.196.1", False),
+        ("192.88.99.1", False),
+        ("168.63.129.16", False),
+        ("168.63.129.17", True),
+        ("::ffff:168.63.129.16", False),
+        ("64:ff9b::192.88.99.1", False),
         ("fec0::1", False),
         ("::127.0.0.1", False),
         ("64:ff9b:1::1", False),
@@ -53,6 +73,70 @@ from core.services.targets import TargetRefused, check_target, is_public, open_p
 )
 def test_public_addresses_are_those_of_the_internet(address, expected):
     assert is_public(address) is expected
+
+
+@pytest.mark.parametrize("network", targets.SPECIAL_PURPOSE.split())
+def test_special_networks_are_refused_up_to_their_ends(network):
+    parsed = ip_network(network)
+    first, last = parsed.network_address, parsed.broadcast_address
+    assert not is_public(str(first))
+    assert not is_public(str(last))
+    if network not in ADJOINING:
+        assert is_public(str(last + 1))
+        assert int(first) == 0 or is_public(str(first - 1))
+
+
+def test_no_address_is_public_that_python_knows_as_private():
+    chosen = random.Random(15)
+    for _ in range(20_000):
+        for address in (IPv4Address(chosen.getrandbits(32)), IPv6Address(chosen.getrandbits(128))):
+            assert address.is_global or not is_public(str(address)), address
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("https://8.8.8.8/", True),
+        ("http://8.8.8.8/", True),
+        ("http://8.8.8.8:443/", True),
+        ("https://[2606:4700::1111]:8443/", True),
+        ("http://8.8.8.8:8080/", True),
+        ("http://8.8.8.8:22/", False),
+        ("http://8.8.8.8:25/", False),
+        ("https://8.8.8.8:6379/", False),
+        ("https://8.8.8.8:27017/", False),
+        ("http://[2606:4700::1111]:2375/", False),
+        ("http://8.8.8.8:65535/", False),
+    ],
+)
+async def test_only_the_ports_of_web_servers_are_allowed(settings, monkeypatch, url, allowed):
+    """The check and each request decide alike. Nothing is connected."""
+    reached = []
+
+    async def connect(self: object, request: httpx2.Request) -> httpx2.Response:
+        reached.append(str(request.url))
+        return httpx2.Response(200)
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", connect)
+    async with open_public_client() as client:
+        for ask in (check_target, client.get):
+            if allowed:
+                await ask(url)
+            else:
+                with pytest.raises(TargetRefused, match=r"^port \d+ is not allowed"):
+                    await ask(url)
+    assert reached == [url] * allowed
+
+
+async def test_the_setting_names_the_ports(settings, monkeypatch):
+    monkeypatch.setenv("OUTBOUND_PORTS", "[443, 9443]")
+    get_settings.cache_clear()
+    await check_target("https://8.8.8.8:9443/")
+    with pytest.raises(TargetRefused, match=r"^port 80 is not allowed. Use one of 443, 9443$"):
+        await check_target("http://8.8.8.8/")
+
+    monkeypatch.setattr(get_settings(), "environment", "development")
+    await check_target("http://127.0.0.1:12345/")
 
 
 @pytest.mark.parametrize(

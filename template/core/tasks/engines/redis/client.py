@@ -66,7 +66,8 @@ def split(rows: Iterable[list[W]]) -> Iterator[list[list[W]]]:
 def _read_script(name: str) -> str:
     """Return a script's text, with the functions that all scripts share."""
     first_line, _, text = (_LUA / f"{name}.lua").read_text().partition("\n")
-    return f"{first_line}\n{(_LUA / 'common.lua').read_text()}\n{text}"
+    shared = [(_LUA / f"{each}.lua").read_text() for each in ("common", "slots")]
+    return "\n".join([first_line, *shared, text])
 
 
 class Client:
@@ -99,6 +100,8 @@ class Client:
             f"{self._prefix}holder:",
             f"{self._prefix}looked",
             f"{self._prefix}check",
+            f"{self._prefix}slots:",
+            f"{self._prefix}waiting:",
         ]
         self._scripts: dict[str, AsyncScript] = {}
         self._redis = connect(url, self._prefix)

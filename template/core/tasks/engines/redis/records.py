@@ -12,6 +12,7 @@ from core.tasks.records import (
     JobRecord,
     JobStatus,
     RecordFields,
+    Slots,
 )
 
 logger = get_logger(__name__)
@@ -47,6 +48,10 @@ class RedisRecords:
     async def begin(self, job_id: str, fence: int | None = None) -> JobRecord:
         known = "" if fence is None else fence
         return load(job_id, await self._client.run("begin", job_id, self._worker, known))
+
+    async def acquire(self, job_id: str, fence: int, slots: Slots) -> int | None:
+        waiting: int = await self._client.run("acquire", job_id, fence, dump_slots(slots))
+        return waiting if waiting >= 0 else None
 
     def blame(self, job_id: str) -> None:
         self._client.run_blocking("blame", job_id, self._worker)
@@ -94,6 +99,11 @@ class RedisRecords:
 def milliseconds(seconds: float | None) -> int:
     """Return a time in the unit of the scripts; 0 for None."""
     return round((seconds or 0) * 1000)
+
+
+def dump_slots(slots: Slots) -> str:
+    """Return slots in the words of the scripts."""
+    return " ".join(f"{key} {most}" for key, most in slots.items())
 
 
 def dump(fields: RecordFields, status: str | None = None) -> bytes:

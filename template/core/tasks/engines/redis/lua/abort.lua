@@ -11,6 +11,7 @@ if record.status == 'running' then
 else
   -- A later stage may have its turn until its record expires, so keep the record as long.
   local ttl = math.max(tonumber(ARGV[3]), redis.call('pttl', key_of(ARGV[2])))
+  if record.status == 'pending' then start(ARGV[2]) end -- a job that waits for a slot ends now
   record.status = 'aborted'
   write(ARGV[2], record, ttl)
 end

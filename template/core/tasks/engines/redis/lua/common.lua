@@ -2,8 +2,8 @@
 --
 -- KEYS: the streams of the priorities high, normal and low (1 to 3), their sets of scheduled jobs
 -- (4 to 6), the messages of the scheduled jobs (7), the stashed dead letters (8), the prefix of the
--- keys that jobs hold (9), the time of the last search for dead workers (10), and a key for test
--- writes (11).
+-- keys that jobs hold (9), the time of the last search for dead workers (10), a key for test writes
+-- (11), and the prefixes of the holders of slots (12) and of the jobs that wait for a slot (13).
 -- ARGV[1]: the prefix of the records. The keys of a service share a hash tag, so a script may make
 -- the key of a record from it, in a cluster too.
 --
@@ -87,6 +87,19 @@ local function add(priority, job_id, body, due)
   else
     redis.call('hset', KEYS[7], job_id, body)
     redis.call('zadd', KEYS[priority + 3], due, job_id)
+  end
+end
+
+-- Move a scheduled message into its stream, and return whether there was one.
+local function start(job_id)
+  for priority = 1, 3 do
+    if redis.call('zscore', KEYS[priority + 3], job_id) then
+      local body = redis.call('hget', KEYS[7], job_id)
+      if body then add(priority, job_id, body, '') end
+      redis.call('zrem', KEYS[priority + 3], job_id)
+      redis.call('hdel', KEYS[7], job_id)
+      return true
+    end
   end
 end
 
