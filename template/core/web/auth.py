@@ -37,10 +37,12 @@ PAGE_HEADERS = {
 
 
 def cookie_name(name: str = COOKIE) -> str:
-    """Return the name of a cookie as it is sent. In production, only this host can set it.
+    """Return the name under which a cookie is sent.
+
+    In production it has a prefix. Browsers then let only this host set the cookie.
 
     Args:
-        name: The name; defaults to that of the session cookie.
+        name: The cookie's own name. Defaults to that of the session cookie.
     """
     return f"__Host-{name}" if get_settings().is_production else name
 
@@ -160,7 +162,7 @@ async def sign_in(response: Response, user: UserModel, request: Request | None =
     user_agent = ""
     if request:
         user_agent = request.headers.get("user-agent", "")
-        await end_session(await session_token(request) or "")
+        await _end_session_of(request)
     token = await start_session(user, user_agent)
     _set_cookie(response, COOKIE, token, get_settings().session_lifetime)
     remember_device(response, user)
@@ -195,12 +197,16 @@ async def sign_out(request: Request, response: Response) -> None:
         request: The request with the cookie.
         response: The response that removes the cookie.
     """
-    token = await session_token(request)
-    if token:
-        await end_session(token)
+    await _end_session_of(request)
     response.delete_cookie(
         cookie_name(),
         httponly=True,
         secure=get_settings().is_production,
         samesite="lax",
     )
+
+
+async def _end_session_of(request: Request) -> None:
+    token = await session_token(request)
+    if token:
+        await end_session(token)

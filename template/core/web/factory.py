@@ -39,7 +39,9 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
     project = read_pyproject()["project"]
     handlers = make_error_handlers(service.exception_handlers)
     handler = handlers.pop(Exception)
-    has_docs = not settings.is_production if settings.api_docs is None else settings.api_docs
+    has_docs = settings.api_docs
+    if has_docs is None:
+        has_docs = not settings.is_production
     app = FastAPI(
         title=settings.service_name,
         description=project.get("description", ""),

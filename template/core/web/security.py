@@ -1,6 +1,7 @@
 """Checks of the host and the origin of requests, and headers of all answers."""
 
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from fastapi.middleware import Middleware
 from fastapi.middleware.cors import CORSMiddleware
@@ -50,7 +51,7 @@ class SecurityMiddleware:
         self._has_warned = False
         self._checked_app = TrustedHostMiddleware(app, hosts, www_redirect=False)
         self._headers = HEADERS | (HTTPS_HEADERS if is_https else {})
-        self._own_host = str(url).split("/")[2]
+        self._own_host = urlsplit(str(url)).netloc
         self._cors = [
             each.cls(app, *each.args, **each.kwargs)  # type: ignore[arg-type]
             for each in middleware
@@ -62,36 +63,39 @@ class SecurityMiddleware:
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
+                sent = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
-                    headers.setdefault(name, value)
-                if headers.get("content-type", "").startswith("application/json"):
-                    headers.setdefault("Cache-Control", "no-store")
+                    sent.setdefault(name, value)
+                if sent.get("content-type", "").startswith("application/json"):
+                    sent.setdefault("Cache-Control", "no-store")
             await send(message)
 
         app: ASGIApp = self._checked_app
         if scope["type"] == "http":
-            self._check_proxy(scope)
-        if scope.get("path") in PROBES:
+            self._check_proxy(scope, headers)
+        if scope["path"] in PROBES:
             app = self._app
-        elif scope["type"] != "lifespan" and not self._has_good_origin(scope):
+        elif not self._has_good_origin(scope, headers):
             app = JSONResponse({"detail": REFUSED}, 403)
         await app(scope, receive, send_with_headers)
 
-    def _check_proxy(self, scope: Scope) -> None:
+    def _check_proxy(self, scope: Scope, headers: Headers) -> None:
         """Warn once if a proxy names a client, but the client's address is still the proxy's."""
         proxy, _ = scope["client"] or ("", 0)
-        headers = Headers(scope=scope)
         named = headers.get("x-forwarded-for") or headers.get("forwarded") or proxy
         if proxy not in named and not self._has_warned:
             self._has_warned = True
             problem = "FORWARDED_ALLOW_IPS lacks a proxy, or it sends no X-Forwarded-For"
             logger.warning(f"{problem}: its clients count as one", proxy=proxy)
 
-    def _has_good_origin(self, scope: Scope) -> bool:
-        headers = Headers(scope=scope)
+    def _has_good_origin(self, scope: Scope, headers: Headers) -> bool:
         origin = headers.get("origin", "")
         site = headers.get("sec-fetch-site")
         is_safe = scope.get("method") in SAFE_METHODS  # a WebSocket has no method

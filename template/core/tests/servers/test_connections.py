@@ -1,13 +1,9 @@
 """Requests that share a connection share nothing else."""
 
 import asyncio
-import os
-import subprocess
-import sys
 
-from core.config import ROOT
-from core.dev.servers import HOST, free_port, is_listening
-from core.testing import eventually
+from core.dev.servers import HOST
+from core.tests.servers.web_process import web_process
 
 SERVICE = """
 from fastapi import APIRouter
@@ -30,22 +26,9 @@ PIPELINE = f"{REQUEST}\r\n{REQUEST}Connection: close\r\n\r\n"
 
 
 async def test_a_pipelined_request_does_not_run_for_the_user_of_the_one_before(settings, tmp_path):
-    (tmp_path / "pipelined.py").write_text(SERVICE)
-    port = free_port()
-    environment = {
-        **os.environ,
-        "SERVICE": "pipelined:service",
-        "PYTHONPATH": f"{tmp_path}:{ROOT}",
-        "PORT": str(port),
-    }
-    process = subprocess.Popen([sys.executable, "-m", "core", "web"], env=environment)
-    try:
-        await eventually(lambda: is_listening(port), seconds=60)
+    async with web_process(tmp_path, SERVICE) as port:
         reader, writer = await asyncio.open_connection(HOST, port)
         writer.write(PIPELINE.encode())
         answers = (await reader.read()).decode()
         writer.close()
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
     assert answers.count("actor: None") == 2

@@ -1,9 +1,6 @@
 """The real web process, with clients that are slow, send too much, or come through a proxy."""
 
 import asyncio
-import os
-import subprocess
-import sys
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -12,10 +9,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from core.config import ROOT
-from core.dev.servers import HOST, free_port, is_listening
+from core.dev.servers import HOST
 from core.testing import eventually
 from core.tests.running import WAIT
+from core.tests.servers.web_process import web_process
 
 SERVICE = """
 import asyncio
@@ -63,7 +60,6 @@ async def show_client(request: Request) -> str:
 
 service = Service([], [router], Worker())
 """
-START_SECONDS = 60
 HEADERS = f"Host: {HOST}\r\nContent-Type: application/json\r\n"
 POST = f"POST /length HTTP/1.1\r\n{HEADERS}"
 LIVE = f"GET /health/live HTTP/1.1\r\n{HEADERS}\r\n"
@@ -97,26 +93,8 @@ def start_web(settings, tmp_path):
 
     @asynccontextmanager
     async def start_web(**changes: str) -> AsyncIterator[Web]:
-        (tmp_path / "slow.py").write_text(SERVICE)
-        port = free_port()
-        environment = {
-            **os.environ,
-            "SERVICE": "slow:service",
-            "PYTHONPATH": f"{tmp_path}:{ROOT}",
-            "PORT": str(port),
-            **changes,
-        }
-        log = tmp_path / "log"
-        with log.open("w") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "core", "web"], env=environment, stderr=file
-            )
-        try:
-            await eventually(lambda: is_listening(port), START_SECONDS)
-            yield Web(port, log)
-        finally:
-            process.terminate()
-            process.wait(timeout=60)
+        async with web_process(tmp_path, SERVICE, **changes) as port:
+            yield Web(port, tmp_path / "log")
 
     return start_web
 

@@ -90,14 +90,19 @@ local function add(priority, job_id, body, due)
   end
 end
 
--- Move a scheduled message into its stream, and return whether there was one.
+-- Move a scheduled message into its stream.
+local function move(priority, job_id)
+  local body = redis.call('hget', KEYS[7], job_id)
+  if body then add(priority, job_id, body, '') end
+  redis.call('zrem', KEYS[priority + 3], job_id)
+  redis.call('hdel', KEYS[7], job_id)
+end
+
+-- Move a job's scheduled message, if there is one, and return whether there was.
 local function start(job_id)
   for priority = 1, 3 do
     if redis.call('zscore', KEYS[priority + 3], job_id) then
-      local body = redis.call('hget', KEYS[7], job_id)
-      if body then add(priority, job_id, body, '') end
-      redis.call('zrem', KEYS[priority + 3], job_id)
-      redis.call('hdel', KEYS[7], job_id)
+      move(priority, job_id)
       return true
     end
   end
