@@ -1,9 +1,9 @@
 """Limits: how many jobs of a task run at once, in all workers together."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, signature
 from typing import Any
 
 from pydantic_core import to_json
@@ -37,24 +37,45 @@ class Limit:
             raise InvalidTask(f"Limit takes a plain function as its key, not {self.key!r}")
 
 
-def find_slots(
-    task: str,
-    limits: Limit | Sequence[Limit],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-) -> Slots:
+Limits = Limit | Sequence[Limit]
+
+
+def check_keys(task: str, limits: Limits, parameters: Iterable[str]) -> None:
+    """Check that the key of each limit takes the task's arguments.
+
+    Args:
+        task: The task's name.
+        limits: The task's limits.
+        parameters: The names of the task's parameters.
+
+    Raises:
+        InvalidTask: A key does not take them.
+    """
+    for limit in _list(limits):
+        try:
+            if limit.key:
+                signature(limit.key).bind(**dict.fromkeys(parameters))
+        except (TypeError, ValueError) as error:
+            problem = "the key of a limit gets all arguments of the task by name"
+            raise InvalidTask(f"task {task}: {problem}: {error}") from None
+
+
+def find_slots(task: str, limits: Limits, arguments: Mapping[str, Any]) -> Slots:
     """Return the slots that a job needs.
 
     Args:
         task: The task's name.
         limits: The task's limits.
-        args: The job's positional arguments.
-        kwargs: The job's keyword arguments.
+        arguments: The job's arguments, by name.
     """
     slots: Slots = {}
-    for number, limit in enumerate([limits] if isinstance(limits, Limit) else limits):
-        value = str(limit.key(*args, **kwargs)) if limit.key else ""
+    for number, limit in enumerate(_list(limits)):
+        value = str(limit.key(**arguments)) if limit.key else ""
         # The server sees a hash only, because a key may be long or secret.
         key = sha256(to_json([task, number, value])).hexdigest()[:32]
         slots[key] = limit.concurrency
     return slots
+
+
+def _list(limits: Limits) -> Sequence[Limit]:
+    return [limits] if isinstance(limits, Limit) else limits

@@ -6,8 +6,13 @@
 -- no slot.
 
 local job_id, fence, slots = ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local full = find_full(slots, job_id, {})
-if full then return redis.call('zcard', KEYS[13] .. full) end
-if not has_slot(job_id, fence) then return 0 end
-hold(slots, job_id, fence)
+local record = read(job_id)
+if not record or record.fence ~= fence then return 0 end
+if slots_of(job_id) ~= slots then
+  give_back(job_id) -- it may hold slots of a limit that has changed
+  redis.call('hset', KEYS[12], job_id, slots)
+end
+local full = find_full(job_id)
+if full then return redis.call('zcard', KEYS[14] .. full) end
+hold(job_id)
 return -1
