@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from core.tasks.outcome import Envelope, Outcome

@@ -1,6 +1,6 @@
 """Limits: how many jobs of a task run at once, in all workers together."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from inspect import iscoroutinefunction, signature
@@ -40,21 +40,22 @@ class Limit:
 Limits = Limit | Sequence[Limit]
 
 
-def check_keys(task: str, limits: Limits, parameters: Iterable[str]) -> None:
+def check_keys(task: str, limits: Limits, function: Callable[..., Any]) -> None:
     """Check that the key of each limit takes the task's arguments.
 
     Args:
         task: The task's name.
         limits: The task's limits.
-        parameters: The names of the task's parameters.
+        function: The task's function.
 
     Raises:
         InvalidTask: A key does not take them.
     """
     for limit in _list(limits):
+        if limit.key is None:
+            continue
         try:
-            if limit.key:
-                signature(limit.key).bind(**dict.fromkeys(parameters))
+            signature(limit.key).bind(**signature(function).parameters)
         except (TypeError, ValueError) as error:
             problem = "the key of a limit gets all arguments of the task by name"
             raise InvalidTask(f"task {task}: {problem}: {error}") from None

@@ -50,7 +50,7 @@ class Task(Bindable[P, R], Producer[R]):
         check_priority(name, options.priority)
         super().__init__(name, function, options, owner)
         self._is_async = inspect.iscoroutinefunction(function)
-        check_keys(name, options.limit, inspect.signature(function).parameters)
+        check_keys(name, options.limit, function)
         update_wrapper(self, function)
 
     def __repr__(self) -> str:

@@ -42,9 +42,7 @@ _RANK = {priority: -index for index, priority in enumerate(PRIORITIES)}
 
 
 class MemoryRecords:
-    """Records in a dictionary; see `core.tasks.records.Records`.
-
-    """
+    """Records in a dictionary; see `core.tasks.records.Records`."""
 
     def __init__(self) -> None:
         self._records: dict[str, RecordFields] = {}
