@@ -64,7 +64,7 @@ local function give(key)
       -- This script must stay short. The job looks for its slots itself, and `end` then goes on.
       start(job_id)
     elseif full then
-      wait(job_id, full, math.floor(place / 1e12))
+      return
     elseif start(job_id) then
       hold(job_id)
     end
@@ -84,11 +84,9 @@ end
 
 -- Let the job of a run that has found no slot wait for it. Its message is scheduled already.
 local function step_aside(job_id, priority, is_aborted)
-  local full = find_full(job_id)
-  if full and not is_aborted then
-    wait(job_id, full, priority)
-  elseif start(job_id) and not is_aborted then
-    hold(job_id) -- its slots have become free since it asked
-  end
-  for key in string.gmatch(slots_of(job_id), PAIR) do give(key) end
+  local slots = slots_of(job_id)
+  local key = find_full(job_id) or string.match(slots, PAIR)
+  if is_aborted or not key then return start(job_id) end
+  wait(job_id, key, priority)
+  for each in string.gmatch(slots, PAIR) do give(each) end
 end
