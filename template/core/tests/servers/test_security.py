@@ -84,16 +84,33 @@ def open_client(app: FastAPI, settings: Settings, router: APIRouter, monkeypatch
     ],
 )
 async def test_pages_on_other_origins_change_nothing(open_client, headers, status):
-    client = open_client(Middleware(CORSMiddleware, allow_origins=[SHOP]))
+    cors = Middleware(CORSMiddleware, allow_origins=[SHOP], allow_credentials=True)
+    client = open_client(cors)
+    headers = {"Cookie": f"{COOKIE}=token", **headers}
     assert (await client.post("/things", headers=headers)).status_code == status
     assert (await client.get("/things", headers=headers)).status_code == 200
 
 
-async def test_the_origins_of_a_pattern_and_all_origins_pass(open_client):
-    for options in ({"allow_origins": ["*"]}, {"allow_origin_regex": r"https://\w+\.example"}):
-        client = open_client(Middleware(CORSMiddleware, **options))
-        response = await client.post("/things", headers={"Origin": EVIL})
-        assert response.status_code == 200
+@pytest.mark.parametrize(
+    ("options", "with_cookie"),
+    [
+        ({"allow_origins": ["*"]}, 403),
+        ({"allow_origins": [EVIL]}, 403),
+        ({"allow_origins": [EVIL], "allow_credentials": True}, 200),
+        ({"allow_origin_regex": r"https://\w+\.example"}, 403),
+        ({"allow_origin_regex": r"https://\w+\.example", "allow_credentials": True}, 200),
+    ],
+)
+async def test_an_origin_without_credentials_sends_no_cookie(open_client, options, with_cookie):
+    client = open_client(Middleware(CORSMiddleware, **options))
+    headers = {"Origin": EVIL, "Sec-Fetch-Site": "cross-site"}
+    assert (await client.post("/things", headers=headers)).status_code == 200
+    headers["Cookie"] = f"{COOKIE}=token"
+    assert (await client.post("/things", headers=headers)).status_code == with_cookie
+    assert (await client.get("/things", headers=headers)).status_code == 200
+    # All origins are allowed, but the browser names none.
+    del headers["Origin"]
+    assert (await client.post("/things", headers=headers)).status_code == 403
 
 
 @pytest.mark.parametrize(
