@@ -20,8 +20,8 @@ class TimedProtocol(H11Protocol):
         self._start_timer()
 
     def data_received(self, data: bytes) -> None:
-        is_refused = self.cycle and self.cycle.response_complete and self.cycle.more_body
-        if self._timer and not is_refused:
+        is_discarded = self.cycle and self.cycle.response_complete and self.cycle.more_body
+        if self._timer and not is_discarded:
             left = self._timer.when() - self.loop.time()
             self._start_timer(left + len(data) / BYTES_PER_SECOND)
         super().data_received(data)

@@ -73,9 +73,8 @@ class SecurityMiddleware:
                     sent.setdefault("Cache-Control", "no-store")
             await send(message)
 
+        self._check_proxy(scope, headers)
         app: ASGIApp = self._checked_app
-        if scope["type"] == "http":
-            self._check_proxy(scope, headers)
         if scope["path"] in PROBES:
             app = self._app
         elif not self._has_good_origin(scope, headers):
