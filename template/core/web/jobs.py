@@ -151,7 +151,7 @@ class _SharedRead:
     """The read of the queue's server that all event streams of this process share."""
 
     def __init__(self, worker: Worker) -> None:
-        self._queue = worker.queue
+        self._worker = worker
         self._job_ids: set[str] = set()
         self._next: asyncio.Task[dict[str, JobRecord]]
 
@@ -167,5 +167,5 @@ class _SharedRead:
         await asyncio.sleep(EVENT_SECONDS)
         job_ids = list(self._job_ids)
         self._job_ids.clear()
-        records = await self._queue.read_many(job_ids)
+        records = await self._worker.queue.read_many(job_ids)
         return dict(zip(job_ids, records, strict=True))
