@@ -20,7 +20,8 @@ class TimedProtocol(H11Protocol):
         self._start_timer()
 
     def data_received(self, data: bytes) -> None:
-        if self._timer:
+        is_discarded = self.cycle and self.cycle.response_complete and self.cycle.more_body
+        if self._timer and not is_discarded:
             left = self._timer.when() - self.loop.time()
             self._start_timer(left + len(data) / BYTES_PER_SECOND)
         super().data_received(data)
@@ -28,8 +29,6 @@ class TimedProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         self._start_timer()
         super().on_response_complete()
-        if self.cycle.more_body:  # nobody will read the rest
-            self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()

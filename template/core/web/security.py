@@ -32,10 +32,10 @@ class SecurityMiddleware:
     It also adds headers to answers that do not have them, and warns once of a proxy whose clients
     cannot be told apart. Health checks may name any host.
 
-    A request passes if CORS allows its `Origin`. Otherwise `Sec-Fetch-Site` must be `same-origin`
-    or `none`. Without this header, the `Origin` must name this host. A request with neither header
-    passes, because no current browser sends it. Source: OWASP, Cross-Site Request Forgery
-    Prevention Cheat Sheet, "Fetch Metadata".
+    A request passes if CORS allows its `Origin`, and credentials if it has a cookie. Otherwise
+    `Sec-Fetch-Site` must be `same-origin` or `none`. Without this header, the `Origin` must name
+    this host. A request with neither header passes, because no current browser sends it. Source:
+    OWASP, Cross-Site Request Forgery Prevention Cheat Sheet, "Fetch Metadata".
 
     Args:
         app: The application to wrap.
@@ -57,10 +57,6 @@ class SecurityMiddleware:
             for each in middleware
             if isinstance(each.cls, type) and issubclass(each.cls, CORSMiddleware)
         ]
-        # A service that is open to all origins without cookies must not trust them with one.
-        self._cors = [
-            each for each in self._cors if each.allow_credentials or not each.allow_all_origins
-        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -77,9 +73,8 @@ class SecurityMiddleware:
                     sent.setdefault("Cache-Control", "no-store")
             await send(message)
 
+        self._check_proxy(scope, headers)
         app: ASGIApp = self._checked_app
-        if scope["type"] == "http":
-            self._check_proxy(scope, headers)
         if scope["path"] in PROBES:
             app = self._app
         elif not self._has_good_origin(scope, headers):
@@ -99,7 +94,11 @@ class SecurityMiddleware:
         origin = headers.get("origin", "")
         site = headers.get("sec-fetch-site")
         is_safe = scope.get("method") in SAFE_METHODS  # a WebSocket has no method
-        if is_safe or (origin and any(each.is_allowed_origin(origin) for each in self._cors)):
+        is_trusted = origin and any(
+            each.is_allowed_origin(origin) and (each.allow_credentials or "cookie" not in headers)
+            for each in self._cors
+        )
+        if is_safe or is_trusted:
             return True
         if site:
             return site in ("same-origin", "none")
