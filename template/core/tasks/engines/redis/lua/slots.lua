@@ -84,9 +84,8 @@ end
 
 -- Let the job of a run that has found no slot wait for it. Its message is scheduled already.
 local function step_aside(job_id, priority, is_aborted)
-  local slots = slots_of(job_id)
-  local key = find_full(job_id) or string.match(slots, PAIR)
-  if is_aborted or not key then return start(job_id) end
-  wait(job_id, key, priority)
-  for each in string.gmatch(slots, PAIR) do give(each) end
+  local full = find_full(job_id)
+  if is_aborted or not full then return start(job_id) end
+  wait(job_id, full, priority)
+  for key in string.gmatch(slots_of(job_id), PAIR) do give(key) end
 end
