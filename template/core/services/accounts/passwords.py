@@ -22,6 +22,10 @@ MAX_PASSWORD = 200
 BREACHED = Path(__file__).with_name("breached-passwords.txt.gz")
 
 
+class WrongCredentials(Exception):
+    """No account has this address and this password."""
+
+
 @lru_cache(maxsize=1)
 def _breached_passwords() -> frozenset[str]:
     return frozenset(gzip.decompress(BREACHED.read_bytes()).decode().splitlines())
@@ -61,11 +65,8 @@ def hash_password(password: str) -> str:
     return _hasher().hash(password)
 
 
-def verify_password(
-    password: str,
-    password_hash: str | None,
-) -> tuple[bool, str | None]:
-    """Check a password. It takes a tenth of a second: call it in a thread.
+async def verify_password(password: str, password_hash: str | None) -> tuple[bool, str | None]:
+    """Check a password.
 
     Args:
         password: The password in plain text.
@@ -74,8 +75,11 @@ def verify_password(
     Returns:
         Whether the password is right, and a new hash if the hash has outdated parameters.
     """
-    compared = password_hash or _decoy_hash()
-    valid, new_hash = _hasher().verify_and_update(password, compared)
+
+    def verify() -> tuple[bool, str | None]:
+        return _hasher().verify_and_update(password, password_hash or _decoy_hash())
+
+    valid, new_hash = await asyncio.to_thread(verify)
     return valid and password_hash is not None, new_hash
 
 
