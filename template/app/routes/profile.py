@@ -64,7 +64,7 @@ async def change_password(
         current = await UserModel.get(user.id, session=session)
         if current is None:
             raise HTTPException(401, "Log in first.")
-        await accounts.set_password(current, form.new_password, session)
+        await accounts.set_password(current, form.new_password)
         await send_password_changed.enqueue(str(current.id))
         return current
 

@@ -19,8 +19,6 @@ SELECTION_MILLISECONDS = 2000
 """Time that a call waits for a server."""
 MAX_TRIES = 5
 """Tries to count an attempt while other processes count attempts with the same key."""
-CLIENT_PREFIX = 64
-"""Bits of an IPv6 address that identify a client. One person may have a whole /64 network."""
 
 
 class TooManyRequests(UserError):
@@ -126,7 +124,9 @@ def _hit(
 
 
 def network_of(client: str) -> str:
-    """Return the key that identifies a client: an IPv4 address, or an IPv6 network.
+    """Return the key that identifies a client: an IPv4 address, or the /64 network of an IPv6 one.
+
+    One person may have a whole /64 network.
 
     Args:
         client: The network address of the client.
@@ -137,5 +137,5 @@ def network_of(client: str) -> str:
         return client
     if not isinstance(address, IPv6Address):
         return client
-    network = ip_network((address, CLIENT_PREFIX), strict=False)
+    network = ip_network((address, 64), strict=False)
     return str(address.ipv4_mapped or network)

@@ -62,29 +62,17 @@ CurrentUser = Annotated[UserModel, Depends(current_user)]
 """A route's parameter: the logged-in user. Without a session the request is answered 401."""
 
 
-def ensure_admin(user: object) -> None:
-    """Check that a user is an administrator.
-
-    Args:
-        user: The user. A service's own class may lack the attribute `is_admin`.
-
-    Raises:
-        HTTPException: 403 if the user is not an administrator.
-    """
-    if not getattr(user, "is_admin", False):
-        raise HTTPException(403, "Administrators only.")
-
-
 async def current_admin(user: CurrentUser) -> UserModel:
     """Return the logged-in administrator.
 
     Args:
-        user: The logged-in user.
+        user: The logged-in user. A service's own class may lack the attribute `is_admin`.
 
     Raises:
         HTTPException: 401 if no user is logged in; 403 if the user is not an administrator.
     """
-    ensure_admin(user)
+    if not getattr(user, "is_admin", False):
+        raise HTTPException(403, "Administrators only.")
     return user
 
 

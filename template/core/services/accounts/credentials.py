@@ -9,12 +9,7 @@ from core.services.limits import LOG_IN, check_limits
 from core.services.sessions import find_device
 
 
-async def log_in(
-    email: str,
-    password: str,
-    client: str,
-    device: str | None = None,
-) -> UserModel:
+async def log_in(email: str, password: str, client: str, device: str | None = None) -> UserModel:
     """Return the user with this address and password, and note the log-in in the audit log.
 
     Args:
@@ -39,18 +34,16 @@ async def check_password(
     client: str,
     device: str | None = None,
 ) -> UserModel:
-    """Check a password again, for example before it is changed. Failures count as log-ins.
+    """Return the user with this address and password. Only a failure is noted, as a failed log-in.
 
-    An unknown address takes as long as a wrong password. A sign-up has no account yet.
+    Call it before a user changes something important. An unknown address takes as long as a wrong
+    password. A sign-up has no account yet.
 
     Args:
         email: The address of the user.
         password: The password in plain text.
         client: The network address of the client.
         device: The client's device cookie, if any.
-
-    Returns:
-        The user.
 
     Raises:
         WrongCredentials: No account has this address and this password.

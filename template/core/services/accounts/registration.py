@@ -24,8 +24,6 @@ from core.services.accounts.passwords import (
 from core.services.audit import audit_log
 from core.services.limits import LOG_IN, check_limits
 
-SIGN_UP_LIFETIME = timedelta(days=1)
-
 
 class EmailTaken(Exception):
     """The address already has an account.
@@ -61,7 +59,7 @@ async def start_sign_up(email: str, password: str, display_name: str) -> tuple[s
     """
     user_id = PydanticObjectId()
     token = await create_email_token(
-        SIGN_UP_LIFETIME,
+        timedelta(days=1),
         purpose="sign_up",
         user_id=user_id,
         email=normalize_email(email),
@@ -158,7 +156,7 @@ async def make_admin(email: str, password: str) -> UserModel:
     async def make(session: AsyncClientSession) -> UserModel:
         user = await UserModel.find_one(UserModel.email == email, session=session)
         if user:
-            await set_password(user, password, session)
+            await set_password(user, password)
         else:
             user = await register(email, password, email.partition("@")[0])
         user.is_admin = True

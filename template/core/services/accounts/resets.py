@@ -19,9 +19,7 @@ RESET_LIFETIME = timedelta(hours=1)
 
 
 async def start_password_reset(
-    email: str,
-    client: str,
-    device: str | None = None,
+    email: str, client: str, device: str | None = None
 ) -> tuple[str, str]:
     """Create a reset token, which the owner of the address receives by mail.
 
@@ -78,7 +76,7 @@ async def reset_password(token: str, password: str) -> UserModel:
         with TaskContext.use(actor=str(found.user_id)):
             if user:
                 # Of two requests with one token, the second conflicts. Its next try finds no token.
-                await set_password(user, password, session)
+                await set_password(user, password)
                 return user
             if found.email and found.display_name:
                 return await register(found.email, password, found.display_name, found.user_id)
