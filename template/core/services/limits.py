@@ -3,7 +3,7 @@
 import asyncio
 import time
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv6Address, IPv6Network
 from typing import NamedTuple
 
 from limits import RateLimitItem, parse
@@ -132,10 +132,7 @@ def network_of(client: str) -> str:
         client: The network address of the client.
     """
     try:
-        address = ip_address(client)
+        address = IPv6Address(client)
     except ValueError:
         return client
-    if not isinstance(address, IPv6Address):
-        return client
-    network = ip_network((address, 64), strict=False)
-    return str(address.ipv4_mapped or network)
+    return str(address.ipv4_mapped or IPv6Network((address, 64), strict=False))

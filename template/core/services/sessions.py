@@ -69,14 +69,14 @@ def _find_end(began: datetime) -> datetime:
     return min(began + timedelta(seconds=settings.session_lifetime), idle_end)
 
 
-async def end_session(token: str) -> None:
+async def end_session(token: str | None) -> None:
     """End a session. Nothing happens if it has already ended.
 
     Args:
-        token: The token from `start_session`.
+        token: The token from `start_session`, if any.
     """
-    found = SessionModel.find(SessionModel.token_hash == hash_token(token))
-    await found.delete()
+    if token:
+        await SessionModel.find(SessionModel.token_hash == hash_token(token)).delete()
 
 
 def device_purpose(user: UserModel) -> str:

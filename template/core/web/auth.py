@@ -19,7 +19,6 @@ COOKIE = "session"
 """The name of the session cookie. In production it begins with `__Host-`."""
 
 DEVICE = "device"
-DEVICE_SECONDS = 365 * 86400
 
 PAGE_HEADERS = {
     "Cache-Control": "no-store",
@@ -37,8 +36,8 @@ def _full_name(cookie: str) -> str:
     return f"__Host-{cookie}" if get_settings().is_production else cookie
 
 
-def _read_cookie(request: Request, cookie: str) -> str:
-    return request.cookies.get(_full_name(cookie), "")
+def _read_cookie(request: Request, cookie: str) -> str | None:
+    return request.cookies.get(_full_name(cookie))
 
 
 async def current_user(request: Request) -> UserModel:
@@ -100,23 +99,20 @@ async def find_own(model: type[D], document_id: str, user: UserModel) -> D:
     return found
 
 
-def client_address(request: Request) -> str:
-    """Return the network address of the client.
-
-    Behind a proxy, set `FORWARDED_ALLOW_IPS` so that uvicorn trusts the proxy's headers.
-
-    Args:
-        request: The request.
-    """
+async def client_address(request: Request) -> str:
+    """Return the network address of the client, or an empty string."""
     return request.client.host if request.client else ""
 
 
 ClientAddress = Annotated[str, Depends(client_address)]
-"""A route's parameter: the network address of the client."""
+"""A route's parameter: the network address of the client.
+
+Behind a proxy, set `FORWARDED_ALLOW_IPS` so that uvicorn trusts the proxy's headers.
+"""
 
 
-async def device_cookie(request: Request) -> str:
-    """Return the cookie of a browser that knows a user, or an empty string."""
+async def device_cookie(request: Request) -> str | None:
+    """Return the cookie of a browser that knows a user, or None."""
     return _read_cookie(request, DEVICE)
 
 
@@ -134,10 +130,10 @@ async def sign_in(response: Response, user: UserModel, request: Request | None =
         user: The user, saved.
         request: The request. The session stores its user agent, and replaces that of its cookie.
     """
-    user_agent = request.headers.get("user-agent", "") if request else ""
-    token = await start_session(user, user_agent)
     if request:
         await end_session(_read_cookie(request, COOKIE))
+    user_agent = request.headers.get("user-agent", "") if request else ""
+    token = await start_session(user, user_agent)
     _set_cookie(response, COOKIE, token, get_settings().session_lifetime)
     remember_device(response, user)
     TaskContext.set_actor(str(user.id))
@@ -151,7 +147,7 @@ def remember_device(response: Response, user: UserModel) -> None:
         user: A user who has proven who they are, for example with a link from an email.
     """
     device = sign(new_token(), device_purpose(user))
-    _set_cookie(response, DEVICE, device, DEVICE_SECONDS)
+    _set_cookie(response, DEVICE, device, 365 * 86400)
 
 
 def _set_cookie(response: Response, cookie: str, value: str, seconds: float) -> None:

@@ -29,10 +29,7 @@ async def log_in(email: str, password: str, client: str, device: str | None = No
 
 
 async def check_password(
-    email: str,
-    password: str,
-    client: str,
-    device: str | None = None,
+    email: str, password: str, client: str, device: str | None = None
 ) -> UserModel:
     """Return the user with this address and password. Only a failure is noted, as a failed log-in.
 

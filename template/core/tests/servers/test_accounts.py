@@ -288,6 +288,15 @@ async def test_a_reset_of_a_sign_up_makes_an_account_with_nothing_of_it(db):
     assert created.actor == created.subject == str(user.id)
 
 
+async def test_a_reset_of_a_deleted_account_does_not_bring_it_back(user):
+    await start_sign_up(user.email, NEW, "Eve")
+    _, token = await start_password_reset(user.email, "127.0.0.1")
+    await user.delete()
+    with pytest.raises(InvalidToken):
+        await reset_password(token, NEW)
+    assert await UserModel.count() == 0
+
+
 async def test_a_reset_that_began_before_a_confirmation_ends_with_it(db):
     _, sign_up = await start_sign_up("bob@example.com", PASSWORD, "Bob")
     _, reset = await start_password_reset("bob@example.com", "127.0.0.1")
