@@ -21,6 +21,7 @@ from core.web import ClientAddress, CurrentUser, DeviceCookie, sign_in
 
 router = APIRouter(tags=["accounts"])
 
+MAX_SESSIONS = 100
 OldPassword = Annotated[str, Field(max_length=accounts.MAX_PASSWORD)]
 
 
@@ -63,7 +64,7 @@ async def change_password(
         current = await UserModel.get(user.id, session=session)
         if current is None:
             raise HTTPException(401, "Log in first.")
-        await accounts.set_password(current, form.new_password, session)
+        await accounts.set_password(current, form.new_password)
         await send_password_changed.enqueue(str(current.id))
         return current
 
@@ -104,7 +105,7 @@ async def show_new_email_form(request: Request, token: str) -> Response:
 )
 async def change_email(
     request: Request,
-    token: Annotated[str, Form()],
+    token: Annotated[str, Form(max_length=100)],
     password: Annotated[str, Form(max_length=accounts.MAX_PASSWORD)],
     client: ClientAddress,
     device: DeviceCookie = None,
@@ -116,7 +117,7 @@ async def change_email(
 
     try:
         user = await find_user(token)
-        await accounts.log_in(user.email, password, client, device)
+        await accounts.check_password(user.email, password, client, device)
         await with_transaction(change)
     except WrongCredentials:
         error = "Wrong password. Try again."
@@ -136,13 +137,13 @@ async def change_email(
 
 @router.get("/me/sessions", responses={401: {}})
 async def list_sessions(user: CurrentUser) -> list[SessionView]:
-    """List your sessions, the newest first."""
+    """List your newest sessions, at most 100."""
     sessions = SessionModel.find(
         SessionModel.user_id == user.id,
         SessionModel.password_version == user.password_version,
         SessionModel.expires_at > datetime.now(UTC),
     )
-    return [_view(session) async for session in sessions.sort("-_id")]
+    return [_view(session) async for session in sessions.sort("-_id").limit(MAX_SESSIONS)]
 
 
 @router.delete(
@@ -176,7 +177,7 @@ async def _check_password(
 ) -> None:
     """Ask for the password, which a thief of the session does not know. Log-ins count too."""
     try:
-        await accounts.log_in(user.email, password, client, device)
+        await accounts.check_password(user.email, password, client, device)
     except WrongCredentials:
         raise HTTPException(403, "Wrong password.") from None
 
