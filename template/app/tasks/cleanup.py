@@ -6,6 +6,8 @@ from typing import Any
 from beanie import Document
 
 from app.models.session import Session
+from app.settings import app_settings
+from app.tasks.webhooks import deliver_event
 from core.models import AuditModel, BlobModel, DeadLetterModel, DeadLetterState, RunModel
 from core.services.blob import blob_service
 from core.tasks.worker import worker
@@ -43,16 +45,21 @@ async def cleanup_orphaned_blobs() -> dict[str, str | int]:
 async def cleanup_old_history() -> dict[str, str | int]:
     """Delete old audit entries, expired job history, and old dead letters.
 
-    Dead letters that are neither replayed nor discarded are kept.
+    Dead letters that are neither replayed nor discarded are kept, except those of deliveries:
+    receivers, which users choose, would fill the database.
     """
     now = datetime.now(UTC)
-    old_letters = {
+    decided = {
         "state": {"$in": [DeadLetterState.REPLAYED, DeadLetterState.DISCARDED]},
         "died_at": {"$lt": now - DEAD_LETTER_RETENTION},
     }
+    deliveries = {
+        "task": deliver_event.name,
+        "died_at": {"$lt": now - timedelta(seconds=app_settings.event_retention)},
+    }
     old_entries = {"at": {"$lt": now - AUDIT_RETENTION}}
     deleted = await _delete(RunModel, {"expires_at": {"$lt": now}})
-    deleted += await _delete(DeadLetterModel, old_letters)
+    deleted += await _delete(DeadLetterModel, {"$or": [decided, deliveries]})
     deleted += await _delete(AuditModel, old_entries)
     return {"status": "completed", "deleted_count": deleted}
 

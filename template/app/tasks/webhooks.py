@@ -3,11 +3,12 @@
 import json
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import httpx2
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from app.models.webhook import Subscription
+from app.models.webhook import Event, Subscription
 from app.services.subscriptions import note_failure, note_success, seconds_to_wait
 from app.services.user_email import email_user
 from core.context import TaskContext
@@ -15,7 +16,7 @@ from core.database import with_transaction
 from core.services.audit import audit_log
 from core.services.targets import TargetRefused
 from core.services.webhooks import post_webhook
-from core.tasks import Limit, PermanentError, RetryAfter, TransientError, current_job
+from core.tasks import Limit, PermanentError, RetryAfter, TransientError
 from core.tasks.worker import worker
 
 RETRYABLE_STATUSES = {408, 429}
@@ -42,13 +43,23 @@ PER_RECEIVER = Limit(
     priority="low",
     limit=[IN_ALL, PER_USER, PER_RECEIVER],
 )
-async def deliver_webhook(
-    url: str,
-    payload: dict[str, Any],
-) -> dict[str, str | int]:
-    """Send a signed event to a subscriber of the user who published it.
+async def deliver_event(url: str, event_id: str) -> dict[str, str | int]:
+    """Send a stored event to a subscriber. `deliver_webhook` says what is raised.
 
     While the receiver fails, events wait without an attempt, for up to four hours.
+
+    Args:
+        url: The receiver's URL.
+        event_id: The event's id.
+    """
+    event = await Event.find_one(Event.id == event_id, Event.owner == TaskContext.get_actor())
+    if not event:  # a replay, days later
+        return {"status": "skipped", "reason": "event_not_found"}
+    return await deliver_webhook(url, json.loads(event.payload))
+
+
+async def deliver_webhook(url: str, payload: dict[str, Any]) -> dict[str, str | int]:
+    """Send a signed event to a subscriber of the user who published it.
 
     Args:
         url: The receiver's URL.
@@ -91,7 +102,7 @@ async def _send(subscription: Subscription, payload: dict[str, Any]) -> int:
             url,
             body=json.dumps(payload),
             secret=subscription.secret,
-            message_id=str(payload.get("id") or current_job().id),
+            message_id=str(payload.get("id") or uuid4()),
         )
     except INVALID_URL as error:
         raise PermanentError(str(error)) from error
