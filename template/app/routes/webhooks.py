@@ -2,11 +2,11 @@
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import uuid4
 
 from fastapi import APIRouter, HTTPException
-from pydantic import BaseModel, Field, HttpUrl, JsonValue, StringConstraints, UrlConstraints
+from pydantic import BaseModel, Field, HttpUrl, StringConstraints, UrlConstraints, field_validator
 from pymongo.errors import DuplicateKeyError
 
 from app.models.webhook import Event, Subscription
@@ -57,7 +57,14 @@ class Subscribed(SubscriptionView):
 
 class NewEvent(BaseModel):
     type: EventType
-    data: dict[str, JsonValue] = {}
+    data: dict[str, Any] = {}
+
+    @field_validator("data")
+    @classmethod
+    def _check_json(cls, data: dict[str, Any]) -> dict[str, Any]:
+        # Python's parser accepts numbers and text that other parsers refuse.
+        json.dumps(data, allow_nan=False, ensure_ascii=False).encode()
+        return data
 
 
 class Published(BaseModel):

@@ -45,21 +45,21 @@ async def cleanup_orphaned_blobs() -> dict[str, str | int]:
 async def cleanup_old_history() -> dict[str, str | int]:
     """Delete old audit entries, expired job history, and old dead letters.
 
-    Dead letters that are neither replayed nor discarded are kept, except those of deliveries:
-    receivers, which users choose, would fill the database.
+    Dead letters that are neither replayed nor discarded are kept. The history and the
+    dead letters of deliveries are kept as long as their events. Otherwise, receivers that fail
+    would fill the database.
     """
     now = datetime.now(UTC)
+    old_event = now - timedelta(seconds=app_settings.event_retention)
     decided = {
         "state": {"$in": [DeadLetterState.REPLAYED, DeadLetterState.DISCARDED]},
         "died_at": {"$lt": now - DEAD_LETTER_RETENTION},
     }
-    deliveries = {
-        "task": deliver_event.name,
-        "died_at": {"$lt": now - timedelta(seconds=app_settings.event_retention)},
-    }
+    of_events = {"task": deliver_event.name, "died_at": {"$lt": old_event}}
+    runs_of_events = {"task": deliver_event.name, "started_at": {"$lt": old_event}}
     old_entries = {"at": {"$lt": now - AUDIT_RETENTION}}
-    deleted = await _delete(RunModel, {"expires_at": {"$lt": now}})
-    deleted += await _delete(DeadLetterModel, {"$or": [decided, deliveries]})
+    deleted = await _delete(RunModel, {"$or": [{"expires_at": {"$lt": now}}, runs_of_events]})
+    deleted += await _delete(DeadLetterModel, {"$or": [decided, of_events]})
     deleted += await _delete(AuditModel, old_entries)
     return {"status": "completed", "deleted_count": deleted}
 

@@ -24,9 +24,9 @@ RETRYABLE_STATUSES = {408, 429}
 
 INVALID_URL = (TargetRefused, httpx2.InvalidURL, httpx2.UnsupportedProtocol)
 
-# A receiver that never answers holds a slot for ten seconds. Such receivers must not hold all slots,
-# and no email must wait behind deliveries: these have a low priority. Users do not wait for the
-# receivers of others, even on a host that they share.
+# A receiver that never answers holds a slot for ten seconds. Such receivers must not hold all
+# slots, and no email must wait behind deliveries: these have a low priority. Users do not wait for
+# the receivers of others, even on a host that they share.
 IN_ALL = Limit(concurrency=25)
 PER_USER = Limit(concurrency=8, key=lambda **_: TaskContext.get_actor())
 PER_RECEIVER = Limit(
