@@ -11,8 +11,8 @@ from core.services.blob import blob_service
 from core.tasks import Limit, PermanentError
 from core.tasks.worker import worker
 
-# Images take long. Without limits, those of a few users would hold all slots, and emails would wait.
-# Each task has these limits for itself.
+# Images take long. Without limits, those of a few users would hold all slots, and emails would
+# wait. Each task has these limits for itself.
 IN_ALL = Limit(concurrency=4)
 PER_USER = Limit(concurrency=1, key=lambda **_: TaskContext.get_actor())
 
@@ -104,8 +104,8 @@ process_upload = validate_file | process_file | notify_user
 async def _create_versions(image: ImageModel) -> None:
     original = await blob_service.download(image.blob_id)
     try:
-        thumbnail = await image_service.create_thumbnail(original)
         optimized = await image_service.optimize(original)
+        thumbnail = await image_service.create_thumbnail(optimized)  # the original takes longer
     except UnusableImage as error:
         await _mark_failed(image, error)
         raise PermanentError(f"{image.name}: {error}") from error
