@@ -5,13 +5,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from app.models.session import Session
-from app.settings import app_settings
 from app.tasks.cleanup import (
     cleanup_expired_sessions,
     cleanup_old_history,
     cleanup_orphaned_blobs,
 )
-from app.tasks.webhooks import deliver_event
 from core.models import AuditModel, BlobModel, DeadLetterModel, DeadLetterState, RunModel
 from core.services.audit import audit_log
 from core.services.blob import blob_service
@@ -64,67 +62,44 @@ async def test_cleanup_on_a_real_worker(db, running_worker):
         assert await job.result(timeout=30) == {"status": "completed", "deleted_count": 0}
 
 
-async def insert_run(job_id: str, task: str, age: timedelta, left: timedelta) -> None:
-    now = datetime.now(UTC)
-    run = RunModel(
-        job_id=job_id,
-        task=task,
-        attempt=1,
-        ended_as="failed",
-        started_at=now - age,
-        seconds=1,
-        correlation_id="c",
-        expires_at=now + left,
-    )
-    await run.insert()
-
-
 async def test_expired_runs_are_deleted(db):
     await RunModel.get_pymongo_collection().drop_indexes()
+    now = datetime.now(UTC)
     for days in (-1, 1):
-        await insert_run(str(days), "t", timedelta(), timedelta(days=days))
+        run = RunModel(
+            job_id=str(days),
+            task="t",
+            attempt=1,
+            ended_as="failed",
+            started_at=now,
+            seconds=1,
+            correlation_id="c",
+            expires_at=now + timedelta(days=days),
+        )
+        await run.insert()
 
     assert await cleanup_old_history() == {"status": "completed", "deleted_count": 1}
     assert [run.job_id for run in await RunModel.find_all().to_list()] == ["1"]
 
 
-async def insert_letter(letter_id: str, state: str, task: str, age: timedelta) -> None:
-    letter = DeadLetterModel(
-        id=letter_id,
-        job_id="1",
-        task=task,
-        error_type="E",
-        error="",
-        attempts=1,
-        died_at=datetime.now(UTC) - age,
-        state=DeadLetterState(state),
-    )
-    await letter.insert()
-
-
 async def test_dead_letters_are_deleted_long_after_the_decision(db):
+    now = datetime.now(UTC)
     letters = [("dead", 400), ("replayed", 91), ("discarded", 91), ("replayed", 89)]
     for number, (state, days) in enumerate(letters):
-        await insert_letter(str(number), state, "t", timedelta(days=days))
+        letter = DeadLetterModel(
+            id=str(number),
+            job_id="1",
+            error_type="E",
+            error="",
+            attempts=1,
+            died_at=now - timedelta(days=days),
+            state=DeadLetterState(state),
+        )
+        await letter.insert()
 
     assert await cleanup_old_history() == {"status": "completed", "deleted_count": 2}
     left = await DeadLetterModel.find_all().to_list()
     assert {letter.id for letter in left} == {"0", "3"}
-
-
-async def test_deliveries_leave_nothing_longer_than_their_events(db):
-    kept = timedelta(seconds=app_settings.event_retention)
-    hour = timedelta(hours=1)
-    for task, name in (("t", "other"), (deliver_event.name, "delivery")):
-        for age in (kept - hour, kept + hour):
-            await insert_letter(f"{name} {age > kept}", "dead", task, age)
-            await insert_run(f"{name} {age > kept}", task, age, hour)
-
-    assert await cleanup_old_history() == {"status": "completed", "deleted_count": 2}
-    expected = {"other False", "other True", "delivery False"}
-    letters = await DeadLetterModel.find_all().to_list()
-    assert {letter.id for letter in letters} == expected
-    assert {run.job_id for run in await RunModel.find_all().to_list()} == expected
 
 
 async def test_old_audit_entries_are_deleted(db):

@@ -19,7 +19,6 @@ from PIL import Image, ImageCms
 from app.models.image import ImageModel, ImageStatus
 from app.services.image import image_service
 from app.settings import app_settings
-from app.tasks.emails import send_welcome_email
 from app.tasks.processing import (
     IN_ALL,
     PER_USER,
@@ -239,6 +238,8 @@ async def test_process_uploaded_image_on_a_real_worker(db, user, running_worker)
 
 
 async def test_waiting_images_of_one_user_do_not_delay_an_email(user, mailbox, running_worker):
+    done = await store(user, photo())
+    await process_file(done)
     content = blank("RGB", (5_000, 5_000), "PNG")
     images = [[await store(user, content)] for _ in range(60)]
     with TaskContext.use(actor=str(user.id)):
@@ -251,13 +252,15 @@ async def test_waiting_images_of_one_user_do_not_delay_an_email(user, mailbox, r
         return await count_waiting() > 40
 
     await eventually(most_wait)
-    job = await send_welcome_email.enqueue(str(user.id))
+    job = await notify_user.enqueue(done)
     assert (await job.result(timeout=30))["status"] == "sent"
     assert await count_waiting() > 0
 
 
 @pytest.mark.parametrize("task", [process_uploaded_image, process_file, validate_file])
 async def test_images_of_many_users_leave_slots_for_emails(user, mailbox, monkeypatch, task):
+    done = await store(user, photo())
+    await process_file(done)
     started = []
 
     async def never_end(data: bytes) -> bytes:
@@ -275,7 +278,7 @@ async def test_images_of_many_users_leave_slots_for_emails(user, mailbox, monkey
         with TaskContext.use(actor=f"user-{number}"):
             await task.enqueue_many([[image_id]] * 20)
         await eventually(partial(has_started, min(number + 1, IN_ALL.concurrency)))
-    job = await send_welcome_email.enqueue(str(user.id))
+    job = await notify_user.enqueue(done)
     assert (await job.result(timeout=30))["status"] == "sent"
     assert len(started) == IN_ALL.concurrency
 

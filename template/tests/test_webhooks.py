@@ -18,6 +18,7 @@ from app.tasks.webhooks import (
     IN_ALL,
     PER_RECEIVER,
     PER_USER,
+    cleanup_old_deliveries,
     deliver_event,
     deliver_webhook,
     send_webhook_switched_off,
@@ -25,7 +26,7 @@ from app.tasks.webhooks import (
 from app.tasks.worker import worker
 from core.config import get_settings
 from core.context import TaskContext
-from core.models import AuditModel, DeadLetterModel, UserModel
+from core.models import AuditModel, DeadLetterModel, RunModel, UserModel
 from core.services.limits import Limits
 from core.services.webhooks import new_webhook_secret
 from core.tasks import JobFailed, PermanentError, RetryAfter, TransientError
@@ -468,3 +469,38 @@ async def test_a_failing_receiver_is_given_up_once(development, user, as_user, r
     assert len(entries) == 1
     errors = {type(delivery.exception()) for delivery in deliveries}
     assert errors == {TransientError, PermanentError}
+
+
+async def test_deliveries_leave_nothing_longer_than_their_events(db):
+    now = datetime.now(UTC)
+    retention = timedelta(seconds=app_settings.event_retention)
+    for task in (deliver_event.name, "other"):
+        for number in (-1, 1):
+            age = retention + timedelta(hours=number)
+            letter = DeadLetterModel(
+                id=f"{task} {number}",
+                job_id="1",
+                task=task,
+                error_type="E",
+                error="",
+                attempts=1,
+                died_at=now - age,
+            )
+            await letter.insert()
+            run = RunModel(
+                job_id=f"{task} {number}",
+                task=task,
+                attempt=1,
+                ended_as="failed",
+                started_at=now - age,
+                seconds=1,
+                correlation_id="c",
+                expires_at=now + timedelta(days=1),
+            )
+            await run.insert()
+
+    assert await cleanup_old_deliveries() == {"status": "completed", "deleted_count": 2}
+    expected = {"deliver_event -1", "other -1", "other 1"}
+    letters = await DeadLetterModel.find_all().to_list()
+    assert {letter.id for letter in letters} == expected
+    assert {run.job_id for run in await RunModel.find_all().to_list()} == expected

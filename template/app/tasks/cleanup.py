@@ -6,8 +6,6 @@ from typing import Any
 from beanie import Document
 
 from app.models.session import Session
-from app.settings import app_settings
-from app.tasks.webhooks import deliver_event
 from core.models import AuditModel, BlobModel, DeadLetterModel, DeadLetterState, RunModel
 from core.services.blob import blob_service
 from core.tasks.worker import worker
@@ -45,21 +43,16 @@ async def cleanup_orphaned_blobs() -> dict[str, str | int]:
 async def cleanup_old_history() -> dict[str, str | int]:
     """Delete old audit entries, expired job history, and old dead letters.
 
-    Dead letters that are neither replayed nor discarded are kept. The history and the
-    dead letters of deliveries are kept as long as their events. Otherwise, receivers that fail
-    would fill the database.
+    Dead letters that are neither replayed nor discarded are kept.
     """
     now = datetime.now(UTC)
-    old_event = now - timedelta(seconds=app_settings.event_retention)
-    decided = {
+    old_letters = {
         "state": {"$in": [DeadLetterState.REPLAYED, DeadLetterState.DISCARDED]},
         "died_at": {"$lt": now - DEAD_LETTER_RETENTION},
     }
-    of_events = {"task": deliver_event.name, "died_at": {"$lt": old_event}}
-    runs_of_events = {"task": deliver_event.name, "started_at": {"$lt": old_event}}
     old_entries = {"at": {"$lt": now - AUDIT_RETENTION}}
-    deleted = await _delete(RunModel, {"$or": [{"expires_at": {"$lt": now}}, runs_of_events]})
-    deleted += await _delete(DeadLetterModel, {"$or": [decided, of_events]})
+    deleted = await _delete(RunModel, {"expires_at": {"$lt": now}})
+    deleted += await _delete(DeadLetterModel, old_letters)
     deleted += await _delete(AuditModel, old_entries)
     return {"status": "completed", "deleted_count": deleted}
 

@@ -1,6 +1,7 @@
 """Webhooks: events, sent to their subscribers."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -11,8 +12,10 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from app.models.webhook import Event, Subscription
 from app.services.subscriptions import note_failure, note_success, seconds_to_wait
 from app.services.user_email import email_user
+from app.settings import app_settings
 from core.context import TaskContext
 from core.database import with_transaction
+from core.models import DeadLetterModel, RunModel
 from core.services.audit import audit_log
 from core.services.targets import TargetRefused
 from core.services.webhooks import post_webhook
@@ -91,6 +94,22 @@ async def deliver_webhook(url: str, payload: dict[str, Any]) -> dict[str, str | 
         raise
     await note_success(subscription)
     return {"status": "delivered", "status_code": status}
+
+
+@worker.cron("15 * * * *")
+@worker.task(max_retries=3, timeout=600, unique=True)
+async def cleanup_old_deliveries() -> dict[str, str | int]:
+    """Delete the dead letters and the history of deliveries whose events no longer exist.
+
+    Users choose the receivers. Receivers that fail could otherwise fill the database.
+    """
+    oldest = datetime.now(UTC) - timedelta(seconds=app_settings.event_retention)
+    deleted = 0
+    for model, time in ((DeadLetterModel, "died_at"), (RunModel, "started_at")):
+        query = {"task": deliver_event.name, time: {"$lt": oldest}}
+        result = await model.get_pymongo_collection().delete_many(query)
+        deleted += result.deleted_count
+    return {"status": "completed", "deleted_count": deleted}
 
 
 async def _send(subscription: Subscription, payload: dict[str, Any]) -> int:
