@@ -20,6 +20,9 @@ class AppSettings(BaseServiceSettings):
     report_retention: PositiveFloat = 30 * 86400
     """Seconds for which a report is kept."""
 
+    event_retention: PositiveFloat = 3 * 86400
+    """Seconds for which an event is kept, and so for which its deliveries can be replayed."""
+
     webhook_failing_days: PositiveFloat = 5
     """A subscription whose receiver fails for so many days is switched off."""
 

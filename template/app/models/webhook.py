@@ -1,8 +1,9 @@
-"""Subscriptions to events."""
+"""Subscriptions to events, and the events of the last days."""
 
 from datetime import UTC, datetime
+from typing import Annotated
 
-from beanie import Document
+from beanie import Document, Indexed
 from pydantic import Field
 from pymongo import ASCENDING, IndexModel
 
@@ -42,3 +43,22 @@ class Subscription(Document):
     class Settings:
         name = "webhook_subscriptions"
         indexes = (OWNER_AND_URL,)
+
+
+class Event(Document):
+    """An event that a user published. It is stored once, however many subscriptions it has.
+
+    Attributes:
+        id: The event's id, which its payload contains.
+        owner: The id of the user.
+        payload: What the subscribers get, as JSON. MongoDB refuses some numbers and depths of JSON.
+        expires_at: The time at which MongoDB removes the event.
+    """
+
+    id: str  # type: ignore[assignment]
+    owner: str
+    payload: str
+    expires_at: Annotated[datetime, Indexed(expireAfterSeconds=0)]
+
+    class Settings:
+        name = "webhook_events"

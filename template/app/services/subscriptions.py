@@ -25,9 +25,10 @@ def seconds_to_wait(subscription: Subscription) -> float:
 
 async def note_success(subscription: Subscription) -> None:
     """Note that the receiver accepted an event."""
-    if subscription.failures:
-        works = {"failures": 0, "failing_since": None, "retry_at": None}
-        await Subscription.find_one(Subscription.id == subscription.id).update({"$set": works})
+    # Not as it was before the request, because another delivery may have failed meanwhile.
+    failing = {"_id": subscription.id, "failures": {"$gt": 0}}
+    works = {"failures": 0, "failing_since": None, "retry_at": None}
+    await Subscription.find_one(failing).update({"$set": works})
 
 
 async def note_failure(subscription: Subscription) -> bool:
@@ -41,7 +42,9 @@ async def note_failure(subscription: Subscription) -> bool:
     if subscription.failures:  # after the first failure, the event's own retry is enough
         pause = max(SHORTEST_PAUSE, (now - since) / 10)
         failing["retry_at"] = now + min(pause, LONGEST_PAUSE)
+    # If another delivery has succeeded since, the receiver does not fail any longer.
+    unchanged = {"_id": subscription.id, "failing_since": subscription.failing_since}
     change = {"$set": failing, "$inc": {"failures": 1}}
-    await Subscription.find_one(Subscription.id == subscription.id).update(change)
+    noted = await Subscription.get_pymongo_collection().update_one(unchanged, change)
     is_lasting = now - since >= timedelta(days=app_settings.webhook_failing_days)
-    return is_lasting and subscription.failures >= MIN_FAILURES
+    return bool(noted.modified_count) and is_lasting and subscription.failures >= MIN_FAILURES
