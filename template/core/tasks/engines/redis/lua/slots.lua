@@ -33,10 +33,7 @@ local function find_full(job_id)
 end
 
 local function hold(job_id)
-  for key in string.gmatch(slots_of(job_id), PAIR) do
-    redis.call('sadd', KEYS[13] .. key, job_id)
-    redis.call('zrem', KEYS[14] .. key, job_id)
-  end
+  for key in string.gmatch(slots_of(job_id), PAIR) do redis.call('sadd', KEYS[13] .. key, job_id) end
 end
 
 -- Let a job wait for a key behind those of its priority. If it waits already, it keeps its place.
