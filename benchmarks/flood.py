@@ -14,7 +14,7 @@ import sys
 
 from rendering import run_driver
 
-TASKS = '"""No further tasks: the driver uses those of the service."""\n'
+TASKS = '"""No further tasks: the driver uses the tasks of the service."""\n'
 
 if __name__ == "__main__":
     sys.exit(run_driver("flood", TASKS, *sys.argv[1:]))

@@ -51,7 +51,7 @@ class Event(Document):
     Attributes:
         id: The event's id, which its payload contains.
         owner: The id of the user.
-        payload: What the subscribers get, as JSON. MongoDB refuses some numbers and depths of JSON.
+        payload: The body of each delivery, as JSON text. MongoDB refuses some numbers and depths.
         expires_at: The time at which MongoDB removes the event.
     """
 

@@ -25,7 +25,7 @@ def seconds_to_wait(subscription: Subscription) -> float:
 
 async def note_success(subscription: Subscription) -> None:
     """Note that the receiver accepted an event."""
-    # Not as it was before the request, because another delivery may have failed meanwhile.
+    # Not as it was before the request, because another delivery may have failed since then.
     failing = {"_id": subscription.id, "failures": {"$gt": 0}}
     works = {"failures": 0, "failing_since": None, "retry_at": None}
     await Subscription.find_one(failing).update({"$set": works})

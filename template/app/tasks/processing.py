@@ -11,8 +11,8 @@ from core.services.blob import blob_service
 from core.tasks import Limit, PermanentError
 from core.tasks.worker import worker
 
-# Images take long. Without limits, those of a few users would hold all slots, and emails would
-# wait. Each task has these limits for itself.
+# Images take long. Without limits, the images of a few users would hold all slots, and emails
+# would wait. Each task has these limits for itself.
 IN_ALL = Limit(concurrency=4)
 PER_USER = Limit(concurrency=1, key=lambda **_: TaskContext.get_actor())
 
