@@ -232,8 +232,8 @@ async def test_private_addresses_are_refused(client, signed_in, user, as_user, u
 
 @pytest.mark.parametrize(
     "data",
-    [b'"\\ud800"', b'{"\\ud800": 1}', b"NaN", b"1e999", b"[" * 300 + b"]" * 300],
-    ids=["invalid text", "invalid name", "not a number", "infinite", "deep"],
+    [b'"\\ud800"', b'{"\\ud800": 1}', b"NaN", b"1e999"],
+    ids=["invalid text", "invalid name", "not a number", "infinite"],
 )
 async def test_an_event_that_cannot_be_encoded_is_refused(client, signed_in, user, data):
     await subscribe(user, UNREACHABLE)

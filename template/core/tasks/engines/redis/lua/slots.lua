@@ -61,7 +61,7 @@ local function give(key)
       -- This script must stay short. The job looks for its slots itself, and `end` then goes on.
       start(job_id)
     elseif full then
-      return
+      wait(job_id, full, math.floor(place / 1e12))
     elseif start(job_id) then
       hold(job_id)
     end
