@@ -245,7 +245,7 @@ async def reset(
     message = (
         "Your password has been changed. You can now log in. "
         "Everything else in your account stays, for example webhooks. "
-        "If somebody else knew your password, check it."
+        "If somebody else knew your password, check these things too."
     )
     page = show_page(request, "reset", message=message)
     remember_device(page, user)
