@@ -95,7 +95,7 @@ async def signup(form: SignUp, client: ClientAddress) -> SignedUp:
     await check_limits("sign up", SIGN_UP, address, client)
 
     async def create(_: AsyncClientSession) -> Job[dict[str, str]]:
-        # In one transaction, so that each sign-up gets its email even if the queue is down.
+        # In one transaction, so each sign-up gets its email even if the queue is down.
         user_id, token = await accounts.start_sign_up(
             form.email,
             form.password,
