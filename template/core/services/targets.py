@@ -31,8 +31,8 @@ SPECIAL_PURPOSE = """
     2001::/23 2001:db8::/32 2002::/16 2620:4f:8000::/48 3fff::/20
     168.63.129.16/32
 """
-"""IANA's special-purpose networks (RFC 6890) of IPv4, and of IPv6 in `GLOBAL_UNICAST`. Multicast and
-Azure's control plane are added. Python's own list has fewer networks."""
+"""IANA's special-purpose networks (RFC 6890) of IPv4, and of IPv6 in `GLOBAL_UNICAST`. Multicast
+and Azure's control plane are added. Python's own list has fewer networks."""
 
 _special_purpose = [ip_network(network) for network in SPECIAL_PURPOSE.split()]
 

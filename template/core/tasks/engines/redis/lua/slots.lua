@@ -1,7 +1,7 @@
 -- The slots that a job needs are a text such as `KEY 5 KEY 2`: at most 5 jobs hold a slot of the
--- first key, and at most 2 of the second one. The hash KEYS[12] has this text for each job that holds
--- its slots or waits for them. Each key has a set of the jobs that hold a slot (13), and a sorted
--- set, the line of the jobs that wait (14). A job waits in one line only, for a key that was full.
+-- first key, and at most 2 of the second one. The hash KEYS[12] has this text for each job that
+-- holds its slots or waits for them. Each key has a set of the jobs that hold a slot (13), and a
+-- sorted set, the line of the jobs that wait (14). A job waits in one line only, for a full key.
 
 local PAIR = '(%S+) (%d+)'
 local SAMPLE = 10
