@@ -1,4 +1,4 @@
-"""The wait for a welcome mail, in a quiet service and during a flood of other jobs.
+"""Measures the wait for a welcome mail, in a quiet service and during a flood of other jobs.
 
 Goal: at most twice as long. The wait for a mail is the time from `enqueue` until the mail server
 has it. One worker has 50 slots. There are two floods:

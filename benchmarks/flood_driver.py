@@ -30,7 +30,7 @@ EVENTS = 60
 UPLOADS = 70
 UPLOADERS = 7
 SIDE = 4900
-"""An image of 24 million pixels, nearly as many as are allowed."""
+"""The side of an image of 24 million pixels, nearly the maximum."""
 PAUSE_SECONDS = 0.2
 POLL_SECONDS = 0.001
 

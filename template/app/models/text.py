@@ -21,7 +21,7 @@ of all top-level domains would soon be out of date.
 
 
 def refuse_lines(text: str) -> str:
-    """Return text if it is one line without control characters.
+    """Return the text if it is one line without control characters.
 
     Args:
         text: The text.
@@ -35,15 +35,15 @@ def refuse_lines(text: str) -> str:
 
 
 def refuse_links(text: str) -> str:
-    """Return text if it contains no link or address.
+    """Return the text if it contains no link or address.
 
     Args:
         text: The text.
 
     Raises:
-        ValueError: The text contains one.
+        ValueError: The text contains a link or an address.
     """
-    # NFKC: a mail reader may take other characters, such as a full-width dot, for the usual ones.
+    # NFKC: a mail reader may treat other characters, such as a full-width dot, like the usual ones.
     if LINK.search(unicodedata.normalize("NFKC", text.translate(JOINERS))):
         raise ValueError("enter no link or address; write a space after a dot")
     return text
@@ -54,4 +54,4 @@ Line = Annotated[
     StringConstraints(strip_whitespace=True, min_length=1),
     AfterValidator(refuse_lines),
 ]
-"""The type of a field with one line of text. Add the longest length with `Field`."""
+"""The type of a field with one line of text. Add the maximum length with `Field`."""

@@ -1,4 +1,4 @@
-"""Subscriptions to events, and the events of the last days."""
+"""Subscriptions to events, and recent events."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -23,11 +23,10 @@ class Subscription(Document):
         secret: The key that signs each delivery. It is stored in plain text, because the receiver
             verifies signatures with the same key.
         created_at: The time of the subscription.
-        failures: The failed requests since the last successful one.
+        failures: The number of failed requests since the last successful one.
         failing_since: The time of the first of these failures.
         retry_at: No request is sent before this time.
-        switched_off_at: The time since which no event is sent, because the receiver failed for too
-            long.
+        switched_off_at: No event is sent after this time, because the receiver failed for too long.
     """
 
     owner: str
@@ -46,7 +45,7 @@ class Subscription(Document):
 
 
 class Event(Document):
-    """An event that a user published. It is stored once, however many subscriptions it has.
+    """An event that a user published. It is stored once for all subscriptions.
 
     Attributes:
         id: The event's id, which its payload contains.

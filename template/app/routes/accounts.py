@@ -95,7 +95,7 @@ async def signup(form: SignUp, client: ClientAddress) -> SignedUp:
     await check_limits("sign up", SIGN_UP, address, client)
 
     async def create(_: AsyncClientSession) -> Job[dict[str, str]]:
-        # In one transaction, so that each sign-up gets its email even if the queue is down.
+        # In one transaction, so each sign-up gets its email even if the queue is down.
         user_id, token = await accounts.start_sign_up(
             form.email,
             form.password,
@@ -245,7 +245,7 @@ async def reset(
     message = (
         "Your password has been changed. You can now log in. "
         "Everything else in your account stays, for example webhooks. "
-        "If somebody else knew your password, check it."
+        "If somebody else knew your password, check these things too."
     )
     page = show_page(request, "reset", message=message)
     remember_device(page, user)

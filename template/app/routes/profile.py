@@ -36,7 +36,7 @@ class AddressChange(BaseModel):
 
 
 class SessionView(BaseModel):
-    """A log-in, and the name of the program that was used, such as a browser's."""
+    """A session, and the name of the program that logged in, such as a browser's."""
 
     id: str
     started_at: datetime
@@ -164,7 +164,7 @@ async def end_session(session_id: PydanticObjectId, user: CurrentUser) -> None:
 
 @router.delete("/me/sessions", status_code=204, responses={401: {}})
 async def end_sessions(user: CurrentUser) -> None:
-    """End all your sessions, also this one."""
+    """End all your sessions, including this one."""
     await SessionModel.find(SessionModel.user_id == user.id).delete()
     await audit_log("sessions.ended", user_id=user.id)
 
@@ -175,7 +175,7 @@ async def _check_password(
     client: str,
     device: str | None,
 ) -> None:
-    """Ask for the password, which a thief of the session does not know. Log-ins count too."""
+    """Check the password, which a thief of the session does not know. Limits of log-ins apply."""
     try:
         await accounts.check_password(user.email, password, client, device)
     except WrongCredentials:

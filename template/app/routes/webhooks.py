@@ -43,7 +43,7 @@ class SubscriptionView(BaseModel):
     url: str
     events: list[str]
     switched_off_at: datetime | None = None
-    """No event is sent since then, because the receiver failed for days."""
+    """No event is sent after this time, because the receiver failed for days."""
 
 
 class Subscribed(SubscriptionView):

@@ -9,13 +9,13 @@ from app.settings import app_settings
 SHORTEST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(hours=1)
 MIN_FAILURES = 20
-"""A receiver with fewer failures is not given up. The attempts of one event are 13."""
+"""A receiver with fewer failures is not switched off. One event has 13 attempts."""
 
 
 def seconds_to_wait(subscription: Subscription) -> float:
-    """Return the seconds in which no request may be sent, because the receiver fails.
+    """Return for how many seconds no request may be sent, because the receiver fails.
 
-    The time is random, so that the waiting events are not sent all at once.
+    The time is random, so the waiting events are not sent all at once.
     """
     if not subscription.retry_at:
         return 0
@@ -25,16 +25,16 @@ def seconds_to_wait(subscription: Subscription) -> float:
 
 async def note_success(subscription: Subscription) -> None:
     """Note that the receiver accepted an event."""
-    # Not as it was before the request, because another delivery may have failed since then.
+    # Read the stored number: another delivery may have failed since this request began.
     failing = {"_id": subscription.id, "failures": {"$gt": 0}}
     works = {"failures": 0, "failing_since": None, "retry_at": None}
     await Subscription.find_one(failing).update({"$set": works})
 
 
 async def note_failure(subscription: Subscription) -> bool:
-    """Note that the receiver failed, and return whether it should be given up.
+    """Note that the receiver failed, and return whether to switch it off.
 
-    The longer it has failed, the longer is the pause before the next request.
+    The longer it has failed, the longer the pause before the next request.
     """
     now = datetime.now(UTC)
     since = subscription.failing_since or now
@@ -42,7 +42,7 @@ async def note_failure(subscription: Subscription) -> bool:
     if subscription.failures:  # after the first failure, the event's own retry is enough
         pause = max(SHORTEST_PAUSE, (now - since) / 10)
         failing["retry_at"] = now + min(pause, LONGEST_PAUSE)
-    # If another delivery has succeeded since, the receiver does not fail any longer.
+    # If another delivery has succeeded since this request began, the failure does not count.
     unchanged = {"_id": subscription.id, "failing_since": subscription.failing_since}
     change = {"$set": failing, "$inc": {"failures": 1}}
     noted = await Subscription.get_pymongo_collection().update_one(unchanged, change)

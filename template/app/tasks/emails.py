@@ -25,7 +25,7 @@ MAX_FILES = 50
 
 @worker.task(max_retries=5, retry_delay=30, timeout=60)
 async def send_confirmation(token: Sensitive[str]) -> dict[str, str]:
-    """Send the link that confirms a sign-up, or tell the address that it has an account.
+    """Send the link that confirms a sign-up, or say that the address has an account.
 
     Args:
         token: The token for the link. It is encrypted in the queue and masked in logs.
@@ -36,7 +36,7 @@ async def send_confirmation(token: Sensitive[str]) -> dict[str, str]:
 
 @worker.task(max_retries=5, retry_delay=30, timeout=60)
 async def send_new_address(token: Sensitive[str]) -> dict[str, str]:
-    """Send the link that changes an account's address, or tell the new one that it has an account.
+    """Send the link that changes an account's address, or say that the address has an account.
 
     Args:
         token: The token for the link.
@@ -122,7 +122,7 @@ async def send_password_changed(user_id: str) -> dict[str, str]:
 
 @worker.task(max_retries=5, retry_delay=30, timeout=60)
 async def send_address_changed(former_email: str) -> dict[str, str]:
-    """Tell the former address of an account that the account has another one now.
+    """Tell the former address of an account that the address was changed.
 
     Args:
         former_email: The former address.

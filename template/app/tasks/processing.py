@@ -12,7 +12,7 @@ from core.tasks import Limit, PermanentError
 from core.tasks.worker import worker
 
 # Images take long. Without limits, the images of a few users would hold all slots, and emails
-# would wait. Each task has these limits for itself.
+# would wait. Each task counts its own jobs.
 IN_ALL = Limit(concurrency=4)
 PER_USER = Limit(concurrency=1, key=lambda **_: TaskContext.get_actor())
 
@@ -105,7 +105,7 @@ async def _create_versions(image: ImageModel) -> None:
     original = await blob_service.download(image.blob_id)
     try:
         optimized = await image_service.optimize(original)
-        thumbnail = await image_service.create_thumbnail(optimized)  # the original takes longer
+        thumbnail = await image_service.create_thumbnail(optimized)  # faster than the original
     except UnusableImage as error:
         await _mark_failed(image, error)
         raise PermanentError(f"{image.name}: {error}") from error

@@ -28,8 +28,8 @@ RETRYABLE_STATUSES = {408, 429}
 INVALID_URL = (TargetRefused, httpx2.InvalidURL, httpx2.UnsupportedProtocol)
 
 # A receiver that never answers holds a slot for ten seconds. Such receivers must not hold all
-# slots, and no email must wait behind deliveries: these have a low priority. Users do not wait for
-# the receivers of others, even on a host that they share.
+# slots. Deliveries have a low priority, so no email waits behind them. No user waits for the
+# receivers of another, even on a shared host.
 IN_ALL = Limit(concurrency=25)
 PER_USER = Limit(concurrency=8, key=lambda **_: TaskContext.get_actor())
 PER_RECEIVER = Limit(
@@ -47,7 +47,7 @@ PER_RECEIVER = Limit(
     limit=[IN_ALL, PER_USER, PER_RECEIVER],
 )
 async def deliver_event(url: str, event_id: str) -> dict[str, str | int]:
-    """Send a stored event to a subscriber. `deliver_webhook` says what is raised.
+    """Send a stored event to a subscriber. It raises the errors of `deliver_webhook`.
 
     While the receiver fails, events wait without an attempt, for up to four hours.
 
@@ -133,7 +133,7 @@ async def _send(subscription: Subscription, payload: dict[str, Any]) -> int:
 
 
 async def _switch_off(subscription: Subscription) -> None:
-    """Send no further events to a receiver, and tell the owner of the subscription, once."""
+    """Switch off a subscription, and tell its owner once."""
 
     async def switch_off(session: AsyncClientSession) -> None:
         is_on = {"_id": subscription.id, "switched_off_at": None}
@@ -149,7 +149,7 @@ async def _switch_off(subscription: Subscription) -> None:
 
 @worker.task(max_retries=5, retry_delay=30, timeout=60)
 async def send_webhook_switched_off(user_id: str, url: str) -> dict[str, str]:
-    """Tell a user that a URL no longer gets events, because its receiver fails.
+    """Tell a user that a webhook no longer gets events, because its receiver fails.
 
     Args:
         user_id: The user's id.

@@ -243,11 +243,11 @@ class Settings(BaseServiceSettings):
     """Hosts that requests may name in production, besides the one in `public_url`. `*.example.com`
     allows all hosts of a domain. Health checks may name any host."""
     forwarded_allow_ips: str = "127.0.0.1,::1"
-    """The addresses or networks of your proxies, with commas. Only they may name the client."""
+    """Addresses or networks of your proxies, comma-separated. Only these may name the client."""
     api_docs: bool | None = None
-    """Whether `/docs`, `/redoc` and `/openapi.json` are open. By default, not in production."""
+    """Opens `/docs`, `/redoc` and `/openapi.json`. Defaults to true, except in production."""
     metrics_token: Secret | None = None
-    """The bearer token for `/metrics` of the web process. Production needs it to open the path."""
+    """The bearer token for `/metrics` of the web process. In production, `/metrics` needs it."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] | None = None
     """`console` (short lines for people) or `json` (every field).

@@ -86,8 +86,8 @@ async def check_limits(
         limits: The action's limits.
         address: The e-mail address of the attempt, or a user's id. Unknown addresses count too.
         client: The network address of the client. IPv6 addresses count by network (/64).
-        device: The id of a device that this user has logged in with. It counts like a client, and
-            all devices of a user count together, so attempts of others do not count.
+        device: The id of a device that the user has logged in with, if any. It replaces the client,
+            and the devices of a user share a limit. Attempts from elsewhere do not count.
 
     Raises:
         TooManyRequests: A limit is exceeded.
@@ -99,7 +99,7 @@ async def check_limits(
     checks = (
         (None if device else limits.per_client, source),
         (limits.per_pair, f"{address} {source}"),
-        # The last one, so that a client whose attempts are refused does not use it up.
+        # The last one, so a client whose attempts are refused does not use it up.
         (limits.per_address, f"{address} devices" if device else address),
     )
     for limit, key in checks:

@@ -38,7 +38,7 @@ async def start_session(user: UserModel, user_agent: str = "") -> str:
 async def find_user(token: str) -> UserModel | None:
     """Return the user of a session, or None if the session does not exist or has expired.
 
-    A call postpones the end of the session by `SESSION_IDLE_TIMEOUT`, up to its whole lifetime.
+    A call moves the end of the session to `SESSION_IDLE_TIMEOUT` from now, within its lifetime.
 
     Args:
         token: The token from `start_session`.
@@ -56,8 +56,8 @@ async def find_user(token: str) -> UserModel | None:
         return None
     end = _find_end(session.id.generation_time)
     step = timedelta(seconds=get_settings().session_idle_timeout / 10)
-    if end - session.expires_at > step:  # in steps, so that few requests write
-        # `save` would store a session again that has just ended.
+    if end - session.expires_at > step:  # in steps, so few requests write
+        # `save` would restore a session that has just ended.
         same = SessionModel.find(SessionModel.id == session.id)
         await same.set({SessionModel.expires_at: end})
     return user

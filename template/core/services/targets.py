@@ -31,8 +31,8 @@ SPECIAL_PURPOSE = """
     2001::/23 2001:db8::/32 2002::/16 2620:4f:8000::/48 3fff::/20
     168.63.129.16/32
 """
-"""The networks of IPv4, and in `GLOBAL_UNICAST`, of IANA's registries of special-purpose addresses
-(RFC 6890), multicast, and Azure's control plane. Python's own list has fewer."""
+"""IANA's special-purpose networks (RFC 6890) of IPv4, and of IPv6 in `GLOBAL_UNICAST`. Multicast
+and Azure's control plane are added. Python's own list has fewer networks."""
 
 _special_purpose = [ip_network(network) for network in SPECIAL_PURPOSE.split()]
 
@@ -61,7 +61,7 @@ def is_public(address: str) -> bool:
     """
     ip = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv6Address):
-        # Packets go to the IPv4 address inside. 6to4 and Teredo are out of use, and are refused.
+        # Packets go to the IPv4 address inside. 6to4 and Teredo are obsolete, and are refused.
         if ip in NAT64 or ip.ipv4_mapped:
             return is_public(str(IPv4Address(ip.packed[-4:])))
         if ip not in GLOBAL_UNICAST:
@@ -92,7 +92,7 @@ async def check_target(url: str) -> None:
 
 
 async def _resolve(url: httpx2.URL) -> Sequence[str]:
-    """Return the IP addresses of a URL's host. All of them are checked, and the port too.
+    """Return the IP addresses of a URL's host, after a check of all of them and of the port.
 
     Raises:
         TargetRefused: The host is unknown, one of its addresses is not public, or the port is not

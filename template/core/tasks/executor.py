@@ -374,8 +374,8 @@ def _put_off(delivery: Delivery) -> Retry:
 def _step_aside(record: JobRecord, waiting: int) -> Retry:
     """Let a job wait for a slot. The delivery does not count.
 
-    The engine starts the job when its slots are free. Only if nobody gave a slot back, as after the
-    end of a worker, the job must look for itself. About ten jobs of a limit look in a second.
+    The engine starts the job when its slots are free. If no run gives a slot back, for example
+    after the server lost data, the job looks itself. About ten jobs of a limit look each second.
     """
     shortest, longest = SLOT_SECONDS
     after = min(shortest + waiting / 10, longest) * random.uniform(0.5, 1)

@@ -20,8 +20,8 @@ class Limit:
 
     Attributes:
         concurrency: The number, at least 1.
-        key: Makes a key from the task's arguments, which it gets by name. The number then holds for
-            the jobs of each key, and otherwise for all jobs of the task.
+        key: A function that makes a key from the job's arguments, which it gets by name. The number
+            then holds for each key. Without a function, it holds for all jobs of the task.
 
     Raises:
         InvalidTask: A value is not valid.
@@ -41,7 +41,7 @@ Limits = Limit | Sequence[Limit]
 
 
 def check_keys(task: str, limits: Limits, function: Callable[..., Any]) -> None:
-    """Check that the key of each limit takes the task's arguments.
+    """Check that the key function of each limit takes the task's arguments.
 
     Args:
         task: The task's name.
@@ -49,7 +49,7 @@ def check_keys(task: str, limits: Limits, function: Callable[..., Any]) -> None:
         function: The task's function.
 
     Raises:
-        InvalidTask: A key does not take them.
+        InvalidTask: A key function does not take them.
     """
     for limit in _list(limits):
         if limit.key is None:

@@ -32,7 +32,7 @@ PAGE_HEADERS = {
 
 
 def _full_name(cookie: str) -> str:
-    """Return a cookie's name. With the prefix, browsers let only this host set the cookie."""
+    """Return a cookie's full name. With the prefix, browsers let only this host set the cookie."""
     return f"__Host-{cookie}" if get_settings().is_production else cookie
 
 
@@ -112,12 +112,12 @@ Behind a proxy, set `FORWARDED_ALLOW_IPS` so that uvicorn trusts the proxy's hea
 
 
 async def device_cookie(request: Request) -> str | None:
-    """Return the cookie of a browser that knows a user, or None."""
+    """Return the device cookie of a request, or None."""
     return _read_cookie(request, DEVICE)
 
 
 DeviceCookie = Annotated[str | None, Depends(device_cookie)]
-"""A route's parameter: the cookie of a browser in which a user has logged in before, or None."""
+"""A route's parameter: the device cookie, from a browser in which a user has logged in, or None."""
 
 
 async def sign_in(response: Response, user: UserModel, request: Request | None = None) -> None:
@@ -128,7 +128,7 @@ async def sign_in(response: Response, user: UserModel, request: Request | None =
     Args:
         response: The response that sets the cookies.
         user: The user, saved.
-        request: The request. The session stores its user agent, and replaces that of its cookie.
+        request: The request. The session stores its user agent, and the session of its cookie ends.
     """
     if request:
         await end_session(_read_cookie(request, COOKIE))

@@ -156,7 +156,7 @@ class _SharedRead:
         self._next: asyncio.Task[dict[str, JobRecord]]
 
     async def read(self, job_id: str) -> JobRecord:
-        """Return a job's record as the next read of all streams finds it."""
+        """Return a job's record from the next shared read."""
         if not self._job_ids:
             self._next = asyncio.create_task(self._read_all())
         self._job_ids.add(job_id)

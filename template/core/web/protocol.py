@@ -44,7 +44,7 @@ class TimedProtocol(H11Protocol):
 
     def _start_timer(self, seconds: float = inf) -> None:
         self._stop_timer()
-        # A quick client gains no time in which it can stall later.
+        # A quick client saves no time that it could use to stall later.
         limited = min(seconds, get_settings().client_timeout)
         self._timer = self.loop.call_later(limited, self._check)
 

@@ -29,10 +29,10 @@ REFUSED = "The request came from a page on another origin, which CORSMiddleware 
 class SecurityMiddleware:
     """Refuses requests that name another host or change something from another origin.
 
-    It also adds headers to answers that do not have them, and warns once of a proxy whose clients
-    cannot be told apart. Health checks may name any host.
+    It also adds headers to answers that lack them, and warns once if all clients of a proxy look
+    like one. Health checks may name any host.
 
-    A request passes if CORS allows its `Origin`, and credentials if it has a cookie. Otherwise
+    A request passes if CORS allows its `Origin`, and also credentials if it has a cookie. Otherwise
     `Sec-Fetch-Site` must be `same-origin` or `none`. Without this header, the `Origin` must name
     this host. A request with neither header passes, because no current browser sends it. Source:
     OWASP, Cross-Site Request Forgery Prevention Cheat Sheet, "Fetch Metadata".

@@ -31,10 +31,10 @@ async def log_in(email: str, password: str, client: str, device: str | None = No
 async def check_password(
     email: str, password: str, client: str, device: str | None = None
 ) -> UserModel:
-    """Return the user with this address and password. Only a failure is noted, as a failed log-in.
+    """Return the user with this address and password. The audit log notes only a failure.
 
     Call it before a user changes something important. An unknown address takes as long as a wrong
-    password. A sign-up has no account yet.
+    password. The address of a sign-up is unknown until it is confirmed.
 
     Args:
         email: The address of the user.

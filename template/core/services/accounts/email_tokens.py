@@ -27,7 +27,7 @@ async def create_email_token(lifetime: timedelta, **fields: Any) -> str:
 
 
 async def find_email_token(token: str, purpose: str) -> EmailTokenModel:
-    """Return what is stored about a token.
+    """Return the record of a token.
 
     Args:
         token: The token.

@@ -42,7 +42,7 @@ Password = Annotated[
     Field(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD),
     AfterValidator(_refuse_breached),
 ]
-"""The type of a new password in a form or a model. The most common ones in breaches are refused."""
+"""The type of a new password in a form or a model. It refuses common passwords from breaches."""
 
 
 @lru_cache(maxsize=1)
@@ -84,7 +84,7 @@ async def verify_password(password: str, password_hash: str | None) -> tuple[boo
 
 
 async def set_password(user: UserModel, password: str) -> None:
-    """Save a user with a new password, and end all their sessions, links and devices.
+    """Save a user with a new password, and end all their sessions, emailed links and devices.
 
     In a transaction, this is part of it.
 

@@ -47,7 +47,7 @@ def normalize_email(email: str) -> str:
 
 
 async def start_sign_up(email: str, password: str, display_name: str) -> tuple[str, str]:
-    """Store a sign-up, even if the address has an account. In a transaction, it is part of it.
+    """Store a sign-up, even if the address has an account. In a transaction, this is part of it.
 
     Args:
         email: The address. Upper and lower case are the same.
@@ -71,7 +71,7 @@ async def start_sign_up(email: str, password: str, display_name: str) -> tuple[s
 
 
 async def confirm_sign_up(token: str, password: str, client: str) -> UserModel:
-    """Return the new account of a sign-up.
+    """Create the account of a sign-up, and return it.
 
     The password shows that the reader of the mail also signed up. Without it, the owner of an
     address could be led to confirm an account whose password somebody else knows.

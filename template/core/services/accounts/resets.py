@@ -56,7 +56,7 @@ async def start_password_reset(
 async def reset_password(token: str, password: str) -> UserModel:
     """Change a password. This ends all emailed links and sessions of the account.
 
-    If the address has a sign-up but no account, the reset confirms it. The new account has nothing
+    If the address has a sign-up but no account, the reset creates the account. It contains nothing
     of the sign-up, because somebody else may have made it.
 
     Args:

@@ -79,7 +79,7 @@ class MemoryRecords:
         return None if self.hold(job_id) else 0
 
     def hold(self, job_id: str) -> bool:
-        """Let a job hold all slots that it asked for, or none of them.
+        """Let a job hold all slots that it needs, or none of them.
 
         Args:
             job_id: The job's id.
@@ -95,7 +95,7 @@ class MemoryRecords:
         return True
 
     def give_back(self, job_id: str) -> bool:
-        """Let a job hold no slots, and return whether it held any.
+        """Take a job's slots away, and return whether it held or awaited any.
 
         Args:
             job_id: The job's id.
@@ -343,7 +343,7 @@ class LocalEngine:
         outcome.note()
 
     def _start_waiting(self, envelopes: Iterable[Envelope]) -> None:
-        """Start those of the waiting jobs that get their slots. An aborted job needs no slot."""
+        """Start each of these jobs that gets its slots. An aborted job needs no slot."""
         for envelope in envelopes:
             if self.records.has_ended(envelope.id) or self.records.hold(envelope.id):
                 del self._waiting[envelope.id]

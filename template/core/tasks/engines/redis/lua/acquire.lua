@@ -2,8 +2,8 @@
 -- Lets a run take all of its slots, or none of them.
 --
 -- ARGV: the job's id, the fence, and the slots.
--- Returns -1, or the number of jobs in line if a slot is missing. A run that has lost its job gets
--- no slot.
+-- Returns -1, or the number of jobs in line if a slot is missing. A run that has lost its job to
+-- another one gets no slot.
 
 local job_id, fence, slots = ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local record = read(job_id)

@@ -1,7 +1,7 @@
 -- The slots that a job needs are a text such as `KEY 5 KEY 2`: at most 5 jobs hold a slot of the
--- first key, and at most 2 of the second one. The hash KEYS[12] has this text for each job that holds
--- its slots, or waits for them. Each key has a set of the jobs that hold a slot (13), and a sorted
--- set, the line of the jobs that wait (14). A job waits in one line: that of a key that was full.
+-- first key, and at most 2 of the second one. The hash KEYS[12] has this text for each job that
+-- holds its slots or waits for them. Each key has a set of the jobs that hold a slot (13), and a
+-- sorted set, the line of the jobs that wait (14). A job waits in one line only, for a full key.
 
 local PAIR = '(%S+) (%d+)'
 local SAMPLE = 10
@@ -11,8 +11,8 @@ local function slots_of(job_id)
   return redis.call('hget', KEYS[12], job_id) or ''
 end
 
--- Remove holders that have ended without giving their slots back, as when the server has lost its
--- last changes. A key may have thousands of holders, so look at some of them.
+-- Remove holders that have ended without giving their slots back, for example because the server
+-- lost its last changes. A key may have thousands of holders, so look at only some of them.
 local function remove_lost(holders)
   for _, job_id in ipairs(redis.call('srandmember', holders, SAMPLE)) do
     local record = read(job_id)
@@ -20,7 +20,7 @@ local function remove_lost(holders)
   end
 end
 
--- Return the first key of which a job gets no slot, or nil.
+-- Return the first key that has no slot for a job, or nil.
 local function find_full(job_id)
   for key, most in string.gmatch(slots_of(job_id), PAIR) do
     local holders = KEYS[13] .. key
@@ -36,7 +36,7 @@ local function hold(job_id)
   for key in string.gmatch(slots_of(job_id), PAIR) do redis.call('sadd', KEYS[13] .. key, job_id) end
 end
 
--- Let a job wait for a key behind those of its priority. If it waits already, it keeps its place.
+-- Put a job into a key's line, behind the jobs of its priority. A job in that line keeps its place.
 local function wait(job_id, key, priority)
   for other in string.gmatch(slots_of(job_id), PAIR) do
     if other ~= key then redis.call('zrem', KEYS[14] .. other, job_id) end
@@ -47,8 +47,8 @@ local function wait(job_id, key, priority)
   redis.call('zadd', line, 'nx', last + 1, job_id)
 end
 
--- Give the free slots of a key to the first jobs in line, and move these into the streams. A job
--- that also needs a slot of another key, which is full, moves to the line of that key.
+-- Give the free slots of a key to the first jobs in line, and start these jobs. A job that also
+-- needs a slot of another key, which is full, moves to the line of that key.
 local function give(key)
   local line = KEYS[14] .. key
   for step = 1, MOST_STEPS + 1 do
@@ -58,7 +58,7 @@ local function give(key)
     if full == key then return end
     redis.call('zrem', line, job_id)
     if step > MOST_STEPS then
-      -- This script must stay short. The job looks for its slots itself, and `end` then goes on.
+      -- The script must stay short. This job looks for its slots itself, and `end` then continues.
       start(job_id)
     elseif full then
       wait(job_id, full, math.floor(place / 1e12))
@@ -68,7 +68,7 @@ local function give(key)
   end
 end
 
--- Give the slots of a job to the next ones in line.
+-- Take the slots of a job away, and give them to the next jobs in line.
 local function give_back(job_id)
   local slots = slots_of(job_id)
   redis.call('hdel', KEYS[12], job_id)
@@ -79,7 +79,7 @@ local function give_back(job_id)
   end
 end
 
--- Let the job of a run that has found no slot wait for it. Its message is scheduled already.
+-- Let a job wait whose run found no slot. Its message is already scheduled.
 local function step_aside(job_id, priority, is_aborted)
   local full = find_full(job_id)
   if is_aborted or not full then return start(job_id) end
