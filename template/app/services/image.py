@@ -110,7 +110,7 @@ def _check_size(image: Image.Image) -> None:
     size = f"{image.width} x {image.height}"
     if max(image.size) > MAX_SIDE:
         limit = f"Upload one with at most {MAX_SIDE:,} pixels on each side."
-        raise UnusableImage(f"The image is too long ({size}). {limit}")
+        raise UnusableImage(f"The image is too wide or too tall ({size}). {limit}")
     most = MAX_JPEG_PIXELS if image.format in JPEG_FORMATS else MAX_PIXELS
     if image.width * image.height > most:
         limit = f"Upload one with at most {most:,} pixels."

@@ -87,7 +87,7 @@ class SecurityMiddleware:
         named = headers.get("x-forwarded-for") or headers.get("forwarded") or proxy
         if proxy not in named and not self._has_warned:
             self._has_warned = True
-            problem = "FORWARDED_ALLOW_IPS lacks a proxy, or it sends no X-Forwarded-For"
+            problem = "FORWARDED_ALLOW_IPS lacks a proxy, or the proxy sends no X-Forwarded-For"
             logger.warning(f"{problem}: its clients count as one", proxy=proxy)
 
     def _has_good_origin(self, scope: Scope, headers: Headers) -> bool:

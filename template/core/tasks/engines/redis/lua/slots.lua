@@ -33,7 +33,9 @@ local function find_full(job_id)
 end
 
 local function hold(job_id)
-  for key in string.gmatch(slots_of(job_id), PAIR) do redis.call('sadd', KEYS[13] .. key, job_id) end
+  for key in string.gmatch(slots_of(job_id), PAIR) do
+    redis.call('sadd', KEYS[13] .. key, job_id)
+  end
 end
 
 -- Put a job into a key's line, behind the jobs of its priority. A job in that line keeps its place.
