@@ -1,7 +1,7 @@
 """Merges `core/` after a plain `copier update`, so that it ends as `just update` does.
 
-Copier runs this hook in the service's folder. Copier itself renders only the answers file (see
-`_exclude` in copier.yml), because it merges file by file and loses edits without a message.
+Copier runs this hook in the service's folder. Copier itself renders nothing (see `_exclude` in
+copier.yml), because it merges file by file and loses edits without a message.
 """
 
 import sys
@@ -10,33 +10,37 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "template"))
 
+from copier.errors import CopierError
+
+from core.update import EXIT_FAILED
+from core.update.git import UpdateError
 from core.update.render import render
 from core.update.service import Service
 
-EXIT_FAILED = 2
 
+def main(answers_file: Path, new_answers: str) -> int:
+    """Merge `core/`. Copier's command fails unless the exit status is 0.
 
-def main() -> int:
-    """Merge `core/` and return the exit status. Copier's command fails unless it is 0.
+    Args:
+        answers_file: The path of the answers file, which names the service's version.
+        new_answers: The answers for the new version, as JSON, which YAML contains.
 
     Returns:
-        0, 2 if the update failed and was undone, or 4 if there are conflicts.
+        The exit status: 0, 2 if the update failed, or 3 if there are conflicts.
     """
-    answers_file = Path(sys.argv[1])
-    service = Service(answers_file)
-    after = answers_file.read_text(encoding="utf-8")
-    before = service.text("show", f"HEAD:./{answers_file.as_posix()}")
     try:
+        answers = answers_file.read_text(encoding="utf-8")
         with TemporaryDirectory(prefix="update.") as folder:
-            old = render(before, answers_file, Path(folder, "old"))
-            new = render(after, answers_file, Path(folder, "new"))
-            return service.merge(old, new)
-    except BaseException as error:  # also Ctrl-C: the answers file must not change without core/
-        service.restore()
-        reason = str(error) or "stopped, nothing was changed"
-        print(f"error: {reason}", file=sys.stderr)
-        return EXIT_FAILED
+            old = render(answers, answers_file, Path(folder, "old"))
+            new = render(new_answers, answers_file, Path(folder, "new"))
+            return Service(answers_file).merge(old, new)
+    except KeyboardInterrupt:
+        problem = "stopped, nothing was changed"
+    except (UpdateError, CopierError, ValueError, OSError) as error:
+        problem = " ".join(str(error).split())
+    print(f"error: {problem}", file=sys.stderr)
+    return EXIT_FAILED
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))

@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 from packaging.version import InvalidVersion, Version
 
+from core.update import ANSWERS_FILE
 from core.update.git import UpdateError
 
-ANSWERS_FILE = ".copier-answers.yml"
 Answers = dict[str, Any]
 
 

@@ -1,4 +1,4 @@
-"""The command `just update`. It runs in Copier's environment, not in the service's.
+"""An update. It runs in Copier's environment, not in the service's.
 
 Copier renders two versions of `core/`: the service's, and the one to update to. `merge.py` of the
 new version merges both with the service's files. No file changes until git has merged all of them.
@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 from copier.errors import CopierError, CopierWarning
 
+from core.update import EXIT_FAILED
 from core.update.answers import (
     Answers,
     check_answers,
@@ -23,10 +24,10 @@ from core.update.answers import (
     read_answers,
 )
 from core.update.git import UpdateError, failure_reason
+from core.update.journal import Journal
 from core.update.render import render_both
 from core.update.service import Service, report_outdated_lock
 
-EXIT_FAILED = 2
 EXIT_NEWER_VERSION = 5
 
 
@@ -58,6 +59,8 @@ def _parse_options(arguments: list[str] | None) -> argparse.Namespace:
         default=[],
         metavar="QUESTION=ANSWER",
     )
+    add("--undo", action="store_true", help="take the last update back")
+    add("--continue", action="store_true", help="finish an update that was cut off")
     add("--defaults", action="store_true", help="ask no questions")
     add("--answers-file", help="defaults to .copier-answers.yml")
     return parser.parse_args(arguments)
@@ -87,11 +90,14 @@ def _check_version(answers_file: Path) -> int:
 
 
 def _update(options: argparse.Namespace) -> int:
+    if options.undo or getattr(options, "continue"):
+        raise UpdateError("there is no update to finish or to undo.")
     answers_file = find_answers_file(options.answers_file)
     answers = read_answers(answers_file)
     if options.check:
         return _check_version(answers_file)
     service = Service(answers_file)
+    Journal(service).check()
     service.check_clean()
     try:
         return _render_and_merge(service, answers, options)
@@ -114,7 +120,6 @@ def _render_and_merge(
             print(f"Nothing to update: {before} is newer than the newest release, {after}.")
             return 0
         check_answers(answers, new_answers, options)
-        service.check_clean()  # again, because questions take time
         status = service.merge(old, new)
     if status:
         return status
@@ -134,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 1 if only the lock is outdated; 2 if the update failed and changed
-        nothing; 4 if there are conflicts; 5 if `--check` found a newer version.
+        nothing; 3 if there are conflicts; 5 if `--check` found a newer version.
     """
     warnings.simplefilter("ignore", CopierWarning)
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -3,7 +3,7 @@
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 
@@ -55,6 +55,17 @@ class Repository:
     def text(self, *arguments: str) -> str:
         """Run a git command with these arguments and return its output as text."""
         return os.fsdecode(self.git(*arguments)).removesuffix("\n")
+
+    def git_path(self, name: str) -> Path:
+        """Return the path of a file in git's folder."""
+        return self.folder / self.text("rev-parse", "--git-path", name)
+
+    def git_with_paths(self, paths: Collection[str], *arguments: str) -> None:
+        """Run a git command with these arguments for some files. Without a path, do nothing."""
+        if paths:
+            listed = os.fsencode("".join(f"{path}\0" for path in paths))
+            options = ("--pathspec-from-file=-", "--pathspec-file-nul")
+            self.git("--literal-pathspecs", *arguments, *options, data=listed)
 
     def entries(self, *arguments: str) -> list[str]:
         """Run a git command with these arguments, including `-z`, and return what it lists."""

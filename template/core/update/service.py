@@ -1,19 +1,20 @@
 """The service that is updated."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from core.update import EXIT_CONFLICTS
+from core.update import EXIT_CONFLICTS, EXIT_FAILED
 from core.update.git import (
     Repository,
     UpdateError,
     failure_reason,
 )
+from core.update.journal import Journal
 
 LOCK = "uv.lock"
+EXIT_STOPPED = 130
 EXIT_LOCK_OUTDATED = 1
 REDIRECTIONS = {
     "GIT_DIR",
@@ -71,52 +72,28 @@ class Service(Repository):
             new: The folder with the rendered version to update to.
 
         Returns:
-            The exit status: 0, or 4 if there are conflicts.
+            The exit status: 0, 2 if it failed and has printed why, or 3 if there are conflicts.
 
         Raises:
-            UpdateError: The merge failed. Nothing was changed.
+            UpdateError: The merge failed or was cut off.
+            KeyboardInterrupt: It was stopped. Nothing was changed.
         """
         script = new / "core" / "update" / "merge.py"
-        untracked = self._untracked_files()
-        try:
-            done = subprocess.run(
-                [sys.executable, str(script), str(old), str(new)],
-                check=False,
-            )
-            if done.returncode not in (0, EXIT_CONFLICTS):
-                raise UpdateError("merge.py of the new version failed. Nothing was changed.")
-            shutil.copy(new / self.answers_file, self.answers_file)
-            self.merge_status = done.returncode
-        except BaseException:  # also Ctrl-C
-            self.restore()
-            for name in self._untracked_files() - untracked:
-                Path(name).unlink()
-            raise
-        return done.returncode
-
-    def _untracked_files(self) -> set[str]:
-        return {
-            *self.entries(
-                "ls-files",
-                "-z",
-                "--others",
-                "--exclude-standard",
-                "core",
-            )
-        }
-
-    def restore(self) -> None:
-        """Restore `core/` and the answers file to the last commit.
-
-        Raises:
-            UpdateError: A git command failed.
-        """
-        self.merge_status = None
-        paths = [str(self.answers_file)]
-        if self.git("ls-tree", "HEAD", "core"):
-            paths.append("core")
-        self.git("reset", "--quiet", "--", *paths)
-        self.git("restore", "--", *paths)
+        command = [sys.executable, str(script), str(old), str(new), str(self.answers_file)]
+        with subprocess.Popen(command) as process:
+            while process.poll() is None:
+                try:
+                    process.wait()
+                except KeyboardInterrupt:
+                    process.terminate()  # it stops, or finishes if it is already writing
+        status = process.returncode
+        if status == EXIT_STOPPED:
+            raise KeyboardInterrupt
+        Journal(self).check()
+        if status not in (0, EXIT_FAILED, EXIT_CONFLICTS):
+            raise UpdateError("merge.py of the new version failed. Nothing was changed.")
+        self.merge_status = status
+        return status
 
     def update_lock(self) -> int:
         """Update uv.lock, and return the exit status: 0, or 1 if it is still outdated."""
@@ -135,6 +112,7 @@ class Service(Repository):
         if done.returncode:
             return report_outdated_lock(failure_reason(done.stderr))
         if self.git("status", "--porcelain", "--", LOCK):
+            Journal(self).note_change(LOCK)
             print(f"{LOCK} has the new dependencies of core/. Run `uv sync` to install them.")
         return 0
 

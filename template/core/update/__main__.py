@@ -1,0 +1,32 @@
+"""The command `just update`. It needs no other module if an update was cut off.
+
+Such an update may have replaced half of the modules. Its journal holds all of them.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def _find_journal() -> Path:
+    command = ["git", "rev-parse", "--git-path", "core-update"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # nosec B607
+    return Path(done.stdout.strip() or "core-update")
+
+
+def main() -> int:
+    """Run the command, and return its exit status."""
+    code = _find_journal() / "core" / "update" / "journal.py"
+    is_rest = bool({"--undo", "--continue"} & {*sys.argv})
+    if code.exists():
+        options = sys.argv[1:] if is_rest else []  # without an option, it only checks
+        done = subprocess.run([sys.executable, str(code), *options], check=False)
+        if is_rest or done.returncode:
+            return done.returncode
+    from core.update import command
+
+    return command.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
