@@ -1,23 +1,29 @@
 """Updates of services with unusual git settings and files. A small template makes them fast."""
 
 import contextlib
+import fcntl
+import json
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from conftest import clean_environment, commit_all, git, run
 from copier import run_copy
-from test_update_random import make_template, write
+from test_update_random import look, make_template, write
 
 from core.update import EXIT_CONFLICTS
 
 PLAIN = ["-m", "copier", "update", "--trust", "--defaults", "--quiet"]
-JUST = ["-B", "-m", "core.update.command", "--defaults"]
+JUST = ["-B", "-m", "core.update", "--defaults"]
+UNDO = ["-B", "-m", "core.update", "--undo"]
+CONTINUE = ["-B", "-m", "core.update", "--continue"]
 NEW = b"new\n"
 MINE = b"mine\n"
 
@@ -109,7 +115,7 @@ def test_untracked_files_are_found_even_if_status_hides_them(template: Path, pro
     git(project, "config", "status.showUntrackedFiles", "no")
     write(project / "core" / "work.py", MINE)
     assert "Commit your changes first (or run `git stash -u`)" in update(project, 2)
-    update(project, 0, PLAIN)
+    assert "Commit your changes first (or run `git stash -u`)" in update(project, 1, PLAIN)
     assert (project / "core" / "work.py").read_bytes() == MINE
 
 
@@ -219,17 +225,167 @@ def test_git_variables_of_another_repository_are_refused(
 
 
 def test_a_failure_while_writing_is_undone(template: Path, project: Path) -> None:
-    """If the new version's code fails after writing, its files go and no others do."""
-    broken = "write(Path('core/two.py'), b'x'); write(Path('core/left.py'), b'x'); sys.exit(1)"
-    code = f"import sys\nfrom pathlib import Path\nwrite = Path.write_bytes\n{broken}\n".encode()
-    release(template, {"core/update/merge.py": code, "core/one.py": NEW})
+    release(template, {"core/new.py": NEW, "core/one.py": NEW, "core/two.py": NEW})
     git(project, "update-index", "--assume-unchanged", "app/main.py")
     write(project / "app" / "main.py", MINE)
     write(project / "core" / "own.log", MINE)
+    write(project / ".git" / "info" / "exclude", b"*.update\n")
+    (project / "core" / ".two.py.update").mkdir()  # the name of the draft
+    before = look(project)
     assert "Nothing was changed" in update(project, 2)
+    assert look(project) == before
     assert git(project, "status", "--porcelain") == ""
-    for name in ("app/main.py", "core/own.log"):
-        assert (project / name).read_bytes() == MINE
+    assert "there is no update to finish or to undo" in update(project, 2, UNDO)
+
+
+def test_a_failed_undo_says_so_and_can_be_repeated(template: Path, project: Path) -> None:
+    write(project / "core" / "one.py", MINE)
+    commit_all(project, "mine")
+    release(template, {"core/new.py": NEW, "core/one.py": NEW, "core/two.py": NEW})
+    write(project / ".git" / "info" / "exclude", b"*.update\n")
+    hook = project / ".git" / "hooks" / "post-index-change"
+    # A fault that begins when the update has already changed the index.
+    write(hook, b"#!/bin/sh\nmkdir -p core/.two.py.update\ntouch .git/index.lock\n")
+    hook.chmod(0o755)
+    before = look(project)
+    output = update(project, 2)
+    assert "The update was cut off, and cannot be undone" in output
+    assert "index.lock" in output
+    assert "was cut off" in update(project, 2)
+    assert "index.lock" in update(project, 2, UNDO)
+    hook.unlink()
+    (project / ".git" / "index.lock").unlink()
+    (project / "core" / ".two.py.update").rmdir()
+    assert "was taken back" in update(project, 0, UNDO)
+    assert look(project) == before
+    assert git(project, "status", "--porcelain") == ""
+
+
+def test_a_locked_index_changes_nothing(template: Path, project: Path) -> None:
+    release(template, {"core/two.py": NEW})
+    write(project / ".git" / "index.lock", b"")
+    before = look(project)
+    assert "index.lock exists: a git command is running, or was killed" in update(project, 2)
+    assert look(project) == before
+
+
+def test_two_updates_at_once(template: Path, project: Path) -> None:
+    release(template, {"core/two.py": NEW})
+    with (project / ".git" / "core-update.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "another update of this repository is running" in update(project, 2)
+        assert "another update of this repository is running" in update(project, 1, PLAIN)
+        assert git(project, "status", "--porcelain") == ""
+    update(project)
+    assert (project / "core" / "two.py").read_bytes() == NEW
+
+
+def test_an_update_is_taken_back_without_the_work_of_others(
+    template: Path, project: Path
+) -> None:
+    """Undoing changes only what the update wrote, and names what stays."""
+    write(project / "core" / "one.py", MINE)
+    write(project / "core" / "sub" / "three.py", MINE)
+    commit_all(project, "mine")
+    git(project, "update-index", "--assume-unchanged", "core/run.sh")
+    write(project / "core" / "run.sh", MINE)
+    files = ["core/one.py", "core/sub/three.py", "core/two.py", "core/new.py"]
+    release(template, dict.fromkeys(files, NEW))
+    before = look(project)
+    output = update(project, EXIT_CONFLICTS)
+    assert "To undo the update, run: just update --undo" in output
+    write(project / "core" / "two.py", MINE)
+    write(project / "core" / "own.py", MINE)
+    write(project / "app" / "main.py", MINE)
+    output = update(project, EXIT_CONFLICTS, UNDO)
+    assert "core/two.py: you changed it since the update, so it stays as it is." in output
+    after = look(project)
+    mine = {"core/two.py", "core/own.py", "app/main.py"}
+    assert {name for name in after if after[name] != before.get(name)} == mine
+    assert before.keys() <= after.keys()
+    assert not git(project, "ls-files", "--unmerged")
+
+
+@pytest.mark.parametrize("end", [UNDO, CONTINUE], ids=["undo", "continue"])
+def test_an_update_whose_updater_is_half_replaced(
+    template: Path, project: Path, end: list[str]
+) -> None:
+    """The journal holds the code that finishes or undoes an update."""
+    code = (template / "template" / "core" / "update" / "service.py").read_bytes()
+    release(template, {"core/two.py": NEW, "core/update/service.py": code + b"# new\n"})
+    before = look(project)
+    update(project)
+    done = look(project)
+    journal = project / ".git" / "core-update" / "journal.json"
+    cut_off = json.loads(journal.read_text()) | {"is_done": False}
+    journal.write_text(json.dumps(cut_off))
+    write(project / "core" / "two.py", before["core/two.py"][1])
+    for name in ("command.py", "journal.py", "git.py"):
+        (project / "core" / "update" / name).unlink()
+    assert "`just update --continue` finishes it" in update(project, 2)
+    update(project, 0, end)
+    expected = before if end == UNDO else done
+    after = look(project)
+    for name in ("core/two.py", "core/update/service.py", ".copier-answers.yml"):
+        assert after[name] == expected[name]
+
+
+@pytest.mark.parametrize("command", [JUST, PLAIN], ids=["just", "copier"])
+def test_an_update_killed_at_any_moment(
+    template: Path, project: Path, command: list[str]
+) -> None:
+    """The next command says what happened, and ends or undoes it."""
+    write(project / "core" / "one.py", MINE)
+    commit_all(project, "mine")
+    new = {f"core/many/{each}.py": NEW for each in range(300)}
+    release(template, {**new, "core/one.py": NEW, "core/two.py": NEW})
+    before = look(project)
+    journal = project / ".git" / "core-update"
+    ends = Counter[str]()
+    for attempt in range(12):
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=project,
+            env=clean_environment(),
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while process.poll() is None and not journal.exists():
+            time.sleep(0.001)
+        time.sleep(attempt * 0.01)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if journal.exists() and not json.loads((journal / "journal.json").read_text())["is_done"]:
+            assert "was cut off" in update(project, 2)
+            end = random.choice(["undo", "continue"])
+            status = 0 if end == "undo" else EXIT_CONFLICTS
+            output = update(project, status, ["-B", "-m", "core.update", f"--{end}"])
+            assert (end == "undo") is ("core/one.py: " not in output)
+        else:
+            end = "done" if journal.exists() else "nothing"
+        if end in ("continue", "done"):
+            assert (project / "core" / "two.py").read_bytes() == NEW
+            assert "_commit: v0.2.0" in (project / ".copier-answers.yml").read_text()
+            assert git(project, "ls-files", "--unmerged")
+            update(project, 0, UNDO)
+        assert look(project) == before, end
+        assert git(project, "status", "--porcelain") == ""
+        ends[end] += 1
+    assert ends["undo"] + ends["continue"], ends
+
+
+def test_plain_copier_updates_if_git_ignores_the_answers_file(
+    template: Path, project: Path
+) -> None:
+    write(project / ".git" / "info" / "exclude", b".copier-answers.yml\n")
+    git(project, "rm", "--quiet", "--cached", ".copier-answers.yml")
+    commit_all(project, "ignored")
+    release(template, {"core/two.py": NEW})
+    update(project, 0, PLAIN)
+    assert (project / "core" / "two.py").read_bytes() == NEW
+    assert "_commit: v0.2.0" in (project / ".copier-answers.yml").read_text()
 
 
 def test_a_failure_of_plain_copier_restores_the_answers_file(template: Path, project: Path) -> None:
@@ -249,7 +405,7 @@ def test_merge_runs_by_its_old_path(template: Path, project: Path, tmp_path: Pat
     script = new / "core" / "dev" / "merge.py"
     run(sys.executable, "-I", "-S", str(script), str(old), str(new), cwd=project)
     assert (project / "core" / "two.py").read_bytes() == NEW
-    assert git(project, "status", "--porcelain") == " M core/two.py\n"
+    assert git(project, "status", "--porcelain") == " M .copier-answers.yml\n M core/two.py\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -68,9 +68,9 @@ def index_input(
     service: Repository,
     entries: Sequence[str],
 ) -> str:
-    """Return the input for `git update-index -z --index-info` that records conflicts in the service.
+    """Return the input with which `git update-index -z --index-info` records conflicts.
 
-    Git then refuses to commit until they are resolved. The objects of the conflicts are copied.
+    Git then refuses to commit until they are resolved. This copies their objects to the service.
 
     Args:
         merged: The repository that has the conflicting files.

@@ -114,7 +114,8 @@ class Journal:
             code: The folder with this package in the new version.
             index: The input for `git update-index -z --index-info`.
             added: The paths of new files that git ignores.
-            **details: `before` and `after`, the two versions, and `report`, a text about conflicts.
+            **details: `before` and `after`, the two versions; `report`, a text for the user; and
+                `status`, the exit status.
 
         Raises:
             UpdateError: There is no room for the changes, or git's index is locked.
@@ -152,7 +153,7 @@ class Journal:
         draft.rename(self.folder)
 
     def finish(self) -> list[str]:
-        """Make those changes of the update that are not made yet.
+        """Make the changes of the update that are not made yet. Print the report, then call `close`.
 
         Returns:
             The paths that somebody has changed since. They stay.
@@ -167,8 +168,11 @@ class Journal:
         _, kept = self._replace(journal["files"], "before", "after")
         added = [path for path in journal["added"] if path not in kept]
         self._service.git_with_paths(added, "add", "--force", "--intent-to-add")
-        self._write_file(self._file, {**journal, "is_done": True})
         return kept
+
+    def close(self) -> None:
+        """Note that the update is done. Until then, the next command says that it was cut off."""
+        self._write_file(self._file, {**self._load(), "is_done": True})
 
     def undo(self) -> list[str]:
         """Bring back the files as they were before the update, and delete the journal.
@@ -177,11 +181,10 @@ class Journal:
             The paths that somebody has changed since. They stay.
 
         Raises:
-            UpdateError: There is no update to undo, or git's index is locked.
+            UpdateError: There is no update to undo, or git's index is locked. Then call it again.
             OSError: A file cannot be written.
         """
         journal = self._load()
-        self._check_index()
         self._write_file(self._file, {**journal, "is_done": False})
         replaced, kept = self._replace(journal["files"][::-1], "after", "before")
         unmerged = self._service.entries("ls-files", "--unmerged", "-z", "--", "core")
@@ -225,11 +228,13 @@ class Journal:
     def _replace(
         self, files: Sequence[dict[str, Any]], old: str, new: str
     ) -> tuple[list[str], list[str]]:
-        """Replace the old files by the new ones. Return which ones were replaced, and which kept."""
+        """Replace the old files by the new ones. Return which were replaced, and which stay."""
         replaced, kept = [], []
         for file in files:
             path = file["path"]
             target = self._service.folder / path
+            with suppress(OSError):
+                _draft_of(target).unlink()  # of a run that was cut off
             mark = find_mark(target)
             if mark == file[new]:
                 continue
@@ -256,6 +261,10 @@ def find_mark(path: Path) -> str | None:
     return f"{kind} {hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
+def _draft_of(target: Path) -> Path:
+    return target.with_name(f".{target.name}.update")
+
+
 def _put(target: Path, source: Path | None) -> None:
     if source is None:
         target.unlink()
@@ -263,13 +272,13 @@ def _put(target: Path, source: Path | None) -> None:
             os.removedirs(target.parent)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.update")
+    draft = _draft_of(target)
     try:
-        draft.unlink(missing_ok=True)
         shutil.copy2(source, draft, follow_symlinks=False)
         draft.replace(target)
-    except BaseException:
-        draft.unlink(missing_ok=True)
+    except OSError:
+        with suppress(OSError):
+            draft.unlink()
         raise
 
 
@@ -293,15 +302,27 @@ def main() -> int:
         return 0
     with locked(service):
         details = journal.read()
-        kept = journal.undo() if options.undo else journal.finish()
-    what = "taken back" if options.undo else "finished"
-    print("The update from {before} to {after} was {what}.".format(**details, what=what))
-    report = "" if options.undo else details["report"]
-    if report:
-        print(report, file=sys.stderr)
-    for path in kept:
-        print(f"  {path}: you have changed it since the update, so it stays.", file=sys.stderr)
-    return EXIT_CONFLICTS if report or kept else 0
+        if options.undo:
+            kept = journal.undo()
+            print("The update from {before} to {after} was taken back.".format(**details))
+            print_kept(kept)
+            return EXIT_CONFLICTS if kept else 0
+        kept = journal.finish()
+        print("The update from {before} to {after} is finished.".format(**details))
+        print(details["report"], end="", file=sys.stderr)
+        print_kept(kept)
+        journal.close()
+    return EXIT_CONFLICTS if kept else int(details["status"])
+
+
+def print_kept(paths: Sequence[str]) -> None:
+    """Print that files stay, because somebody has changed them since the update wrote or read them.
+
+    Args:
+        paths: The files' paths.
+    """
+    for path in paths:
+        print(f"{path}: you changed it since the update, so it stays as it is.", file=sys.stderr)
 
 
 if __name__ == "__main__":

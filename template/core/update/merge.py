@@ -15,7 +15,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,81 +33,67 @@ from core.update.conflicts import (
     stages_by_path,
 )
 from core.update.git import UpdateError
-from core.update.journal import Change, Journal, find_mark, locked
+from core.update.journal import Change, Journal, find_mark, locked, print_kept
 from core.update.merge_repository import CORE, MergeRepository
 from core.update.service import LOCK, Service
 
 SETTINGS = "config/settings.py"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LATE_CHANGE = "you changed it during the update, so it stays as it is"
 
 CONFLICTS = """\
 The update is done, except for these files:
 {problems}
 Resolve each of them, then run: uv lock && git add --all && git commit
-To undo the update, run: just update --undo"""
+To undo the update, run: just update --undo
+"""
 
 
-def _merge_core(service: Service, old: Path, new: Path) -> tuple[dict[str, str], list[str]]:
-    """Return a text for each conflict, and the paths that stay deleted."""
+def _merge(service: Service, old: Path, new: Path) -> int:
+    """Merge, change the service, print the result, and return the exit status."""
     with TemporaryDirectory(prefix="update.") as folder:
         merged = MergeRepository(service, Path(folder))
         deleted = merged.merge(old, new)
-        unmerged = merged.unmerged_entries()
         changes, blocked, ignored = find_changes(merged, service)
         for path in deleted:
             if os.path.lexists(service.folder / path):
                 blocked[path] = OBSTACLE.format(found=path, path=path)
-        problems = {}
-        for path, stages in stages_by_path(unmerged).items():
-            problems[path] = describe(path, stages, merged.folder)
-        problems |= blocked
+        unmerged = merged.unmerged_entries()
         index = index_input(merged, service, [*unmerged, *merged.update_entries(blocked)])
-        kept = _change(service, old, new, changes, index, ignored, _report(problems))
-    return problems | dict.fromkeys(kept, LATE_CHANGE), sorted(deleted - blocked.keys())
+        for path, stages in stages_by_path(unmerged).items():
+            blocked.setdefault(path, describe(path, stages, merged.folder))
+        changes += _last_changes(service, old, new)
+        if not changes and not index:
+            return 0
+        report = _report(deleted - blocked.keys(), blocked)
+        status = EXIT_CONFLICTS if blocked else 0
+        journal = Journal(service)
+        journal.write(
+            changes,
+            new / CORE / "update",
+            index,
+            ignored,
+            before=_version(old / service.answers_file),
+            after=_version(new / service.answers_file),
+            report=report,
+            status=status,
+        )
+        kept = _finish(journal)
+    _print_news(old, new)
+    sys.stdout.flush()
+    print(report, end="", file=sys.stderr)
+    print_kept(kept)
+    journal.close()
+    return EXIT_CONFLICTS if kept else status
 
 
-def _change(
-    service: Service,
-    old: Path,
-    new: Path,
-    changes: list[Change],
-    index: str,
-    ignored: list[str],
-    report: str,
-) -> list[str]:
-    """Change the service's files. Return the paths that somebody else has changed meanwhile."""
-    answers_file = service.answers_file
-    before, after = old / answers_file, new / answers_file
-    if not (changes or index or find_mark(before) != find_mark(after)):
+def _last_changes(service: Service, old: Path, new: Path) -> list[Change]:
+    """Return the change of the answers file. It comes last, because it names the version."""
+    name = service.answers_file
+    if find_mark(old / name) == find_mark(new / name):
         return []
-    if (service.folder / LOCK).exists():
-        changes.append(Change(LOCK, service.folder / LOCK))  # `uv lock` changes it later
-    if after.exists():
-        changes.append(Change(answers_file.as_posix(), after))  # names the version of the others
-    journal = Journal(service)
-    journal.write(
-        changes,
-        new / CORE / "update",
-        index,
-        ignored,
-        before=_version(before),
-        after=_version(after),
-        report=report,
-    )
-    # From here on, the update is finished. A signal would leave half of it.
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    try:
-        return journal.finish()
-    except (UpdateError, OSError) as error:
-        try:
-            journal.undo()
-        except (UpdateError, OSError) as second:
-            hint = "Remove the cause, then run `just update --undo`."
-            problem = f"The update was cut off, and cannot be undone: {second}"
-            raise UpdateError(f"{error} {problem} {hint}") from error
-        raise UpdateError(f"{error} Nothing was changed.") from error
+    # `uv lock` changes the lock later.
+    lock = [Change(LOCK, service.folder / LOCK)] if (service.folder / LOCK).exists() else []
+    return [*lock, Change(name.as_posix(), new / name)]
 
 
 def _version(answers_file: Path) -> str:
@@ -116,9 +102,28 @@ def _version(answers_file: Path) -> str:
     return found[1] if found else "an unknown version"
 
 
-def _report(problems: Mapping[str, str]) -> str:
-    lines = [f"  {path}: {text}." for path, text in sorted(problems.items())]
-    return CONFLICTS.format(problems="\n".join(lines)) if problems else ""
+def _report(deleted: Iterable[str], problems: Mapping[str, str]) -> str:
+    lines = [f"{path}: {SERVICE_DELETION}.\n" for path in sorted(deleted)]
+    if problems:
+        texts = [f"  {path}: {text}." for path, text in sorted(problems.items())]
+        lines.append(CONFLICTS.format(problems="\n".join(texts)))
+    return "".join(lines)
+
+
+def _finish(journal: Journal) -> list[str]:
+    """Make the changes, or undo them if that fails. Return the paths that somebody has changed."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # they come too late
+    try:
+        return journal.finish()
+    except (UpdateError, OSError) as error:
+        try:
+            journal.undo()
+        except (UpdateError, OSError) as second:
+            problem = f"The update was cut off, and cannot be undone: {second}"
+            hint = "Remove the cause, then run `just update --undo`."
+            raise UpdateError(f"{error} {problem} {hint}") from error
+        raise UpdateError(f"{error} Nothing was changed.") from error
 
 
 def _print_news(old: Path, new: Path) -> None:
@@ -155,20 +160,11 @@ def _settings(source: str) -> set[str]:
 def main() -> int:
     """Merge, print the result, and return the exit status: 0, or 3 if there are conflicts."""
     old, new = (Path(folder) for folder in sys.argv[1:3])
-    answers_file = Path(sys.argv[3] if sys.argv[3:] else ANSWERS_FILE)
-    service = Service(answers_file)
+    service = Service(Path(sys.argv[3] if sys.argv[3:] else ANSWERS_FILE))
     with locked(service):
         Journal(service).check()
         service.check_clean()
-        problems, deleted = _merge_core(service, old, new)
-    _print_news(old, new)
-    for path in deleted:
-        print(f"{path}: {SERVICE_DELETION}.")
-    if not problems:
-        return 0
-    sys.stdout.flush()
-    print(_report(problems), file=sys.stderr)
-    return EXIT_CONFLICTS
+        return _merge(service, old, new)
 
 
 if __name__ == "__main__":
