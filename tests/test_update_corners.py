@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -374,6 +375,29 @@ def test_an_update_killed_at_any_moment(
         assert git(project, "status", "--porcelain") == ""
         ends[end] += 1
     assert ends["undo"] + ends["continue"], ends
+
+
+def lines(name: str, numbers: Iterable[int]) -> bytes:
+    return "".join(f"{name} line {number}\n" for number in numbers).encode()
+
+
+@pytest.mark.parametrize("kept", [11, 7], ids=["alike", "less alike"])
+def test_an_edit_that_moves_is_named(template: Path, project: Path, kept: int) -> None:
+    """A line of the user must not reach an unrelated file without a word."""
+    name = "core/sub/three.py"
+    write(project / name, lines(name, range(12)) + MINE)
+    commit_all(project, "mine")
+    (template / "template" / name).unlink()
+    renamed = lines(name, range(kept)) + lines("token", range(12 - kept))
+    release(template, {"core/token.py": renamed})
+    output = update(project, 0 if kept == 11 else EXIT_CONFLICTS)
+    is_moved = MINE in (project / "core" / "token.py").read_bytes()
+    assert is_moved is (kept == 11)
+    if is_moved:
+        assert f"core/token.py: the update moved {name} here, and your edit with it." in output
+    else:
+        assert f"{name}: you edited it and the update deleted it. It stays" in output
+        assert MINE in (project / name).read_bytes()
 
 
 def test_plain_copier_updates_if_git_ignores_the_answers_file(

@@ -19,6 +19,7 @@ UPDATE_DELETION = (
     "you edited it and the update deleted it. It stays: move your edit, then delete it"
 )
 SERVICE_DELETION = "you deleted it and the update changed it. It stays deleted"
+MOVED_EDIT = "the update moved {old} here, and your edit with it. Check that it still fits"
 OBSTACLE = (
     "{found} has content that is not in git, so it stays."
     " `git show :3:./{path}` prints the update's file"

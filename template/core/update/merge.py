@@ -15,7 +15,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from core.update import ANSWERS_FILE, EXIT_CONFLICTS, EXIT_FAILED
 from core.update.changes import find_changes
 from core.update.conflicts import (
+    MOVED_EDIT,
     OBSTACLE,
     SERVICE_DELETION,
     describe,
@@ -64,7 +65,10 @@ def _merge(service: Service, old: Path, new: Path) -> int:
         changes += _last_changes(service, old, new)
         if not changes and not index:
             return 0
-        report = _report(deleted - blocked.keys(), blocked)
+        notes = dict.fromkeys(deleted, SERVICE_DELETION)
+        for path, old_path in merged.moved_edits().items():
+            notes[path] = MOVED_EDIT.format(old=old_path)
+        report = _report({path: notes[path] for path in notes.keys() - blocked.keys()}, blocked)
         status = EXIT_CONFLICTS if blocked else 0
         journal = Journal(service)
         journal.write(
@@ -102,8 +106,8 @@ def _version(answers_file: Path) -> str:
     return found[1] if found else "an unknown version"
 
 
-def _report(deleted: Iterable[str], problems: Mapping[str, str]) -> str:
-    lines = [f"{path}: {SERVICE_DELETION}.\n" for path in sorted(deleted)]
+def _report(notes: Mapping[str, str], problems: Mapping[str, str]) -> str:
+    lines = [f"{path}: {text}.\n" for path, text in sorted(notes.items())]
     if problems:
         texts = [f"  {path}: {text}." for path, text in sorted(problems.items())]
         lines.append(CONFLICTS.format(problems="\n".join(texts)))

@@ -9,8 +9,10 @@ from core.update.conflicts import BASE, UPDATE, stages_by_path
 from core.update.git import Repository
 
 CORE = "core"
-SERVICE_BRANCH, UPDATE_BRANCH = "service", "update"
-"""The branches that are merged. Conflict markers call them HEAD and update."""
+BASE_BRANCH, SERVICE_BRANCH, UPDATE_BRANCH = "base", "service", "update"
+"""The branches of the merge. Conflict markers call the last two HEAD and update."""
+SIMILARITY = "75%"
+"""Two files that are less alike are not one file that was renamed: git's own 50% is a guess."""
 ISOLATION = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -58,7 +60,8 @@ class MergeRepository(Repository):
         Raises:
             UpdateError: A git command failed.
         """
-        base = self._commit("base", self._rendered_tree(old))
+        base = self._commit(BASE_BRANCH, self._rendered_tree(old))
+        self.git("branch", BASE_BRANCH, base)
         trees = {
             SERVICE_BRANCH: self._service_tree(),
             UPDATE_BRANCH: self._rendered_tree(new),
@@ -74,6 +77,7 @@ class MergeRepository(Repository):
             "merge",
             "--quiet",
             "--no-commit",
+            f"--strategy-option=find-renames={SIMILARITY}",
             UPDATE_BRANCH,
             check=False,
         )
@@ -105,6 +109,18 @@ class MergeRepository(Repository):
         self.git("read-tree", "--empty")
         self.git(f"--work-tree={rendered}", "add", "--force", CORE)
         return self.text("write-tree")
+
+    def moved_edits(self) -> dict[str, str]:
+        """Return the files that the service edited and the update renamed: old by new path."""
+        edited = {*self._differences("--name-only", "--diff-filter=M", SERVICE_BRANCH)}
+        options = ("--name-status", "--diff-filter=R", f"--find-renames={SIMILARITY}")
+        renames = self._differences(*options, UPDATE_BRANCH)  # score, old path, new path, score ...
+        pairs = zip(renames[2::3], renames[1::3], strict=True)
+        return {new: old for new, old in pairs if old in edited}
+
+    def _differences(self, *options: str) -> list[str]:
+        *others, branch = options
+        return self.entries("diff", "-z", *others, BASE_BRANCH, branch)
 
     def unmerged_entries(self) -> list[str]:
         """Return the index entries of the paths that git could not merge."""
