@@ -45,8 +45,9 @@ def _parse_options(arguments: list[str] | None) -> argparse.Namespace:
     add(
         "--check",
         action="store_true",
-        help="only check; exit with 5 if there is a newer version",
+        help="only look for a newer version, and list the files it changes; exit with 5 if there is one",
     )
+    add("--dry-run", action="store_true", help="only print what an update would change")
     add(
         "--to",
         metavar="VERSION",
@@ -66,39 +67,17 @@ def _parse_options(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _check_version(answers_file: Path) -> int:
-    command = [
-        sys.executable,
-        "-m",
-        "copier",
-        "check-update",
-        "--output-format=json",
-    ]
-    command += ["--answers-file", str(answers_file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    try:
-        found = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        raise UpdateError(failure_reason(done.stderr)) from None
-    current = found["current_version"]
-    latest = found["latest_version"]
-    if not found["update_available"]:
-        print(f"{current} is the newest version.")
-        return 0
-    print(f"{latest} is available. This service is at {current}. To update, run `just update`.")
-    return EXIT_NEWER_VERSION
-
-
 def _update(options: argparse.Namespace) -> int:
     if options.undo or getattr(options, "continue"):
         raise UpdateError("there is no update to finish or to undo.")
     answers_file = find_answers_file(options.answers_file)
     answers = read_answers(answers_file)
-    if options.check:
-        return _check_version(answers_file)
     service = Service(answers_file)
     Journal(service).check()
-    service.check_clean()
+    if options.check or options.dry_run:
+        options.defaults = True  # ask no questions
+    else:
+        service.check_clean()
     try:
         return _render_and_merge(service, answers, options)
     except KeyboardInterrupt:
@@ -120,6 +99,13 @@ def _render_and_merge(
             print(f"Nothing to update: {before} is newer than the newest release, {after}.")
             return 0
         check_answers(answers, new_answers, options)
+        if options.check and before == after:
+            print(f"{before} is the newest version.")
+            return 0
+        if options.check or options.dry_run:
+            print(f"{after} is available. This service is at {before}.", flush=True)
+            status = service.merge(old, new, "--dry-run" if options.dry_run else "--names")
+            return status or (EXIT_NEWER_VERSION if options.check else 0)
         status = service.merge(old, new)
     if status:
         return status

@@ -1,6 +1,6 @@
 """Merges two versions of `core/` into a service.
 
-    python NEW/core/update/merge.py OLD NEW [ANSWERS_FILE]
+    python NEW/core/update/merge.py OLD NEW [ANSWERS_FILE] [--dry-run | --names]
 
 OLD and NEW are folders with the rendered versions. The command runs in the service's folder and
 needs the standard library only. `just update` runs the file of the new version, so that a release
@@ -10,12 +10,11 @@ Git merges whole trees, because Copier merges file by file and reports no failur
 drops an edit if the file was renamed or deleted, and all edits if one binary file changed.
 """
 
+import argparse
 import ast
-import os
 import re
 import signal
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,18 +23,12 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from core.update import ANSWERS_FILE, EXIT_CONFLICTS, EXIT_FAILED
-from core.update.changes import find_changes
-from core.update.conflicts import (
-    MOVED_EDIT,
-    OBSTACLE,
-    SERVICE_DELETION,
-    describe,
-    index_input,
-    stages_by_path,
-)
 from core.update.git import UpdateError
 from core.update.journal import Change, Journal, find_mark, locked, print_kept
+from core.update.lost_names import find_lost_names
 from core.update.merge_repository import CORE, MergeRepository
+from core.update.plan import Plan, make_plan
+from core.update.preview import print_diff, print_plan
 from core.update.service import LOCK, Service
 
 SETTINGS = "config/settings.py"
@@ -49,40 +42,35 @@ To undo the update, run: just update --undo
 """
 
 
-def _merge(service: Service, old: Path, new: Path) -> int:
-    """Merge, change the service, print the result, and return the exit status."""
+def _merge(service: Service, old: Path, new: Path, options: argparse.Namespace) -> int:
+    """Merge, print what changes, change the service, and return the exit status."""
     with TemporaryDirectory(prefix="update.") as folder:
         merged = MergeRepository(service, Path(folder))
         deleted = merged.merge(old, new)
-        changes, blocked, ignored = find_changes(merged, service)
-        for path in deleted:
-            if os.path.lexists(service.folder / path):
-                blocked[path] = OBSTACLE.format(found=path, path=path)
-        unmerged = merged.unmerged_entries()
-        index = index_input(merged, service, [*unmerged, *merged.update_entries(blocked)])
-        for path, stages in stages_by_path(unmerged).items():
-            blocked.setdefault(path, describe(path, stages, merged.folder))
-        changes += _last_changes(service, old, new)
-        if not changes and not index:
+        plan = make_plan(merged, service, deleted)
+        plan.changes.extend(_last_changes(service, old, new))
+        _print_news(service, old, new)
+        if options.dry_run or options.names:
+            print_plan(merged, plan)
+            if options.dry_run:
+                print_diff(merged)
             return 0
-        notes = dict.fromkeys(deleted, SERVICE_DELETION)
-        for path, old_path in merged.moved_edits().items():
-            notes[path] = MOVED_EDIT.format(old=old_path)
-        report = _report({path: notes[path] for path in notes.keys() - blocked.keys()}, blocked)
-        status = EXIT_CONFLICTS if blocked else 0
+        if not plan.changes and not plan.index:
+            return 0
+        report = _report(plan)
+        status = EXIT_CONFLICTS if plan.problems else 0
         journal = Journal(service)
         journal.write(
-            changes,
+            plan.changes,
             new / CORE / "update",
-            index,
-            ignored,
+            plan.index,
+            plan.added,
             before=_version(old / service.answers_file),
             after=_version(new / service.answers_file),
             report=report,
             status=status,
         )
         kept = _finish(journal)
-    _print_news(old, new)
     sys.stdout.flush()
     print(report, end="", file=sys.stderr)
     print_kept(kept)
@@ -106,10 +94,10 @@ def _version(answers_file: Path) -> str:
     return found[1] if found else "an unknown version"
 
 
-def _report(notes: Mapping[str, str], problems: Mapping[str, str]) -> str:
-    lines = [f"{path}: {text}.\n" for path, text in sorted(notes.items())]
-    if problems:
-        texts = [f"  {path}: {text}." for path, text in sorted(problems.items())]
+def _report(plan: Plan) -> str:
+    lines = [f"{path}: {text}.\n" for path, text in sorted(plan.notes.items())]
+    if plan.problems:
+        texts = [f"  {path}: {text}." for path, text in sorted(plan.problems.items())]
         lines.append(CONFLICTS.format(problems="\n".join(texts)))
     return "".join(lines)
 
@@ -130,7 +118,7 @@ def _finish(journal: Journal) -> list[str]:
         raise UpdateError(f"{error} Nothing was changed.") from error
 
 
-def _print_news(old: Path, new: Path) -> None:
+def _print_news(service: Service, old: Path, new: Path) -> None:
     before = _read(old, "CHANGELOG.md")
     sections = re.split(
         r"^(?=## )",
@@ -144,6 +132,9 @@ def _print_news(old: Path, new: Path) -> None:
     settings = _settings(_read(new, SETTINGS)) - _settings(_read(old, SETTINGS))
     if settings:
         print(f"New settings (see core/{SETTINGS}): {', '.join(sorted(settings))}")
+    lost = find_lost_names(service, old, new)
+    if lost:
+        print("Change these lines of your code:", *lost, sep="\n  ")
 
 
 def _read(version: Path, name: str) -> str:
@@ -161,14 +152,25 @@ def _settings(source: str) -> set[str]:
     return names
 
 
+def _parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("old", type=Path)
+    parser.add_argument("new", type=Path)
+    parser.add_argument("answers_file", type=Path, nargs="?", default=Path(ANSWERS_FILE))
+    parser.add_argument("--dry-run", action="store_true", help="only print what would change")
+    parser.add_argument("--names", action="store_true", help="the same, without the diff")
+    return parser.parse_args()
+
+
 def main() -> int:
     """Merge, print the result, and return the exit status: 0, or 3 if there are conflicts."""
-    old, new = (Path(folder) for folder in sys.argv[1:3])
-    service = Service(Path(sys.argv[3] if sys.argv[3:] else ANSWERS_FILE))
+    options = _parse_options()
+    service = Service(options.answers_file)
     with locked(service):
         Journal(service).check()
-        service.check_clean()
-        return _merge(service, old, new)
+        if not options.dry_run and not options.names:
+            service.check_clean()
+        return _merge(service, options.old, options.new, options)
 
 
 if __name__ == "__main__":

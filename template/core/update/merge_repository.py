@@ -110,6 +110,10 @@ class MergeRepository(Repository):
         self.git(f"--work-tree={rendered}", "add", "--force", CORE)
         return self.text("write-tree")
 
+    def edited_paths(self) -> set[str]:
+        """Return the files that the service has edited, added or deleted."""
+        return {*self._differences("--name-only", "--no-renames", SERVICE_BRANCH)}
+
     def moved_edits(self) -> dict[str, str]:
         """Return the files that the service edited and the update renamed: old by new path."""
         edited = {*self._differences("--name-only", "--diff-filter=M", SERVICE_BRANCH)}

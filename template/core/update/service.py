@@ -64,12 +64,13 @@ class Service(Repository):
             hint = "Commit your changes first (or run `git stash -u`), so you can undo the update."
             raise UpdateError(f"changes are not committed: {shown}. {hint}")
 
-    def merge(self, old: Path, new: Path) -> int:
+    def merge(self, old: Path, new: Path, *options: str) -> int:
         """Merge the new version into the service, with that version's own code.
 
         Args:
             old: The folder with the rendered version that the service is from.
             new: The folder with the rendered version to update to.
+            *options: `--dry-run` or `--names` only print what would change.
 
         Returns:
             The exit status: 0, 2 if it failed and has printed why, or 3 if there are conflicts.
@@ -79,7 +80,7 @@ class Service(Repository):
             KeyboardInterrupt: It was stopped. Nothing was changed.
         """
         script = new / "core" / "update" / "merge.py"
-        command = [sys.executable, str(script), str(old), str(new), str(self.answers_file)]
+        command = [sys.executable, str(script), str(old), str(new), str(self.answers_file), *options]
         with subprocess.Popen(command) as process:
             while process.poll() is None:
                 try:

@@ -1,10 +1,19 @@
-"""Finds what a merge changes in the service."""
+"""Plans what a merge changes in the service."""
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from core.update.conflicts import DELETION_OBSTACLE, OBSTACLE
+from core.update.conflicts import (
+    DELETION_OBSTACLE,
+    MOVED_EDIT,
+    OBSTACLE,
+    SERVICE_DELETION,
+    describe,
+    index_input,
+    stages_by_path,
+)
 from core.update.git import Repository
 from core.update.journal import Change, find_mark
 from core.update.merge_repository import (
@@ -14,19 +23,32 @@ from core.update.merge_repository import (
 )
 
 
-def find_changes(
-    merged: MergeRepository,
-    service: Repository,
-) -> tuple[list[Change], dict[str, str], list[str]]:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an update will do.
+
+    Attributes:
+        changes: The changes, in an order in which each of them can be made.
+        problems: A text for each path that needs a person.
+        notes: A text for each path about which the user should know.
+        index: The input for `git update-index -z --index-info`, which records the problems.
+        added: The new files that git ignores. The next commit would leave them out.
+    """
+
+    changes: list[Change]
+    problems: dict[str, str]
+    notes: dict[str, str]
+    index: str
+    added: list[str]
+
+
+def make_plan(merged: MergeRepository, service: Repository, deleted: set[str]) -> Plan:
     """Compare the merged files with the service's. Files whose content is not in git stay.
 
     Args:
         merged: The repository with the merged files.
         service: The service.
-
-    Returns:
-        The changes in their order; the paths that cannot be changed, each with a description; and
-        the new files that git ignores. The next commit would leave these out.
+        deleted: The paths that `MergeRepository.merge` returned.
 
     Raises:
         UpdateError: A git command failed.
@@ -47,12 +69,29 @@ def find_changes(
     files = service.entries("ls-files", "-z", "-v", CORE)
     tracked = {file[2:] for file in files if file.startswith("H")}
     removed = {name for name in (changed - written) & tracked if _is_file(service.folder / name)}
-    kept = {name for name in changed - written - tracked if os.path.lexists(service.folder / name)}
-    blocked = dict.fromkeys(kept, DELETION_OBSTACLE)
-    blocked |= _find_obstacles(merged.folder, service.folder, written, removed, tracked)
+    blocked = _find_obstacles(merged.folder, service.folder, written, removed, tracked)
+    for name in changed - written - tracked:
+        if os.path.lexists(service.folder / name):
+            blocked[name] = DELETION_OBSTACLE
+    for name in deleted:
+        if os.path.lexists(service.folder / name):
+            blocked[name] = OBSTACLE.format(found=name, path=name)
     written -= blocked.keys()
-    ignored = _find_ignored(service, written - tracked)
-    return _in_order(merged.folder, written, removed), blocked, ignored
+    unmerged = merged.unmerged_entries()
+    problems = {
+        name: describe(name, stages, merged.folder)
+        for name, stages in stages_by_path(unmerged).items()
+    }
+    notes = dict.fromkeys(deleted, SERVICE_DELETION)
+    for name, old_name in merged.moved_edits().items():
+        notes[name] = MOVED_EDIT.format(old=old_name)
+    return Plan(
+        changes=_in_order(merged.folder, written, removed),
+        problems=problems | blocked,
+        notes={name: notes[name] for name in notes.keys() - blocked.keys() - problems.keys()},
+        index=index_input(merged, service, [*unmerged, *merged.update_entries(blocked)]),
+        added=_find_ignored(service, written - tracked),
+    )
 
 
 def _is_file(path: Path) -> bool:
