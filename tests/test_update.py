@@ -222,8 +222,11 @@ def test_ignored_files_in_core_stay(newer: Path, tmp_path: Path) -> None:
 
 def test_an_update_prints_what_is_new(newer: Path, tmp_path: Path) -> None:
     project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
-    expected = "0.2.0 is available. This service is at 0.1.0. To update, run `just update`.\n"
-    assert just_update(project, "--check", status=5) == expected
+    output = just_update(project, "--check", status=5)
+    assert output.startswith("v0.2.0 is available. This service is at v0.1.0.\n")
+    assert "New settings (see core/config/settings.py): BRAND_NEW\n" in output
+    assert "Changed as in the template:\n" in output
+    assert git(project, "status", "--porcelain") == ""
     lock = (project / "uv.lock").read_text()
 
     output = just_update(project)
@@ -234,7 +237,7 @@ def test_an_update_prints_what_is_new(newer: Path, tmp_path: Path) -> None:
     assert "Next, run `just ci`. It also runs the tests of core/" in output
     assert (project / "uv.lock").read_text() == lock  # no dependency has changed
     commit_all(project, "updated")
-    assert just_update(project, "--check") == "0.2.0 is the newest version.\n"
+    assert just_update(project, "--check") == "v0.2.0 is the newest version.\n"
     assert just_update(project) == "Nothing to update from v0.2.0 to v0.2.0.\n"
     assert git(project, "status", "--porcelain") == ""
 

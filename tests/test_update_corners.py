@@ -20,6 +20,7 @@ from copier import run_copy
 from test_update_random import look, make_template, write
 
 from core.update import EXIT_CONFLICTS
+from core.update.conflicts import SERVICE_DELETION
 
 PLAIN = ["-m", "copier", "update", "--trust", "--defaults", "--quiet"]
 JUST = ["-B", "-m", "core.update", "--defaults"]
@@ -49,12 +50,12 @@ def render(template: Path, folder: Path, *options: str, version: str = "v0.1.0")
     return folder
 
 
-def release(template: Path, files: dict[str, bytes]) -> None:
+def release(template: Path, files: dict[str, bytes], version: str = "v0.2.0") -> None:
     for name, content in files.items():
         write(template / "template" / name, content)
     git(template, "add", "--all", "--force")
-    commit_all(template, "v0.2.0")
-    git(template, "tag", "v0.2.0")
+    commit_all(template, version)
+    git(template, "tag", version)
 
 
 def update(project: Path, status: int = 0, command: list[str] = JUST) -> str:
@@ -398,6 +399,60 @@ def test_an_edit_that_moves_is_named(template: Path, project: Path, kept: int) -
     else:
         assert f"{name}: you edited it and the update deleted it. It stays" in output
         assert MINE in (project / name).read_bytes()
+
+
+def test_a_dry_run_shows_what_an_update_does(template: Path, project: Path) -> None:
+    write(project / "core" / "one.py", MINE)
+    write(project / "core" / "two.py", MINE + (project / "core" / "two.py").read_bytes())
+    write(project / "core" / "own.py", MINE)
+    (project / "core" / "run.sh").unlink()
+    write(project / "app" / "main.py", b"from core.one import old_name\nfrom core.two import kept\n")
+    commit_all(project, "mine")
+    theirs = (template / "template" / "core" / "two.py").read_bytes()
+    files = {"core/one.py": NEW, "core/two.py": theirs + NEW, "core/sub/three.py": NEW}
+    release(template, {**files, "core/run.sh": NEW, "core/CHANGELOG.md": b"## 2\n\nBetter.\n"})
+    before = look(project)
+    command = ["-B", "-m", "core.update", "--dry-run"]
+    output = update(project, 0, command)
+    names = update(project, 5, ["-B", "-m", "core.update", "--check"])
+    assert look(project) == before
+    assert git(project, "status", "--porcelain") == ""
+    assert not (project / ".git" / "core-update").exists()
+    for text in (output, names):
+        assert "v0.2.0 is available. This service is at v0.1.0." in text
+        assert "What is new:\n\n## 2\n\nBetter.\n" in text
+        for title, name in (
+            ("These files need you", "core/one.py: you and the update changed the same lines"),
+            ("Merged with your changes", "core/two.py"),
+            ("Changed as in the template", ".copier-answers.yml"),
+            ("Yours, and not changed", "core/own.py"),
+        ):
+            section = text.partition(f"{title}:\n")[2].partition("\n\n")[0]
+            assert f"  {name}" in section, text
+        assert f"core/run.sh: {SERVICE_DELETION}." in text
+    assert "\n+new\n" in output
+    assert "\n+new\n" not in names
+
+
+def test_a_name_that_the_new_version_lacks_is_named(template: Path, project: Path) -> None:
+    code = b"def kept(): ...\n\n\ndef gone(): ...\n"
+    release(template, {"core/names.py": code, "core/old.py": NEW}, "v0.2.0")
+    update(project)
+    mine = b"""import core.old
+from core.names import gone, kept
+from core import names
+from core.nowhere import anything
+"""
+    write(project / "app" / "mine.py", mine)
+    commit_all(project, "mine")
+    (template / "template" / "core" / "old.py").unlink()
+    release(template, {"core/names.py": code[:16]}, "v0.3.0")
+    lost = """Change these lines of your code:
+  app/mine.py:1: the new version has no core.old
+  app/mine.py:2: the new version has no core.names.gone
+"""
+    assert lost in update(project, 0, ["-B", "-m", "core.update", "--dry-run"])
+    assert lost in update(project)
 
 
 def test_plain_copier_updates_if_git_ignores_the_answers_file(

@@ -17,8 +17,10 @@ def print_plan(merged: MergeRepository, plan: Plan) -> None:
     changed = {change.path for change in plan.changes} - plan.problems.keys()
     problems = [f"{path}: {text}." for path, text in plan.problems.items()]
     _print_files("These files need you:", problems)
-    _print_files("Merged with your changes:", {*changed & edited, *plan.notes})
-    _print_files("Changed as in the template:", changed - edited - plan.notes.keys())
+    notes = [f"{path}: {text}." for path, text in plan.notes.items()]
+    _print_files("About these files:", notes)
+    _print_files("Merged with your changes:", changed & edited)
+    _print_files("Changed as in the template:", changed - edited)
     _print_files("Yours, and not changed:", edited - changed - plan.problems.keys())
 
 
