@@ -5,9 +5,7 @@ new version merges both with the service's files. No file changes until git has 
 """
 
 import argparse
-import json
 import signal
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -23,9 +21,10 @@ from core.update.answers import (
     is_older,
     read_answers,
 )
-from core.update.git import UpdateError, failure_reason
+from core.update.git import UpdateError
 from core.update.journal import Journal
-from core.update.render import render_both
+from core.update.preview import print_app_changes, print_drift
+from core.update.render import render, render_both
 from core.update.service import Service, report_outdated_lock
 
 EXIT_NEWER_VERSION = 5
@@ -60,6 +59,8 @@ def _parse_options(arguments: list[str] | None) -> argparse.Namespace:
         default=[],
         metavar="QUESTION=ANSWER",
     )
+    add("--show-app", action="store_true", help="only print what the template changed outside core/")
+    add("--drift", action="store_true", help="only print what you changed in core/")
     add("--undo", action="store_true", help="take the last update back")
     add("--continue", action="store_true", help="finish an update that was cut off")
     add("--defaults", action="store_true", help="ask no questions")
@@ -74,7 +75,7 @@ def _update(options: argparse.Namespace) -> int:
     answers = read_answers(answers_file)
     service = Service(answers_file)
     Journal(service).check()
-    if options.check or options.dry_run:
+    if options.check or options.dry_run or options.show_app or options.drift:
         options.defaults = True  # ask no questions
     else:
         service.check_clean()
@@ -91,8 +92,17 @@ def _render_and_merge(
     answers: Answers,
     options: argparse.Namespace,
 ) -> int:
-    with TemporaryDirectory(prefix="update.") as folder:
-        old, new = render_both(service.answers_file, options, Path(folder))
+    with TemporaryDirectory(prefix="update.") as temporary:
+        folder = Path(temporary)
+        (folder / "diff").mkdir()
+        if options.drift:
+            text = service.answers_file.read_text(encoding="utf-8")
+            print_drift(folder / "diff", service, render(text, service.answers_file, folder / "old"))
+            return 0
+        old, new = render_both(service.answers_file, options, folder)
+        if options.show_app:
+            print_app_changes(folder / "diff", old, new)
+            return 0
         new_answers = read_answers(new / service.answers_file)
         before, after = answers["_commit"], new_answers["_commit"]
         if is_older(after, before) and not options.to:

@@ -1,8 +1,16 @@
 """Prints what an update would do."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
-from core.update.merge_repository import SERVICE_BRANCH, MergeRepository
+from core.update.git import Repository
+from core.update.merge_repository import (
+    BASE_BRANCH,
+    CORE,
+    ISOLATION,
+    SERVICE_BRANCH,
+    MergeRepository,
+)
 from core.update.plan import Plan
 
 
@@ -37,3 +45,35 @@ def print_diff(merged: MergeRepository) -> None:
 def _print_files(title: str, lines: Iterable[str]) -> None:
     if lines:
         print(title, *sorted(lines), sep="\n  ", end="\n\n")
+
+
+def print_app_changes(folder: Path, old: Path, new: Path) -> None:
+    """Print what the template has changed outside `core/`.
+
+    Args:
+        folder: An empty folder.
+        old: The folder with the rendered version that the service is from.
+        new: The folder with the rendered version to update to.
+    """
+    repository = Repository(folder, ISOLATION)
+    repository.git("init", "--quiet")
+    trees = []
+    for version in (old, new):
+        repository.git("read-tree", "--empty")
+        repository.git(f"--work-tree={version}", "add", "--force", "--all", ".")
+        repository.git("rm", "-r", "--quiet", "--cached", "--ignore-unmatch", CORE)
+        trees.append(repository.text("write-tree"))
+    print(repository.git("diff", *trees).decode(errors="replace"), end="")
+
+
+def print_drift(folder: Path, service: Repository, rendered: Path) -> None:
+    """Print the difference between `core/` of the service's last commit and of its version.
+
+    Args:
+        folder: An empty folder.
+        service: The service.
+        rendered: The folder with the rendered version that the service is from.
+    """
+    merged = MergeRepository(service, folder)
+    merged.merge(rendered, rendered)
+    print(merged.git("diff", BASE_BRANCH, SERVICE_BRANCH).decode(errors="replace"), end="")

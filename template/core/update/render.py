@@ -21,6 +21,7 @@ def render(
     version: str | VcsRef | None = VcsRef.CURRENT,
     data: Mapping[str, Any] = MappingProxyType({}),
     defaults: bool = True,
+    everything: bool = False,
 ) -> Path:
     """Render `core/` and the answers file, and return the folder.
 
@@ -31,6 +32,7 @@ def render(
         version: The version to render. Defaults to the one in `answers`. None is the newest.
         data: Answers that replace those in the file.
         defaults: Whether to answer new questions with their defaults, without asking.
+        everything: Whether to render the files outside `core/` too.
 
     Raises:
         UpdateError: The template or the version cannot be fetched.
@@ -46,7 +48,7 @@ def render(
             answers_file=str(answers_file),
             vcs_ref=version,
             # An update does not need these files, and rendering them is slow.
-            exclude=["/app", "/tests", "/.*", f"!/{answers_file}"],
+            exclude=[] if everything else ["/app", "/tests", "/.*", f"!/{answers_file}"],
             defaults=defaults,
             skip_answered=True,
             overwrite=True,
@@ -75,7 +77,10 @@ def render_both(answers_file: Path, options: argparse.Namespace, folder: Path) -
     # A second process renders the old version at the same time. It leaves Ctrl-C to this one.
     ignore_ctrl_c = (signal.SIGINT, signal.SIG_IGN)
     with ProcessPoolExecutor(1, initializer=signal.signal, initargs=ignore_ctrl_c) as pool:
-        old = pool.submit(render, answers, answers_file, folder / "old")
+        everything = options.show_app
+        old = pool.submit(
+            render, answers, answers_file, folder / "old", everything=everything
+        )
         new = render(
             answers,
             answers_file,
@@ -83,5 +88,6 @@ def render_both(answers_file: Path, options: argparse.Namespace, folder: Path) -
             version,
             data,
             options.defaults,
+            everything,
         )
         return old.result(), new
