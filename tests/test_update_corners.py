@@ -247,7 +247,7 @@ def test_a_failed_undo_says_so_and_can_be_repeated(template: Path, project: Path
     write(project / ".git" / "info" / "exclude", b"*.update\n")
     hook = project / ".git" / "hooks" / "post-index-change"
     # A fault that begins when the update has already changed the index.
-    write(hook, b"#!/bin/sh\nmkdir -p core/.two.py.update\ntouch .git/index.lock\n")
+    write(hook, b"#!/bin/sh\n[ -d .git/core-update ] || exit 0\nmkdir -p core/.two.py.update\ntouch .git/index.lock\n")
     hook.chmod(0o755)
     before = look(project)
     output = update(project, 2)
@@ -282,9 +282,7 @@ def test_two_updates_at_once(template: Path, project: Path) -> None:
     assert (project / "core" / "two.py").read_bytes() == NEW
 
 
-def test_an_update_is_taken_back_without_the_work_of_others(
-    template: Path, project: Path
-) -> None:
+def test_an_update_is_taken_back_without_the_work_of_others(template: Path, project: Path) -> None:
     """Undoing changes only what the update wrote, and names what stays."""
     write(project / "core" / "one.py", MINE)
     write(project / "core" / "sub" / "three.py", MINE)
@@ -333,9 +331,7 @@ def test_an_update_whose_updater_is_half_replaced(
 
 
 @pytest.mark.parametrize("command", [JUST, PLAIN], ids=["just", "copier"])
-def test_an_update_killed_at_any_moment(
-    template: Path, project: Path, command: list[str]
-) -> None:
+def test_an_update_killed_at_any_moment(template: Path, project: Path, command: list[str]) -> None:
     """The next command says what happened, and ends or undoes it."""
     write(project / "core" / "one.py", MINE)
     commit_all(project, "mine")
@@ -386,7 +382,7 @@ def lines(name: str, numbers: Iterable[int]) -> bytes:
 def test_an_edit_that_moves_is_named(template: Path, project: Path, kept: int) -> None:
     """A line of the user must not reach an unrelated file without a word."""
     name = "core/sub/three.py"
-    write(project / name, lines(name, range(12)) + MINE)
+    write(project / name, MINE + lines(name, range(12)))
     commit_all(project, "mine")
     (template / "template" / name).unlink()
     renamed = lines(name, range(kept)) + lines("token", range(12 - kept))
@@ -406,7 +402,9 @@ def test_a_dry_run_shows_what_an_update_does(template: Path, project: Path) -> N
     write(project / "core" / "two.py", MINE + (project / "core" / "two.py").read_bytes())
     write(project / "core" / "own.py", MINE)
     (project / "core" / "run.sh").unlink()
-    write(project / "app" / "main.py", b"from core.one import old_name\nfrom core.two import kept\n")
+    write(
+        project / "app" / "main.py", b"from core.one import old_name\nfrom core.two import kept\n"
+    )
     commit_all(project, "mine")
     theirs = (template / "template" / "core" / "two.py").read_bytes()
     files = {"core/one.py": NEW, "core/two.py": theirs + NEW, "core/sub/three.py": NEW}

@@ -44,7 +44,7 @@ def _parse_options(arguments: list[str] | None) -> argparse.Namespace:
     add(
         "--check",
         action="store_true",
-        help="only look for a newer version, and list the files it changes; exit with 5 if there is one",
+        help="only look for a newer version and list its files; exit with 5 if there is one",
     )
     add("--dry-run", action="store_true", help="only print what an update would change")
     add(
@@ -59,7 +59,9 @@ def _parse_options(arguments: list[str] | None) -> argparse.Namespace:
         default=[],
         metavar="QUESTION=ANSWER",
     )
-    add("--show-app", action="store_true", help="only print what the template changed outside core/")
+    add(
+        "--show-app", action="store_true", help="only print what the template changed outside core/"
+    )
     add("--drift", action="store_true", help="only print what you changed in core/")
     add("--undo", action="store_true", help="take the last update back")
     add("--continue", action="store_true", help="finish an update that was cut off")
@@ -97,7 +99,9 @@ def _render_and_merge(
         (folder / "diff").mkdir()
         if options.drift:
             text = service.answers_file.read_text(encoding="utf-8")
-            print_drift(folder / "diff", service, render(text, service.answers_file, folder / "old"))
+            print_drift(
+                folder / "diff", service, render(text, service.answers_file, folder / "old")
+            )
             return 0
         old, new = render_both(service.answers_file, options, folder)
         if options.show_app:

@@ -153,7 +153,7 @@ class Journal:
         draft.rename(self.folder)
 
     def finish(self) -> list[str]:
-        """Make the changes of the update that are not made yet. Print the report, then call `close`.
+        """Make the changes that are not made yet. Then print the report and call `close`.
 
         Returns:
             The paths that somebody has changed since. They stay.
@@ -274,7 +274,8 @@ def _put(target: Path, source: Path | None) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft_of(target)
     try:
-        shutil.copy2(source, draft, follow_symlinks=False)
+        shutil.copyfile(source, draft, follow_symlinks=False)
+        shutil.copymode(source, draft, follow_symlinks=False)
         draft.replace(target)
     except OSError:
         with suppress(OSError):

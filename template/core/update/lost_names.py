@@ -53,14 +53,20 @@ def _has(version: Path, module: str, name: str | None) -> bool:
         file = path / "__init__.py"
     elif not file.exists():
         return False
-    return name is None or name in _find_names(file) or _has(version, f"{module}.{name}", None)
+    if name is None or _has(version, f"{module}.{name}", None):
+        return True
+    names = _find_names(file)
+    return names is None or name in names
 
 
 @cache
-def _find_names(file: Path) -> set[str]:
-    """Return the names that a module defines or imports."""
+def _find_names(file: Path) -> set[str] | None:
+    """Return the names that a module defines or imports, or None if it cannot be read."""
     names = set()
-    statements = ast.parse(file.read_bytes()).body if file.exists() else []
+    try:
+        statements = ast.parse(file.read_bytes()).body if file.exists() else []
+    except (SyntaxError, ValueError):
+        return None
     for statement in statements:
         if isinstance(statement, _DEFINITIONS):
             names.add(statement.name)  # without the names inside

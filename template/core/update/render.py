@@ -78,9 +78,7 @@ def render_both(answers_file: Path, options: argparse.Namespace, folder: Path) -
     ignore_ctrl_c = (signal.SIGINT, signal.SIG_IGN)
     with ProcessPoolExecutor(1, initializer=signal.signal, initargs=ignore_ctrl_c) as pool:
         everything = options.show_app
-        old = pool.submit(
-            render, answers, answers_file, folder / "old", everything=everything
-        )
+        old = pool.submit(render, answers, answers_file, folder / "old", everything=everything)
         new = render(
             answers,
             answers_file,

@@ -80,7 +80,14 @@ class Service(Repository):
             KeyboardInterrupt: It was stopped. Nothing was changed.
         """
         script = new / "core" / "update" / "merge.py"
-        command = [sys.executable, str(script), str(old), str(new), str(self.answers_file), *options]
+        command = [
+            sys.executable,
+            str(script),
+            str(old),
+            str(new),
+            str(self.answers_file),
+            *options,
+        ]
         with subprocess.Popen(command) as process:
             while process.poll() is None:
                 try:
