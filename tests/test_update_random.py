@@ -254,6 +254,8 @@ class Sequence:
         """Return whether an update was done. If it was cut off, first continue or undo it."""
         journal = self.project / ".git" / "core-update" / "journal.json"
         version = self.project / ANSWERS
+        # A killed git command leaves its lock. The user is told to delete it.
+        (self.project / ".git" / "index.lock").unlink(missing_ok=True)
         if journal.exists() and not json.loads(journal.read_text())["is_done"]:
             command = [sys.executable, "-B", "-m", "core.update"]
             done = run(*command, cwd=self.project, check=False)
@@ -310,7 +312,6 @@ class Sequence:
         with contextlib.suppress(FileExistsError), lock.open("x"):
             pass
         process.wait()
-        lock.unlink(missing_ok=True)
         return self.ends(before)
 
     def twice(self, before: Files) -> bool:
