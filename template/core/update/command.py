@@ -5,9 +5,7 @@ new version merges both with the service's files. No file changes until git has 
 """
 
 import argparse
-import json
 import signal
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -22,9 +20,10 @@ from core.update.answers import (
     is_older,
     read_answers,
 )
-from core.update.git import UpdateError, failure_reason
+from core.update.git import UpdateError
 from core.update.render import render_both
 from core.update.service import Service, report_outdated_lock
+from core.update.versions import find_versions
 
 EXIT_FAILED = 2
 EXIT_NEWER_VERSION = 5
@@ -64,22 +63,8 @@ def _parse_options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _check_version(answers_file: Path) -> int:
-    command = [
-        sys.executable,
-        "-m",
-        "copier",
-        "check-update",
-        "--output-format=json",
-    ]
-    command += ["--answers-file", str(answers_file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    try:
-        found = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        raise UpdateError(failure_reason(done.stderr)) from None
-    current = found["current_version"]
-    latest = found["latest_version"]
-    if not found["update_available"]:
+    current, latest, is_newer = find_versions(answers_file)
+    if not is_newer:
         print(f"{current} is the newest version.")
         return 0
     print(f"{latest} is available. This service is at {current}. To update, run `just update`.")
