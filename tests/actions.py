@@ -1,4 +1,4 @@
-"""Runs the jobs of a workflow as GitHub would: the shell steps literally, each job in its own clone.
+"""Runs the jobs of a workflow: the shell steps literally, each job in its own clone.
 
 GitHub itself cannot be on this machine. A bare repository stands for its git server, and
 `stand_in_gh.py` for its command `gh`. Of the actions, only those that move files do something.
@@ -40,10 +40,12 @@ class GitHub:
     Args:
         folder: An empty folder.
         service: The service that is pushed.
+        environment: The folder for the packages of the service, which runs may share.
     """
 
-    def __init__(self, folder: Path, service: Path) -> None:
+    def __init__(self, folder: Path, service: Path, environment: Path) -> None:
         self.folder = folder
+        self.environment = environment
         self.remote = folder / "remote.git"
         run("git", "clone", "--quiet", "--bare", str(service), str(self.remote), cwd=folder)
         hook = self.remote / "hooks" / "pre-receive"
@@ -152,7 +154,7 @@ class GitHub:
             **clean_environment(),
             "PATH": ":".join(path),
             "GIT_CONFIG_GLOBAL": os.devnull,  # a runner has no author
-            "UV_PROJECT_ENVIRONMENT": str(self.folder / "venv"),  # installs the packages once
+            "UV_PROJECT_ENVIRONMENT": str(self.environment),
             "GH_STATE": str(self.state),
             "GITHUB_OUTPUT": str(output),
             "GITHUB_SHA": git(self.remote, "rev-parse", "main").strip(),

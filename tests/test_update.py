@@ -1,17 +1,14 @@
 """Updates of real services: they change core/ and the answers file only, and report lost edits."""
 
 import hashlib
-import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
-from conftest import COPIER, ROOT, UV, clean_environment, commit_all, copy, git, run, snapshot
+from conftest import COPIER, ROOT, UV, commit_all, copy, git, run, snapshot
 
 from core.update import EXIT_CONFLICTS
 

@@ -1,6 +1,7 @@
 """The weekly workflow of a service proposes each newer version once, and never goes quiet."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def release(template: Path, version: str, news: str = "Feed the cat.") -> None:
     """Release a version that changes the first line of `core/errors.py`."""
     core = template / "template" / "core"
     errors = core / "errors.py"
-    first, rest = errors.read_text().split("\n", 1)
+    _, rest = errors.read_text().split("\n", 1)
     errors.write_text(f'"""The errors of {version}."""\n{rest}')
     (core / f"new_{version.replace('.', '_')}.py").write_text('"""New."""\n')
     changelog = template / "CHANGELOG.md"
@@ -50,14 +51,26 @@ def service(newer: Path, tmp_path: Path) -> Path:
     return project
 
 
+Push = Callable[[Path], GitHub]
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packages of all services here. Each service has the same lock."""
+    return tmp_path_factory.mktemp("environment") / "venv"
+
+
 @pytest.fixture
-def github(service: Path, tmp_path: Path) -> GitHub:
-    return push(service, tmp_path)
+def push(environment: Path, tmp_path: Path) -> Push:
+    """Return a function that pushes a service to GitHub."""
+    folder = tmp_path / "github"
+    folder.mkdir()
+    return lambda service: GitHub(folder, service, environment)
 
 
-def push(service: Path, tmp_path: Path) -> GitHub:
-    (tmp_path / "github").mkdir()
-    return GitHub(tmp_path / "github", service)
+@pytest.fixture
+def github(service: Path, push: Push) -> GitHub:
+    return push(service)
 
 
 def update_weekly(github: GitHub, failing: str = "") -> dict[str, Job]:
@@ -93,8 +106,8 @@ def test_a_newer_version_is_proposed_once(github: GitHub) -> None:
     assert github.pulls == [pull]
 
 
-def test_no_newer_version(newer: Path, tmp_path: Path) -> None:
-    github = push(copy(newer, tmp_path / "service"), tmp_path)
+def test_no_newer_version(newer: Path, push: Push, tmp_path: Path) -> None:
+    github = push(copy(newer, tmp_path / "service"))
     assert skipped(update_weekly(github)) == {"report", "ask", "merge", "propose"}
 
 
@@ -127,15 +140,18 @@ def test_commits_of_a_person_stay(github: GitHub) -> None:
     assert len(github.pulls) == 1
 
 
-@pytest.mark.parametrize("state", ["CLOSED", "MERGED"])
-def test_a_closed_pull_request_is_silent_until_the_next_version(
-    newer: Path, github: GitHub, state: str
-) -> None:
-    """A version that was merged and then reverted is one that the owner does not want either."""
+@pytest.mark.parametrize("state", ["OPEN", "CLOSED", "MERGED"])
+def test_a_version_with_a_pull_request_is_not_proposed_again(github: GitHub, state: str) -> None:
+    """If it was closed, or merged and then reverted, the owner does not want this version."""
     pull = {"headRefName": "update-0.2.0", "isCrossRepository": False, "state": state}
     github.write(pulls=[pull])
     assert skipped(update_weekly(github)) == {"report", "merge", "propose"}
+    assert github.pulls == [pull]
 
+
+def test_the_version_after_a_closed_pull_request_is_proposed(newer: Path, github: GitHub) -> None:
+    pull = {"headRefName": "update-0.2.0", "isCrossRepository": False, "state": "CLOSED"}
+    github.write(pulls=[pull])
     release(newer, "v0.3.0")
     update_weekly(github)
     assert [pull["headRefName"] for pull in github.pulls] == ["update-0.2.0", "update-0.3.0"]
@@ -149,12 +165,12 @@ def test_a_pull_request_of_a_fork_does_not_count(github: GitHub) -> None:
     assert len(github.pulls) == 2
 
 
-def test_a_conflict_becomes_a_draft(service: Path, tmp_path: Path) -> None:
+def test_a_conflict_becomes_a_draft(service: Path, push: Push) -> None:
     """It has marks in one file. The other one was deleted, so it stays deleted."""
     errors = service / "core" / "errors.py"
     errors.write_text('"""My errors."""\n' + errors.read_text().split("\n", 1)[1])
     commit_all(service, "mine")
-    github = push(service, tmp_path)
+    github = push(service)
 
     update_weekly(github)
 
@@ -172,10 +188,10 @@ def test_a_conflict_becomes_a_draft(service: Path, tmp_path: Path) -> None:
     assert skipped(update_weekly(github)) == {"report", "merge", "propose"}
 
 
-def test_a_plan_without_drafts(service: Path, tmp_path: Path) -> None:
+def test_a_plan_without_drafts(service: Path, push: Push) -> None:
     (service / "app" / "broken.py").write_text("")
     commit_all(service, "broken")
-    github = push(service, tmp_path)
+    github = push(service)
     github.write(refusals={"draft": True})
     update_weekly(github)
     (pull,) = github.pulls

@@ -50,8 +50,8 @@ CONFLICTS = """\
 
 {files}
 
-To resolve them, make a branch from the default branch on your machine, and run `uv run just update` \
-there. It stops at the same files and says what to do. Push the result with \
+To resolve them, make a branch from the default branch on your machine. There, \
+`uv run just update` stops at the same files and says what to do. Push the result with \
 `git push --force origin HEAD:{branch}`.
 
 ~~~text
