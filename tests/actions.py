@@ -1,7 +1,7 @@
 """Runs the jobs of a workflow: the shell steps literally, each job in its own clone.
 
 GitHub itself cannot be on this machine. A bare repository stands for its git server, and
-`stand_in_gh.py` for its command `gh`. Of the actions, only those that move files do something.
+`stand_in_gh.py` for its command `gh`. Checkouts and artifacts move files, and the other actions do nothing.
 """
 
 import json
@@ -27,7 +27,7 @@ exit 1
 
 
 class Job(NamedTuple):
-    """The result of a job: `success`, `failure` or `skipped`, its outputs, and what it printed."""
+    """The result of a job: `success`, `failure` or `skipped`, its outputs, and its log."""
 
     result: str
     outputs: dict[str, str]
@@ -62,7 +62,7 @@ class GitHub:
         self.runs = 0
 
     def read(self) -> dict[str, Any]:
-        """Return the pull requests, the issues, and what is refused."""
+        """Return the pull requests, the issues, and the refusals."""
         state: dict[str, Any] = json.loads(self.state.read_text())
         return state
 

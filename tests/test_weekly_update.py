@@ -166,7 +166,6 @@ def test_a_pull_request_of_a_fork_does_not_count(github: GitHub) -> None:
 
 
 def test_a_conflict_becomes_a_draft(service: Path, push: Push) -> None:
-    """It has marks in one file. The other one was deleted, so it stays deleted."""
     errors = service / "core" / "errors.py"
     errors.write_text('"""My errors."""\n' + errors.read_text().split("\n", 1)[1])
     commit_all(service, "mine")

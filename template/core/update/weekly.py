@@ -1,7 +1,7 @@
-"""What the weekly workflow runs: `just weekly-update look` and `just weekly-update merge FOLDER`.
+"""The commands of the weekly workflow: `just weekly-update look` and `just weekly-update merge`.
 
-The workflow is a file of the service, so no update can correct it. It therefore decides little:
-`look` prints the outputs of its step, and `merge` writes all that another job pushes.
+The workflow is a file of the service, so an update cannot correct it. It therefore decides little:
+`look` prints the outputs of a step, and `merge` writes everything that the next job pushes.
 """
 
 import os
@@ -165,7 +165,7 @@ def describe_conflicts(files: Sequence[str], problems: str, branch: str) -> str:
 
     Args:
         files: The paths of these files.
-        problems: What `just update` says about them.
+        problems: The lines of `just update` about them.
         branch: The name of the pull request's branch.
     """
     listed = "\n".join(f"- `{name}`" for name in files)
