@@ -198,6 +198,16 @@ def test_a_plan_without_drafts(service: Path, push: Push) -> None:
     assert "| before the update | failed |\n| after the update | failed |" in pull["body"]
 
 
+def test_the_answers_file_has_another_name(service: Path, push: Push) -> None:
+    """The name depends on `--answers-file` of `copier copy`."""
+    (service / ".copier-answers.yml").rename(service / "groundwork.yml")
+    commit_all(service, "another name")
+    github = push(service)
+    update_weekly(github)
+    assert len(github.pulls) == 1
+    assert "groundwork.yml" in github.files("update-0.2.0")
+
+
 def test_failing_tests_are_in_the_pull_request(newer: Path, github: GitHub) -> None:
     (newer / "template" / "core" / "broken.py").write_text('"""Breaks the service."""\n')
     release(newer, "v0.3.0")
@@ -205,6 +215,16 @@ def test_failing_tests_are_in_the_pull_request(newer: Path, github: GitHub) -> N
     (pull,) = github.pulls
     assert "| before the update | passed |\n| after the update | failed |" in pull["body"]
     assert pull["isDraft"]
+
+
+def test_an_outdated_lock_is_in_the_pull_request(newer: Path, github: GitHub) -> None:
+    project = newer / "template" / "core" / "pyproject.toml.jinja"
+    text = project.read_text()
+    project.write_text(text.replace('requires-python = ">=3.11"', 'requires-python = ">=3.99"'))
+    release(newer, "v0.3.0")
+    update_weekly(github)
+    (pull,) = github.pulls
+    assert "The update is done, but uv.lock is outdated (" in pull["body"]
 
 
 def test_a_long_changelog_is_cut(newer: Path, github: GitHub) -> None:

@@ -17,7 +17,7 @@ from core.update.answers import find_answers_file, read_answers
 from core.update.git import Repository, UpdateError
 from core.update.versions import find_versions
 
-BRANCH = "update"
+BRANCH = "core-update"
 """The branch in the bundle. The other job gives it the name that `look` printed."""
 EMAIL = "update@users.noreply.github.com"
 """The address by which the other job knows the commits of this command."""
@@ -54,6 +54,8 @@ To resolve them, make a branch from the default branch on your machine. There, \
 `uv run just update` stops at the same files and says what to do. Push the result with \
 `git push --force origin HEAD:{branch}`.
 
+"""
+PROBLEMS = """\
 ~~~text
 {problems}
 ~~~
@@ -83,8 +85,8 @@ def look() -> dict[str, str]:
     """Look for a newer version.
 
     Returns:
-        The outputs for the workflow: a branch for the newer version, or a problem that stays until
-        a person solves it, or nothing.
+        The outputs for the workflow: a branch for the newer version and the path of the answers
+        file, or a problem that stays until a person solves it, or nothing.
 
     Raises:
         UpdateError: The answers file cannot be read, or the template cannot be reached.
@@ -95,7 +97,9 @@ def look() -> dict[str, str]:
         return {"problem": LOCAL_TEMPLATE.format(source=source, answers_file=answers_file)}
     read_answers(answers_file)
     versions = find_versions(answers_file)
-    return {"branch": f"update-{versions.latest}"} if versions.is_newer else {}
+    if not versions.is_newer:
+        return {}
+    return {"branch": f"update-{versions.latest}", "answers_file": str(answers_file)}
 
 
 def merge(folder: Path, branch: str) -> None:
@@ -111,36 +115,48 @@ def merge(folder: Path, branch: str) -> None:
     """
     service = Repository(Path(), IDENTITY)
     base = service.text("rev-parse", "HEAD")
-    done = subprocess.run(
-        ["just", "update", "--defaults"], capture_output=True, text=True, check=False
-    )
-    print(done.stdout, done.stderr, sep="", flush=True)
-    if done.returncode not in MERGED:
-        raise UpdateError(f"`just update` ended with status {done.returncode}.")
-    files = service.entries("diff", "--name-only", "--diff-filter=U", "-z")
-    folder.mkdir(parents=True)
+    done = _update()
+    unmerged = service.entries("diff", "--name-only", "--diff-filter=U", "-z")
     title = f"Update from the template to {read_answers(find_answers_file(None))['_commit']}"
-    _commit(service, title)
-    bundle = folder.resolve() / "update.bundle"
-    service.git("bundle", "create", "--quiet", str(bundle), f"{base}..{BRANCH}")
-    before = _run_checks(service, base)
-    after = "not run"
-    if done.returncode != EXIT_CONFLICTS:
-        after = _run_checks(service, BRANCH)
-    text = CHECKS.format(before=before, after=after, run=_link_run())
+    folder.mkdir(parents=True)
+    _bundle(service, title, folder.resolve() / "update.bundle")
+    text, is_draft = _test(service, base, done)
     if done.returncode == EXIT_CONFLICTS:
-        text += describe_conflicts(files, done.stderr, branch)
+        files = "\n".join(f"- `{name}`" for name in unmerged)
+        text += CONFLICTS.format(files=files, branch=branch)
+    if done.stderr.strip():
+        text += PROBLEMS.format(problems=done.stderr.strip("\n"))
     (folder / "title.txt").write_text(title, encoding="utf-8")
     (folder / "body.md").write_text(cut(text + done.stdout), encoding="utf-8")
-    if after != "passed":
+    if is_draft:
         (folder / "draft").touch()
 
 
-def _commit(service: Repository, title: str) -> None:
-    """Commit all files, also those with conflict marks, to a new branch."""
+def _update() -> "subprocess.CompletedProcess[str]":
+    command = ["just", "update", "--defaults"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    print(done.stdout, done.stderr, sep="", flush=True)
+    if done.returncode not in MERGED:
+        raise UpdateError(f"`just update` ended with status {done.returncode}.")
+    return done
+
+
+def _bundle(service: Repository, title: str, path: Path) -> None:
+    """Commit all files, also those with conflict marks, and write the commit to a bundle."""
     service.git("add", "--all")
     service.git("switch", "--quiet", "--create", BRANCH)
     service.git("commit", "--quiet", "--message", f"chore: {title[0].lower()}{title[1:]}")
+    service.git("bundle", "create", "--quiet", str(path), f"{BRANCH}~..{BRANCH}")
+
+
+def _test(
+    service: Repository, base: str, update: "subprocess.CompletedProcess[str]"
+) -> tuple[str, bool]:
+    """Return a text with the results of the checks, and whether the pull request is a draft."""
+    before = _run_checks(service, base)
+    has_conflicts = update.returncode == EXIT_CONFLICTS
+    after = "not run" if has_conflicts else _run_checks(service, BRANCH)
+    return CHECKS.format(before=before, after=after, run=_link_run()), after != "passed"
 
 
 def _run_checks(service: Repository, commit: str) -> str:
@@ -158,18 +174,6 @@ def _link_run() -> str:
         return ""
     address = f"{os.environ['GITHUB_SERVER_URL']}/{os.environ['GITHUB_REPOSITORY']}"
     return f"[The run]({address}/actions/runs/{run}) has the output. "
-
-
-def describe_conflicts(files: Sequence[str], problems: str, branch: str) -> str:
-    """Return the part of the pull request's text about files that git could not merge.
-
-    Args:
-        files: The paths of these files.
-        problems: The lines of `just update` about them.
-        branch: The name of the pull request's branch.
-    """
-    listed = "\n".join(f"- `{name}`" for name in files)
-    return CONFLICTS.format(files=listed, problems=problems.strip("\n"), branch=branch)
 
 
 def cut(text: str) -> str:
