@@ -283,7 +283,8 @@ def test_a_repository_without_issues_stays_green(newer: Path, github: GitHub) ->
         ("https://github.com/ada/groundwork.git", False),
         ("git@github.com:ada/groundwork.git", False),
         ("gh:ada/groundwork", False),
-        (".", False),
+        (".", True),  # `copier copy . ../service`
+        ("/", False),
     ],
 )
 def test_which_templates_are_on_another_machine(
@@ -292,6 +293,11 @@ def test_which_templates_are_on_another_machine(
     answers = tmp_path / "answers.yml"
     answers.write_text(f"_commit: v1\n_src_path: {source}\n")
     assert weekly.find_missing_folder(answers) == (source if is_missing else None)
+
+
+def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert weekly.main(["merge"]) == 2
+    assert capsys.readouterr().err == "error: give `look`, or `merge FOLDER BRANCH`.\n"
 
 
 @pytest.mark.parametrize("text", ["", "- a list", "_src_path: [", "_commit: v1\n"])

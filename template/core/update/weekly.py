@@ -75,10 +75,12 @@ def find_missing_folder(answers_file: Path) -> str | None:
         source = str(answers["_src_path"])
     except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
         return None  # `read_answers` explains these
-    folder = source.removeprefix("file://")
-    if ":" in folder or Path(folder).expanduser().exists():
+    path = source.removeprefix("file://")
+    if ":" in path:
         return None
-    return source
+    folder = Path(path).expanduser()
+    is_here = folder.exists() and folder.resolve() != Path.cwd()
+    return None if is_here else source
 
 
 def look() -> dict[str, str]:
