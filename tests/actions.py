@@ -1,7 +1,7 @@
 """Runs the jobs of a workflow: the shell steps literally, each job in its own clone.
 
 GitHub itself cannot be on this machine. A bare repository stands for its git server, and
-`stand_in_gh.py` for its command `gh`. Checkouts and artifacts move files, and the other actions do nothing.
+`stand_in_gh.py` for its command `gh`. Actions that move files do so, and the others do nothing.
 """
 
 import json
