@@ -1,17 +1,14 @@
 """Updates of real services: they change core/ and the answers file only, and report lost edits."""
 
 import hashlib
-import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
-from conftest import COPIER, ROOT, UV, clean_environment, commit_all, copy, git, run, snapshot
+from conftest import COPIER, ROOT, UV, commit_all, copy, git, run, snapshot
 
 from core.update import EXIT_CONFLICTS
 
@@ -405,80 +402,6 @@ def test_invalid_options_are_refused(
     output = just_update(project, *options, status=2)
     assert re.match(f"error: .*{re.escape(expected)}.*\n$", output)
     assert hashes(project) == before
-
-
-def test_the_weekly_workflow(newer: Path, tmp_path: Path) -> None:
-    """Run the scripts of the workflow's jobs, each in its own clone.
-
-    A stand-in records the calls of GitHub's command. A recipe of the service replaces `test-core`,
-    whose tests run elsewhere.
-    """
-    project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
-    with (project / "Justfile").open("a") as justfile:
-        justfile.write("\ntest-core *arguments:\n    @echo core/ is tested\n")
-    commit_all(project, "a recipe")
-    workflow = yaml.safe_load((project / ".github" / "workflows" / "update.yml").read_text())
-    remote, bin_folder = tmp_path / "remote.git", tmp_path / "bin"
-    run("git", "clone", "--quiet", "--bare", str(project), str(remote), cwd=tmp_path)
-    bin_folder.mkdir()
-    (bin_folder / "gh").write_text('#!/bin/sh\nprintf "%s\\n" "$@" > "$RUNNER_TEMP/gh-$1.txt"\n')
-    (bin_folder / "gh").chmod(0o755)
-
-    for times in (1, 2):
-        folder = tmp_path / str(times)  # the runner's folder for temporary files
-        path = f"{bin_folder}:{ROOT / '.cache' / 'uv' / 'bin'}:{os.environ['PATH']}"
-        environment = {
-            **clean_environment(),
-            "PATH": path,
-            "RUNNER_TEMP": str(folder),
-            "GITHUB_OUTPUT": str(folder / "output.txt"),
-        }
-        folder.mkdir()
-        clones = {}
-        for job in ("update", "propose", "test"):
-            clones[job] = tmp_path / f"{job}-{times}"
-            run("git", "clone", "--quiet", str(remote), str(clones[job]), cwd=folder)
-            for step in workflow["jobs"][job]["steps"]:
-                if "run" in step:
-                    script = ["bash", "-e", "-c", step["run"]]
-                    done = subprocess.run(
-                        script,
-                        cwd=clones[job],
-                        env=environment,
-                        capture_output=True,
-                        text=True,
-                        timeout=600,
-                    )
-                    assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stdout == "core/ is tested\n"
-        assert (folder / "output.txt").read_text() == "changed=true\n"
-        assert "Feed the cat." in (folder / "update" / "report.txt").read_text()
-        if times == 1:
-            assert "Update from the template" in (folder / "gh-pr.txt").read_text()
-        else:
-            assert not (folder / "gh-pr.txt").exists()  # the branch exists
-    branch = git(remote, "branch", "--list", "--format=%(refname:short)", "update-*").strip()
-    assert "core/new.py" in git(remote, "ls-tree", "-r", "--name-only", branch)
-    assert git(remote, "rev-parse", f"{branch}^") == git(project, "rev-parse", "HEAD")
-
-
-def test_the_weekly_workflow_without_a_newer_version(newer: Path, tmp_path: Path) -> None:
-    project = copy(newer, tmp_path / "service")
-    workflow = yaml.safe_load((project / ".github" / "workflows" / "update.yml").read_text())
-    (script,) = [step["run"] for step in workflow["jobs"]["update"]["steps"] if "run" in step]
-    path = f"{ROOT / '.cache' / 'uv' / 'bin'}:{os.environ['PATH']}"
-    environment = {**clean_environment(), "PATH": path, "RUNNER_TEMP": str(tmp_path)}
-    environment["GITHUB_OUTPUT"] = str(tmp_path / "output.txt")
-    done = subprocess.run(
-        ["bash", "-e", "-c", script],
-        cwd=project,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert not (tmp_path / "output.txt").exists()
 
 
 @pytest.mark.parametrize("answer", [True, False])

@@ -247,7 +247,8 @@ def test_a_failed_undo_says_so_and_can_be_repeated(template: Path, project: Path
     write(project / ".git" / "info" / "exclude", b"*.update\n")
     hook = project / ".git" / "hooks" / "post-index-change"
     # A fault that begins when the update has already changed the index.
-    write(hook, b"#!/bin/sh\n[ -d .git/core-update ] || exit 0\nmkdir -p core/.two.py.update\ntouch .git/index.lock\n")
+    fault = b"mkdir -p core/.two.py.update\ntouch .git/index.lock\n"
+    write(hook, b"#!/bin/sh\n[ -d .git/core-update ] || exit 0\n" + fault)
     hook.chmod(0o755)
     before = look(project)
     output = update(project, 2)
