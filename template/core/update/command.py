@@ -25,6 +25,7 @@ from core.update.answers import (
 from core.update.git import UpdateError, failure_reason
 from core.update.render import render_both
 from core.update.service import Service, report_outdated_lock
+from core.update.sources import explain, explain_version
 
 EXIT_FAILED = 2
 EXIT_NEWER_VERSION = 5
@@ -76,7 +77,8 @@ def _check_version(answers_file: Path) -> int:
     try:
         found = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        raise UpdateError(failure_reason(done.stderr)) from None
+        reason = explain_version(failure_reason(done.stderr), answers_file)
+        raise UpdateError(reason) from None
     current = found["current_version"]
     latest = found["latest_version"]
     if not found["update_available"]:
@@ -149,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
         ValueError,
         OSError,
     ) as error:
-        problem = " ".join(str(error).split())
+        problem = explain(error)
     print(f"error: {problem}", file=sys.stderr)
     return EXIT_FAILED
 

@@ -29,6 +29,7 @@ from core.update.conflicts import (
 )
 from core.update.git import Repository, UpdateError
 from core.update.merge_repository import CORE, MergeRepository
+from core.update.sources import explain
 from core.update.write_back import write_back
 
 SETTINGS = "config/settings.py"
@@ -118,4 +119,4 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(130)
     except (UpdateError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {explain(error)}")

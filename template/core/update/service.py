@@ -12,6 +12,7 @@ from core.update.git import (
     UpdateError,
     failure_reason,
 )
+from core.update.sources import UNTRUSTED
 
 LOCK = "uv.lock"
 EXIT_LOCK_OUTDATED = 1
@@ -54,7 +55,9 @@ class Service(Repository):
                 "--",
                 ".",
             )
-        except UpdateError:
+        except UpdateError as error:
+            if UNTRUSTED.search(str(error)):
+                raise
             command = "git init && git add --all && git commit"
             raise UpdateError(f"an update needs a git repository. Run: {command}") from None
         names = [line[3:] for line in status.splitlines()]
