@@ -153,7 +153,7 @@ def test_an_update_to_a_dirty_template_is_refused(template: Path, project: Path)
 
 @pytest.mark.parametrize("size", ["16k", "200k"])
 def test_a_full_temporary_folder(project: Path, tmp_path: Path, size: str) -> None:
-    """A file system in memory is full, in a namespace of its own."""
+    """A small file system in memory is full. Only the update sees it."""
     folder = tmp_path / "small"
     folder.mkdir()
     mount = f'mount -t tmpfs -o size={size} none "$0"'

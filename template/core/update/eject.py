@@ -19,7 +19,7 @@ RELATED = ["core/update.sh", "core/dev/merge.py", ".github/workflows/update.yml"
 """Files that need the updater. A service may not have them."""
 
 DONE = """\
-core/ is yours now, like all other files: change it as you like. No update brings fixes any more.
+core/ is yours now, like all other files: change it as you like. No update brings fixes to it.
 uv.lock pins the versions of packages, core/pyproject.toml has their bounds: raise them yourself.
 Next, run `just ci` and commit. To take it back, run `git revert` with that commit."""
 

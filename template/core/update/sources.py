@@ -23,7 +23,7 @@ def check_source(source: str, answers_file: Path) -> None:
         answers_file: The path of that file.
 
     Raises:
-        UpdateError: It cannot be read, or it is not the root of a git repository.
+        UpdateError: The template cannot be read, or is not the root of a git repository.
     """
     folder = Path(source).expanduser()
     if ":" in source or folder.is_file():  # a file is a git bundle
