@@ -43,8 +43,8 @@ def test_a_missing_server_on_musl_is_one_line(monkeypatch, tmp_path, find):
     """No machine with musl is at hand, so its answer is given, and no program is found."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(programs, "find_in_wheel", lambda package, path: None)
-    monkeypatch.setattr(platforms.platform, "libc_ver", lambda: ("", ""))
-    monkeypatch.setattr(platforms.sys, "platform", "linux")
+    monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
+    monkeypatch.setattr("sys.platform", "linux")
     with pytest.raises(UserError, match="MongoDB and Valkey have no wheels for"):
         find()
 
