@@ -169,8 +169,20 @@ def test_a_service_in_use_switches_the_queue(
         take_note(base, "later", delay=2)
         execute("uv run just drain", service, shell)
         assert notes() == ["at-once", "later"]
+        take_note(base, "never", delay=6000)
+        refused = subprocess.run(
+            ["bash", "-c", "uv run just disable-job-queue"],
+            cwd=service,
+            env=shell,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "0 running, 1 scheduled. They run only if you enable" in refused.stderr
+        assert (refused.returncode, git(service, "status", "--porcelain")) == (1, "")
         take_note(base, "left", delay=3)
-    execute("uv run just disable-job-queue", service, shell)
+    printed = execute("uv run just disable-job-queue", service, shell)
+    assert "the jobs in the queue were not counted" in printed  # its server no longer runs
     commit_all(service, "off")
     with in_background(FOREVER, service, shell, dev_log) as base:
         take_note(base, "without", delay=3)

@@ -10,6 +10,7 @@ from packaging.version import InvalidVersion, Version
 
 from core.update import ANSWERS_FILE
 from core.update.git import UpdateError
+from core.update.sources import check_source, find_unwritable_answer
 
 Answers = dict[str, Any]
 
@@ -58,12 +59,10 @@ def read_answers(path: Path) -> Answers:
     for key in ("_src_path", "_commit"):
         if not isinstance(answers, dict) or not isinstance(answers.get(key), str):
             raise UpdateError(f"{path} has no {key}. {history}")
-    source = answers["_src_path"]
-    folder = Path(source).expanduser()
-    is_url = ":" in source
-    if not is_url and (not folder.exists() or folder.resolve() == Path.cwd()):
-        hint = f"Correct _src_path in {path}, then commit."
-        raise UpdateError(f"no template was found at {folder}. {hint}")
+    unwritable = find_unwritable_answer(answers)
+    if unwritable:
+        raise UpdateError(f"{path}: the answer to {unwritable} is not valid text. {history}")
+    check_source(answers["_src_path"], path)
     return answers
 
 

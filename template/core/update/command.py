@@ -26,6 +26,7 @@ from core.update.journal import Journal
 from core.update.preview import print_app_changes, print_drift
 from core.update.render import render, render_both
 from core.update.service import Service, report_outdated_lock
+from core.update.sources import explain
 
 EXIT_NEWER_VERSION = 5
 
@@ -154,7 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
         ValueError,
         OSError,
     ) as error:
-        problem = " ".join(str(error).split())
+        problem = explain(error)
     print(f"error: {problem}", file=sys.stderr)
     return EXIT_FAILED
 

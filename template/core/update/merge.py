@@ -30,6 +30,7 @@ from core.update.merge_repository import CORE, MergeRepository
 from core.update.plan import Plan, make_plan
 from core.update.preview import print_diff, print_plan
 from core.update.service import LOCK, Service
+from core.update.sources import explain
 
 SETTINGS = "config/settings.py"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -182,5 +183,5 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(130)
     except (UpdateError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {explain(error)}", file=sys.stderr)
         sys.exit(EXIT_FAILED)

@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+import warnings
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -9,9 +10,16 @@ from types import MappingProxyType
 from typing import Any
 
 from copier import VcsRef, run_recopy
+from copier.errors import DirtyLocalWarning
 from plumbum import ProcessExecutionError
 
 from core.update.git import UpdateError, failure_reason
+from core.update.sources import NO_ROOM, explain_version
+
+UNCOMMITTED = (
+    "the template's folder has changes that are not committed."
+    " Commit them there, or choose a version with --to."
+)
 
 
 def render(
@@ -42,22 +50,37 @@ def render(
     (folder / answers_file).parent.mkdir(parents=True)
     (folder / answers_file).write_text(answers, encoding="utf-8")
     try:
-        run_recopy(
-            folder,
-            data=dict(data),
-            answers_file=str(answers_file),
-            vcs_ref=version,
-            # An update does not need these files, and rendering them is slow.
-            exclude=[] if everything else ["/app", "/tests", "/.*", f"!/{answers_file}"],
-            defaults=defaults,
-            skip_answered=True,
-            overwrite=True,
-            quiet=True,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DirtyLocalWarning)  # its version would exist nowhere
+            run_recopy(
+                folder,
+                data=dict(data),
+                answers_file=str(answers_file),
+                vcs_ref=version,
+                # An update does not need these files, and rendering them is slow.
+                exclude=[] if everything else ["/app", "/tests", "/.*", f"!/{answers_file}"],
+                defaults=defaults,
+                skip_answered=True,
+                overwrite=True,
+                quiet=True,
+            )
+    except DirtyLocalWarning:
+        raise UpdateError(UNCOMMITTED) from None
     except ProcessExecutionError as error:
-        hint = f"If the template has moved, change _src_path in {answers_file}, then commit."
-        raise UpdateError(f"{failure_reason(error.stderr)}. {hint}") from None
+        raise _explain(error, answers_file) from None
+    except ValueError as error:
+        if version is not VcsRef.CURRENT:
+            raise
+        raise UpdateError(explain_version(str(error), answers_file)) from None
     return folder
+
+
+def _explain(error: ProcessExecutionError, answers_file: Path) -> UpdateError:
+    reason = failure_reason(error.stderr)
+    if any(text in error.stderr for text in NO_ROOM):
+        return UpdateError(reason)
+    hint = f"If the template has moved, change _src_path in {answers_file}, then commit."
+    return UpdateError(f"{reason}. {hint}")
 
 
 def render_both(answers_file: Path, options: argparse.Namespace, folder: Path) -> tuple[Path, Path]:

@@ -12,6 +12,7 @@ from core.update.git import (
     failure_reason,
 )
 from core.update.journal import Journal
+from core.update.sources import UNTRUSTED
 
 LOCK = "uv.lock"
 EXIT_STOPPED = 130
@@ -55,7 +56,9 @@ class Service(Repository):
                 "--",
                 ".",
             )
-        except UpdateError:
+        except UpdateError as error:
+            if UNTRUSTED.search(str(error)):
+                raise
             command = "git init && git add --all && git commit"
             raise UpdateError(f"an update needs a git repository. Run: {command}") from None
         names = [line[3:] for line in status.splitlines()]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.update.git import UpdateError, failure_reason
+from core.update.sources import explain_version
 
 
 class Versions(NamedTuple):
@@ -38,7 +39,8 @@ def find_versions(answers_file: Path) -> Versions:
     try:
         found = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        raise UpdateError(failure_reason(done.stderr)) from None
+        reason = explain_version(failure_reason(done.stderr), answers_file)
+        raise UpdateError(reason) from None
     return Versions(
         found["current_version"],
         found["latest_version"],

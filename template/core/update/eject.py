@@ -1,0 +1,78 @@
+"""The command `just eject`: it removes the updater. Then all of the service belongs to its user.
+
+It runs in Copier's environment, as `just update` does.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from core.update.answers import find_answers_file
+from core.update.git import UpdateError
+from core.update.service import Service
+from core.update.sources import explain
+
+EXIT_FAILED = 2
+RECIPES = ("core/justfile", "core/recipes.just")
+UPDATER = Path("core/update")
+RELATED = ["core/update.sh", "core/dev/merge.py", ".github/workflows/update.yml"]
+"""Files that need the updater. A service may not have them."""
+
+DONE = """\
+core/ is yours now, like all other files: change it as you like. No update brings fixes to it.
+uv.lock pins the versions of packages, core/pyproject.toml has their bounds: raise them yourself.
+Next, run `just ci` and commit. To take it back, run `git revert` with that commit."""
+
+
+def _eject(service: Service) -> None:
+    service.check_clean()
+    needed = [str(service.answers_file), str(UPDATER)]
+    for path in needed:
+        if not service.entries("ls-files", "-z", "--", path):
+            raise UpdateError(f"{path} is not in git, so it could not be brought back. Commit it.")
+    for name in RECIPES:
+        _remove_recipes(Path(name))
+    service.git("rm", "-r", "--quiet", "--ignore-unmatch", "--", *needed, *RELATED)
+    shutil.rmtree(UPDATER / "__pycache__", ignore_errors=True)
+    if UPDATER.is_dir() and not any(UPDATER.iterdir()):
+        UPDATER.rmdir()
+
+
+def _remove_recipes(path: Path) -> None:
+    """Remove the recipes of the group `template`. A blank line separates two recipes."""
+    if not path.exists():
+        return
+    recipes = path.read_text(encoding="utf-8").strip("\n").split("\n\n")
+    kept = [recipe for recipe in recipes if "[group('template')]" not in recipe]
+    path.write_text("\n\n".join(kept) + "\n", encoding="utf-8")
+
+
+def _find_mentions(service: Service) -> list[str]:
+    """Return the files that mention a command that is gone."""
+    command = ["grep", "-z", "--name-only", "--fixed-strings", "-e", "just update"]
+    names = service.git(*command, "--", ".", ":!core/CHANGELOG.md", check=False).split(b"\0")
+    return [name.decode(errors="replace") for name in names if name]
+
+
+def main() -> int:
+    """Remove the updater from the service in the current folder, and say what remains.
+
+    Returns:
+        The exit status: 0, or 2 if nothing was changed.
+    """
+    try:
+        service = Service(find_answers_file(None))
+        _eject(service)
+    except (UpdateError, OSError) as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return EXIT_FAILED
+    removed = [str(service.answers_file), str(UPDATER), *RELATED]
+    print(f"Removed: {', '.join(removed)}, and the recipes that need them.")
+    print(DONE)
+    if mentions := _find_mentions(service):
+        print(f"These files still mention `just update`: {', '.join(mentions)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
