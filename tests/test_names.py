@@ -1,4 +1,4 @@
-"""The user's names, settings and answers file, and those of core, do not get in each other's way."""
+"""Names, settings and answers files of the user do not conflict with the ones of core."""
 
 import ast
 import json
@@ -123,9 +123,7 @@ def find(pattern: str, *files: Path) -> list[str]:
 def list_settings() -> list[str]:
     module = ast.parse((CORE / "config" / "settings.py").read_text())
     (settings,) = (
-        node
-        for node in module.body
-        if isinstance(node, ast.ClassDef) and node.name == "Settings"
+        node for node in module.body if isinstance(node, ast.ClassDef) and node.name == "Settings"
     )
     return [
         node.target.id
@@ -142,9 +140,7 @@ def list_names() -> dict[str, list[str]]:
         "recipes": find(r"^([a-z][\w-]*)(?: [^:\n]*)?:$", CORE / "recipes.just"),
         "settings": list_settings(),
         "collections": ["".join(pair) for pair in find(collection, *documents)],
-        "metrics": find(
-            r'(?:Counter|Histogram|Gauge)\(\s*"(\w+)"', CORE / "tasks" / "metrics.py"
-        ),
+        "metrics": find(r'(?:Counter|Histogram|Gauge)\(\s*"(\w+)"', CORE / "tasks" / "metrics.py"),
         "paths": find(r'(?:prefix=|\.get\(\s*)"(/[a-z-]+)"', *(CORE / "web").glob("*.py")),
         "compose": find(r"^  ([\w-]+):$", CORE / "compose.yaml.jinja"),
     }
@@ -213,7 +209,9 @@ def test_the_users_settings_of_mypy_count_for_the_users_code(
     assert not [line for line in errors if line.startswith("app/old.py")]
 
     text = (project / "pyproject.toml").read_text()
-    (project / "pyproject.toml").write_text(text.replace("warn_unreachable = true", "strict = false"))
+    (project / "pyproject.toml").write_text(
+        text.replace("warn_unreachable = true", "strict = false")
+    )
     done = run(*command, cwd=project, check=False)
     assert done.returncode == 1
     assert "error: [tool.mypy] in pyproject.toml sets `strict`" in done.stderr

@@ -25,7 +25,7 @@ Options: TypeAlias = dict[str, Any]
 
 
 def merge(core: RawConfigParser, user: Options) -> RawConfigParser:
-    """Return the settings of `core/mypy.ini` with the user's settings added.
+    """Return the settings of `core/mypy.ini`, with the user's settings added.
 
     An option that mypy has for single modules changes `app` and `tests`, and not `core`.
 

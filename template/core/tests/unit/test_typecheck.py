@@ -1,4 +1,4 @@
-"""The settings of mypy: those of core/mypy.ini, and those of the user for the user's code."""
+"""The settings of mypy for `core`, and the user's settings for the user's code."""
 
 from configparser import RawConfigParser
 
