@@ -139,7 +139,7 @@ def test_a_project_takes_core_as_the_document_tells(template: Path, tmp_path: Pa
     run(UV, "run", "just", "lint", cwd=project)
     run(UV, "run", "just", "typecheck", cwd=project)
     commit_all(project, "adopted")
-    command = [sys.executable, "-B", "-m", "core.update.command", "--defaults"]
+    command = [sys.executable, "-B", "-m", "core.update", "--defaults"]
     assert "Nothing to update" in run(*command, cwd=project).stdout
 
 

@@ -1,14 +1,16 @@
 """Updates of real services: they change core/ and the answers file only, and report lost edits."""
 
 import hashlib
+import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import COPIER, ROOT, UV, commit_all, copy, git, run, snapshot
+from conftest import COPIER, ROOT, UV, clean_environment, commit_all, copy, git, run, snapshot
 
 from core.update import EXIT_CONFLICTS
 
@@ -447,8 +449,8 @@ def test_the_user_may_use_the_names_of_core(template: Path, newer: Path, tmp_pat
     recipe = "# my own\nlint:\n    @echo my own {{ uv }}\n"
     append(project / "Justfile", f'\nuv := "mine"\n\n{recipe}')
     prepend(project / "core" / "justfile", 'uv := "core"\n')
-    dependencies = '["core", "fastapi>=0.160", "structlog"]'
-    replace(project / "pyproject.toml", '["core"]', dependencies)
+    dependencies = '    "core",\n    "fastapi>=0.160",\n    "structlog",\n'
+    replace(project / "pyproject.toml", '    "core",\n', dependencies)
     append(project / "compose.yaml", "\nservices:\n  mine:\n    image: busybox\n")
     commit_all(project, "mine")
 
@@ -458,3 +460,41 @@ def test_the_user_may_use_the_names_of_core(template: Path, newer: Path, tmp_pat
     assert run(UV, "run", "just", "lint", cwd=project).stdout == "my own mine\n"
     assert "lint" in run(UV, "run", "just", "--list", cwd=project).stdout
     shutil.rmtree(project / ".venv")
+
+
+def test_an_update_starts_in_spite_of_conflicts(newer: Path, tmp_path: Path) -> None:
+    """The user's dependency fits the new version only, and just refuses the user's Justfile.
+
+    A stand-in for uvx takes the installed Copier.
+    """
+    bounds = newer / "template" / "core" / "pyproject.toml.jinja"
+    replace(bounds, "fastapi>=0.165,", "fastapi>=0.160,")
+    commit_all(newer, "v0.3.0")
+    git(newer, "tag", "v0.3.0")
+    project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
+    replace(project / "pyproject.toml", '    "core",\n', '    "core",\n    "fastapi==0.164.0",\n')
+    append(project / "Justfile", "\nalias lint := test\n")
+    commit_all(project, "mine")
+    done = run(UV, "run", "just", "update", cwd=project, check=False)
+    assert done.returncode
+    assert "requirements are unsatisfiable" in " ".join(done.stderr.split())
+
+    uvx = tmp_path / "bin" / "uvx"
+    uvx.parent.mkdir()
+    uvx.write_text(f"""#!/bin/sh
+while [ "$1" != python ]; do shift; done
+shift
+exec {sys.executable} "$@"
+""")
+    uvx.chmod(0o755)
+    path = f"{uvx.parent}:{os.environ['PATH']}"
+    updated = subprocess.run(
+        ["sh", "core/update.sh", "--defaults"],
+        cwd=project,
+        env={**clean_environment(), "PATH": path, "UV": UV},
+        capture_output=True,
+        text=True,
+    )
+    assert updated.returncode == 0, updated.stdout + updated.stderr
+    assert "Updated from v0.1.0 to v0.3.0." in updated.stdout
+    assert 'name = "fastapi"\nversion = "0.164.0"' in (project / "uv.lock").read_text()

@@ -207,7 +207,7 @@ class Sequence:
         git_before = git(self.project, "status", "--porcelain")
         assert git_before == ""
         (self.folder / "output").unlink(missing_ok=True)
-        fault = self.random.choice([None] * len(FAULTS) + FAULTS)
+        fault = self.random.choice([*FAULTS, *[""] * len(FAULTS)])
         if fault:
             is_done = getattr(self, fault)(before)
             if is_done:

@@ -12,32 +12,57 @@ from core.update import ANSWERS_FILE
 from core.update.git import UpdateError
 from core.update.sources import check_source, find_unwritable_answer
 
+QUESTION = "enable_job_queue"
+"""Only this template asks this question, so an answers file with it is ours."""
+GIVE_IT = "If yours has another name, give it with --answers-file."
+RESTORE = (
+    f"`git log -- {ANSWERS_FILE}` lists commits that have yours,"
+    f" and `git restore --source=COMMIT {ANSWERS_FILE}` restores it."
+)
 Answers = dict[str, Any]
 
 
 def find_answers_file(name: str | None) -> Path:
     """Return the path of the answers file.
 
+    The folder may have answers files of other templates, too.
+
     Args:
         name: The path given on the command line, relative to the service's folder.
 
     Raises:
-        UpdateError: No file was found, or more than one.
+        UpdateError: No file was found, or more than one, or the file is of another template.
     """
     if name and (Path(name).is_absolute() or ".." in Path(name).parts):
         raise UpdateError(f"--answers-file {name} is outside this folder. Give a path inside it.")
-    if name or Path(ANSWERS_FILE).exists():
-        return Path(name or ANSWERS_FILE)
-    files = [
-        file for file in Path().glob("*.y*ml") if "_src_path:" in file.read_text("utf-8", "replace")
-    ]
-    if len(files) != 1:
-        raise UpdateError(
-            f"{ANSWERS_FILE} is missing. `git log -- {ANSWERS_FILE}` lists commits that have it,"
-            f" and `git restore --source=COMMIT {ANSWERS_FILE}` restores it."
-            " If it has another name, give that with --answers-file."
-        )
-    return files[0]
+    path = Path(name or ANSWERS_FILE)
+    if not name:
+        ours = [file for file in Path().glob("*.y*ml") if QUESTION in _read_keys(file)]
+        if len(ours) == 1:
+            return ours[0]
+        if len(ours) > 1 and path not in ours:
+            names = ", ".join(sorted(map(str, ours)))
+            raise UpdateError(f"there is more than one answers file: {names}. {GIVE_IT}")
+    keys = _read_keys(path)
+    if {"_src_path", "_commit"} <= keys and QUESTION not in keys:
+        raise UpdateError(f"{path} belongs to another template. {GIVE_IT} {RESTORE}")
+    if not name and not path.exists():
+        raise UpdateError(f"{path} is missing. {RESTORE} {GIVE_IT}")
+    return path
+
+
+def _read_keys(path: Path) -> set[str]:
+    """Return the keys of an answers file. Return an empty set for any other file."""
+    if not path.is_file():
+        return set()
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if "_src_path:" not in text:  # to parse a large YAML file takes long
+        return set()
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return set()
+    return {*content} if isinstance(content, dict) else set()
 
 
 def read_answers(path: Path) -> Answers:
