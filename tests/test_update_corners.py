@@ -252,9 +252,9 @@ def test_a_failed_undo_says_so_and_can_be_repeated(template: Path, project: Path
     hook.chmod(0o755)
     before = look(project)
     output = update(project, 2)
-    assert "The update was cut off, and cannot be undone" in output
+    assert "The update was interrupted, and cannot be undone" in output
     assert "index.lock" in output
-    assert "was cut off" in update(project, 2)
+    assert "was interrupted" in update(project, 2)
     assert "index.lock" in update(project, 2, UNDO)
     hook.unlink()
     (project / ".git" / "index.lock").unlink()
@@ -299,7 +299,7 @@ def test_an_update_is_taken_back_without_the_work_of_others(template: Path, proj
     write(project / "core" / "own.py", MINE)
     write(project / "app" / "main.py", MINE)
     output = update(project, EXIT_CONFLICTS, UNDO)
-    assert "core/two.py: you changed it since the update, so it stays as it is." in output
+    assert "core/two.py: you changed it since the update, so it stays." in output
     after = look(project)
     mine = {"core/two.py", "core/own.py", "app/main.py"}
     assert {name for name in after if after[name] != before.get(name)} == mine
@@ -318,8 +318,8 @@ def test_an_update_whose_updater_is_half_replaced(
     update(project)
     done = look(project)
     journal = project / ".git" / "core-update" / "journal.json"
-    cut_off = json.loads(journal.read_text()) | {"is_done": False}
-    journal.write_text(json.dumps(cut_off))
+    interrupted = json.loads(journal.read_text()) | {"is_done": False}
+    journal.write_text(json.dumps(interrupted))
     write(project / "core" / "two.py", before["core/two.py"][1])
     for name in ("command.py", "journal.py", "git.py"):
         (project / "core" / "update" / name).unlink()
@@ -357,7 +357,7 @@ def test_an_update_killed_at_any_moment(template: Path, project: Path, command: 
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         if journal.exists() and not json.loads((journal / "journal.json").read_text())["is_done"]:
-            assert "was cut off" in update(project, 2)
+            assert "was interrupted" in update(project, 2)
             end = random.choice(["undo", "continue"])
             status = 0 if end == "undo" else EXIT_CONFLICTS
             output = update(project, status, ["-B", "-m", "core.update", f"--{end}"])
@@ -381,7 +381,7 @@ def lines(name: str, numbers: Iterable[int]) -> bytes:
 
 @pytest.mark.parametrize("kept", [11, 7], ids=["alike", "less alike"])
 def test_an_edit_that_moves_is_named(template: Path, project: Path, kept: int) -> None:
-    """A line of the user must not reach an unrelated file without a word."""
+    """A line of the user must not reach an unrelated file silently."""
     name = "core/sub/three.py"
     write(project / name, MINE + lines(name, range(12)))
     commit_all(project, "mine")

@@ -40,7 +40,7 @@ CHANGES = ["edit"] * 3 + ["delete", "rename", "add", "chmod", "binary", "link", 
 """Kinds of changes. Most of them are edits."""
 
 FAULTS = ["kill", "kill", "stop", "fill", "lock", "twice"]
-"""What may happen during an update: the methods of `Sequence`. An update without one follows."""
+"""The faults: methods of `Sequence` that disturb an update. An update without a fault follows."""
 
 Files = dict[str, tuple[str, bytes, bool]]
 """The kind and the content of each file, and whether it is executable."""
@@ -222,7 +222,7 @@ class Sequence:
         self.check(before, look(self.project), output, failed=status == EXIT_CONFLICTS)
 
     def start(self) -> "subprocess.Popen[bytes]":
-        """Start an update as a user does, in a process group of its own."""
+        """Start an update as a user does, in a separate process group."""
         data = ["--data", f"enable_job_queue={str(self.queue).lower()}"]
         just = ["-B", "-m", "core.update", "--defaults", *data]
         plain = ["-m", "copier", "update", "--trust", "--defaults", "--overwrite", *data]
@@ -251,7 +251,7 @@ class Sequence:
         return (self.folder / "output").read_text(errors="surrogateescape")
 
     def ends(self, before: Files) -> bool:
-        """Return whether an update was done. If it was cut off, first continue or undo it."""
+        """Return whether an update was done. If it was interrupted, first continue or undo it."""
         journal = self.project / ".git" / "core-update" / "journal.json"
         version = self.project / ANSWERS
         # A killed git command leaves its lock. The user is told to delete it.
@@ -260,7 +260,7 @@ class Sequence:
             command = [sys.executable, "-B", "-m", "core.update"]
             done = run(*command, cwd=self.project, check=False)
             assert done.returncode == EXIT_FAILED, done.stdout + done.stderr
-            assert "was cut off" in done.stderr
+            assert "was interrupted" in done.stderr
             option = self.random.choice(["--undo", "--continue"])
             done = run(*command, option, cwd=self.project, check=False)
             assert done.returncode in (0, EXIT_CONFLICTS), done.stdout + done.stderr

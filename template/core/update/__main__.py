@@ -1,4 +1,4 @@
-"""The command `just update`. It needs no other module if an update was cut off.
+"""The command `just update`. It needs no other module if an update was interrupted.
 
 Such an update may have replaced half of the modules. Its journal holds all of them.
 """
@@ -10,7 +10,10 @@ from pathlib import Path
 
 def _find_journal() -> Path:
     command = ["git", "rev-parse", "--git-path", "core-update"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # nosec B607
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # nosec B607
+    except FileNotFoundError:  # no git
+        return Path("core-update")
     return Path(done.stdout.strip() or "core-update")
 
 

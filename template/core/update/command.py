@@ -65,7 +65,7 @@ def _parse_options(arguments: list[str] | None) -> argparse.Namespace:
     )
     add("--drift", action="store_true", help="only print what you changed in core/")
     add("--undo", action="store_true", help="take the last update back")
-    add("--continue", action="store_true", help="finish an update that was cut off")
+    add("--continue", action="store_true", help="finish an update that was interrupted")
     add("--defaults", action="store_true", help="ask no questions")
     add("--answers-file", help="defaults to .copier-answers.yml")
     return parser.parse_args(arguments)

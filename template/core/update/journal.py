@@ -1,7 +1,7 @@
 """The journal of an update: the files before and after it, so that it can be finished or undone.
 
 It lies in git's folder, where a clone or a commit does not see it. It holds this code too, because
-an update that was cut off may have replaced half of the service's own updater:
+an update that was interrupted may have replaced half of the service's own updater:
 
     python .git/core-update/core/update/journal.py --undo
 
@@ -31,8 +31,8 @@ from core.update.git import Repository, UpdateError
 NAME = "core-update"
 ROOM = 2**20
 """Bytes that an update leaves free on the disk, for git's index."""
-CUT_OFF = (
-    "an update from {before} to {after} was cut off."
+INTERRUPTED = (
+    "an update from {before} to {after} was interrupted."
     " `just update --continue` finishes it, and `just update --undo` takes it back."
 )
 
@@ -82,17 +82,17 @@ class Journal:
         self._file = self.folder / "journal.json"
 
     def check(self) -> None:
-        """Check that no update was cut off.
+        """Check that no update was interrupted.
 
         Raises:
-            UpdateError: An update was cut off.
+            UpdateError: An update was interrupted.
         """
         journal = self.read()
         if journal and not journal["is_done"]:
-            raise UpdateError(CUT_OFF.format(**journal))
+            raise UpdateError(INTERRUPTED.format(**journal))
 
     def read(self) -> dict[str, Any]:
-        """Return the journal, or an empty dictionary if there is none."""
+        """Return the journal, or an empty dictionary if no update has a journal."""
         try:
             journal: dict[str, Any] = json.loads(self._file.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -171,7 +171,7 @@ class Journal:
         return kept
 
     def close(self) -> None:
-        """Note that the update is done. Until then, the next command says that it was cut off."""
+        """Note that the update is done. Until then, the next command says that it was interrupted."""
         self._write_file(self._file, {**self._load(), "is_done": True})
 
     def undo(self) -> list[str]:
@@ -194,7 +194,7 @@ class Journal:
         return kept
 
     def note_change(self, path: str) -> None:
-        """Note that a file of the update has changed once more, as `uv.lock` by `uv lock`.
+        """Note a later change of a file of the update: `uv lock` changes `uv.lock`.
 
         Args:
             path: The file's path in the service.
@@ -234,7 +234,7 @@ class Journal:
             path = file["path"]
             target = self._service.folder / path
             with suppress(OSError):
-                _draft_of(target).unlink()  # of a run that was cut off
+                _draft_of(target).unlink()  # of a run that was interrupted
             mark = find_mark(target)
             if mark == file[new]:
                 continue
@@ -286,7 +286,7 @@ def _put(target: Path, source: Path | None) -> None:
 def main() -> int:
     """Finish or undo the last update of the service in the current folder.
 
-    Without an option, only check that no update was cut off.
+    Without an option, only check that no update was interrupted.
 
     Returns:
         The exit status: 0, or 3 if a file needs you.
@@ -323,7 +323,7 @@ def print_kept(paths: Sequence[str]) -> None:
         paths: The files' paths.
     """
     for path in paths:
-        print(f"{path}: you changed it since the update, so it stays as it is.", file=sys.stderr)
+        print(f"{path}: you changed it since the update, so it stays.", file=sys.stderr)
 
 
 if __name__ == "__main__":

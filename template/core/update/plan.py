@@ -25,7 +25,7 @@ from core.update.merge_repository import (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an update will do.
+    """The plan of an update.
 
     Attributes:
         changes: The changes, in an order in which each of them can be made.

@@ -79,7 +79,7 @@ class Service(Repository):
             The exit status: 0, 2 if it failed and has printed why, or 3 if there are conflicts.
 
         Raises:
-            UpdateError: The merge failed or was cut off.
+            UpdateError: The merge failed or was interrupted.
             KeyboardInterrupt: It was stopped. Nothing was changed.
         """
         script = new / "core" / "update" / "merge.py"
