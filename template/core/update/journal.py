@@ -171,7 +171,7 @@ class Journal:
         return kept
 
     def close(self) -> None:
-        """Note that the update is done. Until then, the next command says that it was interrupted."""
+        """Note that the update is done. Until then, it counts as interrupted."""
         self._write_file(self._file, {**self._load(), "is_done": True})
 
     def undo(self) -> list[str]:
