@@ -20,8 +20,11 @@ class AppSettings(BaseServiceSettings):
     report_retention: PositiveFloat = 30 * 86400
     """Seconds for which a report is kept."""
 
+    event_retention: PositiveFloat = 3 * 86400
+    """Seconds for which an event is kept. Its deliveries can be replayed during this time."""
+
     webhook_failing_days: PositiveFloat = 5
-    """A subscription whose receiver fails for so many days is switched off."""
+    """A subscription is switched off if its receiver fails for this many days."""
 
     # A field without a default must be set: no process starts without PAYMENT_KEY.
     # payment_key: SecretStr  # from pydantic; it never shows its value

@@ -4,6 +4,7 @@ import re
 from email.message import EmailMessage
 from html import unescape
 
+from app.services.new_address import start_new_address
 from app.tasks.emails import (
     send_address_changed,
     send_confirmation,
@@ -78,16 +79,17 @@ async def test_who_signs_up_with_a_known_address_gets_no_link(db, user, mailbox)
 
 
 async def test_emails_with_a_link_say_when_it_ends(db, user, settings, mailbox):
-    for send, token, page in (
-        (send_password_reset, await new_token(user.email), "reset"),
-        (send_confirmation, await sign_up("eve@example.com"), "confirm"),
-        (send_new_address, await sign_up("eve@example.com"), "new-email"),
+    new_address = await start_new_address(user, "eve@example.com", "127.0.0.1")
+    for send, token, purpose, page in (
+        (send_password_reset, await new_token(user.email), "reset", "reset"),
+        (send_confirmation, await sign_up("eve@example.com"), "sign_up", "confirm"),
+        (send_new_address, new_address, "new_address", "new-email"),
     ):
         mailbox.clear()
         assert (await send(token))["status"] == "sent"
         (mail,) = mailbox.messages
         assert mail["Subject"].endswith(f" at {settings.service_name}")
-        expires_at = (await find_email_token(token)).expires_at
+        expires_at = (await find_email_token(token, purpose)).expires_at
         for kind in ("html", "plain"):
             body = mail.get_body((kind,)).get_content()
             assert f"http://127.0.0.1:8000/{page}?token={token}" in body

@@ -38,7 +38,11 @@ async def test_change_the_password(app, signed_in, user, mailbox, running_worker
     (mail,) = await eventually(lambda: mailbox.messages)
     assert mail["To"] == user.email
     assert "was changed" in mail["Subject"]
-    assert ("password.changed", str(user.id)) in await actions()
+    noted = await actions()
+    assert ("password.changed", str(user.id)) in noted
+    log_ins = [action for action, _ in noted if action.startswith("login")]
+    # Of the other client, and of the call above. A check of the password begins no session.
+    assert log_ins == ["login.failed", "login.succeeded", "login.succeeded"]
 
 
 async def test_change_the_address(signed_in, user, mailbox, running_worker):
@@ -72,7 +76,9 @@ async def test_change_the_address(signed_in, user, mailbox, running_worker):
     told = mailbox.messages[1]
     assert told["To"] == user.email
     assert NEW_EMAIL not in text_of(told)
-    assert ("email.changed", str(user.id)) in await actions()
+    noted = [action for action, _ in await actions()]
+    assert "email.changed" in noted
+    assert noted.count("login.succeeded") == 1  # the call above
     assert await EmailTokenModel.count() == 0
 
 
@@ -138,6 +144,22 @@ async def test_emails_to_new_addresses_are_limited(signed_in, stranger, monkeypa
     assert await ask(signed_in, NEW_EMAIL) == 202
     assert await ask(stranger, NEW_EMAIL.upper()) == 429  # the address has had its email
     assert await ask(signed_in, "other@example.com") == 429  # and so has the user
+
+
+async def test_a_long_token_is_refused(client):
+    for path in ("/confirm", "/new-email", "/reset"):
+        form = {"token": "x" * 101, "password": PASSWORD}
+        assert (await client.post(path, data=form)).status_code == 422
+
+
+async def test_the_newest_sessions_are_listed(app, signed_in, user, monkeypatch):
+    monkeypatch.setattr("app.routes.profile.MAX_SESSIONS", 2)
+    login = {"email": user.email, "password": PASSWORD}
+    for name in ("older", "newer"):
+        async with client_at(app, "192.0.2.1") as other:
+            await other.post("/login", json=login, headers={"User-Agent": name})
+    sessions = (await signed_in.get("/me/sessions")).json()
+    assert [session["user_agent"] for session in sessions] == ["newer", "older"]
 
 
 async def test_list_and_end_sessions(app, client, user, stranger):

@@ -7,6 +7,7 @@ import sys
 import zlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,17 @@ from app.models.image import ImageModel, ImageStatus
 from app.services.image import image_service
 from app.settings import app_settings
 from app.tasks.processing import (
+    IN_ALL,
+    PER_USER,
     notify_user,
     process_file,
     process_upload,
     process_uploaded_image,
     validate_file,
 )
+from app.tasks.worker import worker
 from core.config import ROOT
+from core.context import TaskContext
 from core.models import BlobModel, DeadLetterModel, UserModel
 from core.services.blob import BlobNotFound, blob_service
 from core.services.limits import Limits
@@ -200,8 +205,8 @@ async def test_each_format_is_processed_once(client, signed_in, kind, mode):
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 0, NOT_AN_IMAGE),
         (bomb(20_000, 20_000), 0, "far too many pixels"),
         (bomb(8_000, 8_000), 0, "too many pixels (8000 x 8000)"),
-        (bomb(50_000_000, 1), 0, "too long (50000000 x 1)"),
-        (bomb(1, 20_001), 0, "too long (1 x 20001)"),
+        (bomb(50_000_000, 1), 0, "too tall (50000000 x 1)"),
+        (bomb(1, 20_001), 0, "too tall (1 x 20001)"),
         (large_frame(), 0, "too many pixels (16000 x 5000)"),
         (scans(400), 0, "too many scans"),
         (with_second_image(scans(400)), 0, "too many scans"),
@@ -230,6 +235,52 @@ async def test_process_uploaded_image_on_a_real_worker(db, user, running_worker)
     job = await process_uploaded_image.enqueue(await store(user, b"broken"))
     with pytest.raises(JobFailed, match="PermanentError"):
         await job.result(timeout=30)
+
+
+async def test_waiting_images_of_one_user_do_not_delay_an_email(user, mailbox, running_worker):
+    done = await store(user, photo())
+    await process_file(done)
+    content = blank("RGB", (5_000, 5_000), "PNG")
+    images = [[await store(user, content)] for _ in range(60)]
+    with TaskContext.use(actor=str(user.id)):
+        await process_uploaded_image.enqueue_many(images)
+
+    async def count_waiting() -> int:
+        return (await worker.queue.engine.stats()).scheduled
+
+    async def most_wait() -> bool:
+        return await count_waiting() > 40
+
+    await eventually(most_wait)
+    job = await notify_user.enqueue(done)
+    assert (await job.result(timeout=30))["status"] == "sent"
+    assert await count_waiting() > 0
+
+
+@pytest.mark.parametrize("task", [process_uploaded_image, process_file, validate_file])
+async def test_images_of_many_users_leave_slots_for_emails(user, mailbox, monkeypatch, task):
+    done = await store(user, photo())
+    await process_file(done)
+    started = []
+
+    async def never_end(data: bytes) -> bytes:
+        started.append(data)
+        return await asyncio.Future()
+
+    def has_started(count: int) -> bool:
+        return len(started) == count
+
+    assert PER_USER.concurrency == 1
+    monkeypatch.setattr(image_service, "optimize", never_end)
+    monkeypatch.setattr(image_service, "validate", never_end)
+    image_id = await store(user, b"")
+    for number in range(8):
+        with TaskContext.use(actor=f"user-{number}"):
+            await task.enqueue_many([[image_id]] * 20)
+        await eventually(partial(has_started, min(number + 1, IN_ALL.concurrency)))
+    job = await notify_user.enqueue(done)
+    assert (await job.result(timeout=30))["status"] == "sent"
+    assert len(started) == IN_ALL.concurrency
 
 
 async def test_each_stage(db, user, mailbox):

@@ -1,26 +1,32 @@
 """Webhooks: events, delivered to a real receiver that verifies the signatures."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from uuid import uuid4
 
 import pytest
 from standardwebhooks import Webhook
 
-from app.models.webhook import Subscription
-from app.services.subscriptions import MIN_FAILURES
+from app.models.webhook import Event, Subscription
+from app.services.subscriptions import MIN_FAILURES, note_failure, note_success
 from app.settings import app_settings
 from app.tasks.webhooks import (
+    IN_ALL,
     PER_RECEIVER,
     PER_USER,
+    cleanup_old_deliveries,
+    deliver_event,
     deliver_webhook,
     send_webhook_switched_off,
 )
+from app.tasks.worker import worker
 from core.config import get_settings
 from core.context import TaskContext
-from core.models import AuditModel, UserModel
+from core.models import AuditModel, DeadLetterModel, RunModel, UserModel
 from core.services.limits import Limits
 from core.services.webhooks import new_webhook_secret
 from core.tasks import JobFailed, PermanentError, RetryAfter, TransientError
@@ -45,6 +51,7 @@ class Receiver(ThreadingHTTPServer):
         self.answers = threading.Event()
         self.answers.set()
         self.received: list[tuple[dict[str, str], bytes]] = []
+        self.paths: list[str] = []
         self.url = f"http://127.0.0.1:{self.server_port}/hook"
 
 
@@ -54,6 +61,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self.rfile.read(int(headers["content-length"]))
+        self.server.paths.append(self.path)
         self.server.received.append((headers, body))
         self.server.answers.wait()
         statuses = self.server.statuses
@@ -104,6 +112,29 @@ async def subscribe(user: UserModel, url: str, **fields: object) -> Subscription
         **fields,
     )
     return await subscription.insert()
+
+
+async def store_event(user: UserModel) -> str:
+    event = Event(
+        id=uuid4().hex,
+        owner=str(user.id),
+        payload=json.dumps(PAYLOAD),
+        expires_at=datetime.now(UTC) + timedelta(days=1),
+    )
+    return (await event.insert()).id
+
+
+async def sign_up(number: int) -> UserModel:
+    user = UserModel(email=f"{number}@example.com", display_name="Bob", password_hash="none")
+    return await user.insert()
+
+
+async def publish_slow(user: UserModel, url: str, count: int) -> None:
+    """Enqueue deliveries to a receiver on behalf of a user."""
+    await subscribe(user, url)
+    event_id = await store_event(user)
+    with TaskContext.use(actor=str(user.id)):
+        await deliver_event.enqueue_many([[url, event_id]] * count)
 
 
 async def test_a_subscription_is_listed_and_deleted(development, client, signed_in, receiver):
@@ -162,7 +193,7 @@ async def test_the_status_decides_about_a_retry(
 
 async def test_an_unreachable_receiver_is_retried(development, user, as_user):
     await subscribe(user, UNREACHABLE)
-    job = await deliver_webhook.enqueue(UNREACHABLE, PAYLOAD)
+    job = await deliver_event.enqueue(UNREACHABLE, await store_event(user))
 
     async def second_attempt() -> bool:
         return (await job.record()).attempt > 1
@@ -194,26 +225,27 @@ async def test_private_addresses_are_refused(client, signed_in, user, as_user, u
     assert "not on the public internet" in response.json()["detail"]
     # A name may lead to another address after the subscription, so the job checks it again.
     await subscribe(user, url)
-    job = await deliver_webhook.enqueue(url, PAYLOAD)
+    job = await deliver_event.enqueue(url, await store_event(user))
     with pytest.raises(JobFailed, match="not on the public internet"):
         await job.result(timeout=30)
 
 
 @pytest.mark.parametrize(
     "data",
-    [b'"\\ud800"', b"[" * 300 + b"]" * 300],
-    ids=["invalid text", "deep"],
+    [b'"\\ud800"', b'{"\\ud800": 1}', b"NaN", b"1e999"],
+    ids=["invalid text", "invalid name", "not a number", "infinite"],
 )
 async def test_an_event_that_cannot_be_encoded_is_refused(client, signed_in, user, data):
-    await subscribe(user, "http://8.8.8.8/hook")
+    await subscribe(user, UNREACHABLE)
     content = b'{"type": "order.paid", "data": {"a": %s}}' % data
     headers = {"content-type": "application/json"}
     response = await client.post("/events", content=content, headers=headers)
     assert response.status_code == 422
+    assert await Event.count() == 0
 
 
 async def test_a_large_event_is_refused(client, signed_in):
-    event = {"type": "order.paid", "data": {"text": "a" * 64 * 1024}}
+    event = {"type": "order.paid", "data": {"text": "a" * 8 * 1024}}
     assert (await client.post("/events", json=event)).status_code == 413
 
 
@@ -252,6 +284,12 @@ async def test_requests_of_webhooks_are_limited(client, signed_in, monkeypatch):
         assert [response.status_code for response in responses] == [status, 429]
 
 
+async def test_a_long_url_is_refused(client, signed_in):
+    response = await client.post("/webhooks", json={"url": "http://127.0.0.1/" + "a" * 500})
+    assert response.status_code == 422
+    assert "at most 500 characters" in response.json()["detail"][0]["msg"]
+
+
 async def test_a_url_is_subscribed_once(client, signed_in, development, receiver):
     form = {"url": receiver.url}
     responses = [await client.post("/webhooks", json=form) for _ in range(2)]
@@ -260,25 +298,95 @@ async def test_a_url_is_subscribed_once(client, signed_in, development, receiver
     assert len((await client.get("/webhooks")).json()) == 1
 
 
+async def test_an_event_is_stored_once(client, signed_in, user, settings):
+    response = await client.post("/events", json=EVENT)
+    assert await Event.count() == 0  # nobody wants it
+
+    for number in range(20):
+        await subscribe(user, f"http://127.0.0.1/{number}")
+    response = await client.post("/events", json=EVENT)
+    (event,) = await Event.find_all().to_list()
+    assert event.id == response.json()["event_id"]
+    assert len(response.json()["job_ids"]) == 20
+    kept = event.expires_at - datetime.now(UTC)
+    assert timedelta(days=2) < kept <= timedelta(seconds=app_settings.event_retention)
+
+
+async def test_a_delivery_that_failed_is_replayed(
+    development, client, signed_in, receiver, running_worker
+):
+    receiver.statuses = [404]
+    subscription = (await client.post("/webhooks", json={"url": receiver.url})).json()
+    published = (await client.post("/events", json=EVENT)).json()
+
+    async def find_letter() -> DeadLetterModel | None:
+        return await DeadLetterModel.find_one()
+
+    letter = await eventually(find_letter)
+    assert letter
+    assert "order" not in letter.arguments  # the event is not stored again
+    await worker.dead_letters.replay(letter.id)
+    await eventually(lambda: len(receiver.received) == 2)
+    (_, first_body), (headers, body) = receiver.received
+    assert (body, headers["webhook-id"]) == (first_body, published["event_id"])
+    Webhook(subscription["secret"]).verify(body, headers)
+
+
+async def test_an_event_that_has_expired_is_not_sent(
+    development, user, as_user, stranger, receiver
+):
+    await subscribe(user, receiver.url)
+    skipped = {"status": "skipped", "reason": "event_not_found"}
+    assert await deliver_event(receiver.url, "nothing") == skipped
+    # Nor is another user's.
+    event_id = await store_event(await sign_up(1))
+    assert await deliver_event(receiver.url, event_id) == skipped
+    assert receiver.received == []
+
+
 async def test_a_receiver_that_never_answers_holds_few_slots(
-    patient, development, user, as_user, receiver, mailbox
+    patient, development, user, receiver, mailbox
 ):
     receiver.answers.clear()
-    urls = [f"{receiver.url}/{number}" for number in range(20)]
-    for url in urls:
-        await subscribe(user, url)
-    await deliver_webhook.enqueue_many([[url, PAYLOAD] for url in urls])
+    for number in range(20):
+        await publish_slow(user, f"{receiver.url}/{number}", 1)
     await eventually(lambda: len(receiver.received) == PER_RECEIVER.concurrency)
     # Other receivers get the slots that the user has left.
     others = [receiver.url.replace("127.0.0.1", name) for name in ("localhost", "127.1")]
     for other in others:
-        await subscribe(user, other)
-        await deliver_webhook.enqueue_many([[other, PAYLOAD]] * 20)
+        await publish_slow(user, other, 20)
     await eventually(lambda: len(receiver.received) == PER_USER.concurrency)
-    assert deliver_webhook.options.priority == "low"  # so that an email overtakes them
-    job = await send_webhook_switched_off.enqueue(str(user.id), other)
+    job = await send_webhook_switched_off.enqueue(str(user.id), receiver.url)
     assert (await job.result(timeout=30))["status"] == "sent"
     assert len(receiver.received) == PER_USER.concurrency
+
+
+async def test_users_do_not_wait_for_each_others_deliveries(patient, development, user, receiver):
+    receiver.answers.clear()
+    await publish_slow(user, receiver.url, 20)
+    await eventually(lambda: len(receiver.received) == PER_RECEIVER.concurrency)
+    # On the same host. The deliveries before it get no further slot.
+    other = f"{receiver.url}/other"
+    await publish_slow(await sign_up(1), other, 1)
+    await eventually(lambda: len(receiver.received) == PER_RECEIVER.concurrency + 1)
+    assert "/hook/other" in receiver.paths[-1]
+
+
+async def test_many_users_leave_slots_for_emails(
+    patient, development, user, settings, receiver, mailbox
+):
+    assert deliver_event.options.priority == "low"  # so that an email overtakes them
+    assert IN_ALL.concurrency < settings.task_concurrency
+    receiver.answers.clear()
+    names = ["127.0.0.1", "localhost", "127.1"]
+    for number in range(8):
+        sender = await sign_up(number)
+        for name in names:
+            await publish_slow(sender, receiver.url.replace("127.0.0.1", name), 8)
+    await eventually(lambda: len(receiver.received) == IN_ALL.concurrency)
+    job = await send_webhook_switched_off.enqueue(str(user.id), receiver.url)
+    assert (await job.result(timeout=30))["status"] == "sent"
+    assert len(receiver.received) == IN_ALL.concurrency
 
 
 async def test_a_failing_receiver_gets_a_pause(development, user, as_user, receiver):
@@ -294,6 +402,24 @@ async def test_a_failing_receiver_gets_a_pause(development, user, as_user, recei
     assert len(receiver.received) == 3
     await subscription.sync()
     assert (subscription.failures, subscription.retry_at) == (0, None)
+
+
+async def test_a_success_counts_whatever_other_deliveries_do(development, user):
+    working = await subscribe(user, UNREACHABLE)
+    assert not await note_failure(working)
+    await note_success(working)  # the request began before the failure
+    current = await Subscription.get(working.id)
+    assert current
+    assert (current.failures, current.failing_since) == (0, None)
+
+    long_ago = datetime.now(UTC) - timedelta(days=app_settings.webhook_failing_days)
+    await current.set({"failures": MIN_FAILURES, "failing_since": long_ago})
+    failing = await Subscription.get(working.id)
+    assert failing
+    await note_success(failing)
+    assert not await note_failure(failing)  # the request began before the success
+    await current.sync()
+    assert (current.failures, current.failing_since, current.retry_at) == (0, None, None)
 
 
 async def test_a_receiver_that_failed_for_days_is_switched_off(
@@ -343,3 +469,38 @@ async def test_a_failing_receiver_is_given_up_once(development, user, as_user, r
     assert len(entries) == 1
     errors = {type(delivery.exception()) for delivery in deliveries}
     assert errors == {TransientError, PermanentError}
+
+
+async def test_deliveries_leave_nothing_longer_than_their_events(db):
+    now = datetime.now(UTC)
+    retention = timedelta(seconds=app_settings.event_retention)
+    for task in (deliver_event.name, "other"):
+        for number in (-1, 1):
+            age = retention + timedelta(hours=number)
+            letter = DeadLetterModel(
+                id=f"{task} {number}",
+                job_id="1",
+                task=task,
+                error_type="E",
+                error="",
+                attempts=1,
+                died_at=now - age,
+            )
+            await letter.insert()
+            run = RunModel(
+                job_id=f"{task} {number}",
+                task=task,
+                attempt=1,
+                ended_as="failed",
+                started_at=now - age,
+                seconds=1,
+                correlation_id="c",
+                expires_at=now + timedelta(days=1),
+            )
+            await run.insert()
+
+    assert await cleanup_old_deliveries() == {"status": "completed", "deleted_count": 2}
+    expected = {"deliver_event -1", "other -1", "other 1"}
+    letters = await DeadLetterModel.find_all().to_list()
+    assert {letter.id for letter in letters} == expected
+    assert {run.job_id for run in await RunModel.find_all().to_list()} == expected

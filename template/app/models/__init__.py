@@ -5,6 +5,6 @@ from beanie import Document
 from app.models.image import ImageModel
 from app.models.order import Order
 from app.models.unsubscription import Unsubscription
-from app.models.webhook import Subscription
+from app.models.webhook import Event, Subscription
 
-DOCUMENTS: list[type[Document]] = [ImageModel, Order, Subscription, Unsubscription]
+DOCUMENTS: list[type[Document]] = [Event, ImageModel, Order, Subscription, Unsubscription]

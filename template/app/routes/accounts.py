@@ -95,7 +95,7 @@ async def signup(form: SignUp, client: ClientAddress) -> SignedUp:
     await check_limits("sign up", SIGN_UP, address, client)
 
     async def create(_: AsyncClientSession) -> Job[dict[str, str]]:
-        # In one transaction, so that each sign-up gets its email even if the queue is down.
+        # In one transaction, so each sign-up gets its email even if the queue is down.
         user_id, token = await accounts.start_sign_up(
             form.email,
             form.password,
@@ -127,12 +127,13 @@ async def confirm(
 ) -> Response:
     """Create the account of a sign-up, and send a welcome email."""
 
-    async def create(_: AsyncClientSession) -> None:
+    async def create(_: AsyncClientSession) -> UserModel:
         user = await accounts.confirm_sign_up(token, password, client)
         await send_welcome_email.enqueue(str(user.id))
+        return user
 
     try:
-        await with_transaction(create)
+        user = await with_transaction(create)
     except WrongCredentials:
         error = "Wrong password. Enter the one with which you signed up, or sign up again."
         return show_page(
@@ -147,7 +148,9 @@ async def confirm(
         message = "This link has expired or was already used. Log in, or sign up again."
         return show_page(request, "confirm", status=400, message=message)
     message = "Your email address is confirmed. You can now log in."
-    return show_page(request, "confirm", message=message)
+    page = show_page(request, "confirm", message=message)
+    remember_device(page, user)
+    return page
 
 
 @router.post(
@@ -239,7 +242,11 @@ async def reset(
         user = await with_transaction(change)
     except InvalidToken:
         return show_page(request, "reset", status=400, message=LINK_EXPIRED)
-    message = "Your password has been changed. You can now log in."
+    message = (
+        "Your password has been changed. You can now log in. "
+        "Everything else in your account stays, for example webhooks. "
+        "If somebody else knew your password, check these things too."
+    )
     page = show_page(request, "reset", message=message)
     remember_device(page, user)
     return page

@@ -21,6 +21,7 @@ from core.web import ClientAddress, CurrentUser, DeviceCookie, sign_in
 
 router = APIRouter(tags=["accounts"])
 
+MAX_SESSIONS = 100
 OldPassword = Annotated[str, Field(max_length=accounts.MAX_PASSWORD)]
 
 
@@ -35,7 +36,7 @@ class AddressChange(BaseModel):
 
 
 class SessionView(BaseModel):
-    """A log-in, and the name of the program that was used, such as a browser's."""
+    """A session, and the name of the program that logged in, such as a browser's."""
 
     id: str
     started_at: datetime
@@ -63,7 +64,7 @@ async def change_password(
         current = await UserModel.get(user.id, session=session)
         if current is None:
             raise HTTPException(401, "Log in first.")
-        await accounts.set_password(current, form.new_password, session)
+        await accounts.set_password(current, form.new_password)
         await send_password_changed.enqueue(str(current.id))
         return current
 
@@ -104,7 +105,7 @@ async def show_new_email_form(request: Request, token: str) -> Response:
 )
 async def change_email(
     request: Request,
-    token: Annotated[str, Form()],
+    token: Annotated[str, Form(max_length=100)],
     password: Annotated[str, Form(max_length=accounts.MAX_PASSWORD)],
     client: ClientAddress,
     device: DeviceCookie = None,
@@ -116,7 +117,7 @@ async def change_email(
 
     try:
         user = await find_user(token)
-        await accounts.log_in(user.email, password, client, device)
+        await accounts.check_password(user.email, password, client, device)
         await with_transaction(change)
     except WrongCredentials:
         error = "Wrong password. Try again."
@@ -136,13 +137,13 @@ async def change_email(
 
 @router.get("/me/sessions", responses={401: {}})
 async def list_sessions(user: CurrentUser) -> list[SessionView]:
-    """List your sessions, the newest first."""
+    """List your newest sessions, at most 100."""
     sessions = SessionModel.find(
         SessionModel.user_id == user.id,
         SessionModel.password_version == user.password_version,
         SessionModel.expires_at > datetime.now(UTC),
     )
-    return [_view(session) async for session in sessions.sort("-_id")]
+    return [_view(session) async for session in sessions.sort("-_id").limit(MAX_SESSIONS)]
 
 
 @router.delete(
@@ -163,7 +164,7 @@ async def end_session(session_id: PydanticObjectId, user: CurrentUser) -> None:
 
 @router.delete("/me/sessions", status_code=204, responses={401: {}})
 async def end_sessions(user: CurrentUser) -> None:
-    """End all your sessions, also this one."""
+    """End all your sessions, including this one."""
     await SessionModel.find(SessionModel.user_id == user.id).delete()
     await audit_log("sessions.ended", user_id=user.id)
 
@@ -174,9 +175,9 @@ async def _check_password(
     client: str,
     device: str | None,
 ) -> None:
-    """Ask for the password, which a thief of the session does not know. Log-ins count too."""
+    """Check the password, which a thief of the session does not know. Limits of log-ins apply."""
     try:
-        await accounts.log_in(user.email, password, client, device)
+        await accounts.check_password(user.email, password, client, device)
     except WrongCredentials:
         raise HTTPException(403, "Wrong password.") from None
 

@@ -50,9 +50,9 @@ class Pipeline(BaseModel):
 
 
 async def read_file(request: Request, user: CurrentUser) -> AsyncIterator[UploadFile]:
-    """Read the file in a form, after the log-in was checked.
+    """Read the file in a form, after the check of the log-in.
 
-    FastAPI would read a file that the route declares before it checks the log-in.
+    If the route declared the file, FastAPI would read it before this check.
     """
     async with request.form(max_files=1, max_fields=1) as form:
         file = form.get("file")
@@ -143,7 +143,7 @@ async def _store(file: UploadFile, owner: str) -> BlobModel:
         _clean(file.filename or ""),
         expires=app_settings.upload_retention,
     )
-    # Counted after the upload, so that simultaneous requests cannot exceed the quota.
+    # Counted after the upload, so simultaneous requests cannot exceed the quota.
     stored = await BlobModel.find(BlobModel.owner == owner).sum(BlobModel.size)
     if (stored or 0) > app_settings.storage_quota:
         await blob_service.delete(str(blob.id))

@@ -34,8 +34,9 @@ QUALITY = 80
 SRGB = ImageCms.createProfile("sRGB")
 """The colours that a viewer assumes for an image without a profile."""
 
-# Fewer threads than jobs, because decoding a large image needs some hundred MB.
-_threads = ThreadPool(2, thread_name_prefix="image")
+# One thread in each process: a large image needs a whole core and some hundred MB. With two, emails
+# take twice as long on a machine with two cores.
+_thread = ThreadPool(1, thread_name_prefix="image")
 
 
 class UnusableImage(Exception):
@@ -43,7 +44,7 @@ class UnusableImage(Exception):
 
 
 class ImageService:
-    """Creates smaller images in threads. Use the instance `image_service`."""
+    """Creates smaller images in a thread. Use the instance `image_service`."""
 
     async def validate(self, data: bytes) -> None:
         """Check an image's format and size without decoding it.
@@ -84,7 +85,7 @@ class ImageService:
 
 async def _in_thread(function: Callable[..., R], *args: object) -> R:
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_threads, function, *args)
+    return await loop.run_in_executor(_thread, function, *args)
 
 
 def _open(data: bytes) -> Image.Image:
@@ -109,7 +110,7 @@ def _check_size(image: Image.Image) -> None:
     size = f"{image.width} x {image.height}"
     if max(image.size) > MAX_SIDE:
         limit = f"Upload one with at most {MAX_SIDE:,} pixels on each side."
-        raise UnusableImage(f"The image is too long ({size}). {limit}")
+        raise UnusableImage(f"The image is too wide or too tall ({size}). {limit}")
     most = MAX_JPEG_PIXELS if image.format in JPEG_FORMATS else MAX_PIXELS
     if image.width * image.height > most:
         limit = f"Upload one with at most {most:,} pixels."

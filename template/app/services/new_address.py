@@ -1,4 +1,4 @@
-"""Changing the address of an account. The owner of the new address must agree."""
+"""A new address for an account. The owner of the new address must confirm it."""
 
 from datetime import timedelta
 
@@ -21,7 +21,7 @@ async def start_new_address(user: UserModel, email: str, client: str) -> str:
 
     Args:
         user: The user.
-        email: The new address. It makes no difference here whether it has an account.
+        email: The new address. It may already have an account.
         client: The network address of the client.
 
     Raises:

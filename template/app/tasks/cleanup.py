@@ -32,7 +32,7 @@ async def cleanup_expired_sessions() -> dict[str, str | int]:
 @worker.task(max_retries=3, timeout=3600, unique=True)
 async def cleanup_orphaned_blobs() -> dict[str, str | int]:
     """Delete files without a record. Interrupted uploads and expired blobs leave such files."""
-    # MongoDB normally deletes them earlier, as with sessions.
+    # MongoDB normally deletes expired records earlier, as it does with sessions.
     await _delete(BlobModel, {"expires_at": {"$lt": datetime.now(UTC)}})
     deleted = await blob_service.delete_orphans()
     return {"status": "completed", "deleted_count": deleted}

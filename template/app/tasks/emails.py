@@ -25,24 +25,24 @@ MAX_FILES = 50
 
 @worker.task(max_retries=5, retry_delay=30, timeout=60)
 async def send_confirmation(token: Sensitive[str]) -> dict[str, str]:
-    """Send the link that confirms a sign-up, or tell the address that it has an account.
+    """Send the link that confirms a sign-up, or say that the address has an account.
 
     Args:
         token: The token for the link. It is encrypted in the queue and masked in logs.
     """
     subject = f"Confirm your email address at {get_settings().service_name}"
-    return await _email_new_address(token, "confirmation", subject, "confirm")
+    return await _email_new_address(token, "sign_up", "confirmation", subject, "confirm")
 
 
 @worker.task(max_retries=5, retry_delay=30, timeout=60)
 async def send_new_address(token: Sensitive[str]) -> dict[str, str]:
-    """Send the link that changes an account's address, or tell the new one that it has an account.
+    """Send the link that changes an account's address, or say that the address has an account.
 
     Args:
         token: The token for the link.
     """
     subject = f"Confirm your new email address at {get_settings().service_name}"
-    return await _email_new_address(token, "new_address", subject, "new-email")
+    return await _email_new_address(token, "new_address", "new_address", subject, "new-email")
 
 
 @worker.task(max_retries=5, retry_delay=30, timeout=60)
@@ -53,22 +53,34 @@ async def send_password_reset(token: Sensitive[str]) -> dict[str, str]:
         token: The token for the link.
     """
     subject = f"Reset your password at {get_settings().service_name}"
-    return await _email_link(token, "password_reset", subject, "reset")
+    return await _email_link(token, "reset", "password_reset", subject, "reset")
 
 
-async def _email_new_address(token: str, template: str, subject: str, page: str) -> dict[str, str]:
+async def _email_new_address(
+    token: str,
+    purpose: str,
+    template: str,
+    subject: str,
+    page: str,
+) -> dict[str, str]:
     with suppress(InvalidToken):
-        found = await find_email_token(token)
+        found = await find_email_token(token, purpose)
         if await UserModel.find_one(UserModel.email == found.email):
             template = "already_signed_up"
             subject = f"You already have an account at {get_settings().service_name}"
-    return await _email_link(token, template, subject, page)
+    return await _email_link(token, purpose, template, subject, page)
 
 
-async def _email_link(token: str, template: str, subject: str, page: str) -> dict[str, str]:
+async def _email_link(
+    token: str,
+    purpose: str,
+    template: str,
+    subject: str,
+    page: str,
+) -> dict[str, str]:
     """Send a link. The email contains no name, because a stranger may have entered it."""
     try:
-        found = await find_email_token(token)
+        found = await find_email_token(token, purpose)
     except InvalidToken:
         return {"status": "skipped", "reason": "link_expired"}
     if not found.email:
@@ -110,7 +122,7 @@ async def send_password_changed(user_id: str) -> dict[str, str]:
 
 @worker.task(max_retries=5, retry_delay=30, timeout=60)
 async def send_address_changed(former_email: str) -> dict[str, str]:
-    """Tell the former address of an account that the account has another one now.
+    """Tell the former address of an account that the address was changed.
 
     Args:
         former_email: The former address.

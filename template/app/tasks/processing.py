@@ -5,13 +5,19 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from app.models.image import ImageModel, ImageStatus
 from app.services.image import UnusableImage, image_service
 from app.services.user_email import email_file
+from core.context import TaskContext
 from core.database import with_transaction
 from core.services.blob import blob_service
-from core.tasks import PermanentError
+from core.tasks import Limit, PermanentError
 from core.tasks.worker import worker
 
+# Images take long. Without limits, the images of a few users would hold all slots, and emails
+# would wait. Each task counts its own jobs.
+IN_ALL = Limit(concurrency=4)
+PER_USER = Limit(concurrency=1, key=lambda **_: TaskContext.get_actor())
 
-@worker.task(max_retries=3, timeout=120)
+
+@worker.task(max_retries=3, timeout=120, priority="low", limit=[IN_ALL, PER_USER])
 async def process_uploaded_image(image_id: str) -> dict[str, str]:
     """Create the thumbnail and the optimized version of an uploaded image.
 
@@ -29,7 +35,7 @@ async def process_uploaded_image(image_id: str) -> dict[str, str]:
     return {"status": "completed", "image_id": image_id}
 
 
-@worker.task(max_retries=3, timeout=60)
+@worker.task(max_retries=3, timeout=60, priority="low", limit=[IN_ALL, PER_USER])
 async def validate_file(file_id: str) -> str:
     """Check that an uploaded file is an image.
 
@@ -54,7 +60,7 @@ async def validate_file(file_id: str) -> str:
     return file_id
 
 
-@worker.task(max_retries=3, timeout=120)
+@worker.task(max_retries=3, timeout=120, priority="low", limit=[IN_ALL, PER_USER])
 async def process_file(file_id: str) -> str:
     """Process an image as a stage of the chain.
 
@@ -98,8 +104,8 @@ process_upload = validate_file | process_file | notify_user
 async def _create_versions(image: ImageModel) -> None:
     original = await blob_service.download(image.blob_id)
     try:
-        thumbnail = await image_service.create_thumbnail(original)
         optimized = await image_service.optimize(original)
+        thumbnail = await image_service.create_thumbnail(optimized)  # faster than the original
     except UnusableImage as error:
         await _mark_failed(image, error)
         raise PermanentError(f"{image.name}: {error}") from error

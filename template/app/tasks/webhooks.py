@@ -1,21 +1,25 @@
 """Webhooks: events, sent to their subscribers."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import httpx2
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from app.models.webhook import Subscription
+from app.models.webhook import Event, Subscription
 from app.services.subscriptions import note_failure, note_success, seconds_to_wait
 from app.services.user_email import email_user
+from app.settings import app_settings
 from core.context import TaskContext
 from core.database import with_transaction
+from core.models import DeadLetterModel, RunModel
 from core.services.audit import audit_log
 from core.services.targets import TargetRefused
 from core.services.webhooks import post_webhook
-from core.tasks import Limit, PermanentError, RetryAfter, TransientError, current_job
+from core.tasks import Limit, PermanentError, RetryAfter, TransientError
 from core.tasks.worker import worker
 
 RETRYABLE_STATUSES = {408, 429}
@@ -23,10 +27,15 @@ RETRYABLE_STATUSES = {408, 429}
 
 INVALID_URL = (TargetRefused, httpx2.InvalidURL, httpx2.UnsupportedProtocol)
 
-# A receiver that never answers holds a slot for ten seconds. It must not hold all of them, and no
-# email must wait behind its deliveries: these have a low priority.
-PER_RECEIVER = Limit(concurrency=4, key=lambda url, **_: urlsplit(url).hostname)
+# A receiver that never answers holds a slot for ten seconds. Such receivers must not hold all
+# slots. Deliveries have a low priority, so no email waits behind them. No user waits for the
+# receivers of another, even on a shared host.
+IN_ALL = Limit(concurrency=25)
 PER_USER = Limit(concurrency=8, key=lambda **_: TaskContext.get_actor())
+PER_RECEIVER = Limit(
+    concurrency=4,
+    key=lambda url, **_: (TaskContext.get_actor(), urlsplit(url).hostname),
+)
 
 
 @worker.task(
@@ -35,15 +44,25 @@ PER_USER = Limit(concurrency=8, key=lambda **_: TaskContext.get_actor())
     timeout=60,
     expires=4 * 3600,
     priority="low",
-    limit=[PER_RECEIVER, PER_USER],
+    limit=[IN_ALL, PER_USER, PER_RECEIVER],
 )
-async def deliver_webhook(
-    url: str,
-    payload: dict[str, Any],
-) -> dict[str, str | int]:
-    """Send a signed event to a subscriber of the user who published it.
+async def deliver_event(url: str, event_id: str) -> dict[str, str | int]:
+    """Send a stored event to a subscriber. It raises the errors of `deliver_webhook`.
 
     While the receiver fails, events wait without an attempt, for up to four hours.
+
+    Args:
+        url: The receiver's URL.
+        event_id: The event's id.
+    """
+    event = await Event.find_one(Event.id == event_id, Event.owner == TaskContext.get_actor())
+    if not event:  # a replay, days later
+        return {"status": "skipped", "reason": "event_not_found"}
+    return await deliver_webhook(url, json.loads(event.payload))
+
+
+async def deliver_webhook(url: str, payload: dict[str, Any]) -> dict[str, str | int]:
+    """Send a signed event to a subscriber of the user who published it.
 
     Args:
         url: The receiver's URL.
@@ -77,6 +96,22 @@ async def deliver_webhook(
     return {"status": "delivered", "status_code": status}
 
 
+@worker.cron("15 * * * *")
+@worker.task(max_retries=3, timeout=600, unique=True)
+async def cleanup_old_deliveries() -> dict[str, str | int]:
+    """Delete the dead letters and the history of deliveries whose events no longer exist.
+
+    Users choose the receivers. Receivers that fail could otherwise fill the database.
+    """
+    oldest = datetime.now(UTC) - timedelta(seconds=app_settings.event_retention)
+    deleted = 0
+    for model, time in ((DeadLetterModel, "died_at"), (RunModel, "started_at")):
+        query = {"task": deliver_event.name, time: {"$lt": oldest}}
+        result = await model.get_pymongo_collection().delete_many(query)
+        deleted += result.deleted_count
+    return {"status": "completed", "deleted_count": deleted}
+
+
 async def _send(subscription: Subscription, payload: dict[str, Any]) -> int:
     """Send an event, and return the status of the answer, which is below 300."""
     url = subscription.url
@@ -86,7 +121,7 @@ async def _send(subscription: Subscription, payload: dict[str, Any]) -> int:
             url,
             body=json.dumps(payload),
             secret=subscription.secret,
-            message_id=str(payload.get("id") or current_job().id),
+            message_id=str(payload.get("id") or uuid4()),
         )
     except INVALID_URL as error:
         raise PermanentError(str(error)) from error
@@ -98,7 +133,7 @@ async def _send(subscription: Subscription, payload: dict[str, Any]) -> int:
 
 
 async def _switch_off(subscription: Subscription) -> None:
-    """Send no further events to a receiver, and tell the owner of the subscription, once."""
+    """Switch off a subscription, and tell its owner once."""
 
     async def switch_off(session: AsyncClientSession) -> None:
         is_on = {"_id": subscription.id, "switched_off_at": None}
@@ -114,7 +149,7 @@ async def _switch_off(subscription: Subscription) -> None:
 
 @worker.task(max_retries=5, retry_delay=30, timeout=60)
 async def send_webhook_switched_off(user_id: str, url: str) -> dict[str, str]:
-    """Tell a user that a URL no longer gets events, because its receiver fails.
+    """Tell a user that a webhook no longer gets events, because its receiver fails.
 
     Args:
         user_id: The user's id.

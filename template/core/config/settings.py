@@ -217,25 +217,18 @@ class Settings(BaseServiceSettings):
     """
 
     max_body_size: NonNegativeInt = 1024 * 1024
-    """Maximum size of a request's body in bytes. Larger requests are answered 413.
-
-    A route's own `max_body_size` replaces it.
-    """
+    """Maximum size of a request's body in bytes. Larger requests are answered 413. A route's own
+    `max_body_size` replaces it."""
     client_timeout: PositiveFloat = 30
     """Seconds after which a connection is closed if its client sends no request or reads nothing.
-
-    A client that sends a request may fall this far behind 1,000 bytes a second.
-    """
+    A client that sends a request may fall this far behind 1,000 bytes a second."""
     max_event_streams: PositiveInt = 500
     """Event streams that a web process keeps open at once. Further ones are answered 429."""
     max_event_streams_per_user: PositiveInt = 20
     """How many of these streams one user may have."""
 
     outbound_ports: frozenset[Port] = frozenset({80, 443, 8080, 8443})
-    """The ports that URLs of users may name, such as `[80, 443]`. In development, all are allowed.
-
-    An allow-list keeps users from other services of a host, such as SSH, SMTP and databases.
-    """
+    """The ports that URLs of users may name, such as `[80, 443]`. Development allows all."""
 
     session_lifetime: PositiveFloat = 14 * 86400
     """Seconds after which a session expires."""
@@ -247,16 +240,14 @@ class Settings(BaseServiceSettings):
     public_url: HttpUrl = Field(default_factory=_local_url)
     """The address of this service for browsers. Links in mails begin with it."""
     allowed_hosts: tuple[HostPattern, ...] = ()
-    """Hosts that requests may name in production, besides the one in `public_url`.
-
-    `*.example.com` allows all hosts of a domain. Health checks may name any host.
-    """
+    """Hosts that requests may name in production, besides the one in `public_url`. `*.example.com`
+    allows all hosts of a domain. Health checks may name any host."""
     forwarded_allow_ips: str = "127.0.0.1,::1"
-    """The addresses or networks of your proxies, with commas. Only they may name the client."""
+    """Addresses or networks of your proxies, comma-separated. Only these may name the client."""
     api_docs: bool | None = None
-    """Whether `/docs`, `/redoc` and `/openapi.json` are open. By default, not in production."""
+    """Opens `/docs`, `/redoc` and `/openapi.json`. Defaults to true, except in production."""
     metrics_token: Secret | None = None
-    """The bearer token for `/metrics` of the web process. Production needs it to open the path."""
+    """The bearer token for `/metrics` of the web process. In production, `/metrics` needs it."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] | None = None
     """`console` (short lines for people) or `json` (every field).

@@ -15,7 +15,7 @@ class EmailTokenModel(Document):
         purpose: The use of the token, such as `sign_up`, `reset` or `new_address`.
         user_id: The account, or the id that a sign-up's account will get.
         email: The address that gets the link. None if it has neither an account nor a sign-up.
-        display_name: The name that was given at the sign-up.
+        display_name: The name of the account that the link creates, if it may create one.
         password_hash: The Argon2 hash of the password that was given at the sign-up.
         expires_at: The time at which MongoDB removes the token.
     """

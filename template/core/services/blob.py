@@ -66,7 +66,7 @@ class BlobService:
             data: The whole file, or an async iterable of pieces, which are stored as they arrive.
             name: The file's name, such as `reports/2027.pdf`.
             content_type: The media type. Defaults to a guess from the name.
-            expires: Seconds after which the file is deleted. None: it is kept.
+            expires: Seconds after which the file is deleted. If None, it is kept.
 
         Returns:
             The blob's record.

@@ -21,7 +21,7 @@ __all__ = ["Rendered", "render_email", "send_email"]
 TEMPLATES = ROOT / "app" / "templates" / "emails"
 TIMEOUT_SECONDS = 30
 BODY = default.clone(max_line_length=998)
-"""Up to the limit of RFC 5322, long lines such as links are sent unchanged. So is text that is not
+"""Long lines, such as links, are sent unchanged up to the limit of RFC 5322. So is text that is not
 ASCII (`8bit`): aiosmtplib encodes it for the few servers that need this."""
 SMTPS_PORT = 465
 SUBMISSION_PORT = 587

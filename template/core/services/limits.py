@@ -3,13 +3,12 @@
 import asyncio
 import time
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv6Address, IPv6Network
 from typing import NamedTuple
 
 from limits import RateLimitItem, parse
-from limits.storage.mongodb import MongoDBStorageBase
+from limits.storage import MongoDBStorage
 from limits.strategies import MovingWindowRateLimiter
-from pymongo import MongoClient
 
 from core.config import get_settings
 from core.errors import UserError
@@ -20,8 +19,6 @@ SELECTION_MILLISECONDS = 2000
 """Time that a call waits for a server."""
 MAX_TRIES = 5
 """Tries to count an attempt while other processes count attempts with the same key."""
-CLIENT_PREFIX = 64
-"""Bits of an IPv6 address that identify a client. One person may have a whole /64 network."""
 
 
 class TooManyRequests(UserError):
@@ -56,35 +53,21 @@ SIGN_UP = Limits("10 per day", "100 per hour", "5 per hour")
 RESET = Limits("10 per day", "100 per hour", "5 per hour")
 
 
-class _Storage(MongoDBStorageBase):
-    def _init_mongo_client(
-        self,
-        uri: str | None,
-        **options: int | str | bool,
-    ) -> MongoClient[dict[str, object]]:
-        return _client(uri)
-
+class _Storage(MongoDBStorage):
     def __del__(self) -> None:
-        """Leave the shared client open. The base class closes it, even at interpreter shutdown."""
-
-
-@lru_cache(maxsize=4)
-def _client(uri: str | None) -> MongoClient[dict[str, object]]:
-    """Return a synchronous client. For asyncio, `limits` needs Motor, which is not maintained."""
-    return MongoClient(
-        uri,
-        serverSelectionTimeoutMS=SELECTION_MILLISECONDS,
-        connectTimeoutMS=SELECTION_MILLISECONDS,
-    )
+        """Leave the client open. The base class closes it, even at interpreter shutdown."""
 
 
 @lru_cache(maxsize=4)
 def _limiter(uri: str, database: str) -> MovingWindowRateLimiter:
+    """Return a synchronous limiter. For asyncio, `limits` needs Motor, which is not maintained."""
     storage = _Storage(
         uri,
         database_name=database,
         counter_collection_name="limit_counters",
         window_collection_name="limit_windows",
+        serverSelectionTimeoutMS=SELECTION_MILLISECONDS,
+        connectTimeoutMS=SELECTION_MILLISECONDS,
     )
     return MovingWindowRateLimiter(storage)
 
@@ -103,8 +86,8 @@ async def check_limits(
         limits: The action's limits.
         address: The e-mail address of the attempt, or a user's id. Unknown addresses count too.
         client: The network address of the client. IPv6 addresses count by network (/64).
-        device: The id of a device that this user has logged in with. It has the limit of a pair
-            for itself, so attempts of others do not count.
+        device: The id of a device that the user has logged in with, if any. It replaces the client,
+            and the devices of a user share a limit. Attempts from elsewhere do not count.
 
     Raises:
         TooManyRequests: A limit is exceeded.
@@ -112,16 +95,16 @@ async def check_limits(
     """
     settings = get_settings()
     limiter = _limiter(str(settings.mongodb_url), settings.mongodb_database)
-    network = network_of(client)
-    checks = [(limits.per_client, network)]
-    if limits.per_pair:
-        checks.append((limits.per_pair, f"{address} {network}"))
-    # The last one, so that a client whose attempts are refused does not use it up.
-    checks.append((limits.per_address, address))
-    if device:
-        checks = [(limits.per_pair or limits.per_address, f"{address} {device}")]
+    source = device or network_of(client)
+    checks = (
+        (None if device else limits.per_client, source),
+        (limits.per_pair, f"{address} {source}"),
+        # The last one, so a client whose attempts are refused does not use it up.
+        (limits.per_address, f"{address} devices" if device else address),
+    )
     for limit, key in checks:
-        await asyncio.to_thread(_hit, limiter, parse(limit), action, key)
+        if limit:
+            await asyncio.to_thread(_hit, limiter, parse(limit), action, key)
 
 
 def _hit(
@@ -141,16 +124,15 @@ def _hit(
 
 
 def network_of(client: str) -> str:
-    """Return the key that identifies a client: an IPv4 address, or an IPv6 network.
+    """Return the key that identifies a client: an IPv4 address, or the /64 network of an IPv6 one.
+
+    One person may have a whole /64 network.
 
     Args:
         client: The network address of the client.
     """
     try:
-        address = ip_address(client)
+        address = IPv6Address(client)
     except ValueError:
         return client
-    if not isinstance(address, IPv6Address):
-        return client
-    network = ip_network((address, CLIENT_PREFIX), strict=False)
-    return str(address.ipv4_mapped or network)
+    return str(address.ipv4_mapped or IPv6Network((address, 64), strict=False))

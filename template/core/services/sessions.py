@@ -2,15 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
-from beanie import PydanticObjectId
-
 from core.config import get_settings
 from core.models import SessionModel, UserModel
 from core.services.signatures import InvalidSignature, read_signed
 from core.services.tokens import hash_token, new_token
-
-DEVICE = "device"
-MAX_USER_AGENT = 200
 
 
 async def start_session(user: UserModel, user_agent: str = "") -> str:
@@ -33,7 +28,7 @@ async def start_session(user: UserModel, user_agent: str = "") -> str:
         token_hash=hash_token(token),
         user_id=user.id,
         password_version=user.password_version,
-        user_agent=user_agent[:MAX_USER_AGENT],
+        user_agent=user_agent[:200],
         expires_at=_find_end(datetime.now(UTC)),
     )
     await session.insert()
@@ -43,7 +38,7 @@ async def start_session(user: UserModel, user_agent: str = "") -> str:
 async def find_user(token: str) -> UserModel | None:
     """Return the user of a session, or None if the session does not exist or has expired.
 
-    A call postpones the end of the session by `SESSION_IDLE_TIMEOUT`, up to its whole lifetime.
+    A call moves the end of the session to `SESSION_IDLE_TIMEOUT` from now, within its lifetime.
 
     Args:
         token: The token from `start_session`.
@@ -59,7 +54,12 @@ async def find_user(token: str) -> UserModel | None:
     # A log-in that began before a password change may start its session after the change.
     if user is None or user.password_version != session.password_version:
         return None
-    await _postpone_end(session, session.id)
+    end = _find_end(session.id.generation_time)
+    step = timedelta(seconds=get_settings().session_idle_timeout / 10)
+    if end - session.expires_at > step:  # in steps, so few requests write
+        # `save` would restore a session that has just ended.
+        same = SessionModel.find(SessionModel.id == session.id)
+        await same.set({SessionModel.expires_at: end})
     return user
 
 
@@ -69,24 +69,19 @@ def _find_end(began: datetime) -> datetime:
     return min(began + timedelta(seconds=settings.session_lifetime), idle_end)
 
 
-async def _postpone_end(session: SessionModel, session_id: PydanticObjectId) -> None:
-    """Postpone the end of a session that is in use, in steps, so that few requests write."""
-    end = _find_end(session_id.generation_time)
-    step = timedelta(seconds=get_settings().session_idle_timeout / 10)
-    if end - session.expires_at > step:
-        # `save` would store a session again that has just ended.
-        same = SessionModel.find(SessionModel.id == session_id)
-        await same.set({SessionModel.expires_at: end})
-
-
-async def end_session(token: str) -> None:
+async def end_session(token: str | None) -> None:
     """End a session. Nothing happens if it has already ended.
 
     Args:
-        token: The token from `start_session`.
+        token: The token from `start_session`, if any.
     """
-    found = SessionModel.find(SessionModel.token_hash == hash_token(token))
-    await found.delete()
+    if token:
+        await SessionModel.find(SessionModel.token_hash == hash_token(token)).delete()
+
+
+def device_purpose(user: UserModel) -> str:
+    """Return the purpose for which a user's devices are signed. It changes with the password."""
+    return f"device.{user.id}.{user.password_version}"
 
 
 def find_device(cookie: str | None, user: UserModel | None) -> str | None:
@@ -100,7 +95,6 @@ def find_device(cookie: str | None, user: UserModel | None) -> str | None:
         user: The user, if the address is known.
     """
     try:
-        device = read_signed(cookie or "", DEVICE)
+        return read_signed(cookie, device_purpose(user)) if cookie and user else None
     except InvalidSignature:
         return None
-    return device if user and device.startswith(f"{user.id} ") else None

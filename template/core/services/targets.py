@@ -20,12 +20,10 @@ __all__ = ["TargetRefused", "check_target", "open_public_client"]
 TIMEOUT_SECONDS = 10.0
 CONNECT_SECONDS = 3.0
 RESOLVE_SECONDS = 5.0
-DEFAULT_PORTS = {"http": 80, "https": 443}
 NAT64 = IPv6Network("64:ff9b::/96")
 GLOBAL_UNICAST = IPv6Network("2000::/3")
 """The only range from which IANA assigns public IPv6 addresses."""
 
-# Python's own list differs between its versions, and has fewer networks.
 SPECIAL_PURPOSE = """
     0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12
     192.0.0.0/24 192.0.2.0/24 192.31.196.0/24 192.52.193.0/24 192.88.99.0/24 192.168.0.0/16
@@ -33,9 +31,8 @@ SPECIAL_PURPOSE = """
     2001::/23 2001:db8::/32 2002::/16 2620:4f:8000::/48 3fff::/20
     168.63.129.16/32
 """
-"""Networks without receivers: the networks in IANA's registries of special-purpose addresses
-(RFC 6890), and multicast. IPv6 networks outside `GLOBAL_UNICAST` are left out. The last line is the
-address of Azure's control plane, which only machines on Azure reach."""
+"""IANA's special-purpose networks (RFC 6890) of IPv4, and of IPv6 in `GLOBAL_UNICAST`. Multicast
+and Azure's control plane are added. Python's own list has fewer networks."""
 
 _special_purpose = [ip_network(network) for network in SPECIAL_PURPOSE.split()]
 
@@ -64,21 +61,12 @@ def is_public(address: str) -> bool:
     """
     ip = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv6Address):
-        embedded = _embedded(ip)
-        if embedded:
-            return is_public(str(embedded))
+        # Packets go to the IPv4 address inside. 6to4 and Teredo are obsolete, and are refused.
+        if ip in NAT64 or ip.ipv4_mapped:
+            return is_public(str(IPv4Address(ip.packed[-4:])))
         if ip not in GLOBAL_UNICAST:
             return False
     return not any(ip in network for network in _special_purpose)
-
-
-def _embedded(ip: IPv6Address) -> IPv4Address | None:
-    """Return the IPv4 address that packets to this address are forwarded to, or None.
-
-    6to4 and Teredo also embed an IPv4 address. They are out of use, so all of them are refused.
-    """
-    nat64 = IPv4Address(ip.packed[-4:]) if ip in NAT64 else None
-    return ip.ipv4_mapped or nat64
 
 
 async def check_target(url: str) -> None:
@@ -104,14 +92,14 @@ async def check_target(url: str) -> None:
 
 
 async def _resolve(url: httpx2.URL) -> Sequence[str]:
-    """Return the IP addresses of a URL's host. All of them are checked, and the port too.
+    """Return the IP addresses of a URL's host, after a check of all of them and of the port.
 
     Raises:
         TargetRefused: The host is unknown, one of its addresses is not public, or the port is not
             allowed.
     """
     host = _ascii_host(url)
-    port = url.port or DEFAULT_PORTS.get(url.scheme, 0)
+    port = url.port or (80 if url.scheme == "http" else 443)
     settings = get_settings()
     restricted = settings.environment != "development"
     if restricted and port not in settings.outbound_ports:
@@ -153,10 +141,7 @@ class _PublicTransport(httpx2.AsyncBaseTransport):
             limits=httpx2.Limits(max_keepalive_connections=0),
         )
 
-    async def handle_async_request(
-        self,
-        request: httpx2.Request,
-    ) -> httpx2.Response:
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         url = request.url
         addresses = await _resolve(url)
         # The certificate must match the host name, not the IP address.

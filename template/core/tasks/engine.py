@@ -3,11 +3,11 @@
 import asyncio
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from core.tasks.outcome import Envelope, Outcome
-from core.tasks.records import JobRecord, Records, Slots
+from core.tasks.records import JobRecord, Records
 
 PRIORITIES = ("low", "normal", "high")
 SUSPECT_DELIVERIES = 3
@@ -28,7 +28,6 @@ class Delivery:
             this worker, or is a suspect.
         is_suspect: Whether the job may end its worker or block it: it had `SUSPECT_DELIVERIES`
             deliveries without an outcome, or it blocked an event loop.
-        slots: The slots that this run took or waits for; see `Records.acquire`.
     """
 
     id: str
@@ -36,7 +35,6 @@ class Delivery:
     record: JobRecord
     is_begun: bool = True
     is_suspect: bool = False
-    slots: Slots = field(default_factory=dict)
 
 
 class Handler(Protocol):

@@ -213,31 +213,36 @@ class Executor:
             retry = self._wait(job_id, record, problem, unknown=unknown)
             if retry:
                 return retry
-        run = Run(message, delivery.body, record, self._tasks.get(message.task))
-        options = run.task.options if run.task else TaskOptions()
+        task = self._tasks.get(message.task)
+        run = Run(message, delivery.body, record, task)
+        options = task.options if task else TaskOptions()
         call: LimitedCall[Outcome] = LimitedCall(*options.time_limits(self._settings.task_timeout))
         self._running[job_id] = call
         try:
             return await call.run(self._attempt(run, call, unknown))
         except TimeoutError as error:
             return call.context.run(self._settler.fail, run, error)
-        finally:
-            delivery.slots = run.slots
 
     async def _attempt(self, run: Run, call: LimitedCall[Outcome], unknown: str | None) -> Outcome:
         """Make one attempt, and settle how it ended."""
         self._set_context(run)
         if run.record.abort:
             return self._settler.abort(run)
-        if run.task and run.task.options.limit:
-            outcome = await self._acquire(run, run.task)
-            if outcome:
-                return outcome
+        try:
+            task = self._check(run, unknown)
+            arguments = self._load_arguments(run.message, task)
+            slots = find_slots(task.name, task.options.limit, arguments)
+        except Exception as error:
+            return self._settler.fail(run, error)
+        if slots:
+            waiting = await self._records.acquire(run.message.id, run.record.fence, slots)
+            if waiting is not None:
+                return _step_aside(run.record, waiting)
         if run.record.attempt == 1 and run.record.deliveries == 1:
             due_at = run.record.at or run.message.enqueued_at
             metrics.wait(run.message.task).observe(max(0.0, time.time() - due_at))
         try:
-            result, next_stage = await self._call_task(run, unknown)
+            result, next_stage = await self._call_task(run.message, task, arguments)
             if call.is_too_late:
                 raise TimeoutError(call.problem)
         except (KeyboardInterrupt, GeneratorExit):
@@ -254,18 +259,6 @@ class Executor:
             return self._settler.fail(run, error)
         return self._settler.complete(run, result, next_stage)
 
-    async def _acquire(self, run: Run, task: AnyTask) -> Outcome | None:
-        """Take the slots that the job needs. Return an outcome if the job cannot run now."""
-        record = run.record
-        try:
-            arguments = self._load_arguments(run.message, task)
-            run.slots = find_slots(task.name, task.options.limit, *arguments)
-            self._check_limits(run)
-        except Exception as error:
-            return self._settler.fail(run, error)
-        waiting = await self._records.acquire(run.message.id, record.fence, run.slots)
-        return None if waiting is None else _step_aside(record, waiting)
-
     def _set_context(self, run: Run) -> None:
         """Set the context that the job runs in. It ends with the job's asyncio task."""
         message, record = run.message, run.record
@@ -276,26 +269,15 @@ class Executor:
         structlog.contextvars.bind_contextvars(job_id=job_id, task=message.task, attempt=attempt)
         start_masking()
 
-    async def _call_task(self, run: Run, unknown: str | None) -> tuple[Any, Envelope | None]:
+    async def _call_task(
+        self, message: Message, task: AnyTask, arguments: PythonArguments
+    ) -> tuple[Any, Envelope | None]:
         """Call the task's function.
-
-        Args:
-            run: The run.
-            unknown: The first task of the job and its chain that this process does not know.
 
         Returns:
             The result as plain JSON data, and the next stage of the job's chain.
         """
-        message = run.message
-        task = run.task
-        self._check_limits(run)
-        if task is None:
-            hint = "is its module imported?"
-            raise PermanentError(f"no task named {unknown} is registered; {hint}")
-        if unknown:
-            where = f"which follows {message.task} in its chain"
-            raise PermanentError(f"no task named {unknown} is registered, {where}")
-        args, kwargs = self._load_arguments(message, task)
+        args, kwargs = task.arguments.split(arguments)
         value = await task.run_as_job(*args, **kwargs)
         result = _to_json(message.task, value, self._settings.task_max_result)
         next_stage = None
@@ -303,9 +285,14 @@ class Executor:
             next_stage = make_next(self._queue, self._tasks, message, value)
         return result, next_stage
 
-    def _check_limits(self, run: Run) -> None:
-        record = run.record
-        message = run.message
+    def _check(self, run: Run, unknown: str | None) -> AnyTask:
+        """Return the run's task, or raise the reason why the job must not run.
+
+        Args:
+            run: The run.
+            unknown: The first task of the job and its chain that this process does not know.
+        """
+        message, record, task = run.message, run.record, run.task
         expires_at = message.expires_at
         if record.attempt == 1 and expires_at and time.time() > expires_at:
             raise JobExpired("no worker was free for it in time")
@@ -322,14 +309,21 @@ class Executor:
         if time.time() > due_at + seconds and not self._queue.is_ours(message.id, record):
             problem = f"the job was due more than {seconds:g} s ago and has no record"
             raise PermanentError(f"{problem}; it may have run before")
+        if task is None:
+            hint = "is its module imported?"
+            raise PermanentError(f"no task named {unknown} is registered; {hint}")
+        if unknown:
+            where = f"which follows {message.task} in its chain"
+            raise PermanentError(f"no task named {unknown} is registered, {where}")
+        return task
 
-    def _load_arguments(self, message: Message, task: AnyTask) -> tuple[list[Any], PythonArguments]:
+    def _load_arguments(self, message: Message, task: AnyTask) -> PythonArguments:
         arguments = self._decrypt(message) if message.sensitive else message.arguments
         values = task.arguments.load(arguments)
         if message.sensitive:
             # Mask the Python values too. Bytes, for example, are base64 in JSON.
             mask_texts(find_texts([values[name] for name in message.sensitive]))
-        return task.arguments.split(values)
+        return values
 
     def _decrypt(self, message: Message) -> PlainArguments:
         """Return the arguments in plain text, and mask the sensitive ones in logs from now on."""
@@ -380,8 +374,8 @@ def _put_off(delivery: Delivery) -> Retry:
 def _step_aside(record: JobRecord, waiting: int) -> Retry:
     """Let a job wait for a slot. The delivery does not count.
 
-    The engine starts the job when its slots are free. Only if nobody gave a slot back, as after the
-    end of a worker, the job must look for itself. About ten jobs of a limit look in a second.
+    The engine starts the job when its slots are free. If no run gives a slot back, for example
+    after the server lost data, the job looks itself. About ten jobs of a limit look each second.
     """
     shortest, longest = SLOT_SECONDS
     after = min(shortest + waiting / 10, longest) * random.uniform(0.5, 1)

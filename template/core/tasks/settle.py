@@ -29,7 +29,6 @@ from core.tasks.records import (
     JobRecord,
     JobStatus,
     RecordFields,
-    Slots,
 )
 from core.tasks.stash import make_dead_letter
 from core.tasks.task import AnyTask
@@ -47,7 +46,6 @@ class Run:
         body: The message's bytes.
         record: The job's record when the run began.
         task: The job's task, or None if this process does not know it.
-        slots: The slots that the run took or waits for.
         started: When the run began, by `time.perf_counter`.
     """
 
@@ -55,7 +53,6 @@ class Run:
     body: bytes
     record: JobRecord
     task: AnyTask | None
-    slots: Slots = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
 
 

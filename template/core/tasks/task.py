@@ -20,6 +20,7 @@ from core.tasks.chain import Chain
 from core.tasks.child_processes import run_in_child
 from core.tasks.errors import InvalidArguments
 from core.tasks.job import Job
+from core.tasks.limits import check_keys
 from core.tasks.options import Call, TaskOptions, check_priority
 from core.tasks.portal import run_or_return, run_sync
 from core.tasks.producer import ArgsAndKwargs, Producer, TaskOwner
@@ -49,6 +50,7 @@ class Task(Bindable[P, R], Producer[R]):
         check_priority(name, options.priority)
         super().__init__(name, function, options, owner)
         self._is_async = inspect.iscoroutinefunction(function)
+        check_keys(name, options.limit, function)
         update_wrapper(self, function)
 
     def __repr__(self) -> str:

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel
 
 from core.database import make_query
 from core.models import AuditModel
-from core.web.auth import ensure_admin
+from core.web.auth import current_admin
 
 MIN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_TIME = datetime(9999, 1, 1, tzinfo=UTC)
@@ -42,7 +42,7 @@ def audit_router(current_user: Callable[..., Any]) -> APIRouter:
     async def require_admin(
         user: Annotated[Any, Depends(current_user)],
     ) -> None:
-        ensure_admin(user)
+        await current_admin(user)
 
     @router.get(
         "/audit-log",

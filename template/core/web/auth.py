@@ -9,12 +9,7 @@ from fastapi import Depends, HTTPException, Request, Response
 from core.config import get_settings
 from core.context import TaskContext
 from core.models import UserModel
-from core.services.sessions import (
-    DEVICE,
-    end_session,
-    find_user,
-    start_session,
-)
+from core.services.sessions import device_purpose, end_session, find_user, start_session
 from core.services.signatures import sign
 from core.services.tokens import new_token
 
@@ -23,7 +18,7 @@ D = TypeVar("D", bound=Document)
 COOKIE = "session"
 """The name of the session cookie. In production it begins with `__Host-`."""
 
-DEVICE_SECONDS = 365 * 86400
+DEVICE = "device"
 
 PAGE_HEADERS = {
     "Cache-Control": "no-store",
@@ -36,35 +31,26 @@ PAGE_HEADERS = {
 """Headers for a page with a secret in its URL or content, such as a reset token."""
 
 
-def cookie_name(name: str = COOKIE) -> str:
-    """Return the name under which a cookie is sent.
-
-    In production it has a prefix. Browsers then let only this host set the cookie.
-
-    Args:
-        name: The cookie's own name. Defaults to that of the session cookie.
-    """
-    return f"__Host-{name}" if get_settings().is_production else name
+def _full_name(cookie: str) -> str:
+    """Return a cookie's full name. With the prefix, browsers let only this host set the cookie."""
+    return f"__Host-{cookie}" if get_settings().is_production else cookie
 
 
-async def session_token(request: Request) -> str | None:
-    """Return the token in the session cookie, or None."""
-    return request.cookies.get(cookie_name())
+def _read_cookie(request: Request, cookie: str) -> str | None:
+    return request.cookies.get(_full_name(cookie))
 
 
-SessionToken = Annotated[str | None, Depends(session_token)]
-
-
-async def current_user(session: SessionToken = None) -> UserModel:
+async def current_user(request: Request) -> UserModel:
     """Return the logged-in user. Jobs that the request enqueues belong to this user.
 
     Args:
-        session: The token in the session cookie.
+        request: The request with the session cookie.
 
     Raises:
         HTTPException: 401 if no user is logged in.
     """
-    user = await find_user(session) if session else None
+    token = _read_cookie(request, COOKIE)
+    user = await find_user(token) if token else None
     if user is None:
         raise HTTPException(401, "Log in first.")
     TaskContext.set_actor(str(user.id))
@@ -75,29 +61,17 @@ CurrentUser = Annotated[UserModel, Depends(current_user)]
 """A route's parameter: the logged-in user. Without a session the request is answered 401."""
 
 
-def ensure_admin(user: object) -> None:
-    """Check that a user is an administrator.
-
-    Args:
-        user: The user. A service's own class may lack the attribute `is_admin`.
-
-    Raises:
-        HTTPException: 403 if the user is not an administrator.
-    """
-    if not getattr(user, "is_admin", False):
-        raise HTTPException(403, "Administrators only.")
-
-
 async def current_admin(user: CurrentUser) -> UserModel:
     """Return the logged-in administrator.
 
     Args:
-        user: The logged-in user.
+        user: The logged-in user. A service's own class may lack the attribute `is_admin`.
 
     Raises:
         HTTPException: 401 if no user is logged in; 403 if the user is not an administrator.
     """
-    ensure_admin(user)
+    if not getattr(user, "is_admin", False):
+        raise HTTPException(403, "Administrators only.")
     return user
 
 
@@ -125,28 +99,25 @@ async def find_own(model: type[D], document_id: str, user: UserModel) -> D:
     return found
 
 
-def client_address(request: Request) -> str:
-    """Return the network address of the client.
-
-    Behind a proxy, set `FORWARDED_ALLOW_IPS` so that uvicorn trusts the proxy's headers.
-
-    Args:
-        request: The request.
-    """
+async def client_address(request: Request) -> str:
+    """Return the network address of the client, or an empty string."""
     return request.client.host if request.client else ""
 
 
 ClientAddress = Annotated[str, Depends(client_address)]
-"""A route's parameter: the network address of the client."""
+"""A route's parameter: the network address of the client.
+
+Behind a proxy, set `FORWARDED_ALLOW_IPS` so that uvicorn trusts the proxy's headers.
+"""
 
 
 async def device_cookie(request: Request) -> str | None:
-    """Return the cookie of a browser that knows a user, or None."""
-    return request.cookies.get(cookie_name(DEVICE))
+    """Return the device cookie of a request, or None."""
+    return _read_cookie(request, DEVICE)
 
 
 DeviceCookie = Annotated[str | None, Depends(device_cookie)]
-"""A route's parameter: the cookie of a browser in which a user has logged in before, or None."""
+"""A route's parameter: the device cookie, from a browser in which a user has logged in, or None."""
 
 
 async def sign_in(response: Response, user: UserModel, request: Request | None = None) -> None:
@@ -157,12 +128,11 @@ async def sign_in(response: Response, user: UserModel, request: Request | None =
     Args:
         response: The response that sets the cookies.
         user: The user, saved.
-        request: The request. The session stores its user agent, and replaces that of its cookie.
+        request: The request. The session stores its user agent, and the session of its cookie ends.
     """
-    user_agent = ""
     if request:
-        user_agent = request.headers.get("user-agent", "")
-        await _end_session_of(request)
+        await end_session(_read_cookie(request, COOKIE))
+    user_agent = request.headers.get("user-agent", "") if request else ""
     token = await start_session(user, user_agent)
     _set_cookie(response, COOKIE, token, get_settings().session_lifetime)
     remember_device(response, user)
@@ -176,12 +146,13 @@ def remember_device(response: Response, user: UserModel) -> None:
         response: The response that sets the cookie.
         user: A user who has proven who they are, for example with a link from an email.
     """
-    _set_cookie(response, DEVICE, sign(f"{user.id} {new_token()}", DEVICE), DEVICE_SECONDS)
+    device = sign(new_token(), device_purpose(user))
+    _set_cookie(response, DEVICE, device, 365 * 86400)
 
 
-def _set_cookie(response: Response, name: str, value: str, seconds: float) -> None:
+def _set_cookie(response: Response, cookie: str, value: str, seconds: float) -> None:
     response.set_cookie(
-        cookie_name(name),
+        _full_name(cookie),
         value,
         max_age=round(seconds),
         httponly=True,
@@ -197,16 +168,5 @@ async def sign_out(request: Request, response: Response) -> None:
         request: The request with the cookie.
         response: The response that removes the cookie.
     """
-    await _end_session_of(request)
-    response.delete_cookie(
-        cookie_name(),
-        httponly=True,
-        secure=get_settings().is_production,
-        samesite="lax",
-    )
-
-
-async def _end_session_of(request: Request) -> None:
-    token = await session_token(request)
-    if token:
-        await end_session(token)
+    await end_session(_read_cookie(request, COOKIE))
+    _set_cookie(response, COOKIE, "", 0)

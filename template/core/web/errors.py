@@ -3,7 +3,8 @@
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from functools import partial
+from typing import TypeAlias
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -22,6 +23,7 @@ Handlers: TypeAlias = dict[int | type[Exception], ExceptionHandler]
 logger = get_logger(__name__)
 
 RETRY_AFTER_SECONDS = 2
+PROBLEM_FIELDS = ("type", "loc", "msg")
 
 
 def make_error_handlers(
@@ -35,8 +37,8 @@ def make_error_handlers(
         own: The service's own handlers, which replace handlers of `core`.
     """
     handlers: Handlers = {
-        **dict.fromkeys(CONNECTION_ERRORS, _database_down),
-        QueueUnavailable: _queue_down,
+        **dict.fromkeys(CONNECTION_ERRORS, partial(_unavailable, "database")),
+        QueueUnavailable: partial(_unavailable, "queue"),
         TooManyRequests: _rate_limited,
         RequestValidationError: _invalid,
         Exception: _internal_error,
@@ -47,15 +49,7 @@ def make_error_handlers(
     return handlers
 
 
-async def _database_down(_: Request, error: Exception) -> Response:
-    return _unavailable("database", error)
-
-
-async def _queue_down(_: Request, error: Exception) -> Response:
-    return _unavailable("queue", error)
-
-
-def _unavailable(server: str, error: Exception) -> Response:
+async def _unavailable(server: str, _: Request, error: Exception) -> Response:
     reason = summarize_error(error)
     logger.warning("request refused", unavailable=server, error=reason)
     body = {
@@ -68,19 +62,11 @@ def _unavailable(server: str, error: Exception) -> Response:
 
 async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    problems = [_without_input(problem) for problem in error.errors()]
+    # The input is left out, because it may be a password.
+    problems = [{name: problem[name] for name in PROBLEM_FIELDS} for problem in error.errors()]
     # Unlike JSONResponse, `json.dumps` escapes text that UTF-8 cannot encode.
     body = json.dumps({"detail": problems})
     return Response(body, 422, media_type="application/json")
-
-
-def _without_input(problem: dict[str, Any]) -> dict[str, Any]:
-    """Return the parts of a problem to send back. The input may be a password."""
-    return {
-        "type": problem["type"],
-        "loc": problem["loc"],
-        "msg": problem["msg"],
-    }
 
 
 async def _rate_limited(_: Request, error: Exception) -> Response:

@@ -18,7 +18,6 @@ from core.web.access_log import AccessLogMiddleware
 from core.web.audit import audit_router
 from core.web.auth import current_user
 from core.web.blobs import blobs_router
-from core.web.bodies import BodyMiddleware
 from core.web.errors import answer_broken_middleware, make_error_handlers
 from core.web.health import health_router, metrics_router
 from core.web.jobs import jobs_router
@@ -92,7 +91,6 @@ def _list_middleware(
         # Inside the service's own middleware, so CORS headers are added to answers 500 and 413 too.
         Middleware(ServerErrorMiddleware, handler=handler),
         Middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_size),
-        Middleware(BodyMiddleware),
     ]
 
 

@@ -47,11 +47,10 @@ def health_router(worker: Worker, settings: Settings) -> APIRouter:
             _check(database.ping()),
             _check_queue(worker.monitor),
         )
-        broken = worker.schedules.broken
         checks = {
             "database": database_state,
             "queue": queue_state,
-            "schedules": "broken" if broken else "ok",
+            "schedules": "broken" if worker.schedules.broken else "ok",
         }
         body: dict[str, Any] = {"status": "ok", "checks": checks}
         if notes:

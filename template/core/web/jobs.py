@@ -1,8 +1,7 @@
 """The routes with which users follow their jobs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException
@@ -107,11 +106,20 @@ def jobs_router(worker: Worker, current_user: Callable[..., Any]) -> APIRouter:
         return await _find_own(worker.job(job_id), str(user.id))
 
     OwnRecord = Annotated[JobRecord, Depends(own_record)]  # noqa: N806  # a type
-    streams = _Streams(worker)
+    shared = _SharedRead(worker)
+    users_of_streams: list[str] = []
 
     async def count_stream(user: Annotated[Any, Depends(current_user)]) -> AsyncIterator[None]:
-        with streams.count(str(user.id)):
+        user_id, settings = str(user.id), get_settings()
+        own = users_of_streams.count(user_id)
+        is_full = len(users_of_streams) >= settings.max_event_streams
+        if is_full or own >= settings.max_event_streams_per_user:
+            raise HTTPException(429, "Too many event streams are open. Close one first.")
+        users_of_streams.append(user_id)
+        try:
             yield
+        finally:
+            users_of_streams.remove(user_id)
 
     @router.get("/{job_id}")
     async def get_job(job_id: str, record: OwnRecord) -> JobView:
@@ -124,44 +132,34 @@ def jobs_router(worker: Worker, current_user: Callable[..., Any]) -> APIRouter:
         responses={429: {}},
         dependencies=[Depends(count_stream)],
     )
-    async def follow_job(
-        job_id: str,
-        record: OwnRecord,
-    ) -> AsyncIterator[ServerSentEvent]:
+    async def follow_job(job_id: str, record: OwnRecord) -> AsyncIterator[ServerSentEvent]:
         """Stream a job's status and progress as server-sent events until the job ends."""
-        async for event in _follow(streams, job_id, record):
-            yield ServerSentEvent(event="job", data=event)
+        last = None
+        while True:
+            event = JobEvent(status=record.status, progress=record.progress)
+            if event != last:
+                yield ServerSentEvent(event="job", data=event)
+                last = event
+            if event.status.is_final or event.status is JobStatus.UNKNOWN:
+                return
+            record = await shared.read(job_id)
 
     return router
 
 
-class _Streams:
-    """The open event streams of this process. They share one read of the queue's server."""
+class _SharedRead:
+    """The read of the queue's server that all event streams of this process share."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._users: list[str] = []
         self._job_ids: set[str] = set()
-        self._next: asyncio.Task[dict[str, JobRecord]] | None = None
-
-    @contextmanager
-    def count(self, user_id: str) -> Iterator[None]:
-        """Count a stream while it is open. If too many are open, it is answered 429."""
-        settings = get_settings()
-        is_full = len(self._users) >= settings.max_event_streams
-        if is_full or self._users.count(user_id) >= settings.max_event_streams_per_user:
-            raise HTTPException(429, "Too many event streams are open. Close one first.")
-        self._users.append(user_id)
-        try:
-            yield
-        finally:
-            self._users.remove(user_id)
+        self._next: asyncio.Task[dict[str, JobRecord]]
 
     async def read(self, job_id: str) -> JobRecord:
-        """Return a job's record as the next read of all streams finds it."""
-        self._job_ids.add(job_id)
-        if self._next is None:
+        """Return a job's record from the next shared read."""
+        if not self._job_ids:
             self._next = asyncio.create_task(self._read_all())
+        self._job_ids.add(job_id)
         # The other streams need the read even if this one is cancelled.
         return (await asyncio.shield(self._next))[job_id]
 
@@ -169,23 +167,5 @@ class _Streams:
         await asyncio.sleep(EVENT_SECONDS)
         job_ids = list(self._job_ids)
         self._job_ids.clear()
-        self._next = None
         records = await self._worker.queue.read_many(job_ids)
         return dict(zip(job_ids, records, strict=True))
-
-
-async def _follow(
-    streams: _Streams,
-    job_id: str,
-    record: JobRecord,
-) -> AsyncIterator[JobEvent]:
-    """Yield an event at each change, until the job ends."""
-    last = None
-    while True:
-        event = JobEvent(status=record.status, progress=record.progress)
-        if event != last:
-            yield event
-            last = event
-        if event.status.is_final or event.status is JobStatus.UNKNOWN:
-            return
-        record = await streams.read(job_id)

@@ -20,7 +20,8 @@ class TimedProtocol(H11Protocol):
         self._start_timer()
 
     def data_received(self, data: bytes) -> None:
-        if self._timer:
+        is_discarded = self.cycle and self.cycle.response_complete and self.cycle.more_body
+        if self._timer and not is_discarded:
             left = self._timer.when() - self.loop.time()
             self._start_timer(left + len(data) / BYTES_PER_SECOND)
         super().data_received(data)
@@ -43,7 +44,7 @@ class TimedProtocol(H11Protocol):
 
     def _start_timer(self, seconds: float = inf) -> None:
         self._stop_timer()
-        # A quick client gains no time in which it can stall later.
+        # A quick client saves no time that it could use to stall later.
         limited = min(seconds, get_settings().client_timeout)
         self._timer = self.loop.call_later(limited, self._check)
 

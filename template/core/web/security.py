@@ -29,13 +29,13 @@ REFUSED = "The request came from a page on another origin, which CORSMiddleware 
 class SecurityMiddleware:
     """Refuses requests that name another host or change something from another origin.
 
-    It also adds headers to answers that do not have them, and warns once of a proxy whose clients
-    cannot be told apart. Health checks may name any host.
+    It also adds headers to answers that lack them, and warns once if all clients of a proxy look
+    like one. Health checks may name any host.
 
-    A request passes if CORS allows its `Origin`. Otherwise `Sec-Fetch-Site` must be `same-origin`
-    or `none`. Without this header, the `Origin` must name this host. A request with neither header
-    passes, because no current browser sends it. Source: OWASP, Cross-Site Request Forgery
-    Prevention Cheat Sheet, "Fetch Metadata".
+    A request passes if CORS allows its `Origin`, and also credentials if it has a cookie. Otherwise
+    `Sec-Fetch-Site` must be `same-origin` or `none`. Without this header, the `Origin` must name
+    this host. A request with neither header passes, because no current browser sends it. Source:
+    OWASP, Cross-Site Request Forgery Prevention Cheat Sheet, "Fetch Metadata".
 
     Args:
         app: The application to wrap.
@@ -73,9 +73,8 @@ class SecurityMiddleware:
                     sent.setdefault("Cache-Control", "no-store")
             await send(message)
 
+        self._check_proxy(scope, headers)
         app: ASGIApp = self._checked_app
-        if scope["type"] == "http":
-            self._check_proxy(scope, headers)
         if scope["path"] in PROBES:
             app = self._app
         elif not self._has_good_origin(scope, headers):
@@ -88,14 +87,18 @@ class SecurityMiddleware:
         named = headers.get("x-forwarded-for") or headers.get("forwarded") or proxy
         if proxy not in named and not self._has_warned:
             self._has_warned = True
-            problem = "FORWARDED_ALLOW_IPS lacks a proxy, or it sends no X-Forwarded-For"
+            problem = "FORWARDED_ALLOW_IPS lacks a proxy, or the proxy sends no X-Forwarded-For"
             logger.warning(f"{problem}: its clients count as one", proxy=proxy)
 
     def _has_good_origin(self, scope: Scope, headers: Headers) -> bool:
         origin = headers.get("origin", "")
         site = headers.get("sec-fetch-site")
         is_safe = scope.get("method") in SAFE_METHODS  # a WebSocket has no method
-        if is_safe or (origin and any(each.is_allowed_origin(origin) for each in self._cors)):
+        is_trusted = origin and any(
+            each.is_allowed_origin(origin) and (each.allow_credentials or "cookie" not in headers)
+            for each in self._cors
+        )
+        if is_safe or is_trusted:
             return True
         if site:
             return site in ("same-origin", "none")

@@ -29,7 +29,7 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if not self.started:
             return
-        # Otherwise a large body of JSON lets the collector pass over all modules several times.
+        # Otherwise a large JSON body makes the collector pass over all modules several times.
         gc.freeze()
         host, port = self.config.host, self.config.port
         logger.info("web started", host=host, port=port)

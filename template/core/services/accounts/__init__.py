@@ -1,6 +1,6 @@
 """Accounts and their passwords. No function reveals to a client whether an address has one."""
 
-from core.services.accounts.credentials import WrongCredentials, log_in
+from core.services.accounts.credentials import check_password, log_in
 from core.services.accounts.email_tokens import (
     InvalidToken,
     create_email_token,
@@ -11,17 +11,19 @@ from core.services.accounts.passwords import (
     MAX_PASSWORD,
     MIN_PASSWORD,
     Password,
+    WrongCredentials,
     hash_password,
     set_password,
 )
 from core.services.accounts.registration import (
     EmailTaken,
+    confirm_sign_up,
     make_admin,
     normalize_email,
     register,
+    start_sign_up,
 )
 from core.services.accounts.resets import reset_password, start_password_reset
-from core.services.accounts.sign_ups import confirm_sign_up, start_sign_up
 
 __all__ = [
     "MAX_PASSWORD",
@@ -30,6 +32,7 @@ __all__ = [
     "InvalidToken",
     "Password",
     "WrongCredentials",
+    "check_password",
     "confirm_sign_up",
     "create_email_token",
     "delete_email_tokens",

@@ -26,22 +26,23 @@ async def create_email_token(lifetime: timedelta, **fields: Any) -> str:
     return token
 
 
-async def find_email_token(token: str, purpose: str | None = None) -> EmailTokenModel:
-    """Return what is stored about a token.
+async def find_email_token(token: str, purpose: str) -> EmailTokenModel:
+    """Return the record of a token.
 
     Args:
         token: The token.
-        purpose: If given, a token for another purpose is unknown.
+        purpose: The purpose. A token for another purpose is unknown.
 
     Raises:
         InvalidToken: The token is unknown, used or expired.
     """
     found = await EmailTokenModel.find_one(
         EmailTokenModel.token_hash == hash_token(token),
+        EmailTokenModel.purpose == purpose,
         EmailTokenModel.expires_at > datetime.now(UTC),
         session=current_session(),
     )
-    if found is None or purpose not in (None, found.purpose):
+    if found is None:
         raise InvalidToken
     return found
 

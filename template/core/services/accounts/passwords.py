@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pwdlib import PasswordHash
 from pydantic import AfterValidator, Field
-from pymongo.asynchronous.client_session import AsyncClientSession
 
+from core.database import current_session
 from core.models import SessionModel, UserModel
 from core.services.accounts.email_tokens import delete_email_tokens
 from core.services.audit import audit_log
@@ -19,12 +19,16 @@ MIN_PASSWORD = 8
 """The minimum length of a new password in characters."""
 MAX_PASSWORD = 200
 """The maximum length of a password in characters."""
-BREACHED = Path(__file__).with_name("breached-passwords.txt.gz")
+
+
+class WrongCredentials(Exception):
+    """No account has this address and this password."""
 
 
 @lru_cache(maxsize=1)
 def _breached_passwords() -> frozenset[str]:
-    return frozenset(gzip.decompress(BREACHED.read_bytes()).decode().splitlines())
+    listed = Path(__file__).with_name("breached-passwords.txt.gz").read_bytes()
+    return frozenset(gzip.decompress(listed).decode().splitlines())
 
 
 def _refuse_breached(password: str) -> str:
@@ -38,7 +42,7 @@ Password = Annotated[
     Field(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD),
     AfterValidator(_refuse_breached),
 ]
-"""The type of a new password in a form or a model. The most common ones in breaches are refused."""
+"""The type of a new password in a form or a model. It refuses common passwords from breaches."""
 
 
 @lru_cache(maxsize=1)
@@ -61,11 +65,8 @@ def hash_password(password: str) -> str:
     return _hasher().hash(password)
 
 
-def verify_password(
-    password: str,
-    password_hash: str | None,
-) -> tuple[bool, str | None]:
-    """Check a password. It takes a tenth of a second: call it in a thread.
+async def verify_password(password: str, password_hash: str | None) -> tuple[bool, str | None]:
+    """Check a password.
 
     Args:
         password: The password in plain text.
@@ -74,26 +75,26 @@ def verify_password(
     Returns:
         Whether the password is right, and a new hash if the hash has outdated parameters.
     """
-    compared = password_hash or _decoy_hash()
-    valid, new_hash = _hasher().verify_and_update(password, compared)
+
+    def verify() -> tuple[bool, str | None]:
+        return _hasher().verify_and_update(password, password_hash or _decoy_hash())
+
+    valid, new_hash = await asyncio.to_thread(verify)
     return valid and password_hash is not None, new_hash
 
 
-async def set_password(
-    user: UserModel,
-    password: str,
-    session: AsyncClientSession,
-) -> None:
-    """Save a user with a new password, and end all their sessions and emailed links.
+async def set_password(user: UserModel, password: str) -> None:
+    """Save a user with a new password, and end all their sessions, emailed links and devices.
+
+    In a transaction, this is part of it.
 
     Args:
         user: The user.
         password: The new password in plain text.
-        session: The session of the transaction that this is part of.
     """
     user.password_hash = await asyncio.to_thread(hash_password, password)
     user.password_version += 1
-    await user.save(session=session)
+    await user.save(session=current_session())
     await delete_email_tokens(user)
-    await SessionModel.find(SessionModel.user_id == user.id).delete(session=session)
+    await SessionModel.find(SessionModel.user_id == user.id).delete(session=current_session())
     await audit_log("password.changed", user_id=user.id)

@@ -7,6 +7,7 @@ import asyncio
 import json
 import threading
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from itertools import count
 from typing import ClassVar
@@ -41,17 +42,14 @@ _RANK = {priority: -index for index, priority in enumerate(PRIORITIES)}
 
 
 class MemoryRecords:
-    """Records in a dictionary; see `core.tasks.records.Records`.
-
-    Attributes:
-        held: The slots that each job holds.
-    """
+    """Records in a dictionary; see `core.tasks.records.Records`."""
 
     def __init__(self) -> None:
         self._records: dict[str, RecordFields] = {}
         self._stashed: dict[str, str] = {}
         self._holders: dict[str, str] = {}
-        self.held: dict[str, Slots] = {}
+        self._slots: dict[str, Slots] = {}
+        self._held: defaultdict[str, set[str]] = defaultdict(set)
 
     def add(self, job_id: str, fields: RecordFields) -> None:
         """Add a record, unless the job has one.
@@ -74,12 +72,40 @@ class MemoryRecords:
         return self._read(job_id)
 
     async def acquire(self, job_id: str, fence: int, slots: Slots) -> int | None:
-        others = [held for holder, held in self.held.items() if holder != job_id]
-        is_full = any(sum(key in held for held in others) >= most for key, most in slots.items())
-        if is_full or self._read(job_id).fence != fence:
+        if self._read(job_id).fence != fence:
             return 0
-        self.held[job_id] = slots
-        return None
+        self.give_back(job_id)
+        self._slots[job_id] = slots
+        return None if self.hold(job_id) else 0
+
+    def hold(self, job_id: str) -> bool:
+        """Let a job hold all slots that it needs, or none of them.
+
+        Args:
+            job_id: The job's id.
+
+        Returns:
+            Whether it holds them.
+        """
+        slots = self._slots[job_id]
+        if any(len(self._held[key]) >= most for key, most in slots.items()):
+            return False
+        for key in slots:
+            self._held[key].add(job_id)
+        return True
+
+    def give_back(self, job_id: str) -> bool:
+        """Take a job's slots away, and return whether it held or awaited any.
+
+        Args:
+            job_id: The job's id.
+        """
+        slots = self._slots.pop(job_id, {})
+        for key in slots:
+            self._held[key].discard(job_id)
+            if not self._held[key]:
+                del self._held[key]
+        return bool(slots)
 
     def blame(self, job_id: str) -> None:
         fields = self._records.get(job_id, {})
@@ -193,7 +219,7 @@ class LocalEngine:
         self._numbers = count()
         self._known: set[str] = set()
         self._running: set[asyncio.Task[None]] = set()
-        self._waiting: dict[str, tuple[Envelope, Delivery]] = {}
+        self._waiting: dict[str, Envelope] = {}
 
     @property
     def takes_jobs(self) -> bool:
@@ -305,22 +331,22 @@ class LocalEngine:
             if outcome.fields:
                 await self.records.write(job_id, outcome.fields, None, fence)
             if outcome.waits:
-                self._waiting[job_id] = envelope, delivery
-            else:
-                self._add(envelope, outcome.after)
+                self._waiting[job_id] = envelope
+                self._start_waiting([envelope])  # a slot may have become free since it asked
+                return
+            self._add(envelope, outcome.after)
         else:
             await self._end(job_id, fence, outcome)
-        self.records.held.pop(job_id, None)
-        await self._start_waiting()
+        if self.records.give_back(job_id):
+            waiting = self._waiting.values()
+            self._start_waiting(sorted(waiting, key=lambda each: _RANK[each.priority]))
         outcome.note()
 
-    async def _start_waiting(self) -> None:
-        """Start the first of the jobs that wait for slots. An aborted job needs no slot."""
-        waiting = list(self._waiting.values())
-        for envelope, late in sorted(waiting, key=lambda each: _RANK[each[0].priority]):
-            missing = await self.records.acquire(late.id, late.record.fence, late.slots)
-            if missing is None or self.records.has_ended(late.id):
-                del self._waiting[late.id]
+    def _start_waiting(self, envelopes: Iterable[Envelope]) -> None:
+        """Start each of these jobs that gets its slots. An aborted job needs no slot."""
+        for envelope in envelopes:
+            if self.records.has_ended(envelope.id) or self.records.hold(envelope.id):
+                del self._waiting[envelope.id]
                 self._add_pending(envelope)
 
     async def _end(self, job_id: str, fence: int, outcome: Ended) -> None:

@@ -145,6 +145,56 @@ async def test_a_job_takes_a_slot_of_each_limit_or_none(worker, engine_settings)
     assert gate.most["ada"] == 2
 
 
+@pytest.mark.parametrize("others", [5, 250])
+async def test_a_job_waits_behind_no_job_that_needs_another_slot(worker, run, others):
+    gate = Gate()
+    limits = [Limit(concurrency=2), Limit(concurrency=1, key=lambda host: host)]
+
+    @worker.task(limit=limits)
+    async def deliver(host: str) -> None:
+        await gate.enter(host, door=host)
+
+    async with run():
+        jobs = [await deliver.enqueue(host) for host in ("dead", "fine")]
+        await wait_for(worker, waiting=0, running=2)
+        jobs += await deliver.enqueue_many([["dead"]] * others)
+        await wait_for(worker, waiting=others, running=2)
+        last = await deliver.enqueue("last")
+        await wait_for(worker, waiting=others + 1, running=2)
+        gate.let_out(door="fine")
+        gate.let_out(door="last")
+        await last.result(executor.SLOT_SECONDS[0] / 3)  # before it looks for a slot by itself
+        gate.let_out(others + 1, "dead")
+        for job in jobs:
+            await job.result(WAIT)
+    assert gate.most == {"dead": 1, "fine": 1, "last": 1}
+
+
+async def test_a_slot_becomes_free_while_a_job_steps_aside(worker, run):
+    gate = Gate()
+
+    @worker.task(limit=Limit(concurrency=1))
+    async def limited(name: str) -> None:
+        await gate.enter("limited", name)
+
+    async with run():
+        first = await limited.enqueue("first")
+        await wait_for(worker, waiting=0)
+        records = worker.queue.engine.records
+        acquire = records.acquire
+
+        async def answer_late(*words: Any) -> Any:
+            missing = await acquire(*words)
+            if missing is not None:
+                gate.let_out(2)
+                await first.result(WAIT)
+            return missing
+
+        records.acquire = answer_late
+        second = await limited.enqueue("second")
+        await second.result(executor.SLOT_SECONDS[0] / 3)  # before it looks for a slot by itself
+
+
 async def test_waiting_jobs_run_in_order_and_by_priority(worker, run):
     gate = Gate()
 

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -402,14 +403,16 @@ async def test_the_keys_of_limits_are_hashed_on_the_server(worker, redis_setting
     redis_settings.task_grace_period = 0
     async with running(worker, redis_settings), connect(redis_settings) as redis:
         await pay.enqueue_many([["4711-0815"]] * 2)
-        await eventually(partial(redis.keys, "*:waiting:*"), WAIT)
+        await eventually(partial(redis.keys, f"*{redis_settings.queue_name}*:waiting:*"), WAIT)
         kept = []
         async for key in redis.scan_iter(f"*{redis_settings.queue_name}*"):
             if await redis.type(key) == "hash":
                 kept.append(f"{key} {await redis.hgetall(key)}")
             elif await redis.type(key) == "zset":
                 kept.append(f"{key} {await redis.zrange(key, 0, -1)}")
-        assert len(kept) >= 3
+            elif await redis.type(key) == "set":
+                kept.append(f"{key} {await redis.smembers(key)}")
+        assert len(kept) >= 4
         assert "4711" not in " ".join(kept)
 
 
@@ -426,11 +429,11 @@ async def test_no_job_waits_for_ever(worker, redis_settings, monkeypatch):
         gone = await limited.enqueue()
         await client.run("create", GROUP)
         await client.run("take", GROUP, "killed", 1, 3)
-        slots = find_slots("limited", limited.options.limit, [], {})
+        slots = find_slots("limited", limited.options.limit, {})
         assert await records.acquire(gone.id, 1, slots) is None
         job = await limited.enqueue()
         async with consuming(worker):
-            await eventually(partial(redis.keys, "*:waiting:*"), WAIT)
+            await eventually(partial(redis.keys, f"*{redis_settings.queue_name}*:waiting:*"), WAIT)
             assert await job.status() is JobStatus.PENDING
             await redis.delete(client.record_key(gone.id))
             assert await job.result(WAIT) == "done"
@@ -464,14 +467,65 @@ async def test_a_job_that_is_aborted_while_it_steps_aside_ends_at_once(worker, r
         assert record.status is JobStatus.ABORTED
 
 
+async def test_an_aborted_job_passes_the_slot_on_that_it_was_given(worker, redis_settings):
+    ran = []
+    may_end = asyncio.Event()
+
+    @worker.task(limit=Limit(concurrency=1))
+    async def limited(name: str) -> None:
+        ran.append(name)
+        await may_end.wait()
+
+    async with running(worker, redis_settings):
+        engine = worker.queue.engine
+
+        async def is_waiting(count: int) -> bool:
+            return (await engine.stats()).scheduled == count
+
+        first, given = [await limited.enqueue(name) for name in ("first", "given")]
+        await eventually(partial(is_waiting, 1), WAIT)
+        last = await limited.enqueue("last")
+        await eventually(partial(is_waiting, 2), WAIT)
+        engine.paused.set()
+        may_end.set()
+        await first.result(WAIT)
+        await eventually(partial(is_waiting, 1), WAIT)  # one has the slot, and is in the stream
+        await worker.queue.abort(given.id)
+        engine.paused.clear()
+        await last.result(executor.SLOT_SECONDS[0] / 3)  # before it looks for a slot by itself
+    assert ran == ["first", "last"]
+
+
+async def test_limits_leave_nothing_on_the_server(worker, redis_settings):
+    may_end = asyncio.Event()
+
+    @worker.task(limit=[Limit(concurrency=2), Limit(concurrency=1, key=lambda name: name)])
+    async def limited(name: str) -> None:
+        await may_end.wait()
+
+    async with running(worker, redis_settings), connect(redis_settings) as redis:
+        jobs = await limited.enqueue_many([[name] for name in "abc"] * 3)
+        await eventually(partial(redis.keys, f"*{redis_settings.queue_name}*:waiting:*"), WAIT)
+        # Some of the jobs run with another limit, and the last ones without a limit.
+        limited.options = replace(limited.options, limit=Limit(concurrency=1))
+        jobs += await limited.enqueue_many([["d"]] * 3)
+        limited.options = replace(limited.options, limit=())
+        jobs += await limited.enqueue_many([["e"]] * 3)
+        may_end.set()
+        for job in jobs:
+            await job.result(WAIT)
+        kept = await redis.keys(f"*{redis_settings.queue_name}*")
+        assert not [key for key in kept if ":slots" in key or ":waiting:" in key]
+
+
 async def test_damaged_slots_hold_up_no_job(worker, redis_settings):
     @worker.task(limit=Limit(concurrency=1))
     async def limited() -> str:
         return "done"
 
     async with worker.open(redis_settings), connect(redis_settings) as redis:
-        (key,) = find_slots("limited", limited.options.limit, [], {})
-        await redis.hset(f"{{{redis_settings.queue_name}}}:slots:{key}", "nobody", "text")
+        (key,) = find_slots("limited", limited.options.limit, {})
+        await redis.sadd(f"{{{redis_settings.queue_name}}}:slots:{key}", "nobody")
         await redis.zadd(f"{{{redis_settings.queue_name}}}:waiting:{key}", {"text": 0, "|": 1})
         jobs = await limited.enqueue_many([[]] * 3)
         async with consuming(worker):
@@ -486,7 +540,7 @@ async def test_a_run_that_lost_its_job_gets_no_slot(worker, redis_settings):
     async with worker.open(redis_settings):
         records = worker.queue.engine.records
         job = await limited.enqueue()
-        slots = find_slots("limited", limited.options.limit, [], {})
+        slots = find_slots("limited", limited.options.limit, {})
         await records.begin(job.id)
         await records.begin(job.id)
         assert await records.acquire(job.id, 1, slots) is not None

@@ -84,16 +84,33 @@ def open_client(app: FastAPI, settings: Settings, router: APIRouter, monkeypatch
     ],
 )
 async def test_pages_on_other_origins_change_nothing(open_client, headers, status):
-    client = open_client(Middleware(CORSMiddleware, allow_origins=[SHOP]))
+    cors = Middleware(CORSMiddleware, allow_origins=[SHOP], allow_credentials=True)
+    client = open_client(cors)
+    headers = {"Cookie": f"{COOKIE}=token", **headers}
     assert (await client.post("/things", headers=headers)).status_code == status
     assert (await client.get("/things", headers=headers)).status_code == 200
 
 
-async def test_the_origins_of_a_pattern_and_all_origins_pass(open_client):
-    for options in ({"allow_origins": ["*"]}, {"allow_origin_regex": r"https://\w+\.example"}):
-        client = open_client(Middleware(CORSMiddleware, **options))
-        response = await client.post("/things", headers={"Origin": EVIL})
-        assert response.status_code == 200
+@pytest.mark.parametrize(
+    ("options", "with_cookie"),
+    [
+        ({"allow_origins": ["*"]}, 403),
+        ({"allow_origins": [EVIL]}, 403),
+        ({"allow_origins": [EVIL], "allow_credentials": True}, 200),
+        ({"allow_origin_regex": r"https://\w+\.example"}, 403),
+        ({"allow_origin_regex": r"https://\w+\.example", "allow_credentials": True}, 200),
+    ],
+)
+async def test_an_origin_without_credentials_sends_no_cookie(open_client, options, with_cookie):
+    client = open_client(Middleware(CORSMiddleware, **options))
+    headers = {"Origin": EVIL, "Sec-Fetch-Site": "cross-site"}
+    assert (await client.post("/things", headers=headers)).status_code == 200
+    headers["Cookie"] = f"{COOKIE}=token"
+    assert (await client.post("/things", headers=headers)).status_code == with_cookie
+    assert (await client.get("/things", headers=headers)).status_code == 200
+    # All origins are allowed, but the browser names none.
+    del headers["Origin"]
+    assert (await client.post("/things", headers=headers)).status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -192,21 +209,17 @@ async def test_production_reads_no_cookie_that_another_host_can_set(open_client,
     [
         (b'{"a": [1, {"b": "[[["}]}', 200),
         (b"[" * 100 + b"]" * 100, 200),
-        (b'"' + b"[" * 1000 + b'"', 200),
-        (b"[" * 101 + b"]" * 101, 422),
-        (b'{"a":' * 150 + b"1" + b"}" * 150, 422),
-        (b"[" * 1_000_000, 422),
-        (("[" * 150 + "]" * 150).encode("utf-16"), 422),
+        (b"[" * 1_000_000, 400),
+        (b"[" * 500_000 + b"]" * 500_000, 400),
+        (b'{"a":' * 150_000 + b"1" + b"}" * 150_000, 400),
         (b"[1],[2]", 422),
         (b"{", 422),
         (b"", 422),
     ],
 )
-async def test_json_is_limited_in_depth(open_client, content, status):
+async def test_the_parser_refuses_deep_json(open_client, content, status):
     client = open_client()
     for kind in ("application/json", "application/problem+JSON"):
         response = await client.post("/json", content=content, headers={"Content-Type": kind})
         assert response.status_code == status
-        if status == 422:
-            (problem,) = response.json()["detail"]
-            assert {"type", "loc", "msg"} <= problem.keys()
+        assert status == 200 or response.json()["detail"]

@@ -4,6 +4,7 @@ import asyncio
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from itertools import repeat
 from pathlib import Path
 
 import httpx2
@@ -29,6 +30,10 @@ ended = []
 @router.post("/length")
 async def measure(form: Any = Body()) -> int:
     return len(form)
+
+@router.post("/refuse", status_code=401, max_body_size=10**12)
+async def refuse() -> str:
+    return "refused" * 1000
 
 @router.get("/slow")
 async def answer_slowly() -> str:
@@ -62,7 +67,9 @@ service = Service([], [router], Worker())
 """
 HEADERS = f"Host: {HOST}\r\nContent-Type: application/json\r\n"
 POST = f"POST /length HTTP/1.1\r\n{HEADERS}"
+REFUSE = f"POST /refuse HTTP/1.1\r\n{HEADERS}"
 LIVE = f"GET /health/live HTTP/1.1\r\n{HEADERS}\r\n"
+LAST = f"GET /health/live HTTP/1.1\r\n{HEADERS}Connection: close\r\n\r\n"
 FORWARDED = {"X-Forwarded-For": "192.0.2.7"}
 
 
@@ -186,6 +193,45 @@ async def test_a_large_body_is_refused_before_it_is_read(start_web):
         assert (await status).startswith(b"HTTP/1.1 413 ")
         assert sent < 25
         writer.transport.abort()
+
+
+async def test_a_body_that_nobody_reads_keeps_no_connection(start_web):
+    async with start_web(CLIENT_TIMEOUT="1") as web:
+        fixed = await web.connect(f"{REFUSE}Content-Length: {10**12}\r\n\r\n")
+        chunked = await web.connect(f"{REFUSE}Transfer-Encoding: chunked\r\n\r\n")
+        waiting = await web.connect(
+            f"{REFUSE}Expect: 100-continue\r\nContent-Length: {10**12}\r\n\r\n"
+        )
+        clients = (fixed, chunked, waiting)
+        dripping = [
+            asyncio.create_task(drip(fixed[1], repeat(b" " * 500))),
+            asyncio.create_task(drip(chunked[1], repeat(b"1f4\r\n%b\r\n" % (b" " * 500)))),
+            asyncio.create_task(drip(waiting[1], repeat(b" " * 500))),
+        ]
+        for reader, _ in clients:
+            answer = await read_all(reader)
+            assert answer.startswith(b"HTTP/1.1 401 ")
+            assert answer.endswith(b"refused" * 1000 + b'"')
+        await asyncio.gather(*dripping)
+        for _, writer in clients:
+            writer.close()
+
+
+@pytest.mark.parametrize("header", ["", "Expect: 100-continue\r\n"])
+async def test_a_client_that_sends_all_before_it_reads_gets_the_answer(start_web, header):
+    async with start_web() as web:
+        size = 25_000_000
+        for path, status in (("/refuse", b"401"), ("/length", b"413")):
+            head = f"POST {path} HTTP/1.1\r\n{HEADERS}{header}Content-Length: {size}\r\n\r\n"
+            reader, writer = await web.connect(head)
+            writer.write(bytes(size))
+            await writer.drain()
+            # The connection is still good for the next request.
+            writer.write(LAST.encode())
+            answer = await read_all(reader)
+            assert answer.startswith(b"HTTP/1.1 %b " % status)
+            assert answer.count(b"HTTP/1.1 200 OK") == 1
+            writer.close()
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])

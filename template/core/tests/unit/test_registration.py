@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from pydantic import SecretStr
 
-from core.tasks import InvalidArguments, InvalidTask, Limit, Sensitive
+from core.tasks import InvalidArguments, InvalidTask, Limit, Sensitive, Worker
 
 
 async def test_an_invalid_task_is_refused_when_the_worker_opens(worker, settings):
@@ -57,17 +57,42 @@ async def test_an_invalid_task_is_refused_when_the_worker_opens(worker, settings
             pass
 
 
+async def async_key(host: str) -> str:
+    return host
+
+
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
         ({"concurrency": 0}, "Limit takes a concurrency of 1 or more, not 0"),
         ({"concurrency": True}, "Limit takes a concurrency of 1 or more, not True"),
-        ({"concurrency": 1, "key": "host"}, "Limit takes a function as its key, not 'host'"),
+        ({"concurrency": 1, "key": "host"}, "Limit takes a plain function as its key, not 'host'"),
+        (
+            {"concurrency": 1, "key": async_key},
+            "Limit takes a plain function as its key, not <func",
+        ),
     ],
 )
 def test_a_wrong_limit_is_refused(values, problem):
     with pytest.raises(InvalidTask, match=problem):
         Limit(**values)
+
+
+@pytest.mark.parametrize(
+    ("key", "problem"),
+    [
+        (lambda: "all", "'url'"),
+        (lambda address: address, "'address'"),
+        (lambda url, host: host, "'host'"),
+        (int, "no signature found"),
+    ],
+)
+def test_a_key_of_a_limit_takes_the_arguments_of_the_task(key, problem):
+    rule = "task deliver: the key of a limit gets all arguments of the task by name"
+    with pytest.raises(InvalidTask, match=f"{rule}: .*{problem}"):
+
+        @Worker().task(limit=[Limit(concurrency=1), Limit(concurrency=1, key=key)])
+        async def deliver(url: str, /, *, event: str = "") -> None: ...
 
 
 async def test_options_that_exclude_each_other_are_refused(worker):

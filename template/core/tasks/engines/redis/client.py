@@ -100,6 +100,7 @@ class Client:
             f"{self._prefix}holder:",
             f"{self._prefix}looked",
             f"{self._prefix}check",
+            f"{self._prefix}slots",
             f"{self._prefix}slots:",
             f"{self._prefix}waiting:",
         ]

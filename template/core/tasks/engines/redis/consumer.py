@@ -14,7 +14,7 @@ from core.cancelling import cancel_all
 from core.logging import get_logger
 from core.tasks.engine import SUSPECT_DELIVERIES, Delivery, Handler
 from core.tasks.engines.redis.client import GROUP, OPERATION_SECONDS, RANKS, Client, Word, split
-from core.tasks.engines.redis.records import dump_rest, dump_slots, load, milliseconds
+from core.tasks.engines.redis.records import dump_rest, load, milliseconds
 from core.tasks.errors import QueueUnavailable
 from core.tasks.outcome import Ended, Outcome
 from core.tasks.records import JobRecord, RecordFields, merge
@@ -358,20 +358,18 @@ def _flatten(run: _Run, outcome: Outcome) -> list[Word]:
     record = run.delivery.record
     words: list[Word] = [run.rank, run.entry, run.job_id, record.fence]
     words += _flatten_fields(outcome.fields, record)
-    slots = dump_slots(run.delivery.slots)
     if not isinstance(outcome, Ended):
-        return [*words, 0, milliseconds(outcome.after), "", "", slots, int(outcome.waits)]
+        return [*words, 0, milliseconds(outcome.after), "", "", int(outcome.waits)]
     letter = outcome.dead_letter
     words += (milliseconds(outcome.ttl), "")
-    words += (letter["id"], json.dumps(letter)) if letter else ("", "")
-    words += (slots, 0)
+    words += (letter["id"], json.dumps(letter), 0) if letter else ("", "", 0)
     stage = outcome.next_stage
     if stage:
         words += (RANKS[stage.priority], "", stage.id, "+")
-        words += (*_flatten_fields(stage.record, NO_RECORD), 0, "", "", stage.body, "", 0)
+        words += (*_flatten_fields(stage.record, NO_RECORD), 0, "", "", stage.body, 0)
     for job_id, fields in outcome.stopped.items():
         words += (0, "", job_id, "+")
-        words += (*_flatten_fields(fields, NO_RECORD), milliseconds(outcome.ttl), "", "", "", "", 0)
+        words += (*_flatten_fields(fields, NO_RECORD), milliseconds(outcome.ttl), "", "", "", 0)
     return words
 
 

@@ -50,7 +50,8 @@ class RedisRecords:
         return load(job_id, await self._client.run("begin", job_id, self._worker, known))
 
     async def acquire(self, job_id: str, fence: int, slots: Slots) -> int | None:
-        waiting: int = await self._client.run("acquire", job_id, fence, dump_slots(slots))
+        words = " ".join(f"{key} {most}" for key, most in slots.items())
+        waiting: int = await self._client.run("acquire", job_id, fence, words)
         return waiting if waiting >= 0 else None
 
     def blame(self, job_id: str) -> None:
@@ -99,11 +100,6 @@ class RedisRecords:
 def milliseconds(seconds: float | None) -> int:
     """Return a time in the unit of the scripts; 0 for None."""
     return round((seconds or 0) * 1000)
-
-
-def dump_slots(slots: Slots) -> str:
-    """Return slots in the words of the scripts."""
-    return " ".join(f"{key} {most}" for key, most in slots.items())
 
 
 def dump(fields: RecordFields, status: str | None = None) -> bytes:

@@ -3,7 +3,8 @@
 -- KEYS: the streams of the priorities high, normal and low (1 to 3), their sets of scheduled jobs
 -- (4 to 6), the messages of the scheduled jobs (7), the stashed dead letters (8), the prefix of the
 -- keys that jobs hold (9), the time of the last search for dead workers (10), a key for test writes
--- (11), and the prefixes of the holders of slots (12) and of the jobs that wait for a slot (13).
+-- (11). For limits (see `slots.lua`): the slots that jobs need (12), the prefix of the sets of jobs
+-- that hold a slot (13), and the prefix of the lines of jobs that wait for one (14).
 -- ARGV[1]: the prefix of the records. The keys of a service share a hash tag, so a script may make
 -- the key of a record from it, in a cluster too.
 --

@@ -7,7 +7,7 @@
 --   ttl         milliseconds after which the record expires, or 0
 --   delay       milliseconds until the job runs again; empty if it does not
 --   letter_id   is empty if there is no dead letter; otherwise the body is the dead letter
---   slots       the slots that the run gives back, or that its job waits for if waits is 1
+--   waits       is 1 if the job waits for a slot of a limit
 -- A fence of `+` marks a later stage of the chain. It changes only together with the run before it.
 -- If the stage has a body, this is its message, and the stage is now pending. Otherwise the stage
 -- will not run.
@@ -15,7 +15,7 @@
 
 local WORDS = {
   'priority', 'entry', 'job_id', 'fence', 'status', 'deliveries', 'blocked', 'fields', 'ttl',
-  'delay', 'letter_id', 'body', 'slots', 'waits',
+  'delay', 'letter_id', 'body', 'waits',
 }
 
 local function change_record(run, record)
@@ -62,7 +62,11 @@ for at = 3, #ARGV, #WORDS do
     if is_current and run.status ~= '' and not has_ended(record) then change_record(run, record) end
     if is_current then
       change_message(run)
-      give_back(run, record)
+      if run.waits == '1' then
+        step_aside(run.job_id, tonumber(run.priority), record.abort == '1')
+      else
+        give_back(run.job_id)
+      end
     end
     table.insert(results, is_current and 1 or 0)
   end

@@ -1,84 +1,90 @@
--- The slots of a job are a text such as `KEY 5 KEY 2`: at most 5 jobs hold a slot of the first key,
--- and at most 2 of the second one. A hash for each key has the holders, with the fences of their
--- runs. A sorted set for each key is the line of the jobs that wait, each with its slots before its
--- id.
+-- The slots that a job needs are a text such as `KEY 5 KEY 2`: at most 5 jobs hold a slot of the
+-- first key, and at most 2 of the second one. The hash KEYS[12] has this text for each job that
+-- holds its slots or waits for them. Each key has a set of the jobs that hold a slot (13), and a
+-- sorted set, the line of the jobs that wait (14). A job waits in one line only, for a full key.
 
 local PAIR = '(%S+) (%d+)'
+local SAMPLE = 10
 local MOST_STEPS = 100
 
--- Return whether a holder still has its slot. If it does not run yet, the fence is its next one.
-local function has_slot(job_id, fence)
-  local record = read(job_id)
-  if not record then return false end
-  if record.status == 'running' then return record.fence == fence end
-  return record.status == 'pending' and record.fence + 1 == fence
+local function slots_of(job_id)
+  return redis.call('hget', KEYS[12], job_id) or ''
 end
 
--- Return the first key of which a job gets no slot, or nil. Some keys may be known to be full.
-local function find_full(slots, job_id, full)
-  for key, most in string.gmatch(slots, PAIR) do
-    if full[key] then return key end
-    local holders = KEYS[12] .. key
-    local allowed = most + redis.call('hexists', holders, job_id)
-    if redis.call('hlen', holders) >= allowed then
-      -- A holder may have lost its slot without giving it back, as when its worker was killed.
-      local held = redis.call('hgetall', holders)
-      for at = 1, #held, 2 do
-        local is_lost = held[at] ~= job_id and not has_slot(held[at], tonumber(held[at + 1]))
-        if is_lost then redis.call('hdel', holders, held[at]) end
-      end
-      if redis.call('hlen', holders) >= allowed then return key end
+-- Remove holders that have ended without giving their slots back, for example because the server
+-- lost its last changes. A key may have thousands of holders, so look at only some of them.
+local function remove_lost(holders)
+  for _, job_id in ipairs(redis.call('srandmember', holders, SAMPLE)) do
+    local record = read(job_id)
+    if not record or has_ended(record) then redis.call('srem', holders, job_id) end
+  end
+end
+
+-- Return the first key that has no slot for a job, or nil.
+local function find_full(job_id)
+  for key, most in string.gmatch(slots_of(job_id), PAIR) do
+    local holders = KEYS[13] .. key
+    local allowed = most + redis.call('sismember', holders, job_id)
+    if redis.call('scard', holders) >= allowed then
+      remove_lost(holders)
+      if redis.call('scard', holders) >= allowed then return key end
     end
   end
 end
 
-local function hold(slots, job_id, fence)
-  for key in string.gmatch(slots, PAIR) do redis.call('hset', KEYS[12] .. key, job_id, fence) end
-end
-
--- Let a job wait in line behind those of its priority. If it waits already, it keeps its place.
-local function wait(slots, job_id, priority)
-  local first = priority * 1e12
-  for key in string.gmatch(slots, PAIR) do
-    local band = {first + 1e12, first, 'byscore', 'rev', 'limit', 0, 1, 'withscores'}
-    local last = redis.call('zrange', KEYS[13] .. key, unpack(band))[2] or first
-    redis.call('zadd', KEYS[13] .. key, 'nx', last + 1, slots .. '|' .. job_id)
+local function hold(job_id)
+  for key in string.gmatch(slots_of(job_id), PAIR) do
+    redis.call('sadd', KEYS[13] .. key, job_id)
   end
 end
 
--- Give the free slots of a key to the first jobs in line, and move these into the streams. A job
--- that also needs a slot of another key, which is full, lets others pass.
+-- Put a job into a key's line, behind the jobs of its priority. A job in that line keeps its place.
+local function wait(job_id, key, priority)
+  for other in string.gmatch(slots_of(job_id), PAIR) do
+    if other ~= key then redis.call('zrem', KEYS[14] .. other, job_id) end
+  end
+  local line, first = KEYS[14] .. key, priority * 1e12
+  local band = {first + 1e12, first, 'byscore', 'rev', 'limit', 0, 1, 'withscores'}
+  local last = redis.call('zrange', line, unpack(band))[2] or first
+  redis.call('zadd', line, 'nx', last + 1, job_id)
+end
+
+-- Give the free slots of a key to the first jobs in line, and start these jobs. A job that also
+-- needs a slot of another key, which is full, moves to the line of that key.
 local function give(key)
-  local waiting, full = KEYS[13] .. key, {}
-  for _, first in ipairs(redis.call('zrange', waiting, 0, MOST_STEPS - 1)) do
-    local slots, job_id = string.match(first, '^([^|]*)|(.*)$')
-    local missing = find_full(slots or '', job_id, full)
-    if missing == key then return end
-    if missing then
-      full[missing] = true
-    else
-      redis.call('zrem', waiting, first)
-      local record = read(job_id or '')
-      -- It may have ended, or begun: the lists of its other keys still have it.
-      if record and record.status == 'pending' and start(job_id) then
-        hold(slots, job_id, record.fence + 1)
-      end
+  local line = KEYS[14] .. key
+  for step = 1, MOST_STEPS + 1 do
+    local job_id, place = unpack(redis.call('zrange', line, 0, 0, 'withscores'))
+    if not job_id then return end
+    local full = find_full(job_id)
+    if full == key then return end
+    redis.call('zrem', line, job_id)
+    if step > MOST_STEPS then
+      -- The script must stay short. This job looks for its slots itself, and `end` then continues.
+      start(job_id)
+    elseif full then
+      wait(job_id, full, math.floor(place / 1e12))
+    elseif start(job_id) then
+      hold(job_id)
     end
   end
 end
 
--- Give back the slots of a run that has ended. Its job may wait for them.
-local function give_back(run, record)
-  local freed = {}
-  for key in string.gmatch(run.slots, PAIR) do
-    local is_freed = redis.call('hdel', KEYS[12] .. key, run.job_id) == 1
-    if is_freed then table.insert(freed, key) end
+-- Take the slots of a job away, and give them to the next jobs in line.
+local function give_back(job_id)
+  local slots = slots_of(job_id)
+  redis.call('hdel', KEYS[12], job_id)
+  for key in string.gmatch(slots, PAIR) do
+    redis.call('srem', KEYS[13] .. key, job_id)
+    redis.call('zrem', KEYS[14] .. key, job_id)
+    give(key)
   end
-  if run.waits == '1' then
-    wait(run.slots, run.job_id, tonumber(run.priority))
-    -- Its slots may have become free since it asked, and an aborted job ends now.
-    local is_full = find_full(run.slots, run.job_id, {})
-    if not is_full or record.abort == '1' then start(run.job_id) end
-  end
-  for _, key in ipairs(freed) do give(key) end
+end
+
+-- Let a job wait whose run found no slot. Its message is already scheduled.
+local function step_aside(job_id, priority, is_aborted)
+  local full = find_full(job_id)
+  if is_aborted or not full then return start(job_id) end
+  wait(job_id, full, priority)
+  for key in string.gmatch(slots_of(job_id), PAIR) do give(key) end
 end
