@@ -1,6 +1,5 @@
 """Emails, sent as jobs."""
 
-from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 
 from app.models.unsubscription import Unsubscription
@@ -31,7 +30,7 @@ async def send_confirmation(token: Sensitive[str]) -> dict[str, str]:
         token: The token for the link. It is encrypted in the queue and masked in logs.
     """
     subject = f"Confirm your email address at {get_settings().service_name}"
-    return await _email_new_address(token, "sign_up", "confirmation", subject, "confirm")
+    return await _email_link(token, "sign_up", "confirmation", subject, "confirm")
 
 
 @worker.task(max_retries=5, retry_delay=30, timeout=60)
@@ -42,7 +41,7 @@ async def send_new_address(token: Sensitive[str]) -> dict[str, str]:
         token: The token for the link.
     """
     subject = f"Confirm your new email address at {get_settings().service_name}"
-    return await _email_new_address(token, "new_address", "new_address", subject, "new-email")
+    return await _email_link(token, "new_address", "new_address", subject, "new-email")
 
 
 @worker.task(max_retries=5, retry_delay=30, timeout=60)
@@ -54,21 +53,6 @@ async def send_password_reset(token: Sensitive[str]) -> dict[str, str]:
     """
     subject = f"Reset your password at {get_settings().service_name}"
     return await _email_link(token, "reset", "password_reset", subject, "reset")
-
-
-async def _email_new_address(
-    token: str,
-    purpose: str,
-    template: str,
-    subject: str,
-    page: str,
-) -> dict[str, str]:
-    with suppress(InvalidToken):
-        found = await find_email_token(token, purpose)
-        if await UserModel.find_one(UserModel.email == found.email):
-            template = "already_signed_up"
-            subject = f"You already have an account at {get_settings().service_name}"
-    return await _email_link(token, purpose, template, subject, page)
 
 
 async def _email_link(
@@ -85,6 +69,10 @@ async def _email_link(
         return {"status": "skipped", "reason": "link_expired"}
     if not found.email:
         return USER_NOT_FOUND
+    needs_new_address = purpose != "reset"
+    if needs_new_address and await UserModel.find_one(UserModel.email == found.email):
+        template = "already_signed_up"
+        subject = f"You already have an account at {get_settings().service_name}"
     return await email_address(
         found.email,
         template,
