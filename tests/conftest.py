@@ -1,9 +1,12 @@
 """A snapshot of the template, as a user would clone it, and services rendered from it by Copier."""
 
 import os
+import secrets
 import shutil
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,15 @@ UNWANTED = (
 def clean_environment() -> dict[str, str]:
     """Return the environment without this repository's virtual environment and settings."""
     return {name: value for name, value in os.environ.items() if name not in UNWANTED}
+
+
+def free_port() -> int:
+    """Return a port that no program uses now, and that the system gives to no connection."""
+    while True:
+        port = secrets.choice(range(20000, 32768))
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def run(

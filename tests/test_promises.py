@@ -5,7 +5,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from conftest import ROOT, UV, clean_environment, commit_all, copy, git, run
+from conftest import ROOT, UV, clean_environment, commit_all, copy, free_port, git, run
 
 SECONDS = 600
 FOREVER = "uv run just dev"
@@ -36,12 +35,6 @@ def shell(tmp_path: Path) -> dict[str, str]:
     cache = run(UV, "cache", "dir", cwd=tmp_path).stdout.strip()
     path = f"{ROOT / '.cache' / 'uv' / 'bin'}:{os.environ['PATH']}"
     return {**clean_environment(), "PATH": path, "HOME": str(tmp_path), "UV_CACHE_DIR": cache}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def execute(command: str, cwd: Path, shell: dict[str, str]) -> str:

@@ -6,7 +6,6 @@ import pty
 import re
 import select
 import signal
-import socket
 import statistics
 import subprocess
 import termios
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from conftest import UV, clean_environment, duplicate, run
+from conftest import UV, clean_environment, duplicate, free_port, run
 from test_rendered import is_queue_on
 
 SECONDS = 120
@@ -84,12 +83,6 @@ class Terminal:
 def _take_terminal() -> None:
     """Make standard input the terminal of this process, which then gets its Ctrl-C."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

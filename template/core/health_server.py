@@ -13,6 +13,8 @@ from wsgiref.simple_server import (
 
 from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app
 
+from core.errors import UserError
+
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -51,6 +53,9 @@ def serve_health(
         host: The address to listen on.
         port: The port; 0 for any.
         registry: The metrics. Defaults to the metrics of this process.
+
+    Raises:
+        UserError: Another program uses the port, or this process may not listen there.
     """
     show_metrics = make_wsgi_app(registry)
     checks = {
@@ -68,7 +73,11 @@ def serve_health(
         start_response(status, [("Content-Type", "application/json")])
         return [json.dumps(body).encode()]
 
-    server = make_server(host, port, application, _Server, _Handler)
+    try:
+        server = make_server(host, port, application, _Server, _Handler)
+    except OSError as error:
+        problem = f"the worker cannot listen on {host}:{port} ({error.strerror or error})"
+        raise UserError(f"{problem}. Change WORKER_PORT, or stop the other program.") from error
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
 
 

@@ -4,11 +4,13 @@ All of them are for development only: the MongoDB of the Linux wheel is 6.0.5, w
 gets security fixes.
 """
 
+import secrets
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from core.tasks.engines import DEFAULT
 HOST = "127.0.0.1"
 START_SECONDS = 30.0
 POLL_SECONDS = 0.02
+FREE_PORTS = range(20000, 32768)
+"""Ports that Linux and macOS never give to a connection that a program opens."""
 REPLICA_SET = "rs0"
 ALREADY_INITIALIZED = 23
 """MongoDB's error code for a second `replSetInitiate`."""
@@ -195,10 +199,12 @@ def _describe_log(log: Path) -> str:
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface on which no program listens now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """Return a port of the loopback interface that no program uses now."""
+    while True:
+        port = secrets.choice(FREE_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
 
 
 def is_listening(port: int, host: str = HOST) -> bool:
