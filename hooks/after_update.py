@@ -13,8 +13,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "template"))
 from copier.errors import CopierError
 
 from core.update import EXIT_FAILED
+from core.update.answers import list_answer_changes, read_answers
 from core.update.git import UpdateError
-from core.update.render import render
+from core.update.render import render, render_current
 from core.update.service import Service
 
 
@@ -31,8 +32,11 @@ def main(answers_file: Path, new_answers: str) -> int:
     try:
         answers = answers_file.read_text(encoding="utf-8")
         with TemporaryDirectory(prefix="update.") as folder:
-            old = render(answers, answers_file, Path(folder, "old"))
+            old = render_current(answers, answers_file, Path(folder, "old"))
             new = render(new_answers, answers_file, Path(folder, "new"))
+            before, after = read_answers(answers_file), read_answers(new / answers_file)
+            for line in list_answer_changes(before, after):
+                print(line, flush=True)
             return Service(answers_file).merge(old, new)
     except KeyboardInterrupt:
         problem = "stopped, nothing was changed"

@@ -179,7 +179,7 @@ def test_edits_in_renamed_and_deleted_files_are_kept(
     assert not (core / "tasks" / "upkeep.py").exists()
     assert "core/tasks/metrics.py: you edited it and the update deleted it" in output
     assert (core / "tasks" / "metrics.py").read_text().startswith("# mine\n")
-    note = "core/tasks/watchdog.py: you deleted it and the update changed it. It stays deleted."
+    note = "core/tasks/watchdog.py: you deleted it, so the update does not bring it back."
     assert note in output
     assert not (core / "tasks" / "watchdog.py").exists()
     assert (core / "logo.bin").read_bytes() == b"\0mine"

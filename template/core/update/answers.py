@@ -91,6 +91,25 @@ def read_answers(path: Path) -> Answers:
     return answers
 
 
+def list_answer_changes(before: Answers, after: Answers) -> list[str]:
+    """Return a line for each question that is new, and for each that is gone.
+
+    Args:
+        before: The service's answers.
+        after: The answers with which the new version was rendered.
+    """
+    added = sorted(name for name in after.keys() - before.keys() if name[0] != "_")
+    gone = sorted(name for name in before.keys() - after.keys() if name[0] != "_")
+    return [
+        *(f"New question: {name}. The answer is {after[name]!r}." for name in added),
+        *(
+            f"The template no longer asks for {name}. Your answer {before[name]!r} has no effect."
+            " If the question has a new name, give it with --data NAME=ANSWER."
+            for name in gone
+        ),
+    ]
+
+
 def is_older(version: str, other: str) -> bool:
     """Return whether a version precedes the other one. Return False if either is not a version.
 

@@ -19,12 +19,13 @@ from core.update.answers import (
     check_answers,
     find_answers_file,
     is_older,
+    list_answer_changes,
     read_answers,
 )
 from core.update.git import UpdateError
 from core.update.journal import Journal
 from core.update.preview import print_app_changes, print_drift
-from core.update.render import render, render_both
+from core.update.render import render_both, render_current
 from core.update.service import Service, report_outdated_lock
 from core.update.sources import explain
 
@@ -100,13 +101,12 @@ def _render_and_merge(
         (folder / "diff").mkdir()
         if options.drift:
             text = service.answers_file.read_text(encoding="utf-8")
-            print_drift(
-                folder / "diff", service, render(text, service.answers_file, folder / "old")
-            )
+            old = render_current(text, service.answers_file, folder / "old")
+            print_drift(folder / "diff", service, old)
             return 0
         old, new = render_both(service.answers_file, options, folder)
         if options.show_app:
-            print_app_changes(folder / "diff", old, new)
+            print_app_changes(folder / "diff", old, new, service.answers_file)
             return 0
         new_answers = read_answers(new / service.answers_file)
         before, after = answers["_commit"], new_answers["_commit"]
@@ -117,6 +117,8 @@ def _render_and_merge(
         if options.check and before == after:
             print(f"{before} is the newest version.")
             return 0
+        changes = list_answer_changes(answers, new_answers)
+        print(*changes, sep="\n", end="\n" if changes else "", flush=True)
         if options.check or options.dry_run:
             print(f"{after} is available. This service is at {before}.", flush=True)
             status = service.merge(old, new, "--dry-run" if options.dry_run else "--names")

@@ -18,7 +18,7 @@ MOVE_CONFLICT = "you and the update moved or replaced it in different ways. Choo
 UPDATE_DELETION = (
     "you edited it and the update deleted it. It stays: move your edit, then delete it"
 )
-SERVICE_DELETION = "you deleted it and the update changed it. It stays deleted"
+SERVICE_DELETION = "you deleted it, so the update does not bring it back"
 MOVED_EDIT = "the update moved {old} here, and your edit with it. Check that it still fits"
 OBSTACLE = (
     "{found} has content that is not in git, so it stays."

@@ -48,6 +48,7 @@ def _merge(service: Service, old: Path, new: Path, options: argparse.Namespace) 
     with TemporaryDirectory(prefix="update.") as folder:
         merged = MergeRepository(service, Path(folder))
         deleted = merged.merge(old, new)
+        deleted |= merged.leave_out_deleted(service.answers_file)
         plan = make_plan(merged, service, deleted)
         plan.changes.extend(_last_changes(service, old, new))
         _print_news(service, old, new)
@@ -66,7 +67,7 @@ def _merge(service: Service, old: Path, new: Path, options: argparse.Namespace) 
             new / CORE / "update",
             plan.index,
             plan.added,
-            before=_version(old / service.answers_file),
+            before=_version(service.answers_file),
             after=_version(new / service.answers_file),
             report=report,
             status=status,

@@ -88,6 +88,38 @@ class MergeRepository(Repository):
             self.git("rm", "--quiet", "--force", "--", path)
         return deleted
 
+    def leave_out_deleted(self, answers_file: Path) -> set[str]:
+        """Leave out the new files of the update that the service has deleted before.
+
+        Such a file was not in the template for a time, as an engine while the job queue is off.
+
+        Args:
+            answers_file: The path of the service's answers file. A commit that changes it is an
+                update, so its deletions are not the user's.
+
+        Returns:
+            The paths of the files.
+
+        Raises:
+            UpdateError: A git command failed.
+        """
+        new = self._differences("--name-only", "--no-renames", "--diff-filter=A", UPDATE_BRANCH)
+        listed = self.entries("ls-tree", "-r", "-z", "--name-only", SERVICE_BRANCH)
+        added = {*new} - {*listed}
+        if not added:
+            return set()
+        find = ("--literal-pathspecs", "log", "--no-renames", "--diff-filter=D")
+        shown = ("-z", "--relative", "--name-only", "--format=")
+        once = self.service.entries(*find, *shown, "--", *sorted(added))
+        deleted = set()
+        for path in added & {*once}:
+            commit = self.service.text(*find, "-1", "--format=%H", "--", path)
+            changed = ("diff-tree", "--root", "-r", "--name-only", "--no-commit-id", "-z", commit)
+            if not self.service.entries(*changed, "--", str(answers_file)):
+                self.git("rm", "--quiet", "--force", "--", path)
+                deleted.add(path)
+        return deleted
+
     def _commit(self, message: str, tree: str, *options: str) -> str:
         # Different messages keep commits apart that have the same tree.
         return self.text("commit-tree", *options, "-m", message, tree)

@@ -47,13 +47,14 @@ def _print_files(title: str, lines: Iterable[str]) -> None:
         print(title, *sorted(lines), sep="\n  ", end="\n\n")
 
 
-def print_app_changes(folder: Path, old: Path, new: Path) -> None:
-    """Print what the template has changed outside `core/`.
+def print_app_changes(folder: Path, old: Path, new: Path, answers_file: Path) -> None:
+    """Print what the template has changed outside `core/`, as a patch.
 
     Args:
         folder: An empty folder.
         old: The folder with the rendered version that the service is from.
         new: The folder with the rendered version to update to.
+        answers_file: The path of the answers file, which every update changes.
     """
     repository = Repository(folder, ISOLATION)
     repository.git("init", "--quiet")
@@ -61,7 +62,8 @@ def print_app_changes(folder: Path, old: Path, new: Path) -> None:
     for version in (old, new):
         repository.git("read-tree", "--empty")
         repository.git(f"--work-tree={version}", "add", "--force", "--all", ".")
-        repository.git("rm", "-r", "--quiet", "--cached", "--ignore-unmatch", CORE)
+        ours = [CORE, str(answers_file)]
+        repository.git("rm", "-r", "--quiet", "--cached", "--ignore-unmatch", "--", *ours)
         trees.append(repository.text("write-tree"))
     print(repository.git("diff", *trees).decode(errors="replace"), end="")
 

@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+import sys
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -9,16 +10,23 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import yaml
 from copier import VcsRef, run_recopy
 from copier.errors import DirtyLocalWarning
 from plumbum import ProcessExecutionError
 
 from core.update.git import UpdateError, failure_reason
-from core.update.sources import NO_ROOM, explain_version
+from core.update.sources import NO_ROOM, UNKNOWN_VERSION, explain_version
 
 UNCOMMITTED = (
     "the template's folder has changes that are not committed."
     " Commit them there, or choose a version with --to."
+)
+
+
+MOVED_TAG = (
+    "The template has moved {version}, and no longer has the commit {commit} that this service is"
+    " from. So the update may report conflicts in lines that you did not change."
 )
 
 
@@ -47,7 +55,7 @@ def render(
         copier.errors.CopierError: Copier cannot render it for another reason.
         ValueError: An answer is not valid.
     """
-    (folder / answers_file).parent.mkdir(parents=True)
+    (folder / answers_file).parent.mkdir(parents=True, exist_ok=True)
     (folder / answers_file).write_text(answers, encoding="utf-8")
     try:
         with warnings.catch_warnings():
@@ -73,6 +81,36 @@ def render(
             raise
         raise UpdateError(explain_version(str(error), answers_file)) from None
     return folder
+
+
+def render_current(
+    answers: str, answers_file: Path, folder: Path, everything: bool = False
+) -> Path:
+    """Render the version that the service is from, and return the folder.
+
+    The answers name a tag and its commit. Only the commit cannot move.
+
+    Args:
+        answers: The text of the service's answers file.
+        answers_file: As in `render`.
+        folder: As in `render`.
+        everything: As in `render`.
+
+    Raises:
+        UpdateError, copier.errors.CopierError, ValueError: As in `render`.
+    """
+    content = yaml.safe_load(answers)
+    version, commit = content["_commit"], content.get("_commit_hash")
+    if not commit:
+        return render(answers, answers_file, folder, everything=everything)
+    try:
+        return render(answers, answers_file, folder, commit, everything=everything)
+    except ValueError as error:
+        if not UNKNOWN_VERSION.search(str(error)):
+            raise
+    rendered = render(answers, answers_file, folder, everything=everything)
+    print(MOVED_TAG.format(version=version, commit=commit), file=sys.stderr)
+    return rendered
 
 
 def _explain(error: ProcessExecutionError, answers_file: Path) -> UpdateError:
@@ -101,7 +139,7 @@ def render_both(answers_file: Path, options: argparse.Namespace, folder: Path) -
     ignore_ctrl_c = (signal.SIGINT, signal.SIG_IGN)
     with ProcessPoolExecutor(1, initializer=signal.signal, initargs=ignore_ctrl_c) as pool:
         everything = options.show_app
-        old = pool.submit(render, answers, answers_file, folder / "old", everything=everything)
+        old = pool.submit(render_current, answers, answers_file, folder / "old", everything)
         new = render(
             answers,
             answers_file,
