@@ -37,7 +37,22 @@ def show(items: list[dict[str, Any]], fields: str) -> None:
 
 def list_pull_requests(state: dict[str, Any], given: argparse.Namespace) -> None:
     check_right(state, "pull-requests", "read")
-    show([pull for pull in state["pulls"] if pull["headRefName"] == given.head], given.json)
+    if given.head:
+        show([pull for pull in state["pulls"] if pull["headRefName"] == given.head], given.json)
+        return
+    prefix = given.search.removeprefix("head:")
+    for pull in state["pulls"]:
+        is_own = not pull["isCrossRepository"] and pull["state"] == "OPEN"
+        if is_own and pull["headRefName"].startswith(prefix):
+            print(pull["number"])  # what the only value of --jq prints
+
+
+def close_pull_request(state: dict[str, Any], given: argparse.Namespace) -> None:
+    check_right(state, "pull-requests", "write")
+    if state["refusals"].get("close"):
+        sys.exit(state["refusals"]["close"])
+    (pull,) = [pull for pull in state["pulls"] if str(pull["number"]) == given.number]
+    pull |= {"state": "CLOSED", "comment": given.comment}
 
 
 def create_pull_request(state: dict[str, Any], given: argparse.Namespace) -> None:
@@ -62,6 +77,7 @@ def create_pull_request(state: dict[str, Any], given: argparse.Namespace) -> Non
         sys.exit(f'a pull request for branch "{given.head}" already exists')
     state["pulls"].append(
         {
+            "number": len(state["pulls"]) + 1,
             "headRefName": given.head,
             "isCrossRepository": False,
             "state": "OPEN",
@@ -88,7 +104,8 @@ def main() -> None:
     if sys.argv[1:] == ["auth", "setup-git"]:
         return
     commands = {
-        "pr list": (list_pull_requests, ["head", "json"]),
+        "pr list": (list_pull_requests, ["json"]),
+        "pr close": (close_pull_request, ["comment"]),
         "pr create": (create_pull_request, ["head", "base", "title", "body-file"]),
         "issue list": (list_issues, ["search", "json"]),
         "issue create": (create_issue, ["title", "body"]),
@@ -97,7 +114,15 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for option in options:
         parser.add_argument(f"--{option}", required=True)
-    if command in (list_pull_requests, list_issues):
+    if command is list_pull_requests:
+        parser.add_argument("--head")
+        parser.add_argument("--state", choices=["all"])
+        parser.add_argument("--author", choices=["app/github-actions"])
+        parser.add_argument("--search", choices=["head:update-"])
+        parser.add_argument("--jq", choices=[".[].number"])
+    if command is close_pull_request:
+        parser.add_argument("number")
+    if command is list_issues:
         parser.add_argument("--state", choices=["all"], required=True)
     if command is create_pull_request:
         parser.add_argument("--draft", action="store_true")

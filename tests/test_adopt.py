@@ -199,7 +199,7 @@ def test_a_new_service_has_nothing_to_add(template: Path, tmp_path: Path) -> Non
 
 
 def eject(service: Path, status: int = 0) -> str:
-    command = [sys.executable, "-B", "-m", "core.update.eject"]
+    command = [sys.executable, "-B", "-m", "core.update", "eject"]
     done = run(*command, cwd=service, check=False)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -143,23 +143,53 @@ def test_commits_of_a_person_stay(github: GitHub) -> None:
 @pytest.mark.parametrize("state", ["OPEN", "CLOSED", "MERGED"])
 def test_a_version_with_a_pull_request_is_not_proposed_again(github: GitHub, state: str) -> None:
     """If it was closed, or merged and then reverted, the owner does not want this version."""
-    pull = {"headRefName": "update-0.2.0", "isCrossRepository": False, "state": state}
+    pull = {"number": 1, "headRefName": "update-0.2.0", "isCrossRepository": False, "state": state}
     github.write(pulls=[pull])
     assert skipped(update_weekly(github)) == {"report", "merge", "propose"}
     assert github.pulls == [pull]
 
 
 def test_the_version_after_a_closed_pull_request_is_proposed(newer: Path, github: GitHub) -> None:
-    pull = {"headRefName": "update-0.2.0", "isCrossRepository": False, "state": "CLOSED"}
+    pull = {
+        "number": 1,
+        "headRefName": "update-0.2.0",
+        "isCrossRepository": False,
+        "state": "CLOSED",
+    }
     github.write(pulls=[pull])
     release(newer, "v0.3.0")
     update_weekly(github)
     assert [pull["headRefName"] for pull in github.pulls] == ["update-0.2.0", "update-0.3.0"]
 
 
+@pytest.mark.parametrize("refusal", ["", "GraphQL: Could not close the pull request."])
+def test_a_pull_request_of_an_older_version_is_closed(
+    newer: Path, github: GitHub, refusal: str
+) -> None:
+    update_weekly(github)
+    github.write(refusals={"close": refusal})
+    release(newer, "v0.3.0")
+    log = update_weekly(github)["propose"].log
+    older, pull = github.pulls
+    assert pull["state"] == "OPEN"
+    assert (pull["headRefName"], older["headRefName"]) == ("update-0.3.0", "update-0.2.0")
+    if refusal:
+        assert older["state"] == "OPEN"
+        assert "::warning::Close pull request 1" in log
+    else:
+        assert older["state"] == "CLOSED"
+        assert "update-0.3.0 has this update and a newer one." in older["comment"]
+    assert github.files("update-0.2.0")
+
+
 def test_a_pull_request_of_a_fork_does_not_count(github: GitHub) -> None:
     """Otherwise anybody could stop the updates of a public repository."""
-    pull = {"headRefName": "update-0.2.0", "isCrossRepository": True, "state": "CLOSED"}
+    pull = {
+        "number": 1,
+        "headRefName": "update-0.2.0",
+        "isCrossRepository": True,
+        "state": "CLOSED",
+    }
     github.write(pulls=[pull])
     update_weekly(github)
     assert len(github.pulls) == 2
@@ -268,31 +298,45 @@ def test_a_template_on_another_machine_is_reported_once(
 def test_a_repository_without_issues_stays_green(newer: Path, github: GitHub) -> None:
     shutil.rmtree(newer)
     github.write(refusals={"issues": "the 'someone/service' repository has disabled issues"})
-    assert (
-        "::warning::The weekly update found no template at" in update_weekly(github)["report"].log
-    )
+    warning = "::warning::The weekly update cannot reach the template at"
+    assert warning in update_weekly(github)["report"].log
 
 
 @pytest.mark.parametrize(
-    ("source", "is_missing"),
+    ("source", "reason"),
     [
-        ("/home/ada/groundwork", True),
-        ("~/no-such-folder/groundwork", True),
-        ("../groundwork", True),
-        ("file:///home/ada/groundwork", True),
-        ("https://github.com/ada/groundwork.git", False),
-        ("git@github.com:ada/groundwork.git", False),
-        ("gh:ada/groundwork", False),
-        (".", True),  # `copier copy . ../service`
-        ("/", False),
+        ("/home/ada/groundwork", "a folder of another machine"),
+        ("~/no-such-folder/groundwork", "a folder of another machine"),
+        ("../groundwork", "a folder of another machine"),
+        ("file:///home/ada/groundwork", "a folder of another machine"),
+        (".", "a folder of another machine"),  # `copier copy . ../service`
+        ("git@github.com:ada/groundwork.git", "no SSH key"),
+        ("ssh://git@github.com/ada/groundwork.git", "no SSH key"),
+        ("https://github.com/ada/groundwork.git", None),
+        ("gh:ada/groundwork", None),
+        ("/", None),
     ],
 )
-def test_which_templates_are_on_another_machine(
-    tmp_path: Path, source: str, is_missing: bool
+def test_which_templates_cannot_be_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, reason: str | None
 ) -> None:
+    for name in ("SSH_AUTH_SOCK", "GIT_SSH_COMMAND"):
+        monkeypatch.delenv(name, raising=False)
     answers = tmp_path / "answers.yml"
     answers.write_text(f"_commit: v1\n_src_path: {source}\n")
-    assert weekly.find_missing_folder(answers) == (source if is_missing else None)
+    obstacle = weekly.find_obstacle(answers)
+    if reason is None:
+        assert obstacle is None
+    else:
+        assert source in str(obstacle)
+        assert reason in str(obstacle)
+
+
+def test_a_workflow_may_have_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = tmp_path / "answers.yml"
+    answers.write_text("_commit: v1\n_src_path: git@github.com:ada/groundwork.git\n")
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/run/agent")
+    assert weekly.find_obstacle(answers) is None
 
 
 def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -306,4 +350,4 @@ def test_other_faults_of_the_answers_file_are_left_to_the_updater(
 ) -> None:
     answers = tmp_path / "answers.yml"
     answers.write_text(text)
-    assert weekly.find_missing_folder(answers) is None
+    assert weekly.find_obstacle(answers) is None

@@ -26,9 +26,19 @@ def main() -> int:
         done = subprocess.run([sys.executable, str(code), *options], check=False)
         if is_rest or done.returncode:
             return done.returncode
-    from core.update import command
+    match sys.argv[1:]:
+        case ["weekly", *arguments]:
+            from core.update import weekly
 
-    return command.main()
+            return weekly.main(arguments)
+        case ["eject"]:
+            from core.update import eject
+
+            return eject.main()
+        case _:
+            from core.update import command
+
+            return command.main()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""The command `just eject`: it removes the updater. Then all of the service belongs to its user.
-
-It runs in Copier's environment, as `just update` does.
-"""
+"""The command `just eject`: it removes the updater. Then all of the service belongs to its user."""
 
 import shutil
 import sys
@@ -72,7 +69,3 @@ def main() -> int:
     if mentions := _find_mentions(service):
         print(f"These files still mention `just update`: {', '.join(mentions)}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The commands of the weekly workflow: `just weekly-update look` and `just weekly-update merge`.
+"""The commands of the weekly workflow: `core/update.sh weekly look` and `... weekly merge`.
 
 The workflow is a file of the service, so an update cannot correct it. It therefore decides little:
 `look` prints the outputs of a step, and `merge` writes everything that the next job pushes.
@@ -31,10 +31,10 @@ MERGED = (0, 1, EXIT_CONFLICTS)
 MAX_BODY = 60_000
 """The maximum length of a pull request's text. GitHub refuses more than 65,536 characters."""
 
-LOCAL_TEMPLATE = (
-    "The weekly update found no template at {source}, because that is a folder of another machine."
-    " In {answers_file}, set _src_path to a URL that GitHub can reach, or delete"
-    " .github/workflows/update.yml."
+UNREACHABLE = (
+    "The weekly update cannot reach the template at {source}, because {reason}."
+    " In {answers_file}, set _src_path to a URL that GitHub can reach, such as https://..."
+    " Or delete .github/workflows/update.yml."
 )
 CHECKS = """\
 | `just ci` | result |
@@ -64,8 +64,8 @@ PROBLEMS = """\
 CUT = "\n\nThe rest is in `core/CHANGELOG.md` of this branch."
 
 
-def find_missing_folder(answers_file: Path) -> str | None:
-    """Return the template's folder if the template is in a folder that this machine does not have.
+def find_obstacle(answers_file: Path) -> str | None:
+    """Return why this machine cannot reach the template, if that is certain.
 
     Args:
         answers_file: The path of the service's answers file.
@@ -75,12 +75,21 @@ def find_missing_folder(answers_file: Path) -> str | None:
         source = str(answers["_src_path"])
     except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
         return None  # `read_answers` explains these
+    reason = None
+    if source.startswith(("git@", "ssh://")):
+        has_key = {"SSH_AUTH_SOCK", "GIT_SSH_COMMAND"} & os.environ.keys()
+        reason = None if has_key else "the workflow has no SSH key"
+    elif _is_missing_folder(source):
+        reason = "that is a folder of another machine"
+    return reason and UNREACHABLE.format(source=source, reason=reason, answers_file=answers_file)
+
+
+def _is_missing_folder(source: str) -> bool:
     path = source.removeprefix("file://")
     if ":" in path:
-        return None
+        return False
     folder = Path(path).expanduser()
-    is_here = folder.exists() and folder.resolve() != Path.cwd()
-    return None if is_here else source
+    return not folder.exists() or folder.resolve() == Path.cwd()
 
 
 def look() -> dict[str, str]:
@@ -94,9 +103,9 @@ def look() -> dict[str, str]:
         UpdateError: The answers file cannot be read, or the template cannot be reached.
     """
     answers_file = find_answers_file(None)
-    source = find_missing_folder(answers_file)
-    if source:
-        return {"problem": LOCAL_TEMPLATE.format(source=source, answers_file=answers_file)}
+    problem = find_obstacle(answers_file)
+    if problem:
+        return {"problem": problem}
     read_answers(answers_file)
     versions = find_versions(answers_file)
     if not versions.is_newer:
@@ -135,11 +144,11 @@ def merge(folder: Path, branch: str) -> None:
 
 
 def _update() -> "subprocess.CompletedProcess[str]":
-    command = ["just", "update", "--defaults"]
+    command = ["sh", "core/update.sh", "--defaults"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     print(done.stdout, done.stderr, sep="", flush=True)
     if done.returncode not in MERGED:
-        raise UpdateError(f"`just update` ended with status {done.returncode}.")
+        raise UpdateError(f"the update ended with status {done.returncode}.")
     return done
 
 
@@ -165,7 +174,8 @@ def _run_checks(service: Repository, commit: str) -> str:
     """Run the checks of CI on a commit, and return a word for the result."""
     service.git("switch", "--quiet", "--force", "--detach", commit)
     print(f"::group::just ci on {service.text('log', '-1', '--format=%h %s')}", flush=True)
-    status = subprocess.run(["just", "ci"], check=False).returncode
+    command = [os.environ.get("UV", "uv"), "run", "just", "ci"]
+    status = subprocess.run(command, check=False).returncode
     print("::endgroup::", flush=True)
     return "failed" if status else "passed"
 
@@ -210,7 +220,3 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
