@@ -1,4 +1,4 @@
-"""What an update prints before and after it changes files. A small template makes it fast."""
+"""The output of updates, and updates of unusual versions. A small template makes it fast."""
 
 import os
 import re
@@ -180,7 +180,7 @@ def test_the_number_of_conflicts_is_no_status(
 
 
 def test_a_frozen_update_keeps_others_out(template: Path, project: Path) -> None:
-    """SIGSTOP, or a laptop that sleeps, and a second update meanwhile."""
+    """As with SIGSTOP, or on a laptop that sleeps."""
     release(template, {f"core/many/{each}.py": NEW for each in range(300)})
     process = subprocess.Popen(
         [sys.executable, *JUST],

@@ -83,7 +83,7 @@ def test_code_runs_without_a_token() -> None:
     assert "env" not in workflow  # all jobs would get it
     for name, job in workflow["jobs"].items():
         text = str(job)
-        runs_code = re.search(r"\b(uv run|just|python|core/\S+\.py)\b", text) is not None
+        runs_code = re.search(r"\b(uv run|just|python|core/\S+\.(py|sh))\b", text) is not None
         assert runs_code is (name in {"look", "merge"})
         assert not (runs_code and ("token" in text or "secrets." in text))
 

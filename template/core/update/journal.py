@@ -1,6 +1,6 @@
 """The journal of an update: the files before and after it, so that it can be finished or undone.
 
-It lies in git's folder, where a clone or a commit does not see it. It holds this code too, because
+It is in git's folder, where a clone or a commit does not see it. It holds this code too, because
 an update that was interrupted may have replaced half of the service's own updater:
 
     python .git/core-update/core/update/journal.py --undo
