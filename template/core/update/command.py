@@ -78,6 +78,7 @@ def _update(options: argparse.Namespace) -> int:
     answers_file = find_answers_file(options.answers_file)
     answers = read_answers(answers_file)
     service = Service(answers_file)
+    service.check_repository()
     Journal(service).check()
     if options.check or options.dry_run or options.show_app or options.drift:
         options.defaults = True  # ask no questions

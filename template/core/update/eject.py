@@ -22,6 +22,7 @@ Next, run `just ci` and commit. To take it back, run `git revert` with that comm
 
 
 def _eject(service: Service) -> None:
+    service.check_repository()
     service.check_clean()
     needed = [str(service.answers_file), str(UPDATER)]
     for path in needed:

@@ -168,6 +168,7 @@ def main() -> int:
     """Merge, print the result, and return the exit status: 0, or 3 if there are conflicts."""
     options = _parse_options()
     service = Service(options.answers_file)
+    service.check_repository()
     with locked(service):
         Journal(service).check()
         if not options.dry_run and not options.names:

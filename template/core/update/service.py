@@ -38,29 +38,30 @@ class Service(Repository):
         self.answers_file = answers_file
         self.merge_status: int | None = None
 
-    def check_clean(self) -> None:
-        """Check that all changes are committed, so that an update can be undone.
+    def check_repository(self) -> None:
+        """Check that the current folder is in a git repository with a commit.
 
         Raises:
-            UpdateError: There is no commit, or there are changes after it.
+            UpdateError: It is not, or git points to another repository.
         """
         redirections = sorted(os.environ.keys() & REDIRECTIONS)
         if redirections:
             raise UpdateError(f"git points to another repository. Unset {' '.join(redirections)}.")
         try:
             self.git("rev-parse", "--verify", "HEAD")
-            status = self.text(
-                "status",
-                "--porcelain",
-                "--untracked-files=normal",
-                "--",
-                ".",
-            )
         except UpdateError as error:
             if UNTRUSTED.search(str(error)):
                 raise
             command = "git init && git add --all && git commit"
             raise UpdateError(f"an update needs a git repository. Run: {command}") from None
+
+    def check_clean(self) -> None:
+        """Check that all changes are committed, so that an update can be undone.
+
+        Raises:
+            UpdateError: There are changes after the last commit.
+        """
+        status = self.text("status", "--porcelain", "--untracked-files=normal", "--", ".")
         names = [line[3:] for line in status.splitlines()]
         if names:
             shown = ", ".join(names[:5]) + (" and others" if len(names) > 5 else "")
