@@ -7,8 +7,8 @@ from core.config import ROOT
 
 # Each part may import the parts before it.
 ORDER = [
-    {"cancelling", "errors", "context", "keys", "supervised", "worker_link", "health_server"},
-    {"config"},
+    {"cancelling", "errors", "context", "keys", "supervised", "worker_link"},
+    {"config", "health_server"},
     {"logging"},
     {"background", "threads"},
     {"models", "database"},
