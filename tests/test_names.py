@@ -311,7 +311,7 @@ def test_the_answers_file_of_another_template_is_not_taken(
 
     for name in (".one.yml", ".two.yml"):
         render(ours, project, name)
-    assert "more than one answers file: .one.yml, .two.yml. If yours has" in update(project).stderr
+    assert "more than one answers file: .one.yml, .two.yml. Choose one" in update(project).stderr
 
 
 def test_a_copy_does_not_overwrite_the_answers_of_another_template(

@@ -171,7 +171,7 @@ def test_a_service_in_use_switches_the_queue(
             text=True,
             check=False,
         )
-        assert "0 running, 1 scheduled. They run only if you enable" in refused.stderr
+        assert "0 running, 1 scheduled. If you disable the queue, they wait" in refused.stderr
         assert (refused.returncode, git(service, "status", "--porcelain")) == (1, "")
         take_note(base, "left", delay=3)
     printed = execute("uv run just disable-job-queue", service, shell)

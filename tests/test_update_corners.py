@@ -252,7 +252,7 @@ def test_a_failed_undo_says_so_and_can_be_repeated(template: Path, project: Path
     hook.chmod(0o755)
     before = look(project)
     output = update(project, 2)
-    assert "The update was interrupted, and cannot be undone" in output
+    assert "The update was interrupted, and undoing it failed" in output
     assert "index.lock" in output
     assert "was interrupted" in update(project, 2)
     assert "index.lock" in update(project, 2, UNDO)

@@ -130,7 +130,7 @@ def test_a_tag_that_moves_and_takes_its_commit_along_is_named(
     move_tag(template, amend=True)
     release(template, {"core/two.py": NEW})
     output = update(project, EXIT_CONFLICTS)
-    assert "The template has moved v0.1.0, and no longer has the commit" in output
+    assert "The template has moved the tag v0.1.0, and no longer has the commit" in output
     assert "core/two.py: you and the update changed the same lines" in output
 
 

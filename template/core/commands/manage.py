@@ -30,7 +30,7 @@ RUN_HEADINGS = ["STARTED", "TASK", "ENDED AS", "SECONDS", "JOB", "ERROR"]
 DRAIN_SECONDS = 0.5
 EXIT_JOBS_LEFT = 1
 LEFT = """\
-The queue still has jobs: {found}. They run only if you enable the queue again.
+The queue still has jobs: {found}. If you disable the queue, they wait until you enable it again.
 To run them first, start a worker and run `just drain`. To leave them in the queue, run:
 just update --to current --defaults --data enable_job_queue=false"""
 

@@ -41,7 +41,7 @@ def _check_ignored() -> None:
     except OSError:  # git is not installed
         return
     if status == NOT_IGNORED:
-        remedy = "Add the lines `.env` and `.dev/` to .gitignore, then run this again."
+        remedy = "Add the lines `.env` and `.dev/` to .gitignore, then run the command again."
         raise UserError(f"git would commit .env, which contains secrets. {remedy}")
 
 

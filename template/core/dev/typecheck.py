@@ -1,4 +1,4 @@
-"""Checks the types with `core/mypy.ini`, and with `[tool.mypy]` of `pyproject.toml` for your code.
+"""Checks the types with `core/mypy.ini`, and your code also with `[tool.mypy]` of `pyproject.toml`.
 
 Run it as `python -m core.dev.typecheck`, with options of mypy.
 """
@@ -17,7 +17,7 @@ CORE_CONFIG = ROOT / "core" / "mypy.ini"
 MERGED_CONFIG = ROOT / ".dev" / "mypy.ini"
 USER_CODE = ("mypy-app.*", "mypy-tests.*")
 NO_STRICT = (
-    "error: [tool.mypy] in pyproject.toml sets `strict`, which mypy has for all modules only."
+    "error: [tool.mypy] in pyproject.toml sets `strict`, which mypy accepts only for all modules."
     " Set single options instead, such as `disallow_untyped_defs = false`."
 )
 
@@ -27,7 +27,7 @@ Options: TypeAlias = dict[str, Any]
 def merge(core: RawConfigParser, user: Options) -> RawConfigParser:
     """Return the settings of `core/mypy.ini`, with the user's settings added.
 
-    An option that mypy has for single modules changes `app` and `tests`, and not `core`.
+    An option that mypy accepts for single modules is set for `app` and `tests`, not for `core`.
 
     Args:
         core: The content of `core/mypy.ini`.
@@ -52,7 +52,7 @@ def merge(core: RawConfigParser, user: Options) -> RawConfigParser:
 
 
 def _split(section: str) -> list[str]:
-    """Return one section for each module, because mypy reads only the last one of a module."""
+    """Return one section for each module, because mypy reads only a module's last section."""
     first, *rest = section.split(",")
     return [first, *(f"mypy-{name}" for name in rest)]
 

@@ -42,7 +42,8 @@ def find_answers_file(name: str | None) -> Path:
             return ours[0]
         if len(ours) > 1 and path not in ours:
             names = ", ".join(sorted(map(str, ours)))
-            raise UpdateError(f"there is more than one answers file: {names}. {GIVE_IT}")
+            problem = f"there is more than one answers file: {names}."
+            raise UpdateError(f"{problem} Choose one with --answers-file.")
     keys = _read_keys(path)
     if {"_src_path", "_commit"} <= keys and QUESTION not in keys:
         raise UpdateError(f"{path} belongs to another template. {GIVE_IT} {RESTORE}")
@@ -56,7 +57,7 @@ def _read_keys(path: Path) -> set[str]:
     if not path.is_file():
         return set()
     text = path.read_text(encoding="utf-8", errors="replace")
-    if "_src_path:" not in text:  # to parse a large YAML file takes long
+    if "_src_path:" not in text:  # parsing a large YAML file takes long
         return set()
     try:
         content = yaml.safe_load(text)
@@ -104,7 +105,7 @@ def list_answer_changes(before: Answers, after: Answers) -> list[str]:
         *(f"New question: {name}. The answer is {after[name]!r}." for name in added),
         *(
             f"The template no longer asks for {name}. Your answer {before[name]!r} has no effect."
-            " If the question has a new name, give it with --data NAME=ANSWER."
+            " If the question has a new name, answer it with --data NAME=ANSWER."
             for name in gone
         ),
     ]

@@ -46,7 +46,7 @@ def _parse_options(arguments: list[str] | None) -> argparse.Namespace:
     add(
         "--check",
         action="store_true",
-        help="only look for a newer version and list its files; exit with 5 if there is one",
+        help="only look for a newer version and list what it changes; exit with 5 if there is one",
     )
     add("--dry-run", action="store_true", help="only print what an update would change")
     add(

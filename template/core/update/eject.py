@@ -13,12 +13,12 @@ EXIT_FAILED = 2
 RECIPES = ("core/justfile", "core/recipes.just")
 UPDATER = Path("core/update")
 RELATED = ["core/update.sh", "core/dev/merge.py", ".github/workflows/update.yml"]
-"""Files that need the updater. A service may not have them."""
+"""Files that need the updater. A service may lack them."""
 
 DONE = """\
 core/ is yours now, like all other files: change it as you like. No update brings fixes to it.
-uv.lock pins the versions of packages, core/pyproject.toml has their bounds: raise them yourself.
-Next, run `just ci` and commit. To take it back, run `git revert` with that commit."""
+uv.lock pins the packages, and core/pyproject.toml has their bounds: raise both yourself.
+Next, run `just ci` and commit. To go back, run `git revert` with that commit."""
 
 
 def _eject(service: Service) -> None:

@@ -137,7 +137,7 @@ class Journal:
             files.append({"number": number, "path": change.path, **marks})
         needed = sum(path.lstat().st_size for path in (draft / "after").iterdir()) + ROOM
         if shutil.disk_usage(self._service.folder).free < needed:
-            raise UpdateError(f"the disk is full: the update needs {needed} bytes more.")
+            raise UpdateError(f"the disk is full. Make {needed} bytes free, then update again.")
         self._write_file(
             draft / self._file.name,
             {
@@ -153,7 +153,7 @@ class Journal:
         draft.rename(self.folder)
 
     def finish(self) -> list[str]:
-        """Make the changes that are not made yet. Then print the report and call `close`.
+        """Make the changes that are not made yet. The caller then reports, and calls `close`.
 
         Returns:
             The paths that somebody has changed since. They stay.
@@ -228,7 +228,7 @@ class Journal:
     def _replace(
         self, files: Sequence[dict[str, Any]], old: str, new: str
     ) -> tuple[list[str], list[str]]:
-        """Replace the old files by the new ones. Return which were replaced, and which stay."""
+        """Replace old files with new ones. Return the replaced paths, and the paths that stay."""
         replaced, kept = [], []
         for file in files:
             path = file["path"]
@@ -248,7 +248,7 @@ class Journal:
 
 
 def find_mark(path: Path) -> str | None:
-    """Return a text that tells a file's kind and content from others, or None if there is no file.
+    """Return a text that identifies a file's kind and content, or None if there is no file.
 
     Args:
         path: The path of a file or a link.

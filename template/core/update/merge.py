@@ -114,7 +114,7 @@ def _finish(journal: Journal) -> list[str]:
         try:
             journal.undo()
         except (UpdateError, OSError) as second:
-            problem = f"The update was interrupted, and cannot be undone: {second}"
+            problem = f"The update was interrupted, and undoing it failed: {second}"
             hint = "Remove the cause, then run `just update --undo`."
             raise UpdateError(f"{error} {problem} {hint}") from error
         raise UpdateError(f"{error} Nothing was changed.") from error

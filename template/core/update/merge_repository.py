@@ -12,7 +12,7 @@ CORE = "core"
 BASE_BRANCH, SERVICE_BRANCH, UPDATE_BRANCH = "base", "service", "update"
 """The branches of the merge. Conflict markers call the last two HEAD and update."""
 SIMILARITY = "75%"
-"""Two files that are less alike are not one file that was renamed: git's own 50% is a guess."""
+"""Git takes two files for one renamed file only if they are this similar. Its 50% is a guess."""
 ISOLATION = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -91,7 +91,7 @@ class MergeRepository(Repository):
     def leave_out_deleted(self, answers_file: Path) -> set[str]:
         """Leave out the new files of the update that the service has deleted before.
 
-        Such a file was not in the template for a time, as an engine while the job queue is off.
+        The template lacked such a file for a time, such as an engine while the job queue was off.
 
         Args:
             answers_file: The path of the service's answers file. A commit that changes it is an
@@ -147,7 +147,7 @@ class MergeRepository(Repository):
         return {*self._differences("--name-only", "--no-renames", SERVICE_BRANCH)}
 
     def moved_edits(self) -> dict[str, str]:
-        """Return the files that the service edited and the update renamed: old by new path."""
+        """Return the files that the service edited and the update renamed: new path to old path."""
         edited = {*self._differences("--name-only", "--diff-filter=M", SERVICE_BRANCH)}
         options = ("--name-status", "--diff-filter=R", f"--find-renames={SIMILARITY}")
         renames = self._differences(*options, UPDATE_BRANCH)  # score, old path, new path, score ...

@@ -15,7 +15,7 @@ from core.update.plan import Plan
 
 
 def print_plan(merged: MergeRepository, plan: Plan) -> None:
-    """Print the files by what happens to them.
+    """Print the files, grouped by what happens to them.
 
     Args:
         merged: The repository with the merged files.
@@ -69,7 +69,7 @@ def print_app_changes(folder: Path, old: Path, new: Path, answers_file: Path) ->
 
 
 def print_drift(folder: Path, service: Repository, rendered: Path) -> None:
-    """Print the difference between `core/` of the service's last commit and of its version.
+    """Print what the service has changed in `core/`, up to its last commit, as a patch.
 
     Args:
         folder: An empty folder.

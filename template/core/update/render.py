@@ -25,8 +25,8 @@ UNCOMMITTED = (
 
 
 MOVED_TAG = (
-    "The template has moved {version}, and no longer has the commit {commit} that this service is"
-    " from. So the update may report conflicts in lines that you did not change."
+    "The template has moved the tag {version}, and no longer has the commit {commit} that this"
+    " service is from. So the update may report conflicts in lines that you did not change."
 )
 
 

@@ -1,4 +1,4 @@
-"""The template's place: what keeps an update from reading it, and what to do then."""
+"""The place of the template: why an update cannot read it, and what to do then."""
 
 import errno
 import os
@@ -63,7 +63,7 @@ def find_unwritable_answer(answers: dict[str, object]) -> str | None:
 
 
 def explain_version(reason: str, answers_file: Path) -> str:
-    """Return the reason of a failure. If the template lacks the service's version, explain that.
+    """Return the reason for a failure. If the template lacks the service's version, explain that.
 
     Args:
         reason: The reason that Copier gave.
@@ -76,8 +76,8 @@ def explain_version(reason: str, answers_file: Path) -> str:
     tag = re.match(r"(.+)-\d+-g[0-9a-f]+$", version)
     known = f"{tag[1]}, the version before it" if tag else "a version or commit that it has"
     return (
-        f"the template has no version {version}: it was rendered from changes that nobody"
-        f" committed, or its history was rewritten. If {answers_file} names this version,"
+        f"the template has no version {version}: the version has changes that were never committed,"
+        f" or the template's history was rewritten. If {answers_file} names this version,"
         f" set _commit to {known}. Then commit."
     )
 
@@ -93,7 +93,8 @@ def explain(error: Exception) -> str:
         return "git is not on PATH. Install git, then run the update again."
     if untrusted := UNTRUSTED.search(problem):
         command = f"git config --global --add safe.directory '{untrusted[1]}'"
-        return f"another user owns {untrusted[1]}, so git does not read it. To trust it: {command}"
+        owned = f"another user owns {untrusted[1]}, so git does not read it."
+        return f"{owned} To trust it, run: {command}"
     if any(text in problem for text in (*NO_ROOM, NO_TEMPORARY_FOLDER)):
         remedy = f"Make room in {_temporary_folder()}, or set TMPDIR to another folder."
         return f"{problem.rstrip('.')}. {remedy}"
