@@ -412,6 +412,8 @@ def test_a_dry_run_shows_what_an_update_does(template: Path, project: Path) -> N
     release(template, {**files, "core/run.sh": NEW, "core/CHANGELOG.md": b"## 2\n\nBetter.\n"})
     before = look(project)
     command = ["-B", "-m", "core.update", "--dry-run"]
+    newest = [*command, "--to", "v0.1.0"]
+    assert update(project, 0, newest) == "v0.1.0 is the newest version.\n"
     output = update(project, 0, command)
     names = update(project, 5, ["-B", "-m", "core.update", "--check"])
     assert look(project) == before
@@ -469,7 +471,7 @@ def test_plain_copier_updates_if_git_ignores_the_answers_file(
 def test_a_failure_of_plain_copier_restores_the_answers_file(template: Path, project: Path) -> None:
     """Otherwise the next update would start from a version that `core/` never had."""
     code = (template / "template" / "core" / "update" / "render.py").read_bytes()
-    broken = b"\ndef render(*_):\n    raise ValueError('out of luck')\n"
+    broken = b"\ndef render(*_, **__):\n    raise ValueError('out of luck')\n"
     release(template, {"core/update/render.py": code + broken})
     assert "error: out of luck\n" in update(project, 1, PLAIN)
     assert git(project, "status", "--porcelain") == ""

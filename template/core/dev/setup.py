@@ -42,7 +42,8 @@ def _check_ignored() -> None:
         return
     if status == NOT_IGNORED:
         remedy = "Add the lines `.env` and `.dev/` to .gitignore, then run the command again."
-        raise UserError(f"git would commit .env, which contains secrets. {remedy}")
+        hint = "If git already tracks the file, run `git rm --cached .env` too."
+        raise UserError(f"git would commit .env, which contains secrets. {remedy} {hint}")
 
 
 def _create(secret: str) -> None:

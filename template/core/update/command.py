@@ -115,13 +115,15 @@ def _render_and_merge(
             print(f"Nothing to update: {before} is newer than the newest release, {after}.")
             return 0
         check_answers(answers, new_answers, options)
-        if options.check and before == after:
+        is_same = before == after and not options.data
+        if is_same and (options.check or options.dry_run):
             print(f"{before} is the newest version.")
             return 0
         changes = list_answer_changes(answers, new_answers)
         print(*changes, sep="\n", end="\n" if changes else "", flush=True)
         if options.check or options.dry_run:
-            print(f"{after} is available. This service is at {before}.", flush=True)
+            if before != after:
+                print(f"{after} is available. This service is at {before}.", flush=True)
             status = service.merge(old, new, "--dry-run" if options.dry_run else "--names")
             return status or (EXIT_NEWER_VERSION if options.check else 0)
         status = service.merge(old, new)

@@ -21,19 +21,22 @@ uv.lock pins the packages, and core/pyproject.toml has their bounds: raise both 
 Next, run `just ci` and commit. To go back, run `git revert` with that commit."""
 
 
-def _eject(service: Service) -> None:
+def _eject(service: Service) -> list[str]:
+    """Remove the updater, and return what was removed."""
     service.check_repository()
     service.check_clean()
     needed = [str(service.answers_file), str(UPDATER)]
     for path in needed:
         if not service.entries("ls-files", "-z", "--", path):
             raise UpdateError(f"{path} is not in git, so it could not be brought back. Commit it.")
-    for name in RECIPES:
-        _remove_recipes(Path(name))
+    removed = [path for path in [*needed, *RELATED] if Path(path).exists()]
     service.git("rm", "-r", "--quiet", "--ignore-unmatch", "--", *needed, *RELATED)
     shutil.rmtree(UPDATER / "__pycache__", ignore_errors=True)
     if UPDATER.is_dir() and not any(UPDATER.iterdir()):
         UPDATER.rmdir()
+    for name in RECIPES:
+        _remove_recipes(Path(name))
+    return removed
 
 
 def _remove_recipes(path: Path) -> None:
@@ -60,11 +63,10 @@ def main() -> int:
     """
     try:
         service = Service(find_answers_file(None))
-        _eject(service)
+        removed = _eject(service)
     except (UpdateError, OSError) as error:
         print(f"error: {explain(error)}", file=sys.stderr)
         return EXIT_FAILED
-    removed = [str(service.answers_file), str(UPDATER), *RELATED]
     print(f"Removed: {', '.join(removed)}, and the recipes that need them.")
     print(DONE)
     if mentions := _find_mentions(service):

@@ -210,7 +210,8 @@ class Journal:
         if not journal:
             raise UpdateError("there is no update to finish or to undo.")
         if journal["prefix"] != self._service.text("rev-parse", "--show-prefix"):
-            raise UpdateError(f"the last update was made in {journal['prefix']}. Go there first.")
+            place = journal["prefix"] or "the root of the repository"
+            raise UpdateError(f"the last update was made in {place}. Go there first.")
         return journal
 
     def _check_index(self) -> None:

@@ -96,13 +96,16 @@ def explain(error: Exception) -> str:
         owned = f"another user owns {untrusted[1]}, so git does not read it."
         return f"{owned} To trust it, run: {command}"
     if any(text in problem for text in (*NO_ROOM, NO_TEMPORARY_FOLDER)):
-        remedy = f"Make room in {_temporary_folder()}, or set TMPDIR to another folder."
-        return f"{problem.rstrip('.')}. {remedy}"
+        return f"{problem.rstrip('.')}. {_tell_where_to_make_room(error)}"
     return problem
 
 
-def _temporary_folder() -> str:
+def _tell_where_to_make_room(error: Exception) -> str:
     try:
-        return gettempdir()
+        folder = gettempdir()
     except FileNotFoundError:
-        return "the temporary folder"
+        folder = "the temporary folder"
+    written = getattr(error, "filename", None)
+    if written and not str(written).startswith(folder):
+        return "Make room on the disk of the service, then run the update again."
+    return f"Make room in {folder}, or set TMPDIR to another folder."
