@@ -6,6 +6,9 @@ import subprocess
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+REDIRECTIONS = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"}
+"""Environment variables that point git to another repository."""
+
 
 class UpdateError(Exception):
     """An update that failed or was refused. The message gives the reason and what to do."""
@@ -49,7 +52,8 @@ class Repository:
             check=False,
         )
         if check and done.returncode:
-            raise UpdateError(f"git {arguments[0]}: {failure_reason(os.fsdecode(done.stderr))}")
+            command = next(each for each in arguments if not each.startswith("-"))
+            raise UpdateError(f"git {command}: {failure_reason(os.fsdecode(done.stderr))}")
         return done.stdout
 
     def text(self, *arguments: str) -> str:
@@ -70,6 +74,17 @@ class Repository:
     def entries(self, *arguments: str) -> list[str]:
         """Run a git command with these arguments, including `-z`, and return what it lists."""
         return [os.fsdecode(entry) for entry in self.git(*arguments).split(b"\0") if entry]
+
+
+def check_environment() -> None:
+    """Check that git works on the repository of the current folder. A git hook may have another.
+
+    Raises:
+        UpdateError: An environment variable points git to another repository or index.
+    """
+    redirections = sorted(os.environ.keys() & REDIRECTIONS)
+    if redirections:
+        raise UpdateError(f"git points to another repository. Unset {' '.join(redirections)}.")
 
 
 def failure_reason(stderr: str) -> str:

@@ -13,27 +13,41 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 if __name__ == "__main__":
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from core.update import EXIT_CONFLICTS, EXIT_FAILED
-from core.update.git import Repository, UpdateError
+from core.update import EXIT_CONFLICTS, EXIT_FAILED, LOCK
+from core.update.git import Repository, UpdateError, check_environment
+from core.update.sources import explain
 
 NAME = "core-update"
 ROOM = 2**20
 """Bytes that an update leaves free on the disk, for git's index."""
+FOLDER = "folder"
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = (
-    "an update from {before} to {after} was interrupted."
+    "an update{place} from {before} to {after} was interrupted."
     " `just update --continue` finishes it, and `just update --undo` takes it back."
+    " If just does not start, use `sh core/update.sh` instead."
+)
+MOVED_ON = (
+    "this service is at {version} now, so the update from {before} to {after} can neither be"
+    " finished nor taken back. Nothing was changed."
+)
+DAMAGED = (
+    "{file} cannot be read, so the last update can neither be finished nor taken back."
+    " {folder}/before contains the files as they were. To continue without it, delete {folder}."
 )
 
 
@@ -88,8 +102,11 @@ class Journal:
             UpdateError: An update was interrupted.
         """
         journal = self.read()
-        if journal and not journal["is_done"]:
-            raise UpdateError(INTERRUPTED.format(**journal))
+        if journal and not journal["is_done"] and not self._find_other_version(journal):
+            place = (
+                "" if self._is_here(journal) else f" of {journal['prefix'] or 'the root folder'}"
+            )
+            raise UpdateError(INTERRUPTED.format(place=place, **journal))
 
     def read(self) -> dict[str, Any]:
         """Return the journal, or an empty dictionary if no update has a journal."""
@@ -97,6 +114,9 @@ class Journal:
             journal: dict[str, Any] = json.loads(self._file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
+        except ValueError:
+            problem = DAMAGED.format(file=self._file, folder=self.folder)
+            raise UpdateError(problem) from None
         return journal
 
     def write(
@@ -105,6 +125,7 @@ class Journal:
         code: Path,
         index: str,
         added: Sequence[str],
+        check: Callable[[], None],
         **details: Any,
     ) -> None:
         """Write a new journal. From then on, the update can be finished.
@@ -114,8 +135,10 @@ class Journal:
             code: The folder with this package in the new version.
             index: The input for `git update-index -z --index-info`.
             added: The paths of new files that git ignores.
-            **details: `before` and `after`, the two versions; `report`, a text for the user; and
-                `status`, the exit status.
+            check: Is called when all files are copied. It raises UpdateError if the service has
+                changed since the merge. A later change is found by the copies.
+            **details: `before` and `after`, the two versions; `answers_file`, the path;
+                `report`, a text for the user; and `status`, the exit status.
 
         Raises:
             UpdateError: There is no room for the changes, or git's index is locked.
@@ -124,13 +147,26 @@ class Journal:
         self._check_index()
         draft = self.folder.with_suffix(".draft")
         shutil.rmtree(draft, ignore_errors=True)
+        try:
+            self._write_draft(draft, changes, code, details | {"index": index, "added": [*added]})
+            check()
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        self._delete()
+        draft.rename(self.folder)
+
+    def _write_draft(
+        self, draft: Path, changes: Sequence[Change], code: Path, details: Mapping[str, Any]
+    ) -> None:
         shutil.copytree(code, draft / "core" / "update", ignore=shutil.ignore_patterns("*.pyc"))
         files = []
         for number, change in enumerate(changes):
             target = self._service.folder / change.path
-            marks = {}
+            marks: dict[str, str | None] = {}
             for side, path in (("before", target), ("after", change.source)):
-                marks[side] = find_mark(path) if path else None
+                mark = find_mark(path) if path else None
+                marks[side] = None if mark == FOLDER else mark  # removed by an earlier change
                 (draft / side).mkdir(exist_ok=True)
                 if path and marks[side]:
                     shutil.copy2(path, draft / side / str(number), follow_symlinks=False)
@@ -143,55 +179,100 @@ class Journal:
             {
                 **details,
                 "prefix": self._service.text("rev-parse", "--show-prefix"),
-                "index": index,
-                "added": list(added),
                 "files": files,
                 "is_done": False,
             },
         )
-        shutil.rmtree(self.folder, ignore_errors=True)
-        draft.rename(self.folder)
 
-    def finish(self) -> list[str]:
+    def _delete(self) -> None:
+        """Delete the journal. If this is interrupted, the rest is no journal."""
+        old = self.folder.with_suffix(".old")
+        shutil.rmtree(old, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            self.folder.rename(old)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def finish(self) -> dict[str, str]:
         """Make the changes that are not made yet. The caller then reports, and calls `close`.
 
         Returns:
-            The paths that somebody has changed since. They stay.
+            A text for each path that somebody has changed since. It stays.
 
         Raises:
-            UpdateError, OSError: A change could not be made.
+            UpdateError: No update was interrupted, or a git command failed.
+            OSError: A file cannot be written.
         """
         journal = self._load()
-        index = os.fsencode(journal["index"])
-        if index:  # first, because git fails if its index is locked
-            self._service.git("update-index", "-z", "--index-info", data=index)
+        if journal["is_done"]:
+            raise UpdateError("the last update is complete. `just update --undo` takes it back.")
+        self._record_conflicts(journal)  # first, because git fails if its index is locked
         _, kept = self._replace(journal["files"], "before", "after")
         added = [path for path in journal["added"] if path not in kept]
         self._service.git_with_paths(added, "add", "--force", "--intent-to-add")
-        return kept
+        return {path: self._describe_kept(file) for path, file in kept.items()}
+
+    def _record_conflicts(self, journal: dict[str, Any]) -> None:
+        """Record the conflicts in git's index, except in files that somebody has changed since."""
+        marks = {
+            journal["prefix"] + file["path"]: (file["before"], file["after"], FOLDER)
+            for file in journal["files"]
+        }
+        top = self._service.folder / (self._service.text("rev-parse", "--show-cdup") or ".")
+        lines = []
+        for line in journal["index"].split("\0")[:-1]:
+            path = line.split("\t", 1)[1]
+            if path not in marks or find_mark(top / path) in marks[path]:
+                lines.append(f"{line}\0")
+        if lines:
+            data = os.fsencode("".join(lines))
+            self._service.git("update-index", "-z", "--index-info", data=data)
+
+    def _describe_kept(self, file: dict[str, Any]) -> str:
+        after = self.folder / "after" / str(file["number"])
+        action = f"has {after}" if file["after"] else "deletes it"
+        return f"you changed it since the update began, so it stays. The update {action}"
 
     def close(self) -> None:
         """Note that the update is done. Until then, it counts as interrupted."""
         self._write_file(self._file, {**self._load(), "is_done": True})
 
-    def undo(self) -> list[str]:
+    def undo(self) -> dict[str, str]:
         """Bring back the files as they were before the update, and delete the journal.
 
         Returns:
-            The paths that somebody has changed since. They stay.
+            A text for each path that somebody has changed since. It stays.
 
         Raises:
-            UpdateError: There is no update to undo, or git's index is locked. Then call it again.
-            OSError: A file cannot be written.
+            UpdateError: There is no update to undo, it is committed, or git's index is locked.
+            OSError: A file cannot be written. Then call it again.
         """
         journal = self._load()
+        self._check_index()
+        self._check_not_committed(journal)
+        # Where the index has another content than the file, somebody has staged it.
+        unstaged = {*self._service.entries("diff", "--name-only", "--relative", "-z")}
         self._write_file(self._file, {**journal, "is_done": False})
         replaced, kept = self._replace(journal["files"][::-1], "after", "before")
-        unmerged = self._service.entries("ls-files", "--unmerged", "-z", "--", "core")
-        paths = {*replaced, *journal["added"], *(entry.split("\t", 1)[1] for entry in unmerged)}
+        lines = journal["index"].split("\0")[:-1]
+        conflicts = {line.split("\t", 1)[1].removeprefix(journal["prefix"]) for line in lines}
+        paths = {
+            *journal["added"],
+            *conflicts,
+            *(path for path in replaced if path not in unstaged),
+        }
         self._service.git_with_paths(sorted(paths), "reset", "--quiet")
-        shutil.rmtree(self.folder)
-        return kept
+        self._delete()
+        return dict.fromkeys(kept, "you changed it since the update, so it stays")
+
+    def _check_not_committed(self, journal: dict[str, Any]) -> None:
+        path = journal["answers_file"]
+        marks = [file["after"] for file in journal["files"] if file["path"] == path]
+        is_written = find_mark(self._service.folder / path) in marks
+        is_tracked = self._service.entries("ls-files", "-z", "--", path)
+        if is_written and is_tracked and not self._service.git("diff", "HEAD", "--", path):
+            commit = self._service.text("log", "-1", "--format=%h", "--", path)
+            problem = f"the update to {journal['after']} is committed."
+            raise UpdateError(f"{problem} To take it back, run `git revert {commit}`.")
 
     def note_change(self, path: str) -> None:
         """Note a later change of a file of the update: `uv lock` changes `uv.lock`.
@@ -209,10 +290,24 @@ class Journal:
         journal = self.read()
         if not journal:
             raise UpdateError("there is no update to finish or to undo.")
-        if journal["prefix"] != self._service.text("rev-parse", "--show-prefix"):
+        if not self._is_here(journal):
             place = journal["prefix"] or "the root of the repository"
             raise UpdateError(f"the last update was made in {place}. Go there first.")
+        version = self._find_other_version(journal)
+        if version:
+            raise UpdateError(MOVED_ON.format(version=version, **journal))
         return journal
+
+    def _is_here(self, journal: dict[str, Any]) -> bool:
+        return bool(journal["prefix"] == self._service.text("rev-parse", "--show-prefix"))
+
+    def _find_other_version(self, journal: dict[str, Any]) -> str | None:
+        """Return the service's version if it has changed since the update, as by `git switch`."""
+        answers_file = self._service.folder / journal["answers_file"]
+        if not self._is_here(journal) or not answers_file.exists():
+            return None
+        version = read_version(answers_file)
+        return None if version in (journal["before"], journal["after"]) else version
 
     def _check_index(self) -> None:
         lock = self._service.git_path("index.lock")
@@ -228,9 +323,9 @@ class Journal:
 
     def _replace(
         self, files: Sequence[dict[str, Any]], old: str, new: str
-    ) -> tuple[list[str], list[str]]:
-        """Replace old files with new ones. Return the replaced paths, and the paths that stay."""
-        replaced, kept = [], []
+    ) -> tuple[list[str], dict[str, dict[str, Any]]]:
+        """Replace old files with new ones. Return the replaced paths, and the files that stay."""
+        replaced, kept = [], {}
         for file in files:
             path = file["path"]
             target = self._service.folder / path
@@ -239,25 +334,42 @@ class Journal:
             mark = find_mark(target)
             if mark == file[new]:
                 continue
-            if mark != file[old]:
-                kept.append(path)
+            if mark != file[old] or self._is_behind_link(path):
+                kept[path] = file
                 continue
             source = self.folder / new / str(file["number"])
             _put(target, source if file[new] else None)
             replaced.append(path)
+        kept.pop(LOCK, None)  # `uv run` changes it before each command, and `uv lock` mends it
         return replaced, kept
+
+    def _is_behind_link(self, path: str) -> bool:
+        return any(
+            (self._service.folder / each).is_symlink() for each in PurePosixPath(path).parents
+        )
+
+
+def read_version(answers_file: Path) -> str:
+    """Return the version that an answers file names.
+
+    Args:
+        answers_file: The path of the file.
+    """
+    text = answers_file.read_text(encoding="utf-8") if answers_file.exists() else ""
+    found = re.search(r"^_commit: (.*)$", text, re.MULTILINE)
+    return found[1] if found else "an unknown version"
 
 
 def find_mark(path: Path) -> str | None:
-    """Return a text that identifies a file's kind and content, or None if there is no file.
+    """Return a text that identifies a file's kind and content, or None if there is nothing.
 
     Args:
-        path: The path of a file or a link.
+        path: The path of a file, a link or a folder.
     """
     if path.is_symlink():
         return f"link {path.readlink()}"
     if not path.is_file():
-        return None
+        return FOLDER if path.is_dir() else None
     kind = "program" if path.stat().st_mode & 0o100 else "file"
     return f"{kind} {hashlib.sha256(path.read_bytes()).hexdigest()}"
 
@@ -292,44 +404,52 @@ def main() -> int:
     Returns:
         The exit status: 0, or 3 if a file needs you.
     """
-    parser = argparse.ArgumentParser(prog="just update")
+    parser = argparse.ArgumentParser(prog="just update", allow_abbrev=False)
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--continue", action="store_true", dest="finishes")
     group.add_argument("--undo", action="store_true")
+    parser.add_argument("--answers-file", help="has no effect here")
     options = parser.parse_args()
+    check_environment()
     service = Repository(Path.cwd())
     journal = Journal(service)
     if not (options.undo or options.finishes):
         journal.check()
         return 0
     with locked(service):
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # a half is no result
         details = journal.read()
         if options.undo:
             kept = journal.undo()
             print("The update from {before} to {after} was taken back.".format(**details))
-            print_kept(kept)
-            return EXIT_CONFLICTS if kept else 0
-        kept = journal.finish()
-        print("The update from {before} to {after} is finished.".format(**details))
-        print(details["report"], end="", file=sys.stderr)
+        else:
+            kept = journal.finish()
+            print("The update from {before} to {after} is finished.".format(**details))
+            print(details["report"], end="", file=sys.stderr)
         print_kept(kept)
-        journal.close()
-    return EXIT_CONFLICTS if kept else int(details["status"])
+        if (service.folder / LOCK).exists():
+            print("Next, run `uv lock`.")
+        if options.finishes:
+            journal.close()
+    if kept:
+        return EXIT_CONFLICTS
+    return int(details["status"]) if options.finishes else 0
 
 
-def print_kept(paths: Sequence[str]) -> None:
+def print_kept(kept: Mapping[str, str]) -> None:
     """Print that files stay, because somebody has changed them since the update wrote or read them.
 
     Args:
-        paths: The files' paths.
+        kept: A text for each path.
     """
-    for path in paths:
-        print(f"{path}: you changed it since the update, so it stays.", file=sys.stderr)
+    for path, text in kept.items():
+        print(f"{path}: {text}.", file=sys.stderr)
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main())
     except (UpdateError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {explain(error)}", file=sys.stderr)
         sys.exit(EXIT_FAILED)

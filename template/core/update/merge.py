@@ -22,18 +22,26 @@ from tempfile import TemporaryDirectory
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from core.update import ANSWERS_FILE, EXIT_CONFLICTS, EXIT_FAILED
+from core.update import ANSWERS_FILE, EXIT_CONFLICTS, EXIT_FAILED, LOCK
+from core.update.conflicts import index_input
 from core.update.git import UpdateError
-from core.update.journal import Change, Journal, find_mark, locked, print_kept
+from core.update.journal import (
+    STOP_SIGNALS,
+    Change,
+    Journal,
+    find_mark,
+    locked,
+    print_kept,
+    read_version,
+)
 from core.update.lost_names import find_lost_names
 from core.update.merge_repository import CORE, MergeRepository
 from core.update.plan import Plan, make_plan
 from core.update.preview import print_diff, print_plan
-from core.update.service import LOCK, Service
+from core.update.service import Service
 from core.update.sources import explain
 
 SETTINGS = "config/settings.py"
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 CONFLICTS = """\
 The update is done, except for these files:
@@ -45,19 +53,22 @@ To undo the update, run: just update --undo
 
 def _merge(service: Service, old: Path, new: Path, options: argparse.Namespace) -> int:
     """Merge, print what changes, change the service, and return the exit status."""
+    head = service.find_head()
+    before, after = read_version(service.answers_file), read_version(new / service.answers_file)
     with TemporaryDirectory(prefix="update.") as folder:
         merged = MergeRepository(service, Path(folder))
         deleted = merged.merge(old, new)
-        deleted |= merged.leave_out_deleted(service.answers_file)
+        if before == after:  # with other answers, so files may come back
+            deleted |= merged.leave_out_deleted()
         plan = make_plan(merged, service, deleted)
         plan.changes.extend(_last_changes(service, old, new))
-        _print_news(service, old, new)
+        _print_news(service, old, new, before)
         if options.dry_run or options.names:
             print_plan(merged, plan)
             if options.dry_run:
                 print_diff(merged)
             return 0
-        if not plan.changes and not plan.index:
+        if not plan.changes and not plan.entries:
             return 0
         report = _report(plan)
         status = EXIT_CONFLICTS if plan.problems else 0
@@ -65,10 +76,12 @@ def _merge(service: Service, old: Path, new: Path, options: argparse.Namespace) 
         journal.write(
             plan.changes,
             new / CORE / "update",
-            plan.index,
+            index_input(merged, service, plan.entries),
             plan.added,
-            before=_version(service.answers_file),
-            after=_version(new / service.answers_file),
+            lambda: service.check_unchanged(head),
+            before=before,
+            after=after,
+            answers_file=service.answers_file.as_posix(),
             report=report,
             status=status,
         )
@@ -90,12 +103,6 @@ def _last_changes(service: Service, old: Path, new: Path) -> list[Change]:
     return [*lock, Change(name.as_posix(), new / name)]
 
 
-def _version(answers_file: Path) -> str:
-    text = answers_file.read_text(encoding="utf-8") if answers_file.exists() else ""
-    found = re.search(r"^_commit: (.*)$", text, re.MULTILINE)
-    return found[1] if found else "an unknown version"
-
-
 def _report(plan: Plan) -> str:
     lines = [f"{path}: {text}.\n" for path, text in sorted(plan.notes.items())]
     if plan.problems:
@@ -104,8 +111,8 @@ def _report(plan: Plan) -> str:
     return "".join(lines)
 
 
-def _finish(journal: Journal) -> list[str]:
-    """Make the changes, or undo them if that fails. Return the paths that somebody has changed."""
+def _finish(journal: Journal) -> dict[str, str]:
+    """Make the changes, or undo them if that fails. Return a text for each path that stays."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # they come too late
     try:
@@ -117,10 +124,10 @@ def _finish(journal: Journal) -> list[str]:
             problem = f"The update was interrupted, and undoing it failed: {second}"
             hint = "Remove the cause, then run `just update --undo`."
             raise UpdateError(f"{error} {problem} {hint}") from error
-        raise UpdateError(f"{error} Nothing was changed.") from error
+        raise UpdateError(f"{explain(error).rstrip('.')}. Nothing was changed.") from error
 
 
-def _print_news(service: Service, old: Path, new: Path) -> None:
+def _print_news(service: Service, old: Path, new: Path, version: str) -> None:
     before = _read(old, "CHANGELOG.md")
     sections = re.split(
         r"^(?=## )",
@@ -128,6 +135,10 @@ def _print_news(service: Service, old: Path, new: Path) -> None:
         flags=re.MULTILINE,
     )[1:]
     sections = [section.strip() for section in sections]
+    own = [
+        n for n, section in enumerate(sections) if f"[{version.removeprefix('v')}]" in section[:40]
+    ]
+    sections = sections[: own[0]] if own else sections  # the newest comes first
     news = [section for section in sections if section not in before and "\n" in section]
     if news:
         print("What is new:", *news, sep="\n\n", end="\n\n")

@@ -88,34 +88,29 @@ class MergeRepository(Repository):
             self.git("rm", "--quiet", "--force", "--", path)
         return deleted
 
-    def leave_out_deleted(self, answers_file: Path) -> set[str]:
-        """Leave out the new files of the update that the service has deleted before.
+    def leave_out_deleted(self) -> set[str]:
+        """Leave out the new files that the service had before, and deleted.
 
-        The template lacked such a file for a time, such as an engine while the job queue was off.
-
-        Args:
-            answers_file: The path of the service's answers file. A commit that changes it is an
-                update, so its deletions are not the user's.
+        Call it if only the answers change: without the job queue, the template has no engine.
 
         Returns:
-            The paths of the files.
+            The paths of the files. A commit that deleted all of the new files was an update.
 
         Raises:
             UpdateError: A git command failed.
         """
         new = self._differences("--name-only", "--no-renames", "--diff-filter=A", UPDATE_BRANCH)
         listed = self.entries("ls-tree", "-r", "-z", "--name-only", SERVICE_BRANCH)
-        added = {*new} - {*listed}
+        added = sorted({*new} - {*listed})
         if not added:
             return set()
         find = ("--literal-pathspecs", "log", "--no-renames", "--diff-filter=D")
         shown = ("-z", "--relative", "--name-only", "--format=")
-        once = self.service.entries(*find, *shown, "--", *sorted(added))
+        once = {*self.service.entries(*find, *shown, "--", *added)}
         deleted = set()
-        for path in added & {*once}:
+        for path in once.intersection(added):
             commit = self.service.text(*find, "-1", "--format=%H", "--", path)
-            changed = ("diff-tree", "--root", "-r", "--name-only", "--no-commit-id", "-z", commit)
-            if not self.service.entries(*changed, "--", str(answers_file)):
+            if self.service.git("ls-tree", "-r", commit, "--", *added):
                 self.git("rm", "--quiet", "--force", "--", path)
                 deleted.add(path)
         return deleted

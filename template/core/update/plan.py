@@ -11,7 +11,6 @@ from core.update.conflicts import (
     OBSTACLE,
     SERVICE_DELETION,
     describe,
-    index_input,
     stages_by_path,
 )
 from core.update.git import Repository
@@ -22,6 +21,8 @@ from core.update.merge_repository import (
     MergeRepository,
 )
 
+UPDATER = f"{CORE}/update"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -31,14 +32,14 @@ class Plan:
         changes: The changes, in an order in which each of them can be made.
         problems: A text for each path that needs a person.
         notes: A text for each path about which the user should know.
-        index: The input for `git update-index -z --index-info`, which records the problems.
+        entries: The index entries that record the problems.
         added: The new files that git ignores. The next commit would leave them out.
     """
 
     changes: list[Change]
     problems: dict[str, str]
     notes: dict[str, str]
-    index: str
+    entries: list[str]
     added: list[str]
 
 
@@ -86,10 +87,10 @@ def make_plan(merged: MergeRepository, service: Repository, deleted: set[str]) -
     for name, old_name in merged.moved_edits().items():
         notes[name] = MOVED_EDIT.format(old=old_name)
     return Plan(
-        changes=_in_order(merged.folder, written, removed),
+        changes=_in_order(merged.folder, service.folder, written, removed),
         problems=problems | blocked,
         notes={name: notes[name] for name in notes.keys() - blocked.keys() - problems.keys()},
-        index=index_input(merged, service, [*unmerged, *merged.update_entries(blocked)]),
+        entries=[*unmerged, *merged.update_entries(blocked)],
         added=_find_ignored(service, written - tracked),
     )
 
@@ -98,17 +99,28 @@ def _is_file(path: Path) -> bool:
     return path.is_symlink() or path.is_file()
 
 
-def _in_order(merged: Path, written: set[str], removed: set[str]) -> list[Change]:
-    """Return changes in an order in which each of them can be made. Most files are removed last."""
+def _in_order(merged: Path, service: Path, written: set[str], removed: set[str]) -> list[Change]:
+    """Return changes in an order in which each of them can be made.
+
+    The updater comes first, so it works if the update is interrupted. New files come before the
+    files that need them, and most files are removed last.
+    """
     folders = {str(folder) for name in written for folder in PurePosixPath(name).parents}
+    folded = {name.casefold() for name in written}
     in_the_way = {
         name
         for name in removed
-        if name in folders or written & {str(folder) for folder in PurePosixPath(name).parents}
+        if name in folders
+        or written & {str(folder) for folder in PurePosixPath(name).parents}
+        or name.casefold() in folded  # the same file, on a disk that ignores case
     }
+
+    def rank(name: str) -> tuple[bool, bool, str]:
+        return not name.startswith(UPDATER), (service / name).exists(), name
+
     return [
         *(Change(name, None) for name in sorted(in_the_way)),
-        *(Change(name, merged / name) for name in sorted(written)),
+        *(Change(name, merged / name) for name in sorted(written, key=rank)),
         *(Change(name, None) for name in sorted(removed - in_the_way)),
     ]
 

@@ -5,25 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-from core.update import EXIT_CONFLICTS, EXIT_FAILED
+from core.update import EXIT_CONFLICTS, EXIT_FAILED, LOCK
 from core.update.git import (
     Repository,
     UpdateError,
+    check_environment,
     failure_reason,
 )
 from core.update.journal import Journal
 from core.update.sources import UNTRUSTED
 
-LOCK = "uv.lock"
 EXIT_STOPPED = 130
 EXIT_LOCK_OUTDATED = 1
-REDIRECTIONS = {
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_OBJECT_DIRECTORY",
-}
-"""Environment variables that point git to another repository."""
 
 
 class Service(Repository):
@@ -44,9 +37,7 @@ class Service(Repository):
         Raises:
             UpdateError: It is not, or git points to another repository.
         """
-        redirections = sorted(os.environ.keys() & REDIRECTIONS)
-        if redirections:
-            raise UpdateError(f"git points to another repository. Unset {' '.join(redirections)}.")
+        check_environment()
         try:
             self.git("rev-parse", "--verify", "HEAD")
         except UpdateError as error:
@@ -62,11 +53,33 @@ class Service(Repository):
             UpdateError: There are changes after the last commit.
         """
         status = self.text("status", "--porcelain", "--untracked-files=normal", "--", ".")
-        names = [line[3:] for line in status.splitlines()]
+        lines = status.splitlines()
+        conflicts = [line[3:] for line in lines if "U" in line[:2] or line[:2] in ("AA", "DD")]
+        if conflicts:
+            hint = "Resolve them and commit, or take the last update back: `just update --undo`."
+            raise UpdateError(f"these files have conflicts: {', '.join(conflicts)}. {hint}")
+        names = [line[3:] for line in lines]
         if names:
             shown = ", ".join(names[:5]) + (" and others" if len(names) > 5 else "")
             hint = "Commit your changes first (or run `git stash -u`), so you can undo the update."
             raise UpdateError(f"changes are not committed: {shown}. {hint}")
+
+    def find_head(self) -> str:
+        """Return the hash of the last commit."""
+        return self.text("rev-parse", "HEAD")
+
+    def check_unchanged(self, head: str) -> None:
+        """Check that nobody has changed the service since.
+
+        Args:
+            head: What `find_head` returned before.
+
+        Raises:
+            UpdateError: There is another commit, or there are changes that are not committed.
+        """
+        if self.find_head() != head:
+            raise UpdateError("somebody has committed during the update. Run it again.")
+        self.check_clean()
 
     def merge(self, old: Path, new: Path, *options: str) -> int:
         """Merge the new version into the service, with that version's own code.
