@@ -7,6 +7,7 @@ workflows only. It refuses what GitHub refuses. The token is the JSON of the job
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 STATE = Path(os.environ["GH_STATE"])
 MAX_BODY = 65_536
+JQ = '.[] | select(.headRefName | test("^update-v?[0-9]")) | .number'
 LEVELS = ["none", "read", "write"]
 
 
@@ -40,11 +42,10 @@ def list_pull_requests(state: dict[str, Any], given: argparse.Namespace) -> None
     if given.head:
         show([pull for pull in state["pulls"] if pull["headRefName"] == given.head], given.json)
         return
-    prefix = given.search.removeprefix("head:")
     for pull in state["pulls"]:
         is_own = not pull["isCrossRepository"] and pull["state"] == "OPEN"
-        if is_own and pull["headRefName"].startswith(prefix):
-            print(pull["number"])  # what the only value of --jq prints
+        if is_own and re.match("update-v?[0-9]", pull["headRefName"]):
+            print(pull["number"])  # as JQ does
 
 
 def close_pull_request(state: dict[str, Any], given: argparse.Namespace) -> None:
@@ -119,7 +120,7 @@ def main() -> None:
         parser.add_argument("--state", choices=["all"])
         parser.add_argument("--author", choices=["app/github-actions"])
         parser.add_argument("--search", choices=["head:update-"])
-        parser.add_argument("--jq", choices=[".[].number"])
+        parser.add_argument("--jq", choices=[JQ])
     if command is close_pull_request:
         parser.add_argument("number")
     if command is list_issues:

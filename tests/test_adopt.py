@@ -214,7 +214,7 @@ def test_a_service_leaves_the_template(queue_service: Path, tmp_path: Path) -> N
     printed = eject(ejected)
 
     assert "core/ is yours now" in printed
-    (mentions,) = re.findall("^These files still mention `just update`: (.*)$", printed, re.M)
+    (mentions,) = re.findall("^These files still mention what is gone: (.*)$", printed, re.M)
     assert "README.md" in mentions.split(", ")
     for name in ("core/update", ".copier-answers.yml", ".github/workflows/update.yml"):
         assert not (ejected / name).exists(), name

@@ -3,6 +3,7 @@
 Such an update may have replaced half of the modules. Its journal holds all of them.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,11 +21,12 @@ def _find_journal() -> Path:
 def main() -> int:
     """Run the command, and return its exit status."""
     code = _find_journal() / "core" / "update" / "journal.py"
-    is_rest = bool({"--undo", "--continue"} & {*sys.argv})
     if code.exists():
-        options = sys.argv[1:] if is_rest else []  # without an option, it only checks
-        done = subprocess.run([sys.executable, str(code), *options], check=False)
-        if is_rest or done.returncode:
+        command = [sys.executable, "-B", str(code)]
+        if {"--undo", "--continue"} & {*sys.argv}:
+            os.execv(command[0], [*command, *sys.argv[1:]])  # noqa: S606  # nosec B606
+        done = subprocess.run(command, check=False)  # checks that no update was interrupted
+        if done.returncode:
             return done.returncode
     match sys.argv[1:]:
         case ["weekly", *arguments]:
@@ -42,4 +44,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("error: stopped, nothing was changed")

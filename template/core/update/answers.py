@@ -56,7 +56,10 @@ def _read_keys(path: Path) -> set[str]:
     """Return the keys of an answers file. Return an empty set for any other file."""
     if not path.is_file():
         return set()
-    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return set()
     if "_src_path:" not in text:  # parsing a large YAML file takes long
         return set()
     try:
@@ -75,6 +78,8 @@ def read_answers(path: Path) -> Answers:
     Raises:
         UpdateError: The file cannot be read, or it names no template that exists.
     """
+    if re.search(r"[][*?\\!]|^-", str(path)):
+        raise UpdateError(f"{path}: rename the file, because patterns and options look like this.")
     history = f"`git log -p {path}` shows its earlier content."
     try:
         answers: Answers = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -93,7 +98,7 @@ def read_answers(path: Path) -> Answers:
 
 
 def list_answer_changes(before: Answers, after: Answers) -> list[str]:
-    """Return a line for each question that is new, and for each that is gone.
+    """Return a line for each question that is new or gone, and for each other answer.
 
     Args:
         before: The service's answers.
@@ -101,7 +106,10 @@ def list_answer_changes(before: Answers, after: Answers) -> list[str]:
     """
     added = sorted(name for name in after.keys() - before.keys() if name[0] != "_")
     gone = sorted(name for name in before.keys() - after.keys() if name[0] != "_")
+    kept = sorted(name for name in before.keys() & after.keys() if name[0] != "_")
+    changed = [name for name in kept if before[name] != after[name]]
     return [
+        *(f"{name}: your answer was {before[name]!r}, and is {after[name]!r}." for name in changed),
         *(f"New question: {name}. The answer is {after[name]!r}." for name in added),
         *(
             f"The template no longer asks for {name}. Your answer {before[name]!r} has no effect."

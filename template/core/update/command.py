@@ -8,6 +8,7 @@ import argparse
 import signal
 import sys
 import warnings
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -41,7 +42,9 @@ def _parse_answer(text: str) -> tuple[str, str]:
 
 def _parse_options(arguments: list[str] | None) -> argparse.Namespace:
     description = "Update core/ to a newer version of the template."
-    parser = argparse.ArgumentParser(prog="just update", description=description)
+    parser = argparse.ArgumentParser(
+        prog="just update", description=description, allow_abbrev=False
+    )
     add = parser.add_argument
     add(
         "--check",
@@ -101,7 +104,7 @@ def _render_and_merge(
         folder = Path(temporary)
         (folder / "diff").mkdir()
         if options.drift:
-            text = service.answers_file.read_text(encoding="utf-8")
+            text = service.read_committed(service.answers_file)
             old = render_current(text, service.answers_file, folder / "old")
             print_drift(folder / "diff", service, old)
             return 0
@@ -132,7 +135,8 @@ def _render_and_merge(
     if not service.git("status", "--porcelain", "--", "."):
         print(f"Nothing to update from {before} to {after}.")
         return 0
-    print(f"Updated from {before} to {after}. `git diff` shows the changes.")
+    done = "Updated" if before == after else f"Updated from {before} to {after}"
+    print(f"{done}. `git diff` shows the changes.")
     print("Next, run `just ci`. It also runs the tests of core/, because core/ has changed.")
     return service.update_lock()
 
@@ -157,6 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (
         UpdateError,
         CopierError,
+        BrokenExecutor,
         ValueError,
         OSError,
     ) as error:

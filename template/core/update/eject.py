@@ -1,20 +1,23 @@
 """The command `just eject`: it removes the updater. Then all of the service belongs to its user."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
 
+from core.update import EXIT_FAILED
 from core.update.answers import find_answers_file
 from core.update.git import UpdateError
 from core.update.service import Service
 from core.update.sources import explain
 
-EXIT_FAILED = 2
 RECIPES = ("core/justfile", "core/recipes.just")
 UPDATER = Path("core/update")
 RELATED = ["core/update.sh", "core/dev/merge.py", ".github/workflows/update.yml"]
 """Files that need the updater. A service may lack them."""
 
+ALIAS = re.compile(r"^alias .*:= *(update|drift|eject|(en|dis)able-job-queue)$", re.MULTILINE)
+"""An alias of a recipe that is gone. It stops every command of just."""
 DONE = """\
 core/ is yours now, like all other files: change it as you like. No update brings fixes to it.
 uv.lock pins the packages, and core/pyproject.toml has their bounds: raise both yourself.
@@ -49,10 +52,13 @@ def _remove_recipes(path: Path) -> None:
 
 
 def _find_mentions(service: Service) -> list[str]:
-    """Return the files that mention a command that is gone."""
+    """Return the files that mention a command or a recipe that is gone."""
     command = ["grep", "-z", "--name-only", "--fixed-strings", "-e", "just update"]
     names = service.git(*command, "--", ".", ":!core/CHANGELOG.md", check=False).split(b"\0")
-    return [name.decode(errors="replace") for name in names if name]
+    mentions = [name.decode(errors="replace") for name in names if name]
+    justfile = Path("Justfile")
+    text = justfile.read_text(encoding="utf-8") if justfile.exists() else ""
+    return [*mentions, *(["Justfile"] if ALIAS.search(text) else [])]
 
 
 def main() -> int:
@@ -70,5 +76,5 @@ def main() -> int:
     print(f"Removed: {', '.join(removed)}, and the recipes that need them.")
     print(DONE)
     if mentions := _find_mentions(service):
-        print(f"These files still mention `just update`: {', '.join(mentions)}")
+        print(f"These files still mention what is gone: {', '.join(mentions)}")
     return 0

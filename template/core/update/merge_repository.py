@@ -60,18 +60,9 @@ class MergeRepository(Repository):
         Raises:
             UpdateError: A git command failed.
         """
-        base = self._commit(BASE_BRANCH, self._rendered_tree(old))
-        self.git("branch", BASE_BRANCH, base)
-        trees = {
-            SERVICE_BRANCH: self._service_tree(),
-            UPDATE_BRANCH: self._rendered_tree(new),
-        }
-        for branch, tree in trees.items():
-            self.git(
-                "branch",
-                branch,
-                self._commit(branch, tree, "-p", base),
-            )
+        base = self.add_branch(BASE_BRANCH, self.rendered_tree(old))
+        self.add_branch(SERVICE_BRANCH, self.service_tree(), "-p", base)
+        self.add_branch(UPDATE_BRANCH, self.rendered_tree(new), "-p", base)
         self.git("checkout", "--quiet", "--force", SERVICE_BRANCH)
         self.git(
             "merge",
@@ -115,11 +106,15 @@ class MergeRepository(Repository):
                 deleted.add(path)
         return deleted
 
-    def _commit(self, message: str, tree: str, *options: str) -> str:
+    def add_branch(self, name: str, tree: str, *options: str) -> str:
+        """Add a branch with one commit of a tree, and return the commit."""
         # Different messages keep commits apart that have the same tree.
-        return self.text("commit-tree", *options, "-m", message, tree)
+        commit = self.text("commit-tree", *options, "-m", name, tree)
+        self.git("branch", name, commit)
+        return commit
 
-    def _service_tree(self) -> str:
+    def service_tree(self) -> str:
+        """Return the tree of `core/` in the service's last commit."""
         prefix = self.service.text("rev-parse", "--show-prefix")
         name = f"HEAD:{prefix}{CORE}"
         tree = self.service.git("rev-parse", "--quiet", "--verify", name, check=False)
@@ -132,7 +127,8 @@ class MergeRepository(Repository):
             )
         return self.text("write-tree")
 
-    def _rendered_tree(self, rendered: Path) -> str:
+    def rendered_tree(self, rendered: Path) -> str:
+        """Return the tree of `core/` in a folder with a rendered version."""
         self.git("read-tree", "--empty")
         self.git(f"--work-tree={rendered}", "add", "--force", CORE)
         return self.text("write-tree")

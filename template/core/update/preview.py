@@ -1,11 +1,12 @@
 """Prints what an update would do."""
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from core.update.git import Repository
+from core.update.journal import Change, find_mark
 from core.update.merge_repository import (
-    BASE_BRANCH,
     CORE,
     ISOLATION,
     SERVICE_BRANCH,
@@ -21,8 +22,10 @@ def print_plan(merged: MergeRepository, plan: Plan) -> None:
         merged: The repository with the merged files.
         plan: The plan.
     """
-    edited = merged.edited_paths()
-    changed = {change.path for change in plan.changes} - plan.problems.keys()
+    moved = merged.moved_edits()
+    edited = merged.edited_paths() - {*moved.values()} | moved.keys()
+    changed = {change.path for change in plan.changes if _is_change(merged.service, change)}
+    changed -= {*plan.problems, *moved.values()}
     problems = [f"{path}: {text}." for path, text in plan.problems.items()]
     _print_files("These files need you:", problems)
     notes = [f"{path}: {text}." for path, text in plan.notes.items()]
@@ -39,12 +42,28 @@ def print_diff(merged: MergeRepository) -> None:
         merged: The repository with the merged files.
     """
     merged.git("add", "--all", "--force", "--intent-to-add")
-    print(merged.git("diff", SERVICE_BRANCH).decode(errors="replace"), end="")
+    _print_patch(merged, SERVICE_BRANCH)
 
 
-def _print_files(title: str, lines: Iterable[str]) -> None:
+def _is_change(service: Repository, change: Change) -> bool:
+    # `uv.lock` is among the changes because `uv lock` may change it later.
+    return change.source is None or find_mark(change.source) != find_mark(
+        service.folder / change.path
+    )
+
+
+def _print_files(title: str, lines: Collection[str]) -> None:
     if lines:
         print(title, *sorted(lines), sep="\n  ", end="\n\n")
+
+
+def _print_patch(repository: Repository, *revisions: str) -> bool:
+    """Print a patch that `git apply` accepts, and return whether it has a change."""
+    patch = repository.git("diff", "--binary", "--no-ext-diff", "--no-color", *revisions)
+    sys.stdout.flush()
+    sys.stdout.buffer.write(patch)  # files may have any encoding
+    sys.stdout.buffer.flush()
+    return bool(patch)
 
 
 def print_app_changes(folder: Path, old: Path, new: Path, answers_file: Path) -> None:
@@ -65,7 +84,8 @@ def print_app_changes(folder: Path, old: Path, new: Path, answers_file: Path) ->
         ours = [CORE, str(answers_file)]
         repository.git("rm", "-r", "--quiet", "--cached", "--ignore-unmatch", "--", *ours)
         trees.append(repository.text("write-tree"))
-    print(repository.git("diff", *trees).decode(errors="replace"), end="")
+    if not _print_patch(repository, *trees):
+        print("The template has changed nothing outside core/.", file=sys.stderr)
 
 
 def print_drift(folder: Path, service: Repository, rendered: Path) -> None:
@@ -77,5 +97,5 @@ def print_drift(folder: Path, service: Repository, rendered: Path) -> None:
         rendered: The folder with the rendered version that the service is from.
     """
     merged = MergeRepository(service, folder)
-    merged.merge(rendered, rendered)
-    print(merged.git("diff", BASE_BRANCH, SERVICE_BRANCH).decode(errors="replace"), end="")
+    if not _print_patch(merged, merged.rendered_tree(rendered), merged.service_tree()):
+        print("You have changed nothing in core/.", file=sys.stderr)

@@ -1,6 +1,7 @@
 """Renders the two versions of `core/` that an update compares."""
 
 import argparse
+import re
 import signal
 import sys
 import warnings
@@ -24,6 +25,7 @@ UNCOMMITTED = (
 )
 
 
+COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 MOVED_TAG = (
     "The template has moved the tag {version}, and no longer has the commit {commit} that this"
     " service is from. So the update may report conflicts in lines that you did not change."
@@ -101,7 +103,7 @@ def render_current(
     """
     content = yaml.safe_load(answers)
     version, commit = content["_commit"], content.get("_commit_hash")
-    if not commit:
+    if not COMMIT.fullmatch(str(commit)):
         return render(answers, answers_file, folder, everything=everything)
     try:
         return render(answers, answers_file, folder, commit, everything=everything)

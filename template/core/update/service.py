@@ -13,6 +13,7 @@ from core.update.git import (
     failure_reason,
 )
 from core.update.journal import Journal
+from core.update.merge_repository import CORE
 from core.update.sources import UNTRUSTED
 
 EXIT_STOPPED = 130
@@ -45,6 +46,8 @@ class Service(Repository):
                 raise
             command = "git init && git add --all && git commit"
             raise UpdateError(f"an update needs a git repository. Run: {command}") from None
+        if (self.folder / CORE).is_symlink():
+            raise UpdateError(f"{CORE} is a link. Replace it with the folder that it leads to.")
 
     def check_clean(self) -> None:
         """Check that all changes are committed, so that an update can be undone.
@@ -67,6 +70,11 @@ class Service(Repository):
     def find_head(self) -> str:
         """Return the hash of the last commit."""
         return self.text("rev-parse", "HEAD")
+
+    def read_committed(self, path: Path) -> str:
+        """Return the text of a file in the last commit, or of the file itself if git has none."""
+        text = self.git("show", f"HEAD:./{path.as_posix()}", check=False)
+        return text.decode() or path.read_text(encoding="utf-8")
 
     def check_unchanged(self, head: str) -> None:
         """Check that nobody has changed the service since.

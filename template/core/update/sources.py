@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import subprocess
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -78,7 +79,7 @@ def explain_version(reason: str, answers_file: Path) -> str:
     return (
         f"the template has no version {version}: the version has changes that were never committed,"
         f" or the template's history was rewritten. If {answers_file} names this version,"
-        f" set _commit to {known}. Then commit."
+        f" set _commit to {known}, and delete the line _commit_hash. Then commit."
     )
 
 
@@ -95,6 +96,10 @@ def explain(error: Exception) -> str:
         command = f"git config --global --add safe.directory '{untrusted[1]}'"
         owned = f"another user owns {untrusted[1]}, so git does not read it."
         return f"{owned} To trust it, run: {command}"
+    if "Interactive session required" in problem:
+        return "the new version asks a question. Add --defaults, or --data QUESTION=ANSWER."
+    if isinstance(error, BrokenExecutor):
+        return "the process that renders your version was ended. Run the update again."
     if any(text in problem for text in (*NO_ROOM, NO_TEMPORARY_FOLDER)):
         return f"{problem.rstrip('.')}. {_tell_where_to_make_room(error)}"
     return problem

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import yaml
 
-from core.update import EXIT_CONFLICTS
+from core.update import EXIT_CONFLICTS, EXIT_FAILED
 from core.update.answers import find_answers_file, read_answers
 from core.update.git import Repository, UpdateError
+from core.update.sources import explain
 from core.update.versions import find_versions
 
 BRANCH = "core-update"
@@ -217,6 +218,6 @@ def main(arguments: Sequence[str]) -> int:
             case _:
                 raise UpdateError("give `look`, or `merge FOLDER BRANCH`.")
     except (UpdateError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return EXIT_FAILED
     return 0
