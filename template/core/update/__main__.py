@@ -22,10 +22,10 @@ def main() -> int:
     """Run the command, and return its exit status."""
     code = _find_journal() / "core" / "update" / "journal.py"
     if code.exists():
-        command = [sys.executable, "-B", str(code)]
+        run_journal = [sys.executable, "-B", str(code)]
         if {"--undo", "--continue"} & {*sys.argv}:
-            os.execv(command[0], [*command, *sys.argv[1:]])  # noqa: S606  # nosec B606
-        done = subprocess.run(command, check=False)  # checks that no update was interrupted
+            os.execv(run_journal[0], [*run_journal, *sys.argv[1:]])  # noqa: S606  # nosec B606
+        done = subprocess.run(run_journal, check=False)  # checks that no update was interrupted
         if done.returncode:
             return done.returncode
     match sys.argv[1:]:
