@@ -103,9 +103,8 @@ class Journal:
         """
         journal = self.read()
         if journal and not journal["is_done"] and not self._find_other_version(journal):
-            place = (
-                "" if self._is_here(journal) else f" of {journal['prefix'] or 'the root folder'}"
-            )
+            prefix = journal["prefix"] or "the root folder"
+            place = "" if self._is_here(journal) else f" of {prefix}"
             raise UpdateError(INTERRUPTED.format(place=place, **journal))
 
     def read(self) -> dict[str, Any]:
@@ -160,6 +159,8 @@ class Journal:
         self, draft: Path, changes: Sequence[Change], code: Path, details: Mapping[str, Any]
     ) -> None:
         shutil.copytree(code, draft / "core" / "update", ignore=shutil.ignore_patterns("*.pyc"))
+        for side in ("before", "after"):
+            (draft / side).mkdir()
         files = []
         for number, change in enumerate(changes):
             target = self._service.folder / change.path
@@ -167,7 +168,6 @@ class Journal:
             for side, path in (("before", target), ("after", change.source)):
                 mark = find_mark(path) if path else None
                 marks[side] = None if mark == FOLDER else mark  # removed by an earlier change
-                (draft / side).mkdir(exist_ok=True)
                 if path and marks[side]:
                     shutil.copy2(path, draft / side / str(number), follow_symlinks=False)
             files.append({"number": number, "path": change.path, **marks})

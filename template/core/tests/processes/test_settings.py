@@ -76,7 +76,8 @@ def test_setup_writes_no_secret_that_git_would_commit(run, root):
     assert done.returncode == 2
     assert done.stderr == (
         "error: git would commit .env, which contains secrets."
-        " Add the lines `.env` and `.dev/` to .gitignore, then run the command again.\n"
+        " Add the lines `.env` and `.dev/` to .gitignore, then run the command again."
+        " If git already tracks the file, run `git rm --cached .env` too.\n"
     )
     assert (root / ".env").read_text() == "PORT=8001\n"
 
