@@ -44,8 +44,8 @@ def release_new_version(template: Path) -> None:
 
 def update_command() -> list[str]:
     """Return the command of `just update`, with the Copier of this environment."""
-    recipes = (ROOT / "template" / "core" / "justfile").read_text()
-    (arguments,) = re.findall(r'^    @uvx .* python (.+) "\$@"$', recipes, re.MULTILINE)
+    script = (ROOT / "template" / "core" / "update.sh").read_text()
+    (arguments,) = re.findall(r'^exec uvx .* python (.+) "\$@"$', script, re.MULTILINE)
     return [sys.executable, *arguments.split(), "--defaults"]
 
 

@@ -101,7 +101,7 @@ def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> No
     assert "worker-dev" in execute(just, service, shell)
     git(service, "init", "--quiet")
     commit_all(service, "mine")
-    assert execute(check, service, shell) == "0.1.0 is the newest version.\n"
+    assert execute(check, service, shell) == "v0.1.0 is the newest version.\n"
     execute(update, service, shell)
     assert git(service, "status", "--porcelain") == ""
     for switch, is_on in ((off, False), (on, True)):
@@ -162,8 +162,20 @@ def test_a_service_in_use_switches_the_queue(
         take_note(base, "later", delay=2)
         execute("uv run just drain", service, shell)
         assert notes() == ["at-once", "later"]
+        take_note(base, "never", delay=6000)
+        refused = subprocess.run(
+            ["bash", "-c", "uv run just disable-job-queue"],
+            cwd=service,
+            env=shell,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "0 running, 1 scheduled. If you disable the queue, they wait" in refused.stderr
+        assert (refused.returncode, git(service, "status", "--porcelain")) == (1, "")
         take_note(base, "left", delay=3)
-    execute("uv run just disable-job-queue", service, shell)
+    printed = execute("uv run just disable-job-queue", service, shell)
+    assert "the jobs in the queue were not counted" in printed  # its server no longer runs
     commit_all(service, "off")
     with in_background(FOREVER, service, shell, dev_log) as base:
         take_note(base, "without", delay=3)

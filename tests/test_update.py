@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import COPIER, ROOT, UV, clean_environment, commit_all, copy, git, run, snapshot
 
 from core.update import EXIT_CONFLICTS
@@ -98,7 +97,9 @@ def update(project: Path, *options: str, check: bool = True) -> str:
 
 def just_update(project: Path, *options: str, status: int = 0) -> str:
     """Run the command of `just update` with the installed Copier, and return its output."""
-    command = [sys.executable, "-B", "-m", "core.update.command", "--defaults", *options]
+    if "--undo" not in options:
+        options = ("--defaults", *options)
+    command = [sys.executable, "-B", "-m", "core.update", *options]
     done = run(*command, cwd=project, check=False)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -178,7 +179,7 @@ def test_edits_in_renamed_and_deleted_files_are_kept(
     assert not (core / "tasks" / "upkeep.py").exists()
     assert "core/tasks/metrics.py: you edited it and the update deleted it" in output
     assert (core / "tasks" / "metrics.py").read_text().startswith("# mine\n")
-    note = "core/tasks/watchdog.py: you deleted it and the update changed it. It stays deleted."
+    note = "core/tasks/watchdog.py: you deleted it, so the update does not bring it back."
     assert note in output
     assert not (core / "tasks" / "watchdog.py").exists()
     assert (core / "logo.bin").read_bytes() == b"\0mine"
@@ -212,16 +213,19 @@ def test_ignored_files_in_core_stay(newer: Path, tmp_path: Path) -> None:
         assert (core / name).read_text() == "mine\n"
     check_commit_is_refused(project)
     assert git(project, "show", ":3:./core/cache/file.py") == '"""New."""\n'
-    undo = re.findall("^To undo the update, run in this folder: (.*)$", output, re.MULTILINE)[0]
-    run("bash", "-c", undo, cwd=project)
+    assert "To undo the update, run: just update --undo" in output
+    just_update(project, "--undo")
     assert git(project, "status", "--porcelain") == ""
     assert (core / "new.py").read_text() == "mine\n"
 
 
 def test_an_update_prints_what_is_new(newer: Path, tmp_path: Path) -> None:
     project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
-    expected = "0.2.0 is available. This service is at 0.1.0. To update, run `just update`.\n"
-    assert just_update(project, "--check", status=5) == expected
+    output = just_update(project, "--check", status=5)
+    assert output.startswith("v0.2.0 is available. This service is at v0.1.0.\n")
+    assert "New settings (see core/config/settings.py): BRAND_NEW\n" in output
+    assert "Changed as in the template:\n" in output
+    assert git(project, "status", "--porcelain") == ""
     lock = (project / "uv.lock").read_text()
 
     output = just_update(project)
@@ -232,7 +236,7 @@ def test_an_update_prints_what_is_new(newer: Path, tmp_path: Path) -> None:
     assert "Next, run `just ci`. It also runs the tests of core/" in output
     assert (project / "uv.lock").read_text() == lock  # no dependency has changed
     commit_all(project, "updated")
-    assert just_update(project, "--check") == "0.2.0 is the newest version.\n"
+    assert just_update(project, "--check") == "v0.2.0 is the newest version.\n"
     assert just_update(project) == "Nothing to update from v0.2.0 to v0.2.0.\n"
     assert git(project, "status", "--porcelain") == ""
 
@@ -402,80 +406,6 @@ def test_invalid_options_are_refused(
     assert hashes(project) == before
 
 
-def test_the_weekly_workflow(newer: Path, tmp_path: Path) -> None:
-    """Run the scripts of the workflow's jobs, each in its own clone.
-
-    A stand-in records the calls of GitHub's command. A recipe of the service replaces `test-core`,
-    whose tests run elsewhere.
-    """
-    project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
-    with (project / "Justfile").open("a") as justfile:
-        justfile.write("\ntest-core *arguments:\n    @echo core/ is tested\n")
-    commit_all(project, "a recipe")
-    workflow = yaml.safe_load((project / ".github" / "workflows" / "update.yml").read_text())
-    remote, bin_folder = tmp_path / "remote.git", tmp_path / "bin"
-    run("git", "clone", "--quiet", "--bare", str(project), str(remote), cwd=tmp_path)
-    bin_folder.mkdir()
-    (bin_folder / "gh").write_text('#!/bin/sh\nprintf "%s\\n" "$@" > "$RUNNER_TEMP/gh-$1.txt"\n')
-    (bin_folder / "gh").chmod(0o755)
-
-    for times in (1, 2):
-        folder = tmp_path / str(times)  # the runner's folder for temporary files
-        path = f"{bin_folder}:{ROOT / '.cache' / 'uv' / 'bin'}:{os.environ['PATH']}"
-        environment = {
-            **clean_environment(),
-            "PATH": path,
-            "RUNNER_TEMP": str(folder),
-            "GITHUB_OUTPUT": str(folder / "output.txt"),
-        }
-        folder.mkdir()
-        clones = {}
-        for job in ("update", "propose", "test"):
-            clones[job] = tmp_path / f"{job}-{times}"
-            run("git", "clone", "--quiet", str(remote), str(clones[job]), cwd=folder)
-            for step in workflow["jobs"][job]["steps"]:
-                if "run" in step:
-                    script = ["bash", "-e", "-c", step["run"]]
-                    done = subprocess.run(
-                        script,
-                        cwd=clones[job],
-                        env=environment,
-                        capture_output=True,
-                        text=True,
-                        timeout=600,
-                    )
-                    assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stdout == "core/ is tested\n"
-        assert (folder / "output.txt").read_text() == "changed=true\n"
-        assert "Feed the cat." in (folder / "update" / "report.txt").read_text()
-        if times == 1:
-            assert "Update from the template" in (folder / "gh-pr.txt").read_text()
-        else:
-            assert not (folder / "gh-pr.txt").exists()  # the branch exists
-    branch = git(remote, "branch", "--list", "--format=%(refname:short)", "update-*").strip()
-    assert "core/new.py" in git(remote, "ls-tree", "-r", "--name-only", branch)
-    assert git(remote, "rev-parse", f"{branch}^") == git(project, "rev-parse", "HEAD")
-
-
-def test_the_weekly_workflow_without_a_newer_version(newer: Path, tmp_path: Path) -> None:
-    project = copy(newer, tmp_path / "service")
-    workflow = yaml.safe_load((project / ".github" / "workflows" / "update.yml").read_text())
-    (script,) = [step["run"] for step in workflow["jobs"]["update"]["steps"] if "run" in step]
-    path = f"{ROOT / '.cache' / 'uv' / 'bin'}:{os.environ['PATH']}"
-    environment = {**clean_environment(), "PATH": path, "RUNNER_TEMP": str(tmp_path)}
-    environment["GITHUB_OUTPUT"] = str(tmp_path / "output.txt")
-    done = subprocess.run(
-        ["bash", "-e", "-c", script],
-        cwd=project,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert not (tmp_path / "output.txt").exists()
-
-
 @pytest.mark.parametrize("answer", [True, False])
 def test_another_answer_changes_core_only(template: Path, tmp_path: Path, answer: bool) -> None:
     project = copy(template, tmp_path / "service", enable_job_queue=not answer)
@@ -519,8 +449,8 @@ def test_the_user_may_use_the_names_of_core(template: Path, newer: Path, tmp_pat
     recipe = "# my own\nlint:\n    @echo my own {{ uv }}\n"
     append(project / "Justfile", f'\nuv := "mine"\n\n{recipe}')
     prepend(project / "core" / "justfile", 'uv := "core"\n')
-    dependencies = '["core", "fastapi>=0.160", "structlog"]'
-    replace(project / "pyproject.toml", '["core"]', dependencies)
+    dependencies = '    "core",\n    "fastapi>=0.160",\n    "structlog",\n'
+    replace(project / "pyproject.toml", '    "core",\n', dependencies)
     append(project / "compose.yaml", "\nservices:\n  mine:\n    image: busybox\n")
     commit_all(project, "mine")
 
@@ -530,3 +460,41 @@ def test_the_user_may_use_the_names_of_core(template: Path, newer: Path, tmp_pat
     assert run(UV, "run", "just", "lint", cwd=project).stdout == "my own mine\n"
     assert "lint" in run(UV, "run", "just", "--list", cwd=project).stdout
     shutil.rmtree(project / ".venv")
+
+
+def test_an_update_starts_in_spite_of_conflicts(newer: Path, tmp_path: Path) -> None:
+    """The user's dependency fits the new version only, and just refuses the user's Justfile.
+
+    A stand-in for uvx takes the installed Copier.
+    """
+    bounds = newer / "template" / "core" / "pyproject.toml.jinja"
+    replace(bounds, "fastapi>=0.165,", "fastapi>=0.160,")
+    commit_all(newer, "v0.3.0")
+    git(newer, "tag", "v0.3.0")
+    project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
+    replace(project / "pyproject.toml", '    "core",\n', '    "core",\n    "fastapi==0.164.0",\n')
+    append(project / "Justfile", "\nalias lint := test\n")
+    commit_all(project, "mine")
+    done = run(UV, "run", "just", "update", cwd=project, check=False)
+    assert done.returncode
+    assert "requirements are unsatisfiable" in " ".join(done.stderr.split())
+
+    uvx = tmp_path / "bin" / "uvx"
+    uvx.parent.mkdir()
+    uvx.write_text(f"""#!/bin/sh
+while [ "$1" != python ]; do shift; done
+shift
+exec {sys.executable} "$@"
+""")
+    uvx.chmod(0o755)
+    path = f"{uvx.parent}:{os.environ['PATH']}"
+    updated = subprocess.run(
+        ["sh", "core/update.sh", "--defaults"],
+        cwd=project,
+        env={**clean_environment(), "PATH": path, "UV": UV},
+        capture_output=True,
+        text=True,
+    )
+    assert updated.returncode == 0, updated.stdout + updated.stderr
+    assert "Updated from v0.1.0 to v0.3.0." in updated.stdout
+    assert 'name = "fastapi"\nversion = "0.164.0"' in (project / "uv.lock").read_text()

@@ -5,11 +5,17 @@ repeated: `UPDATE_FIRST=17 UPDATE_SEQUENCES=1`.
 """
 
 import contextlib
+import json
 import os
 import random
+import resource
 import shutil
+import signal
 import stat
+import subprocess
+import sys
 import tempfile
+import time
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -18,11 +24,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, commit_all, git
+from conftest import ROOT, clean_environment, commit_all, git, run
 from copier import run_copy, run_update
 from copier.errors import CopierWarning, TaskError
 
-from core.update import EXIT_CONFLICTS, command
+from core.update import EXIT_CONFLICTS, EXIT_FAILED, command
 
 SEQUENCES = int(os.environ.get("UPDATE_SEQUENCES", 40))
 FIRST = int(os.environ.get("UPDATE_FIRST", 0))
@@ -32,6 +38,9 @@ LINES = 12
 UPDATER_FOLDERS = ("dev", "update")
 CHANGES = ["edit"] * 3 + ["delete", "rename", "add", "chmod", "binary", "link", "rewrite"]
 """Kinds of changes. Most of them are edits."""
+
+FAULTS = ["kill", "kill", "stop", "fill", "lock", "twice"]
+"""The faults: methods of `Sequence` that disturb an update. An update without a fault follows."""
 
 Files = dict[str, tuple[str, bytes, bool]]
 """The kind and the content of each file, and whether it is executable."""
@@ -197,12 +206,120 @@ class Sequence:
         before = look(self.project)
         git_before = git(self.project, "status", "--porcelain")
         assert git_before == ""
-        run = self.copier_update if self.random.random() < 0.2 else self.just_update
+        (self.folder / "output").unlink(missing_ok=True)
+        fault = self.random.choice([*FAULTS, *[""] * len(FAULTS)])
+        if fault:
+            is_done = getattr(self, fault)(before)
+            if is_done:
+                return
+            assert look(self.project) == before, f"{fault} changed the service"
+            assert git(self.project, "status", "--porcelain") == "", fault
+        update = self.copier_update if self.random.random() < 0.2 else self.just_update
         with output_of(self.folder / "output") as file, contextlib.chdir(self.project):
-            status = run()
+            status = update()
         output = file.read_text(errors="surrogateescape")
         assert status in (0, EXIT_CONFLICTS), output
         self.check(before, look(self.project), output, failed=status == EXIT_CONFLICTS)
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Start an update as a user does, in a separate process group."""
+        data = ["--data", f"enable_job_queue={str(self.queue).lower()}"]
+        just = ["-B", "-m", "core.update", "--defaults", *data]
+        plain = ["-m", "copier", "update", "--trust", "--defaults", "--overwrite", *data]
+        command = plain if self.random.random() < 0.2 else just
+        with (self.folder / "output").open("ab") as file:
+            return subprocess.Popen(
+                [sys.executable, *command],
+                cwd=self.project,
+                env=clean_environment(),
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+
+    def wait_for_a_moment(self, process: "subprocess.Popen[bytes]") -> None:
+        """Wait until a random moment, most often one in which the update writes."""
+        if self.random.random() < 0.3:
+            time.sleep(self.random.uniform(0, 1.5))
+            return
+        git_folder = self.project / ".git"
+        while process.poll() is None and not [*git_folder.glob("core-update.draft*")]:
+            time.sleep(0.001)
+        time.sleep(self.random.choice([0, self.random.uniform(0, 0.1)]))
+
+    def read_output(self) -> str:
+        return (self.folder / "output").read_text(errors="surrogateescape")
+
+    def ends(self, before: Files) -> bool:
+        """Return whether an update was done. If it was interrupted, first continue or undo it."""
+        journal = self.project / ".git" / "core-update" / "journal.json"
+        version = self.project / ANSWERS
+        # A killed git command leaves its lock. The user is told to delete it.
+        (self.project / ".git" / "index.lock").unlink(missing_ok=True)
+        if journal.exists() and not json.loads(journal.read_text())["is_done"]:
+            command = [sys.executable, "-B", "-m", "core.update"]
+            done = run(*command, cwd=self.project, check=False)
+            assert done.returncode == EXIT_FAILED, done.stdout + done.stderr
+            assert "was interrupted" in done.stderr
+            option = self.random.choice(["--undo", "--continue"])
+            done = run(*command, option, cwd=self.project, check=False)
+            assert done.returncode in (0, EXIT_CONFLICTS), done.stdout + done.stderr
+            with (self.folder / "output").open("a", errors="surrogateescape") as file:
+                file.write(done.stdout + done.stderr)
+            if option == "--undo":
+                assert done.returncode == 0, done.stderr
+                return False
+        if look(self.project) == before:
+            return False
+        assert version.read_bytes() != before[ANSWERS][1], "core/ changed, the answers file did not"
+        output = self.read_output()
+        self.check(before, look(self.project), output, "except for these files" in output)
+        return True
+
+    def kill(self, before: Files) -> bool:
+        """Kill an update."""
+        process = self.start()
+        self.wait_for_a_moment(process)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return self.ends(before)
+
+    def stop(self, before: Files) -> bool:
+        """Stop an update, as Ctrl-C or a supervisor does."""
+        process = self.start()
+        self.wait_for_a_moment(process)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, self.random.choice([signal.SIGINT, signal.SIGTERM]))
+        process.wait()
+        return self.ends(before)
+
+    def fill(self, before: Files) -> bool:
+        """Let an update write no further file, as on a full disk."""
+        process = self.start()
+        self.wait_for_a_moment(process)
+        for pid in processes_of(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, 0))
+        process.wait()
+        return self.ends(before)
+
+    def lock(self, before: Files) -> bool:
+        """Lock git's index during an update."""
+        process = self.start()
+        self.wait_for_a_moment(process)
+        lock = self.project / ".git" / "index.lock"
+        with contextlib.suppress(FileExistsError), lock.open("x"):
+            pass
+        process.wait()
+        return self.ends(before)
+
+    def twice(self, before: Files) -> bool:
+        """Run two updates at once."""
+        processes = [self.start(), self.start()]
+        for process in processes:
+            process.wait()
+        return self.ends(before)
 
     def just_update(self) -> int:
         """Run `just update`, and return its status."""
@@ -247,6 +364,16 @@ class Sequence:
         assert not [name for name in after if name.endswith(".rej")]
         if not failed:
             assert not git(self.project, "ls-files", "--unmerged")
+
+
+def processes_of(group: int) -> list[int]:
+    """Return the ids of the processes in a group."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(int(folder.name)) == group:
+                found.append(int(folder.name))
+    return found
 
 
 @contextlib.contextmanager

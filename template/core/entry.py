@@ -68,7 +68,7 @@ class Service:
         openapi_url: The path of the OpenAPI schema. None turns the schema and both pages off.
 
     Raises:
-        BrokenService: One of the parts has a wrong type.
+        BrokenService: One of the parts has a wrong type, or a document has a collection of `core`.
     """
 
     documents: Sequence[type[Document]]
@@ -89,6 +89,7 @@ class Service:
         for document in self.documents:
             if not (isinstance(document, type) and issubclass(document, Document)):
                 raise _wrong_part("documents", "subclasses of beanie.Document", document)
+            _check_collection(document)
         for router in self.routers:
             if not isinstance(router, APIRouter):
                 raise _wrong_part("routers", "objects of fastapi.APIRouter", router)
@@ -111,6 +112,20 @@ class Service:
         """
         documents: list[type[Document]] = [*DOCUMENTS, *self.documents]
         return list(dict.fromkeys(documents))
+
+
+def _check_collection(document: type[Document]) -> None:
+    """Check that no document of `core`, other than a parent class, has the same collection."""
+    name = _name_collection(document)
+    for other in DOCUMENTS:
+        if name == _name_collection(other) and not issubclass(document, other):
+            problem = f"Service: the collection {name!r} of {document.__name__} belongs to core"
+            raise BrokenService(f"{problem}. Set another name in its class `Settings`.")
+
+
+def _name_collection(document: type[Document]) -> str:
+    settings = getattr(document, "Settings", None)
+    return getattr(settings, "name", document.__name__)
 
 
 def _wrong_part(name: str, expected: str, value: object) -> BrokenService:

@@ -123,7 +123,15 @@ def _make_parser() -> argparse.ArgumentParser:
     commands.add_parser("setup", help="write .env with a new secret key, unless it has one")
     _add_dev(commands)
     commands.add_parser("shell", help="open a Python shell in which the service is open")
-    commands.add_parser("drain", help="wait until no job is left and MongoDB has all dead letters")
+    drain = commands.add_parser(
+        "drain",
+        help="wait until no job is left and MongoDB has all dead letters",
+    )
+    drain.add_argument(
+        "--check",
+        action="store_true",
+        help="do not wait; exit with 1 if jobs are left",
+    )
     _add_dead_letters(commands)
     _add_schedules(commands)
     _add_history(commands)

@@ -4,10 +4,10 @@ import asyncio
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from getpass import getpass
-from typing import cast
+from typing import TypeAlias, cast
 
 from pydantic import EmailStr, TypeAdapter, ValidationError
 from pymongo.errors import ConnectionFailure
@@ -28,6 +28,13 @@ SCHEDULE_HEADINGS = ["ID", "STATE", "NEXT RUN", "LAST RUN", "STATUS", "TRIGGER",
 FILTERS = ["task", "error", "since", "until"]
 RUN_HEADINGS = ["STARTED", "TASK", "ENDED AS", "SECONDS", "JOB", "ERROR"]
 DRAIN_SECONDS = 0.5
+EXIT_JOBS_LEFT = 1
+LEFT = """\
+The queue still has jobs: {found}. If you disable the queue, they wait until you enable it again.
+To run them first, start a worker and run `just drain`. To leave them in the queue, run:
+just update --to current --defaults --data enable_job_queue=false"""
+
+Command: TypeAlias = Callable[[Worker, Namespace], Awaitable[int | None]]
 EMAIL: TypeAdapter[str] = TypeAdapter(EmailStr)
 PASSWORD: TypeAdapter[str] = TypeAdapter(Password)
 
@@ -46,12 +53,11 @@ def run_command(chosen: Namespace, settings: Settings) -> int:
         UserError: The command failed; the message says why.
     """
     configure_logging(settings, "command", is_command=True)
-    asyncio.run(_run(chosen, settings))
-    return 0
+    return asyncio.run(_run(chosen, settings))
 
 
-async def _run(chosen: Namespace, settings: Settings) -> None:
-    commands = {
+async def _run(chosen: Namespace, settings: Settings) -> int:
+    commands: dict[str, Command] = {
         "dead-letters": _dead_letters,
         "schedules": _schedules,
         "history": _history,
@@ -62,10 +68,11 @@ async def _run(chosen: Namespace, settings: Settings) -> None:
     async with open_service(service, settings) as database:
         database.require()
         try:
-            await commands[chosen.command](service.worker, chosen)
+            status = await commands[chosen.command](service.worker, chosen)
         except ConnectionFailure as error:
             raise database.unavailable(summarize_error(error)) from error
     leave_abandoned()
+    return status or 0
 
 
 async def _dead_letters(worker: Worker, chosen: Namespace) -> None:
@@ -231,23 +238,34 @@ def _run_row(run: RunModel) -> list[str]:
     ]
 
 
-async def _drain(worker: Worker, _: Namespace) -> None:
+async def _drain(worker: Worker, chosen: Namespace) -> int:
     engine = worker.queue.engine
     if engine.in_process:
+        if chosen.check:
+            return 0
         raise UserError("the job queue is off, so there are no jobs to drain")
     shown = ""
     while True:
-        stats = await engine.stats()
-        stashed = await worker.dead_letters.count_stashed()
-        line = f"{stats.pending} pending, {stats.running} running, {stats.scheduled} scheduled"
-        if stashed:
-            line += f", {stashed} dead letters to store"
+        line, is_empty = await _count_jobs(worker)
+        if chosen.check and not is_empty:
+            print(LEFT.format(found=line), file=sys.stderr)
+            return EXIT_JOBS_LEFT
         if line != shown:
             print(line, flush=True)
             shown = line
-        if not any((stats.pending, stats.running, stats.scheduled, stashed)):
-            return
+        if is_empty:
+            return 0
         await asyncio.sleep(DRAIN_SECONDS)
+
+
+async def _count_jobs(worker: Worker) -> tuple[str, bool]:
+    """Return a line with the numbers of jobs in the queue, and whether it is empty."""
+    stats = await worker.queue.engine.stats()
+    stashed = await worker.dead_letters.count_stashed()
+    line = f"{stats.pending} pending, {stats.running} running, {stats.scheduled} scheduled"
+    if stashed:
+        line += f", {stashed} dead letters to store"
+    return line, not any((stats.pending, stats.running, stats.scheduled, stashed))
 
 
 async def _admin(_: Worker, chosen: Namespace) -> None:

@@ -8,6 +8,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from core.dev.platforms import explain_this_platform
 from core.errors import UserError
 
 
@@ -74,6 +75,8 @@ def find_in_wheel(package: str, path: str) -> str | None:
 
 
 def _not_found(program: str, setting: str, service: str) -> UserError:
+    if missing := explain_this_platform():
+        return UserError(f"{program} is not on PATH. {missing}")
     problem = f"{program} is not on PATH, and no wheel has it for this machine"
     remedy = f"Install it, set {setting}, or run `docker compose up {service}`."
     return UserError(f"{problem}. {remedy}")

@@ -8,35 +8,65 @@ from typing import Any
 import yaml
 from packaging.version import InvalidVersion, Version
 
+from core.update import ANSWERS_FILE
 from core.update.git import UpdateError
+from core.update.sources import check_source, find_unwritable_answer
 
-ANSWERS_FILE = ".copier-answers.yml"
+QUESTION = "enable_job_queue"
+"""Only this template asks this question, so an answers file with it is ours."""
+GIVE_IT = "If yours has another name, give it with --answers-file."
+RESTORE = (
+    f"`git log -- {ANSWERS_FILE}` lists commits that have yours,"
+    f" and `git restore --source=COMMIT {ANSWERS_FILE}` restores it."
+)
 Answers = dict[str, Any]
 
 
 def find_answers_file(name: str | None) -> Path:
     """Return the path of the answers file.
 
+    The folder may have answers files of other templates, too.
+
     Args:
         name: The path given on the command line, relative to the service's folder.
 
     Raises:
-        UpdateError: No file was found, or more than one.
+        UpdateError: No file was found, or more than one, or the file is of another template.
     """
     if name and (Path(name).is_absolute() or ".." in Path(name).parts):
         raise UpdateError(f"--answers-file {name} is outside this folder. Give a path inside it.")
-    if name or Path(ANSWERS_FILE).exists():
-        return Path(name or ANSWERS_FILE)
-    files = [
-        file for file in Path().glob("*.y*ml") if "_src_path:" in file.read_text("utf-8", "replace")
-    ]
-    if len(files) != 1:
-        raise UpdateError(
-            f"{ANSWERS_FILE} is missing. `git log -- {ANSWERS_FILE}` lists commits that have it,"
-            f" and `git restore --source=COMMIT {ANSWERS_FILE}` restores it."
-            " If it has another name, give that with --answers-file."
-        )
-    return files[0]
+    path = Path(name or ANSWERS_FILE)
+    if not name:
+        ours = [file for file in Path().glob("*.y*ml") if QUESTION in _read_keys(file)]
+        if len(ours) == 1:
+            return ours[0]
+        if len(ours) > 1 and path not in ours:
+            names = ", ".join(sorted(map(str, ours)))
+            problem = f"there is more than one answers file: {names}."
+            raise UpdateError(f"{problem} Choose one with --answers-file.")
+    keys = _read_keys(path)
+    if {"_src_path", "_commit"} <= keys and QUESTION not in keys:
+        raise UpdateError(f"{path} belongs to another template. {GIVE_IT} {RESTORE}")
+    if not name and not path.exists():
+        raise UpdateError(f"{path} is missing. {RESTORE} {GIVE_IT}")
+    return path
+
+
+def _read_keys(path: Path) -> set[str]:
+    """Return the keys of an answers file. Return an empty set for any other file."""
+    if not path.is_file():
+        return set()
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return set()
+    if "_src_path:" not in text:  # parsing a large YAML file takes long
+        return set()
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return set()
+    return {*content} if isinstance(content, dict) else set()
 
 
 def read_answers(path: Path) -> Answers:
@@ -48,6 +78,8 @@ def read_answers(path: Path) -> Answers:
     Raises:
         UpdateError: The file cannot be read, or it names no template that exists.
     """
+    if re.search(r"[][*?\\!]|^-", str(path)):
+        raise UpdateError(f"{path}: rename the file, because patterns and options look like this.")
     history = f"`git log -p {path}` shows its earlier content."
     try:
         answers: Answers = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -58,13 +90,33 @@ def read_answers(path: Path) -> Answers:
     for key in ("_src_path", "_commit"):
         if not isinstance(answers, dict) or not isinstance(answers.get(key), str):
             raise UpdateError(f"{path} has no {key}. {history}")
-    source = answers["_src_path"]
-    folder = Path(source).expanduser()
-    is_url = ":" in source
-    if not is_url and (not folder.exists() or folder.resolve() == Path.cwd()):
-        hint = f"Correct _src_path in {path}, then commit."
-        raise UpdateError(f"no template was found at {folder}. {hint}")
+    unwritable = find_unwritable_answer(answers)
+    if unwritable:
+        raise UpdateError(f"{path}: the answer to {unwritable} is not valid text. {history}")
+    check_source(answers["_src_path"], path)
     return answers
+
+
+def list_answer_changes(before: Answers, after: Answers) -> list[str]:
+    """Return a line for each question that is new or gone, and for each other answer.
+
+    Args:
+        before: The service's answers.
+        after: The answers with which the new version was rendered.
+    """
+    added = sorted(name for name in after.keys() - before.keys() if name[0] != "_")
+    gone = sorted(name for name in before.keys() - after.keys() if name[0] != "_")
+    kept = sorted(name for name in before.keys() & after.keys() if name[0] != "_")
+    changed = [name for name in kept if before[name] != after[name]]
+    return [
+        *(f"{name}: your answer was {before[name]!r}, and is {after[name]!r}." for name in changed),
+        *(f"New question: {name}. The answer is {after[name]!r}." for name in added),
+        *(
+            f"The template no longer asks for {name}. Your answer {before[name]!r} has no effect."
+            " If the question has a new name, answer it with --data NAME=ANSWER."
+            for name in gone
+        ),
+    ]
 
 
 def is_older(version: str, other: str) -> bool:

@@ -1,32 +1,35 @@
-"""The command `just update`. It runs in Copier's environment, not in the service's.
+"""An update. It runs in Copier's environment, not in the service's.
 
 Copier renders two versions of `core/`: the service's, and the one to update to. `merge.py` of the
 new version merges both with the service's files. No file changes until git has merged all of them.
 """
 
 import argparse
-import json
 import signal
-import subprocess
 import sys
 import warnings
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from copier.errors import CopierError, CopierWarning
 
+from core.update import EXIT_FAILED
 from core.update.answers import (
     Answers,
     check_answers,
     find_answers_file,
     is_older,
+    list_answer_changes,
     read_answers,
 )
-from core.update.git import UpdateError, failure_reason
-from core.update.render import render_both
+from core.update.git import UpdateError
+from core.update.journal import Journal
+from core.update.preview import print_app_changes, print_drift
+from core.update.render import render_both, render_current
 from core.update.service import Service, report_outdated_lock
+from core.update.sources import explain
 
-EXIT_FAILED = 2
 EXIT_NEWER_VERSION = 5
 
 
@@ -39,13 +42,16 @@ def _parse_answer(text: str) -> tuple[str, str]:
 
 def _parse_options(arguments: list[str] | None) -> argparse.Namespace:
     description = "Update core/ to a newer version of the template."
-    parser = argparse.ArgumentParser(prog="just update", description=description)
+    parser = argparse.ArgumentParser(
+        prog="just update", description=description, allow_abbrev=False
+    )
     add = parser.add_argument
     add(
         "--check",
         action="store_true",
-        help="only check; exit with 5 if there is a newer version",
+        help="only look for a newer version and list what it changes; exit with 5 if there is one",
     )
+    add("--dry-run", action="store_true", help="only print what an update would change")
     add(
         "--to",
         metavar="VERSION",
@@ -58,41 +64,29 @@ def _parse_options(arguments: list[str] | None) -> argparse.Namespace:
         default=[],
         metavar="QUESTION=ANSWER",
     )
+    add(
+        "--show-app", action="store_true", help="only print what the template changed outside core/"
+    )
+    add("--drift", action="store_true", help="only print what you changed in core/")
+    add("--undo", action="store_true", help="take the last update back")
+    add("--continue", action="store_true", help="finish an update that was interrupted")
     add("--defaults", action="store_true", help="ask no questions")
     add("--answers-file", help="defaults to .copier-answers.yml")
     return parser.parse_args(arguments)
 
 
-def _check_version(answers_file: Path) -> int:
-    command = [
-        sys.executable,
-        "-m",
-        "copier",
-        "check-update",
-        "--output-format=json",
-    ]
-    command += ["--answers-file", str(answers_file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    try:
-        found = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        raise UpdateError(failure_reason(done.stderr)) from None
-    current = found["current_version"]
-    latest = found["latest_version"]
-    if not found["update_available"]:
-        print(f"{current} is the newest version.")
-        return 0
-    print(f"{latest} is available. This service is at {current}. To update, run `just update`.")
-    return EXIT_NEWER_VERSION
-
-
 def _update(options: argparse.Namespace) -> int:
+    if options.undo or getattr(options, "continue"):
+        raise UpdateError("there is no update to finish or to undo.")
     answers_file = find_answers_file(options.answers_file)
     answers = read_answers(answers_file)
-    if options.check:
-        return _check_version(answers_file)
     service = Service(answers_file)
-    service.check_clean()
+    service.check_repository()
+    Journal(service).check()
+    if options.check or options.dry_run or options.show_app or options.drift:
+        options.defaults = True  # ask no questions
+    else:
+        service.check_clean()
     try:
         return _render_and_merge(service, answers, options)
     except KeyboardInterrupt:
@@ -106,22 +100,43 @@ def _render_and_merge(
     answers: Answers,
     options: argparse.Namespace,
 ) -> int:
-    with TemporaryDirectory(prefix="update.") as folder:
-        old, new = render_both(service.answers_file, options, Path(folder))
+    with TemporaryDirectory(prefix="update.") as temporary:
+        folder = Path(temporary)
+        (folder / "diff").mkdir()
+        if options.drift:
+            text = service.read_committed(service.answers_file)
+            old = render_current(text, service.answers_file, folder / "old")
+            print_drift(folder / "diff", service, old)
+            return 0
+        old, new = render_both(service.answers_file, options, folder)
+        if options.show_app:
+            print_app_changes(folder / "diff", old, new, service.answers_file)
+            return 0
         new_answers = read_answers(new / service.answers_file)
         before, after = answers["_commit"], new_answers["_commit"]
         if is_older(after, before) and not options.to:
             print(f"Nothing to update: {before} is newer than the newest release, {after}.")
             return 0
         check_answers(answers, new_answers, options)
-        service.check_clean()  # again, because questions take time
+        is_same = before == after and not options.data
+        if is_same and (options.check or options.dry_run):
+            print(f"{before} is the newest version.")
+            return 0
+        changes = list_answer_changes(answers, new_answers)
+        print(*changes, sep="\n", end="\n" if changes else "", flush=True)
+        if options.check or options.dry_run:
+            if before != after:
+                print(f"{after} is available. This service is at {before}.", flush=True)
+            status = service.merge(old, new, "--dry-run" if options.dry_run else "--names")
+            return status or (EXIT_NEWER_VERSION if options.check else 0)
         status = service.merge(old, new)
     if status:
         return status
     if not service.git("status", "--porcelain", "--", "."):
         print(f"Nothing to update from {before} to {after}.")
         return 0
-    print(f"Updated from {before} to {after}. `git diff` shows the changes.")
+    done = "Updated" if before == after else f"Updated from {before} to {after}"
+    print(f"{done}. `git diff` shows the changes.")
     print("Next, run `just ci`. It also runs the tests of core/, because core/ has changed.")
     return service.update_lock()
 
@@ -134,7 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 1 if only the lock is outdated; 2 if the update failed and changed
-        nothing; 4 if there are conflicts; 5 if `--check` found a newer version.
+        nothing; 3 if there are conflicts; 5 if `--check` found a newer version.
     """
     warnings.simplefilter("ignore", CopierWarning)
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -146,10 +161,11 @@ def main(arguments: list[str] | None = None) -> int:
     except (
         UpdateError,
         CopierError,
+        BrokenExecutor,
         ValueError,
         OSError,
     ) as error:
-        problem = " ".join(str(error).split())
+        problem = explain(error)
     print(f"error: {problem}", file=sys.stderr)
     return EXIT_FAILED
 

@@ -1,6 +1,5 @@
-"""Conflicts: their descriptions for the user, and their record in git's index."""
+"""Conflicts: their descriptions for the user, and their form in git's index."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -19,7 +18,8 @@ MOVE_CONFLICT = "you and the update moved or replaced it in different ways. Choo
 UPDATE_DELETION = (
     "you edited it and the update deleted it. It stays: move your edit, then delete it"
 )
-SERVICE_DELETION = "you deleted it and the update changed it. It stays deleted"
+SERVICE_DELETION = "you deleted it, so the update does not bring it back"
+MOVED_EDIT = "the update moved {old} here, and your edit with it. Check that it still fits"
 OBSTACLE = (
     "{found} has content that is not in git, so it stays."
     " `git show :3:./{path}` prints the update's file"
@@ -64,12 +64,14 @@ def _has_markers(path: Path) -> bool:
     return {b"<<<<<<< ", b">>>>>>> "} <= starts
 
 
-def record(
+def index_input(
     merged: Repository,
     service: Repository,
     entries: Sequence[str],
-) -> None:
-    """Record conflicts in the service's index. Git then refuses to commit until they are resolved.
+) -> str:
+    """Return the input with which `git update-index -z --index-info` records conflicts.
+
+    Git then refuses to commit until they are resolved. This copies their objects to the service.
 
     Args:
         merged: The repository that has the conflicting files.
@@ -80,7 +82,7 @@ def record(
         UpdateError: A git command failed.
     """
     if not entries:
-        return
+        return ""
     object_ids = [entry.split()[1] for entry in entries if not entry.startswith(SUBMODULE_MODE)]
     pack = merged.git(
         "pack-objects",
@@ -93,10 +95,4 @@ def record(
     no_object = "0" * len(entries[0].split()[1])
     lines = [f"0 {no_object}\t{path}" for path in stages_by_path(entries)]  # removes stage 0
     lines += entries
-    text = "".join(line.replace("\t", f"\t{prefix}", 1) + "\0" for line in lines)
-    service.git(
-        "update-index",
-        "-z",
-        "--index-info",
-        data=os.fsencode(text),
-    )
+    return "".join(line.replace("\t", f"\t{prefix}", 1) + "\0" for line in lines)

@@ -9,8 +9,10 @@ from core.update.conflicts import BASE, UPDATE, stages_by_path
 from core.update.git import Repository
 
 CORE = "core"
-SERVICE_BRANCH, UPDATE_BRANCH = "service", "update"
-"""The branches that are merged. Conflict markers call them HEAD and update."""
+BASE_BRANCH, SERVICE_BRANCH, UPDATE_BRANCH = "base", "service", "update"
+"""The branches of the merge. Conflict markers call the last two HEAD and update."""
+SIMILARITY = "75%"
+"""Git takes two files for one renamed file only if they are this similar. Its 50% is a guess."""
 ISOLATION = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -58,22 +60,15 @@ class MergeRepository(Repository):
         Raises:
             UpdateError: A git command failed.
         """
-        base = self._commit("base", self._rendered_tree(old))
-        trees = {
-            SERVICE_BRANCH: self._service_tree(),
-            UPDATE_BRANCH: self._rendered_tree(new),
-        }
-        for branch, tree in trees.items():
-            self.git(
-                "branch",
-                branch,
-                self._commit(branch, tree, "-p", base),
-            )
+        base = self.add_branch(BASE_BRANCH, self.rendered_tree(old))
+        self.add_branch(SERVICE_BRANCH, self.service_tree(), "-p", base)
+        self.add_branch(UPDATE_BRANCH, self.rendered_tree(new), "-p", base)
         self.git("checkout", "--quiet", "--force", SERVICE_BRANCH)
         self.git(
             "merge",
             "--quiet",
             "--no-commit",
+            f"--strategy-option=find-renames={SIMILARITY}",
             UPDATE_BRANCH,
             check=False,
         )
@@ -84,11 +79,42 @@ class MergeRepository(Repository):
             self.git("rm", "--quiet", "--force", "--", path)
         return deleted
 
-    def _commit(self, message: str, tree: str, *options: str) -> str:
-        # Different messages keep commits apart that have the same tree.
-        return self.text("commit-tree", *options, "-m", message, tree)
+    def leave_out_deleted(self) -> set[str]:
+        """Leave out the new files that the service had before, and deleted.
 
-    def _service_tree(self) -> str:
+        Call it if only the answers change: without the job queue, the template has no engine.
+
+        Returns:
+            The paths of the files. A commit that deleted all of the new files was an update.
+
+        Raises:
+            UpdateError: A git command failed.
+        """
+        new = self._differences("--name-only", "--no-renames", "--diff-filter=A", UPDATE_BRANCH)
+        listed = self.entries("ls-tree", "-r", "-z", "--name-only", SERVICE_BRANCH)
+        added = sorted({*new} - {*listed})
+        if not added:
+            return set()
+        find = ("--literal-pathspecs", "log", "--no-renames", "--diff-filter=D")
+        shown = ("-z", "--relative", "--name-only", "--format=")
+        once = {*self.service.entries(*find, *shown, "--", *added)}
+        deleted = set()
+        for path in once.intersection(added):
+            commit = self.service.text(*find, "-1", "--format=%H", "--", path)
+            if self.service.git("ls-tree", "-r", commit, "--", *added):
+                self.git("rm", "--quiet", "--force", "--", path)
+                deleted.add(path)
+        return deleted
+
+    def add_branch(self, name: str, tree: str, *options: str) -> str:
+        """Add a branch with one commit of a tree, and return the commit."""
+        # Different messages keep commits apart that have the same tree.
+        commit = self.text("commit-tree", *options, "-m", name, tree)
+        self.git("branch", name, commit)
+        return commit
+
+    def service_tree(self) -> str:
+        """Return the tree of `core/` in the service's last commit."""
         prefix = self.service.text("rev-parse", "--show-prefix")
         name = f"HEAD:{prefix}{CORE}"
         tree = self.service.git("rev-parse", "--quiet", "--verify", name, check=False)
@@ -101,10 +127,27 @@ class MergeRepository(Repository):
             )
         return self.text("write-tree")
 
-    def _rendered_tree(self, rendered: Path) -> str:
+    def rendered_tree(self, rendered: Path) -> str:
+        """Return the tree of `core/` in a folder with a rendered version."""
         self.git("read-tree", "--empty")
         self.git(f"--work-tree={rendered}", "add", "--force", CORE)
         return self.text("write-tree")
+
+    def edited_paths(self) -> set[str]:
+        """Return the files that the service has edited, added or deleted."""
+        return {*self._differences("--name-only", "--no-renames", SERVICE_BRANCH)}
+
+    def moved_edits(self) -> dict[str, str]:
+        """Return the files that the service edited and the update renamed: new path to old path."""
+        edited = {*self._differences("--name-only", "--diff-filter=M", SERVICE_BRANCH)}
+        options = ("--name-status", "--diff-filter=R", f"--find-renames={SIMILARITY}")
+        renames = self._differences(*options, UPDATE_BRANCH)  # score, old path, new path, score ...
+        pairs = zip(renames[2::3], renames[1::3], strict=True)
+        return {new: old for new, old in pairs if old in edited}
+
+    def _differences(self, *options: str) -> list[str]:
+        *others, branch = options
+        return self.entries("diff", "-z", *others, BASE_BRANCH, branch)
 
     def unmerged_entries(self) -> list[str]:
         """Return the index entries of the paths that git could not merge."""

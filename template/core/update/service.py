@@ -1,27 +1,23 @@
 """The service that is updated."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from core.update import EXIT_CONFLICTS
+from core.update import EXIT_CONFLICTS, EXIT_FAILED, LOCK
 from core.update.git import (
     Repository,
     UpdateError,
+    check_environment,
     failure_reason,
 )
+from core.update.journal import Journal
+from core.update.merge_repository import CORE
+from core.update.sources import UNTRUSTED
 
-LOCK = "uv.lock"
+EXIT_STOPPED = 130
 EXIT_LOCK_OUTDATED = 1
-REDIRECTIONS = {
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_OBJECT_DIRECTORY",
-}
-"""Environment variables that point git to another repository."""
 
 
 class Service(Repository):
@@ -36,87 +32,101 @@ class Service(Repository):
         self.answers_file = answers_file
         self.merge_status: int | None = None
 
+    def check_repository(self) -> None:
+        """Check that the current folder is in a git repository with a commit.
+
+        Raises:
+            UpdateError: It is not, or git points to another repository.
+        """
+        check_environment()
+        try:
+            self.git("rev-parse", "--verify", "HEAD")
+        except UpdateError as error:
+            if UNTRUSTED.search(str(error)):
+                raise
+            command = "git init && git add --all && git commit"
+            raise UpdateError(f"an update needs a git repository. Run: {command}") from None
+        if (self.folder / CORE).is_symlink():
+            raise UpdateError(f"{CORE} is a link. Replace it with the folder that it leads to.")
+
     def check_clean(self) -> None:
         """Check that all changes are committed, so that an update can be undone.
 
         Raises:
-            UpdateError: There is no commit, or there are changes after it.
+            UpdateError: There are changes after the last commit.
         """
-        redirections = sorted(os.environ.keys() & REDIRECTIONS)
-        if redirections:
-            raise UpdateError(f"git points to another repository. Unset {' '.join(redirections)}.")
-        try:
-            self.git("rev-parse", "--verify", "HEAD")
-            status = self.text(
-                "status",
-                "--porcelain",
-                "--untracked-files=normal",
-                "--",
-                ".",
-            )
-        except UpdateError:
-            command = "git init && git add --all && git commit"
-            raise UpdateError(f"an update needs a git repository. Run: {command}") from None
-        names = [line[3:] for line in status.splitlines()]
+        status = self.text("status", "--porcelain", "--untracked-files=normal", "--", ".")
+        lines = status.splitlines()
+        conflicts = [line[3:] for line in lines if "U" in line[:2] or line[:2] in ("AA", "DD")]
+        if conflicts:
+            hint = "Resolve them and commit, or take the last update back: `just update --undo`."
+            raise UpdateError(f"these files have conflicts: {', '.join(conflicts)}. {hint}")
+        names = [line[3:] for line in lines]
         if names:
             shown = ", ".join(names[:5]) + (" and others" if len(names) > 5 else "")
             hint = "Commit your changes first (or run `git stash -u`), so you can undo the update."
             raise UpdateError(f"changes are not committed: {shown}. {hint}")
 
-    def merge(self, old: Path, new: Path) -> int:
+    def find_head(self) -> str:
+        """Return the hash of the last commit."""
+        return self.text("rev-parse", "HEAD")
+
+    def read_committed(self, path: Path) -> str:
+        """Return the text of a file in the last commit, or of the file itself if git has none."""
+        text = self.git("show", f"HEAD:./{path.as_posix()}", check=False)
+        return text.decode() or path.read_text(encoding="utf-8")
+
+    def check_unchanged(self, head: str) -> None:
+        """Check that nobody has changed the service since.
+
+        Args:
+            head: What `find_head` returned before.
+
+        Raises:
+            UpdateError: There is another commit, or there are changes that are not committed.
+        """
+        if self.find_head() != head:
+            raise UpdateError("somebody has committed during the update. Run it again.")
+        self.check_clean()
+
+    def merge(self, old: Path, new: Path, *options: str) -> int:
         """Merge the new version into the service, with that version's own code.
 
         Args:
             old: The folder with the rendered version that the service is from.
             new: The folder with the rendered version to update to.
+            *options: `--dry-run` or `--names` only print what would change.
 
         Returns:
-            The exit status: 0, or 4 if there are conflicts.
+            The exit status: 0, 2 if it failed and has printed why, or 3 if there are conflicts.
 
         Raises:
-            UpdateError: The merge failed. Nothing was changed.
+            UpdateError: The merge failed or was interrupted.
+            KeyboardInterrupt: It was stopped. Nothing was changed.
         """
         script = new / "core" / "update" / "merge.py"
-        untracked = self._untracked_files()
-        try:
-            done = subprocess.run(
-                [sys.executable, str(script), str(old), str(new)],
-                check=False,
-            )
-            if done.returncode not in (0, EXIT_CONFLICTS):
-                raise UpdateError("merge.py of the new version failed. Nothing was changed.")
-            shutil.copy(new / self.answers_file, self.answers_file)
-            self.merge_status = done.returncode
-        except BaseException:  # also Ctrl-C
-            self.restore()
-            for name in self._untracked_files() - untracked:
-                Path(name).unlink()
-            raise
-        return done.returncode
-
-    def _untracked_files(self) -> set[str]:
-        return {
-            *self.entries(
-                "ls-files",
-                "-z",
-                "--others",
-                "--exclude-standard",
-                "core",
-            )
-        }
-
-    def restore(self) -> None:
-        """Restore `core/` and the answers file to the last commit.
-
-        Raises:
-            UpdateError: A git command failed.
-        """
-        self.merge_status = None
-        paths = [str(self.answers_file)]
-        if self.git("ls-tree", "HEAD", "core"):
-            paths.append("core")
-        self.git("reset", "--quiet", "--", *paths)
-        self.git("restore", "--", *paths)
+        command = [
+            sys.executable,
+            str(script),
+            str(old),
+            str(new),
+            str(self.answers_file),
+            *options,
+        ]
+        with subprocess.Popen(command) as process:
+            while process.poll() is None:
+                try:
+                    process.wait()
+                except KeyboardInterrupt:
+                    process.terminate()  # it stops, or finishes if it is already writing
+        status = process.returncode
+        if status == EXIT_STOPPED:
+            raise KeyboardInterrupt
+        Journal(self).check()
+        if status not in (0, EXIT_FAILED, EXIT_CONFLICTS):
+            raise UpdateError("merge.py of the new version failed. Nothing was changed.")
+        self.merge_status = status
+        return status
 
     def update_lock(self) -> int:
         """Update uv.lock, and return the exit status: 0, or 1 if it is still outdated."""
@@ -135,6 +145,7 @@ class Service(Repository):
         if done.returncode:
             return report_outdated_lock(failure_reason(done.stderr))
         if self.git("status", "--porcelain", "--", LOCK):
+            Journal(self).note_change(LOCK)
             print(f"{LOCK} has the new dependencies of core/. Run `uv sync` to install them.")
         return 0
 

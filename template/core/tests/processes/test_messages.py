@@ -145,7 +145,18 @@ def test_an_error_in_the_services_code_names_its_place(run, app, process, error,
     assert lines[3:] == causes
 
 
+TEXTS = """
+from beanie import Document
+
+async def open(app):
+    yield
+
+class Trip(Document):
+    class Settings:
+        name = "sessions"
+"""
 WRONG_PARTS = {
+    "[texts.Trip], [], Worker()": "the collection 'sessions' of Trip belongs to core. Set another",
     "[texts], [], Worker()": "documents takes subclasses of beanie.Document, not <module 'app.te",
     "[], [texts], Worker()": "routers takes objects of fastapi.APIRouter, not <module 'app.texts'",
     "[], [], Worker(), middleware=[str]": "middleware takes objects of fastapi.middleware.Middle",
@@ -157,7 +168,7 @@ WRONG_PARTS = {
 
 @pytest.mark.parametrize(("parts", "problem"), WRONG_PARTS.items(), ids=lambda text: text[:20])
 def test_a_wrong_part_of_the_service_is_one_line(run, app, parts, problem):
-    (app / "texts.py").write_text("async def open(app):\n    yield\n")
+    (app / "texts.py").write_text(TEXTS)
     (app / "main.py").write_text(MAIN.replace("[], [], Worker()", parts))
     done = run("web", SERVICE="app.main:service")
     assert done.returncode == 2

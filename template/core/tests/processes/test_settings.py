@@ -1,6 +1,7 @@
 """A missing or wrong setting ends each process at once, with one line that names it."""
 
 import stat
+import subprocess
 
 import pytest
 
@@ -65,3 +66,26 @@ def test_setup_writes_a_new_secret_key_once(run, root):
     env.write_text("PORT=8001")
     assert run("setup").stdout == "added a new secret key to .env\n"
     assert env.read_text().startswith("PORT=8001\nSECRET_KEY=")
+
+
+def test_setup_writes_no_secret_that_git_would_commit(run, root):
+    """Without a .gitignore, `git add --all` would take the file."""
+    subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+    (root / ".env").write_text("PORT=8001\n")
+    done = run("setup")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: git would commit .env, which contains secrets."
+        " Add the lines `.env` and `.dev/` to .gitignore, then run the command again."
+        " If git already tracks the file, run `git rm --cached .env` too.\n"
+    )
+    assert (root / ".env").read_text() == "PORT=8001\n"
+
+    (root / ".gitignore").write_text(".env\n")
+    assert run("setup").stdout == "added a new secret key to .env\n"
+    (root / ".gitignore").unlink()
+    assert run("setup").stdout == ".env exists and was left unchanged\n"
+
+
+def test_setup_works_without_git(run, root, elsewhere):
+    assert run("setup", PATH=str(elsewhere)).stdout == "wrote .env with a new secret key\n"

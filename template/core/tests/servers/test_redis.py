@@ -911,6 +911,24 @@ async def test_the_log_lines_of_a_child_process_are_those_of_its_job(
     assert fields["secret"] == "***"
 
 
+async def test_jobs_that_are_left_are_counted(worker, redis_settings, monkeypatch, command):
+    """`just disable-job-queue` stops then, so nobody loses sight of them."""
+
+    @worker.task
+    async def later() -> None: ...
+
+    monkeypatch.setenv("TASK_ENGINE", "redis")
+    async with open_service(Service([], [], worker), redis_settings):
+        done = await command("drain", "--check")
+        assert (done.status, done.errors) == (0, "")
+        await later.enqueue()
+        await later.using(delay=3600).enqueue()
+        done = await command("drain", "--check")
+    assert done.status == 1
+    assert "The queue still has jobs: 1 pending, 0 running, 1 scheduled." in done.errors
+    assert "`just drain`" in done.errors
+
+
 async def test_drain_waits_until_no_job_is_left(worker, redis_settings, monkeypatch, command):
     @worker.task
     async def later() -> None: ...
