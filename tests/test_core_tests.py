@@ -91,3 +91,15 @@ def test_the_workflows_of_a_service_skip_and_run_them(queue_service: Path) -> No
     (restored,) = uses
     assert restored["uses"].startswith("actions/cache/restore@")
     assert restored["with"] == cache
+
+
+def test_single_tests_of_core_can_be_run(copied: Service) -> None:
+    other = copied.test.parent / "unit" / "test_other.py"
+    other.parent.mkdir()
+    other.write_text(PASSING.replace("core", "other"))
+    test_core = f"{UV} run just test-core -v"
+    assert "2 passed" in copied.execute(test_core).stdout
+    for name in ("core/tests/unit", "core/tests/unit/test_other.py::test_other"):
+        done = copied.execute(f"{test_core} {name}")
+        assert "1 passed" in done.stdout, done.stdout
+        assert "test_other" in done.stdout

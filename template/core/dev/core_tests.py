@@ -13,7 +13,7 @@ from core.config import ROOT
 PASSED = ROOT / ".dev" / "core-tests-passed"
 """Holds the digest with which the tests passed."""
 SKIPPED = "core/ has not changed since its tests passed; `just test-core` runs them anyway."
-PYTEST = [sys.executable, "-m", "pytest", "-n", "auto", "--maxprocesses", "4", "core/tests"]
+PYTEST = [sys.executable, "-m", "pytest", "-n", "auto", "--maxprocesses", "4"]
 
 
 def compute_digest(root: Path) -> str:
@@ -36,8 +36,8 @@ def main(arguments: list[str]) -> int:
     """Run the tests, and remember the digest if all of them passed.
 
     Args:
-        arguments: `--if-changed` alone to skip tests that passed already, or options of pytest.
-            With options, the digest is not remembered.
+        arguments: `--if-changed` alone to skip tests that passed already, or options of pytest,
+            which may name tests. With options, the digest is not remembered.
 
     Returns:
         The exit status.
@@ -48,7 +48,9 @@ def main(arguments: list[str]) -> int:
     if if_changed and PASSED.exists() and PASSED.read_text() == digest:
         print(SKIPPED)
         return 0
-    status = subprocess.run([*PYTEST, *options], cwd=ROOT).returncode
+    has_paths = any(option.startswith("core/tests") for option in options)
+    chosen = options if has_paths else ["core/tests", *options]
+    status = subprocess.run([*PYTEST, *chosen], cwd=ROOT).returncode
     if status == 0 and not options:
         PASSED.parent.mkdir(exist_ok=True)
         PASSED.write_text(digest)
