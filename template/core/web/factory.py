@@ -14,6 +14,7 @@ from core.config import Settings, read_pyproject
 from core.entry import ExceptionHandler, Lifespan, Service, open_service
 from core.logging import get_logger
 from core.tasks import QueueUnavailable
+from core.traces import is_on, stop_tracing
 from core.web.access_log import AccessLogMiddleware
 from core.web.audit import audit_router
 from core.web.auth import current_user
@@ -71,6 +72,7 @@ def _make_lifespan(service: Service, settings: Settings) -> Lifespan:
             app.state.database = database
             async with own_lifespan(app):
                 yield
+        stop_tracing()
         logger.info("web stopped")
 
     return lifespan
@@ -83,6 +85,7 @@ def _list_middleware(
 ) -> list[Middleware]:
     """Return all middleware, outermost first."""
     return [
+        *_list_tracing_middleware(),
         # The access log needs the correlation id.
         Middleware(CorrelationIdMiddleware, validator=_is_correlation_id),
         Middleware(AccessLogMiddleware),
@@ -92,6 +95,14 @@ def _list_middleware(
         Middleware(ServerErrorMiddleware, handler=handler),
         Middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_size),
     ]
+
+
+def _list_tracing_middleware() -> list[Middleware]:
+    if not is_on():
+        return []
+    from core.web.traces import TracesMiddleware  # here, because it imports OpenTelemetry
+
+    return [Middleware(TracesMiddleware)]
 
 
 def _add_routers(app: FastAPI, service: Service, settings: Settings) -> None:
