@@ -1,6 +1,6 @@
 """Traces of requests and jobs, sent by OpenTelemetry if an OTLP endpoint is set.
 
-This module imports OpenTelemetry only then, so traces cost nothing while they are off.
+Only then this module imports the SDK of OpenTelemetry, so traces cost nothing while they are off.
 """
 
 import os

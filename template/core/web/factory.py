@@ -23,6 +23,7 @@ from core.web.errors import answer_broken_middleware, make_error_handlers
 from core.web.health import health_router, metrics_router
 from core.web.jobs import jobs_router
 from core.web.security import SecurityMiddleware
+from core.web.traces import TELEMETRY, TraceIdMiddleware
 
 logger = get_logger(__name__)
 
@@ -52,6 +53,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
         lifespan=_make_lifespan(service, settings),
         middleware=_list_middleware(service, settings, handler),
         exception_handlers=handlers,
+        telemetry=TELEMETRY,
     )
     app.add_exception_handler(Exception, answer_broken_middleware)
     _add_routers(app, service, settings)
@@ -85,9 +87,9 @@ def _list_middleware(
 ) -> list[Middleware]:
     """Return all middleware, outermost first."""
     return [
-        *_list_tracing_middleware(),
-        # The access log needs the correlation id.
+        # The access log needs the correlation id and the trace's id.
         Middleware(CorrelationIdMiddleware, validator=_is_correlation_id),
+        *([Middleware(TraceIdMiddleware)] if is_on() else []),
         Middleware(AccessLogMiddleware),
         Middleware(SecurityMiddleware, settings, service.middleware),
         *service.middleware,
@@ -95,14 +97,6 @@ def _list_middleware(
         Middleware(ServerErrorMiddleware, handler=handler),
         Middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_size),
     ]
-
-
-def _list_tracing_middleware() -> list[Middleware]:
-    if not is_on():
-        return []
-    from core.web.traces import TracesMiddleware  # here, because it imports OpenTelemetry
-
-    return [Middleware(TracesMiddleware)]
 
 
 def _add_routers(app: FastAPI, service: Service, settings: Settings) -> None:
