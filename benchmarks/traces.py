@@ -1,6 +1,6 @@
 """What traces cost, off and on. Goal: nothing while they are off.
 
-With a commit before traces, its CPU times are measured by turns with the current ones, and compared.
+If a commit is given, such as one before traces, it is measured by turns with the current code.
 
     script/uv run python benchmarks/traces.py [COMMIT [RUNS]]
 """

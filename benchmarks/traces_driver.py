@@ -1,4 +1,4 @@
-"""Measures one service, with traces on or off. `traces.py` runs this in services that it renders."""
+"""Measures a service, with traces on or off. `traces.py` runs this in services that it renders."""
 
 import http.client
 import json

@@ -14,9 +14,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from core.config import ROOT, Settings  # noqa: TID251
+from core.config import ROOT, Settings
 from core.dev.servers import free_port  # noqa: TID251
-from core.tasks import Worker
 from core.tasks.engines import DEFAULT  # noqa: TID251
 from core.testing import empty, eventually  # noqa: TID251
 

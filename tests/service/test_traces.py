@@ -16,7 +16,7 @@ import httpx2
 import pytest
 from otlp_receiver import Receiver, Span, receiving
 
-from core.config import ROOT, Settings  # noqa: TID251
+from core.config import ROOT, Settings
 from core.dev.servers import free_port, is_listening  # noqa: TID251
 from core.tasks.engines import DEFAULT  # noqa: TID251
 from core.testing import empty, eventually  # noqa: TID251
@@ -176,7 +176,7 @@ async def traces(settings: Settings, tmp_path: Path) -> Any:
     with receiving() as receiver:
         variables = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
-            "OTEL_BSP_SCHEDULE_DELAY": "3600000",  # so a span arrives at the end of its process only
+            "OTEL_BSP_SCHEDULE_DELAY": "3600000",  # spans arrive at the end of a process
             "ECHO": receiver.url,
             "PORT": str(port),
         }
@@ -225,7 +225,12 @@ def check_links(traces: Receiver, request: Span) -> None:
         "retried",
         "completed",
     )
-    failed = traces.one("job broken", job__ended_as="failed", job__attempt=1, correlation_id=request.attributes["correlation_id"])
+    failed = traces.one(
+        "job broken",
+        job__ended_as="failed",
+        job__attempt=1,
+        correlation_id=request.attributes["correlation_id"],
+    )
     assert failed.status == 2
     (replayed,) = [each for each in traces.find("job broken") if each.links]
     assert replayed.links == [failed.id]

@@ -183,7 +183,7 @@ class Settler:
             run.body,
             run.record.attempt,
             details,
-            run.span and run.span.traceparent,
+            run.link().get("traceparent"),
         )
         fields = self._sign(run, {"state": JobStatus.FAILED, "error": details})
         stopped = stop_rest(self._queue, message, JobStatus.FAILED)
@@ -201,7 +201,7 @@ class Settler:
         log: Callable[..., object],
         error: str | None = None,
     ) -> Callable[[], None]:
-        """End a run's span. Return a function that counts the run, notes it in history, and logs it.
+        """End a run's span, and return a function that counts, keeps and logs the run.
 
         The engine calls that function when it has recorded the outcome.
         """

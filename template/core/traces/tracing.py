@@ -39,9 +39,7 @@ class Tracing:
 
     def __init__(self, attributes: Mapping[str, str]) -> None:
         # `stop` has a limit. OpenTelemetry's own end of the process would wait for 30 s.
-        self._provider = TracerProvider(
-            resource=_make_resource(attributes), shutdown_on_exit=False
-        )
+        self._provider = TracerProvider(resource=_make_resource(attributes), shutdown_on_exit=False)
         self._provider.sampler = InTraceSampler(self._provider.sampler)
         batches = BatchSpanProcessor(ReportingExporter(OTLPSpanExporter()))
         self._provider.add_span_processor(CleaningProcessor(batches))

@@ -69,8 +69,8 @@ def test_an_endpoint_in_the_env_file_switches_traces_on(root):
             "OTEL_EXPORTER_OTLP_PROTOCOL=grpc is not supported. Use http/protobuf and the port",
         ),
         (
-            {ENDPOINT: "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_COMPRESSION": "zip"},
-            "a variable that begins with OTEL_ is wrong: 'zip'",
+            {ENDPOINT: "http://127.0.0.1:1", "OTEL_BSP_MAX_QUEUE_SIZE": "2"},
+            "a variable that begins with OTEL_ is wrong: max_export_batch_size must be less",
         ),
     ],
 )

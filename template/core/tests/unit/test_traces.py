@@ -1,17 +1,20 @@
 """What spans contain, which are kept, and how they travel with a message."""
 
+import pytest
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from core.logging import mask_texts, start_masking
+from core.tasks.errors import BadMessage
 from core.tasks.message import Message, Signer
 from core.traces.cleaning import clean
 from core.traces.sampling import InTraceSampler
 from core.traces.spans import read_traceparent
 
-SPAN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+SPAN = f"00-{TRACE}-b7ad6b7169203331-01"
 
 
 def test_a_span_is_masked_as_log_lines_are():
@@ -24,7 +27,7 @@ def test_a_span_is_masked_as_log_lines_are():
     )
     cleaned = clean(span)
     start_masking()
-    assert dict(cleaned.attributes or {}) == {"note": "***", "all": ("a", "***"), "number": 7}
+    assert dict(cleaned.attributes or {}) == {"note": "***", "all": ["a", "***"], "number": 7}
     assert (cleaned.events[0].attributes or {})["exception.message"] == "no token ***"
     assert cleaned.status.description == "ValueError: ***"
 
@@ -71,14 +74,10 @@ def test_a_message_carries_the_span_and_its_signature_covers_it():
     body = signer.dump(traced)
     assert signer.load("1", body).traceparent == SPAN
     forged = body.replace(b"b7ad6b71", b"b7ad6b72")
-    try:
+    with pytest.raises(BadMessage, match="signature"):
         signer.load("1", forged)
-    except Exception as error:
-        assert "signature" in str(error)
-    else:
-        raise AssertionError("a changed span was accepted")
 
 
-def test_a_text_that_is_no_span_is_no_parent():
-    for text in (None, "", "x", SPAN[:-3], f"{SPAN}\n", SPAN.replace("0af7651916cd43dd8448eb211c80319c", 32 * "0")):
-        assert read_traceparent(text) == {} or text == f"{SPAN}\n"
+@pytest.mark.parametrize("text", [None, "", "x", SPAN[:-3], SPAN.replace(TRACE, 32 * "0")])
+def test_a_text_that_is_no_span_is_no_parent(text):
+    assert read_traceparent(text) == {}
