@@ -136,9 +136,12 @@ async def test_alerts_and_dashboard_name_metrics_that_exist(settings: Settings, 
 
         async def is_scraped() -> bool:
             try:
-                return len(await query(client, "up == 1")) == len(ports)
+                answer = await client.get("/-/ready")
             except httpx2.TransportError:
                 return False
+            if answer.status_code != 200:
+                return False
+            return len(await query(client, "up == 1")) == len(ports)
 
         await eventually(is_scraped, WAIT)
         missing: set[str] = set()
