@@ -1,4 +1,4 @@
-"""What traces cost, off and on. Goal: nothing while they are off.
+"""The cost of traces, off and on. Goal: nothing while they are off.
 
 If a commit is given, such as one before traces, it is measured by turns with the current code.
 

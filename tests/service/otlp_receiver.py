@@ -27,7 +27,7 @@ class Span:
 
 @dataclass
 class Receiver:
-    """What has arrived: spans, the bytes of all requests with spans, and headers by path."""
+    """The spans that have arrived, the bytes of their requests, and headers by path."""
 
     url: str = ""
     spans: list[Span] = field(default_factory=list)

@@ -195,7 +195,7 @@ async def test_the_tree_of_a_request(traces: Receiver, tmp_path: Path) -> None:
     request = traces.one("POST /orders/{order}")
     assert request.parent == ""
     assert request.process["service.name"] == "parcels"
-    assert request.process["core.process"] == "web"
+    assert request.process["process.role"] == "web"
 
     outer = traces.one("job outer")
     inner = traces.one("job inner")
@@ -204,7 +204,7 @@ async def test_the_tree_of_a_request(traces: Receiver, tmp_path: Path) -> None:
     (query,) = [each for each in traces.children(inner) if "db.system" in each.attributes]
     assert query.name.endswith(".find")
     runs_jobs = "web" if DEFAULT == "local" else "worker"
-    assert {each.process["core.process"] for each in (outer, inner, query)} == {runs_jobs}
+    assert {each.process["process.role"] for each in (outer, inner, query)} == {runs_jobs}
 
     for name in ("job flaky", "job forked", "job broken", "job first", "job boxed"):
         assert {each.parent for each in traces.find(name, job__attempt=1)} >= {request.id}, name
@@ -245,7 +245,7 @@ def check_requests_of_jobs(traces: Receiver, outer: Span) -> None:
     assert public.attributes["http.response.status_code"] == 200
     (forked,) = traces.children(traces.one("job forked"))
     assert forked.name == "GET"
-    assert forked.process["core.process"] == "child"
+    assert forked.process["process.role"] == "child"
 
 
 def check_noise(traces: Receiver) -> None:

@@ -34,7 +34,7 @@ _forkserver = multiprocessing.get_context("forkserver")
 
 
 class Context(NamedTuple):
-    """What the function in the child process shares with the code that called it.
+    """The context of the calling code, for the function in the child process.
 
     Attributes:
         correlation_id: The correlation id.

@@ -68,7 +68,7 @@ def start_tracing(settings: Settings, process: str) -> None:
                 "service.name": project["name"],
                 "service.version": project["version"],
                 "deployment.environment.name": settings.environment,
-                "core.process": process,
+                "process.role": process,
             }
         )
     except ValueError as error:
@@ -105,7 +105,7 @@ def start_job_span(
         task: The task's name.
         parent: The span of the code that enqueued the job, or None.
         links: Spans of earlier runs, or None.
-        attributes: What the span says about the job.
+        attributes: The attributes of the span.
     """
     return _tracing.start_job_span(task, parent, links, attributes) if _tracing else None
 

@@ -1,4 +1,4 @@
-"""What spans must not contain: sensitive values, queries of URLs and addresses of clients."""
+"""Spans without sensitive values, queries of URLs and addresses of clients."""
 
 from collections.abc import Mapping
 
@@ -52,7 +52,7 @@ class CleaningProcessor(SpanProcessor):
 
 
 def clean(span: ReadableSpan) -> ReadableSpan:
-    """Return a span without what it must not contain.
+    """Return a span without sensitive values, queries of URLs and addresses of clients.
 
     Args:
         span: The span, which has ended.

@@ -26,7 +26,7 @@ class JobSpan:
         task: The task's name.
         parent: The span of the code that enqueued the job, or None.
         links: Spans of earlier runs, or None. One that cannot be read is left out.
-        attributes: What the span says about the job.
+        attributes: The attributes of the span.
 
     Attributes:
         traceparent: The span as text.
@@ -72,7 +72,7 @@ def _make_links(links: Sequence[str | None]) -> list[Link]:
 
 
 def read_traceparent(traceparent: str | None) -> Context:
-    """Return a context whose current span is this one. It is empty if the text is no span.
+    """Return a context whose current span is this one. It is empty if the text has another form.
 
     Args:
         traceparent: The span as text, or None.

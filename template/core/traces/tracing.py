@@ -1,4 +1,4 @@
-"""The spans of this process: what makes them, which are kept, and where they go."""
+"""The tracer of this process, its instrumentation, and its way to the collector."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,10 +27,10 @@ FIRST_ERROR_STATUS = 400
 
 
 class Tracing:
-    """The tracing of this process. Its variables are those of OpenTelemetry.
+    """The tracing of this process. OpenTelemetry reads its own variables.
 
     Args:
-        attributes: What each span says about the process. `OTEL_SERVICE_NAME` and
+        attributes: The attributes of the process. `OTEL_SERVICE_NAME` and
             `OTEL_RESOURCE_ATTRIBUTES` replace the name of the service.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What spans contain, which are kept, and how they travel with a message."""
+"""Spans are cleaned, sampled, and carried by messages."""
 
 import pytest
 from opentelemetry.context import Context
