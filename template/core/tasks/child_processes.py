@@ -121,8 +121,9 @@ def _serve(
     threading.Thread(target=_end_with_parent, daemon=True).start()
     settings = get_settings()
     configure_logging(settings, "child")
-    start_tracing(settings, "child")
-    continue_trace(context.traceparent)
+    if context.traceparent:
+        start_tracing(settings, "child")
+        continue_trace(context.traceparent)
     structlog.contextvars.bind_contextvars(**context.fields)
     mask_texts(context.masked)
     with TaskContext.use(context.correlation_id, context.actor):

@@ -110,11 +110,11 @@ def start_job_span(
     return _tracing.start_job_span(task, parent, links, attributes) if _tracing else None
 
 
-def continue_trace(traceparent: str | None) -> None:
+def continue_trace(traceparent: str) -> None:
     """Make a span of another process the parent of the spans of this context.
 
     Args:
-        traceparent: The span, or None.
+        traceparent: The span.
     """
     if _tracing:
         _tracing.continue_trace(traceparent)

@@ -54,12 +54,14 @@ class JobSpan:
         self.trace_id = format_trace_id(self._span)
 
     def end(self, ended_as: str, error: str | None = None) -> None:
-        """End the span.
+        """End the span, unless it has ended. An abandoned attempt ends a second time.
 
         Args:
             ended_as: How the run ended.
             error: The error in one line without sensitive values, or None.
         """
+        if not self._span.is_recording():
+            return
         self._span.set_attribute("job.ended_as", ended_as)
         if error:
             self._span.set_status(StatusCode.ERROR, error)

@@ -74,11 +74,11 @@ class Tracing:
         """Start the span of a run of a job; see `JobSpan`."""
         return JobSpan(self._tracer, task, parent, links, attributes)
 
-    def continue_trace(self, traceparent: str | None) -> None:
+    def continue_trace(self, traceparent: str) -> None:
         """Make a span of another process the parent of the spans of this context.
 
         Args:
-            traceparent: The span as text, or None.
+            traceparent: The span as text.
         """
         attach(read_traceparent(traceparent))
 
