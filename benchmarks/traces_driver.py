@@ -26,8 +26,9 @@ import resource, sys, time
 started = time.process_time()
 import core.process
 from core.config import get_settings
+settings = get_settings()
 if hasattr(core, "traces"):
-    core.traces.start_tracing(get_settings(), "worker")
+    core.traces.start_tracing(settings, "worker")
 seconds = time.process_time() - started
 memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(seconds * 1000, len(sys.modules), memory)

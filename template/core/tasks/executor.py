@@ -35,7 +35,7 @@ from core.tasks.sensitive import find_texts
 from core.tasks.settle import Run, Settler
 from core.tasks.task import AnyTask
 from core.tasks.time_limits import LimitedCall, Reason
-from core.traces import start_job_span
+from core.traces import is_on, start_job_span
 
 if TYPE_CHECKING:
     from core.traces.spans import JobSpan
@@ -274,8 +274,8 @@ class Executor:
         TaskContext.set(correlation_id, message.owner)
         structlog.contextvars.bind_contextvars(job_id=job_id, task=message.task, attempt=attempt)
         start_masking()
-        run.span = _start_span(message, record)
-        if run.span:
+        if is_on():
+            run.span = _start_span(message, record)
             structlog.contextvars.bind_contextvars(trace_id=run.span.trace_id)
 
     async def _call_task(
@@ -366,7 +366,7 @@ class Executor:
         return self._settler.retry(UNKNOWN_SECONDS, {"unknown_since": since})
 
 
-def _start_span(message: Message, record: JobRecord) -> "JobSpan | None":
+def _start_span(message: Message, record: JobRecord) -> "JobSpan":
     """Start the span of a run. It links to the attempt before, or to the run that it replays."""
     attributes: dict[str, str | int] = {
         "job.id": message.id,

@@ -98,8 +98,8 @@ def start_job_span(
     parent: str | None,
     links: Sequence[str | None],
     attributes: Mapping[str, str | int],
-) -> "JobSpan | None":
-    """Start the span of a run of a job, in the context of the run. Return None if traces are off.
+) -> "JobSpan":
+    """Start the span of a run of a job, in the context of the run. Traces must be on.
 
     Args:
         task: The task's name.
@@ -107,7 +107,8 @@ def start_job_span(
         links: Spans of earlier runs, or None.
         attributes: The attributes of the span.
     """
-    return _tracing.start_job_span(task, parent, links, attributes) if _tracing else None
+    assert _tracing
+    return _tracing.start_job_span(task, parent, links, attributes)
 
 
 def continue_trace(traceparent: str) -> None:
