@@ -33,7 +33,7 @@ class ReportingExporter(SpanExporter):
         result = self._exporter.export(spans)
         fails = result is not SpanExportResult.SUCCESS
         if fails and not self._fails:
-            logger.warning("spans are lost: the collector does not take them", reason=self._lines.first)
+            logger.warning("spans are lost: the collector fails", reason=self._lines.first)
         elif self._fails and not fails:
             logger.info("the collector takes spans again")
         self._fails = fails
