@@ -142,8 +142,8 @@ def process(name: str, folder: Path, **variables: str) -> Iterator["subprocess.P
 
 
 def read_log(folder: Path, name: str) -> list[dict[str, Any]]:
-    lines = (folder / f"{name}.log").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+    lines = (folder / f"{name}.log").read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 async def wait_for_jobs(client: httpx2.AsyncClient, ids: list[str]) -> None:
@@ -273,7 +273,7 @@ def check_log(folder: Path, runs_jobs: str, request: Span, outer: Span) -> None:
 
 @pytest.mark.parametrize("how", ["refuses", "is silent"])
 async def test_a_collector_that_takes_nothing(settings: Settings, tmp_path: Path, how: str) -> None:
-    """Jobs run, one line says that spans are lost, and the process ends in time."""
+    """Requests are answered, a line says that spans are lost, and the process ends in time."""
     port = free_port()
     silent = socket.create_server(("127.0.0.1", 0))
     address = free_port() if how == "refuses" else silent.getsockname()[1]
@@ -298,8 +298,9 @@ async def test_a_collector_that_takes_nothing(settings: Settings, tmp_path: Path
         started = time.monotonic()
         web.wait(WAIT)
         assert time.monotonic() - started < 30  # the collector would be given 600 s
-    lines = lost_lines(tmp_path)
-    assert [line["level"] for line in lines] == ["warning"]
+    # One line for the outage, and one for the last spans, however many batches failed.
+    events = [line["event"] for line in lost_lines(tmp_path)]
+    assert 1 <= len(events) == len(set(events)) <= 2
     await empty(settings)
 
 
