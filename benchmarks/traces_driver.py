@@ -18,7 +18,9 @@ from driver_servers import VALKEY_WITHOUT_PERSISTENCE, run_servers, run_worker, 
 
 from core.dev.servers import HOST, MONGODB, free_port, is_listening
 
-JOBS = 10_000
+JOBS = 20_000
+POLL_SECONDS = 1.0
+"""Each look at the metrics takes the worker some milliseconds."""
 REQUESTS = 5_000
 TICKS = os.sysconf("SC_CLK_TCK")
 IMPORT = """
@@ -65,9 +67,9 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def wait_for(check: Callable[[], bool]) -> None:
+def wait_for(check: Callable[[], bool], seconds: float = 0.05) -> None:
     while not check():
-        time.sleep(0.05)
+        time.sleep(seconds)
 
 
 def count_completed(port: int) -> int:
@@ -90,7 +92,7 @@ def measure_jobs(folder: Path) -> dict[str, float]:
     with run_worker(folder / "worker.log") as worker:
         wait_for(lambda: count_completed(port) > 0)
         done, cpu, started = count_completed(port), cpu_seconds(worker.pid), time.monotonic()
-        wait_for(lambda: count_completed(port) == JOBS)
+        wait_for(lambda: count_completed(port) == JOBS, POLL_SECONDS)
         seconds = time.monotonic() - started
         used = cpu_seconds(worker.pid) - cpu
     jobs = JOBS - done
