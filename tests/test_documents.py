@@ -20,7 +20,7 @@ DOCUMENTS = [
     ROOT / "SECURITY.md",
 ]
 
-OTHER = {"FREE_SHIPPING", "JOB_ID", "PAYMENT_KEY"}
+OTHER = {"FREE_SHIPPING", "JOB_ID", "OTEL_EXPORTER_OTLP_ENDPOINT", "PAYMENT_KEY"}
 """Names of other programs, of arguments, and of examples."""
 
 

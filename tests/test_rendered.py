@@ -38,8 +38,12 @@ def test_its_own_ci_passes(service: Path) -> None:
     assert git(service, "status", "--porcelain") == ""  # the checks change no file
 
 
-def test_the_machinery_survives_what_happens_to_it(service: Path) -> None:
+def test_the_machinery_survives_what_happens_to_it(
+    service: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Outages, `just dev`, forged messages, fuzzed requests: a user need not test these again."""
+    prometheus = run(str(ROOT / "script" / "prometheus"), cwd=ROOT).stdout.strip()
+    monkeypatch.setenv("PROMETHEUS", prometheus)
     done = run(
         UV,
         "run",

@@ -10,7 +10,7 @@ ORDER = [
     {"cancelling", "errors", "context", "keys", "supervised", "worker_link"},
     {"config", "health_server"},
     {"logging"},
-    {"background", "threads"},
+    {"background", "threads", "traces"},
     {"models", "database"},
     {"services"},
     {"tasks"},

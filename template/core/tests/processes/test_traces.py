@@ -1,0 +1,88 @@
+"""Traces are off without an endpoint, and a problem with them is one line that stops nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from core.tests.processes.test_log_lines import log
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+START = """
+import sys
+from core.config import get_settings
+from core.logging import configure_logging, get_logger
+from core.traces import current_traceparent, is_on, start_tracing, stop_tracing
+
+configure_logging(get_settings(), "web")
+{before}
+start_tracing(get_settings(), "web")
+import core.process
+unwanted = {{"opentelemetry.sdk", "opentelemetry.instrumentation", "google.protobuf", "requests"}}
+logger = get_logger("test")
+logger.info("end", is_on=is_on(), imported=sorted(unwanted & set(sys.modules)))
+stop_tracing()
+"""
+
+
+def start(root: Path, before: str = "", **variables: str) -> tuple[list[str], bool, list[str]]:
+    """Start tracing in a process.
+
+    Returns:
+        The log lines of the start, whether traces are on, and the libraries that were imported.
+    """
+    script = START.format(before=before)
+    *lines, end = map(json.loads, log(root, script, LOG_FORMAT="json", **variables))
+    return [line["event"] for line in lines], end["is_on"], end["imported"]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {ENDPOINT: ""},
+        {ENDPOINT: "http://127.0.0.1:1", "OTEL_SDK_DISABLED": "true"},
+        {ENDPOINT: "http://127.0.0.1:1", "OTEL_TRACES_EXPORTER": "none"},
+    ],
+)
+def test_traces_that_are_off_import_nothing(root, variables):
+    assert start(root, **variables) == ([], False, [])
+
+
+def test_an_endpoint_switches_traces_on(root):
+    lines, is_on, imported = start(root, **{ENDPOINT: "http://127.0.0.1:1"})
+    assert (lines, is_on) == ([], True)
+    assert "opentelemetry.sdk" in imported
+
+
+def test_an_endpoint_in_the_env_file_switches_traces_on(root):
+    (root / ".env").write_text(f"{ENDPOINT}=http://127.0.0.1:1\n")
+    assert start(root)[1]
+
+
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({ENDPOINT: "collector:4318"}, f"{ENDPOINT} must look like http://collector:4318"),
+        (
+            {ENDPOINT: "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+            "OTEL_EXPORTER_OTLP_PROTOCOL=grpc is not supported. Use http/protobuf and the port",
+        ),
+        (
+            {ENDPOINT: "http://127.0.0.1:1", "OTEL_BSP_MAX_QUEUE_SIZE": "2"},
+            "a variable that begins with OTEL_ is wrong: max_export_batch_size must be less",
+        ),
+    ],
+)
+def test_a_wrong_variable_is_one_line(root, variables, problem):
+    (line,), is_on, _ = start(root, **variables)
+    assert line.startswith(f"traces are off: {problem}")
+    assert not is_on
+
+
+def test_packages_that_are_missing_are_one_line(root):
+    without = 'sys.modules["opentelemetry.sdk"] = None'
+    (line,), is_on, _ = start(root, without, **{ENDPOINT: "http://127.0.0.1:1"})
+    hint = "their packages are not installed. Run `uv add 'core[traces]'`."
+    assert line == f"traces are off: {ENDPOINT} is set, but {hint}"
+    assert not is_on
