@@ -113,7 +113,9 @@ def test_what_the_page_of_a_service_names_exists(queue_service: Path) -> None:
     for name in re.findall(r"`(\w+)`", fixtures):
         assert f"fixture {name}: " in api
     assert "def eventually(" in api
-    for path in named(PAGE, r"(?:app|core|tests)/[\w./]*|\.env\.example|\.copier-answers\.yml|uv\.lock"):
+    for path in named(
+        PAGE, r"(?:app|core|tests)/[\w./]*|\.env\.example|\.copier-answers\.yml|uv\.lock"
+    ):
         assert path.startswith("app/tasks/count") or (queue_service / path).exists()
 
 

@@ -217,7 +217,7 @@ def wait_until(check: Callable[[], bool]) -> None:
 
 
 def test_contributing() -> None:
-    """Everything that it names exists. `script/lock` has a test below, and test_release.py another."""
+    """Everything that it names exists. Tests below run some of the commands."""
     for command in commands(ROOT / "CONTRIBUTING.md"):
         program, *arguments = shlex.split(command)
         assert os.access(ROOT / program, os.X_OK), command

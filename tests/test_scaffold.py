@@ -42,7 +42,11 @@ def test_what_it_writes_passes_all_checks(service: Path, tmp_path: Path) -> None
         done = new(target, kind, name)
         assert done.returncode == 0, done.stderr
         lines = done.stdout.splitlines()
-        assert [line.split()[0] for line in lines] == ["wrote", "wrote", *["changed"] * bool(listed)]
+        assert [line.split()[0] for line in lines] == [
+            "wrote",
+            "wrote",
+            *["changed"] * bool(listed),
+        ]
         if listed:
             assert lines[-1] == f"changed {listed}"
     assert len(check(target)) == len(NEW)
@@ -65,7 +69,11 @@ def test_what_it_writes_passes_all_checks(service: Path, tmp_path: Path) -> None
         ("model", "BlobModel", "the service has the document or collection BlobModel already."),
         ("model", "Session", "app/models/session.py exists."),
         ("model", "DeadLetter", "the service has the document or collection dead_letters already."),
-        ("model", "limit_window", "the service has the document or collection limit_windows already"),
+        (
+            "model",
+            "limit_window",
+            "the service has the document or collection limit_windows already",
+        ),
     ):
         done = new(target, kind, name)
         assert (done.returncode, done.stdout) == (2, ""), name
@@ -98,7 +106,7 @@ def test_lists_without_examples_and_lists_of_another_shape(
 
     main.write_text(main.read_text().replace("documents=DOCUMENTS", "documents=[*DOCUMENTS][:]"))
     done = new(target, "model", "Letter")
-    line = "Import `Letter` from `app.models.letter`, and add it to the documents of `Service`."
+    line = "Import `Letter` from `app.models.letter`, and add it to the service's documents."
     assert done.stdout.splitlines()[-1] == f"By hand: {line}"
     assert (target / "app" / "models" / "letter.py").exists()
     assert "Letter" not in (target / "app" / "models" / "__init__.py").read_text()

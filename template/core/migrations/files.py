@@ -54,7 +54,7 @@ class Migration:
             direction: The class.
 
         Raises:
-            MigrationError: The file cannot be imported, or the class does not exist or has no steps.
+            MigrationError: The file cannot be imported, or it has no such class with steps.
         """
         module = _load(self.path)
         # Not `dir`, as Beanie does: it sorts the functions by name.

@@ -100,7 +100,7 @@ async def test_a_failure_stores_nothing_and_can_be_corrected(db, folder, people)
     path = folder / "1_half.py"
     path.write_text(HALF)
     before = await people()
-    with pytest.raises(MigrationError, match="1_half failed: .*the second step fails") as caught:
+    with pytest.raises(MigrationError, match=r"1_half failed: .*the second step fails") as caught:
         await run_migration("half")
     assert "Nothing of it was stored." in str(caught.value)
     assert (await people(), await applied()) == (before, [])
@@ -214,7 +214,7 @@ files.FOLDER = Path(sys.argv[1])
 lock.LEASE_SECONDS = lock.POLL_SECONDS = 0.5
 sys.exit(main(["migrate", *sys.argv[2:]]))
 """
-"""`python -m core migrate` with another folder, and with a lock that a dead process holds less long.
+"""`python -m core migrate` with another folder, and with a lock that expires sooner.
 
 Not the fixture `command`, because its process loads the service, and cannot be killed."""
 
@@ -276,7 +276,10 @@ async def test_the_order_forward_and_backward(db, folder, migrate):
 async def test_two_commands_at_once(db, folder, people, migrate):
     (folder / "1_rename.py").write_text(RENAME)
     found = await asyncio.gather(migrate.run(), migrate.run())
-    assert sorted(output for _, output, _ in found) == ["1_rename applied\n", "Nothing to migrate.\n"]
+    assert sorted(output for _, output, _ in found) == [
+        "1_rename applied\n",
+        "Nothing to migrate.\n",
+    ]
     assert [status for status, _, _ in found] == [0, 0]
     assert await people() == [{"title": name} for name in NAMES]
 
@@ -285,7 +288,9 @@ async def test_a_killed_command_leaves_the_old_state(db, folder, people, migrate
     """The next command goes on as soon as the server has given up the transaction."""
     path = folder / "1_half.py"
     reached = tmp_path / "reached"
-    wait = f"import asyncio, pathlib; pathlib.Path({str(reached)!r}).touch(); await asyncio.sleep(600)"
+    wait = (
+        f"import asyncio, pathlib; pathlib.Path({str(reached)!r}).touch(); await asyncio.sleep(600)"
+    )
     path.write_text(HALF.replace('raise ValueError("the second step fails")', wait))
     before = await people()
     process = await migrate.start()

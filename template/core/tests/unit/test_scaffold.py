@@ -127,7 +127,7 @@ def test_a_list_may_have_a_name_or_be_in_another_module(root):
 
 
 def test_what_is_not_formatted_keeps_its_form(root):
-    main = "from core.entry import Service\r\nimport os\r\n\r\nservice = Service( documents=['ä'] )\r\n"
+    main = f"{MAIN}import os\n\nservice = Service( documents=['ä'] )\n".replace("\n", "\r\n")
     (root / "app" / "main.py").write_bytes(main.encode())
     changed = register.register("model", make_names("model", "Bill"))
     assert changed
