@@ -106,7 +106,7 @@ def test_lists_without_examples_and_lists_of_another_shape(
 
     main.write_text(main.read_text().replace("documents=DOCUMENTS", "documents=[*DOCUMENTS][:]"))
     done = new(target, "model", "Letter")
-    line = "Import `Letter` from `app.models.letter`, and add it to the service's documents."
+    line = "Import `Letter` from `app.models.letter`. Add it to the service's documents."
     assert done.stdout.splitlines()[-1] == f"By hand: {line}"
     assert (target / "app" / "models" / "letter.py").exists()
     assert "Letter" not in (target / "app" / "models" / "__init__.py").read_text()

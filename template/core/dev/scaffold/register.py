@@ -15,8 +15,8 @@ LAST = "\n# Last, so that a task module can import `worker` from this one.\nfrom
 
 BY_HAND = {
     "task": "Add `from app.tasks import {name}` to a module that the worker imports.",
-    "route": "Import `{name}` from `app.routes`, and add `{name}.router` to the routers in app/main.py.",
-    "model": "Import `{class_name}` from `app.models.{name}`, and add it to the service's documents.",
+    "route": "Import `{name}` from `app.routes`, and add `{name}.router` to the service's routers.",
+    "model": "Import `{class_name}` from `app.models.{name}`. Add it to the service's documents.",
 }
 """What a person must do if the list has another shape."""
 
