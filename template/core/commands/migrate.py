@@ -47,15 +47,16 @@ async def _run(chosen: Namespace, settings: Settings) -> int:
         database.require()
         try:
             if chosen.check:
-                return await _check()
+                return await check()
             async with hold_lock(lambda: print(WAITING, file=sys.stderr)):
-                await (_back(chosen.back) if chosen.back else _forward())
+                await (go_back(chosen.back) if chosen.back else go_forward())
         except ConnectionFailure as error:
             raise database.unavailable(summarize_error(error)) from error
     return 0
 
 
-async def _check() -> int:
+async def check() -> int:
+    """Print the migrations to apply. Return the exit status: 1 if there are any."""
     applied = await list_applied()
     pending = [each.name for each in list_migrations() if each.name not in applied]
     for name in pending:
@@ -66,7 +67,8 @@ async def _check() -> int:
     return 0
 
 
-async def _forward() -> None:
+async def go_forward() -> None:
+    """Apply the migrations that the database does not have, the oldest first."""
     applied = await list_applied()
     pending = [each for each in list_migrations() if each.name not in applied]
     for migration in pending:
@@ -76,8 +78,12 @@ async def _forward() -> None:
         print("Nothing to migrate.")
 
 
-async def _back(name: str) -> None:
-    """Take back a migration, and before it those that are newer."""
+async def go_back(name: str) -> None:
+    """Take back a migration, and before it those that are newer.
+
+    Args:
+        name: The migration's name, with or without the time in front of it.
+    """
     target = find_migration(name)
     applied = await list_applied()
     if target.name not in applied:

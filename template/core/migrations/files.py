@@ -10,7 +10,7 @@ from beanie.migrations.controllers.base import BaseMigrationController
 
 from core.config import ROOT
 from core.errors import UserError
-from core.logging.tracebacks import describe_import_error
+from core.logging.tracebacks import describe_error
 
 FOLDER = ROOT / "app" / "migrations"
 
@@ -104,5 +104,5 @@ def _load(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise MigrationError(f"{path.name}: {describe_import_error(error)}") from error
+        raise MigrationError(f"{path.name}: {describe_error(error)}") from error
     return module

@@ -107,7 +107,8 @@ class Source:
         Args:
             line: The statement.
         """
-        after = [node for node in self.tree.body[:1] if isinstance(node, ast.Expr)]
+        after: list[ast.stmt] = [each for each in self.tree.body[:1] if isinstance(each, ast.Expr)]
+        imports: list[ast.stmt]
         imports = [each for each in self.tree.body if isinstance(each, ast.Import | ast.ImportFrom)]
         other = [each for each in imports if getattr(each, "module", "") != "__future__"]
         after += other[:1] or imports[-1:]

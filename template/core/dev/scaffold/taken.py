@@ -2,8 +2,8 @@
 
 import os
 import secrets
-from collections.abc import Iterable
-from typing import Any
+
+from fastapi.routing import iter_route_contexts
 
 from core.config import get_settings
 from core.dev.scaffold.names import Names
@@ -41,8 +41,8 @@ def check_free(kind: str, names: Names) -> None:
         case "task":
             taken, wanted = set(service.worker.tasks), names.name
         case "route":
-            paths = _list_paths(create_app(service, settings).routes)
-            taken, wanted = {_first_part(path) for path in paths}, names.path
+            routes = iter_route_contexts(create_app(service, settings).routes)
+            taken, wanted = {_first_part(route.path or "") for route in routes}, names.path
         case _:
             taken, wanted = _list_collections(service), names.collection
             if names.class_name in {each.__name__ for each in service.all_documents()}:
@@ -51,10 +51,6 @@ def check_free(kind: str, names: Names) -> None:
         what = {"task": "task", "route": "path", "model": "document or collection"}[kind]
         problem = f"the service has the {what} {wanted} already"
         raise UserError(f"{problem}. Choose another name. Nothing was written.")
-
-
-def _list_paths(routes: Iterable[Any]) -> list[str]:
-    return [route.path for route in routes if getattr(route, "path", None)]
 
 
 def _first_part(path: str) -> str:

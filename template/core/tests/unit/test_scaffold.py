@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -174,7 +175,10 @@ def test_a_full_disk_leaves_every_file_as_it_was(root, monkeypatch):
     """At each step: while the drafts are written, and while they take their places."""
     listed = root / "app" / "worker.py"
     files = {root / "app" / "tasks" / "bill.py": b"new", root / "new.py": b"new", listed: b"after"}
-    calls = {"write_bytes": Path.write_bytes, "replace": os.replace}
+    calls: dict[str, Callable[..., object]] = {
+        "write_bytes": Path.write_bytes,
+        "replace": os.replace,
+    }
     for name, limit in (("write_bytes", 1), ("write_bytes", 3), ("replace", 2), ("replace", 3)):
         listed.write_text("before")
         made = 0
