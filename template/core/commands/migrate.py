@@ -79,7 +79,7 @@ async def go_forward() -> None:
 
 
 async def go_back(name: str) -> None:
-    """Take back a migration, and before it those that are newer.
+    """Take back a migration, and before it all newer ones.
 
     Args:
         name: The migration's name, with or without the time in front of it.

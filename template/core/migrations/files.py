@@ -21,7 +21,7 @@ class MigrationError(UserError):
 
 @dataclass(frozen=True)
 class Steps:
-    """What one direction of a migration does.
+    """The steps of one direction of a migration.
 
     Attributes:
         controllers: The functions with Beanie's decorators, in the order of the file.

@@ -38,7 +38,7 @@ async def apply(migration: Migration) -> None:
         migration: A migration that the database does not have.
 
     Raises:
-        MigrationError: It failed.
+        MigrationError: The migration cannot be read, or failed.
     """
 
     async def record(session: AsyncClientSession) -> None:
@@ -55,7 +55,7 @@ async def take_back(migration: Migration) -> None:
         migration: A migration that the database has.
 
     Raises:
-        MigrationError: It failed.
+        MigrationError: The migration cannot be read, or failed.
     """
 
     async def forget(session: AsyncClientSession) -> None:
@@ -89,7 +89,7 @@ async def _run(migration: Migration, steps: Steps, record: Record) -> None:
 
 
 async def _open_documents(steps: Steps) -> None:
-    """Initialise the document classes of a migration, which differ from those of `app/models`."""
+    """Initialise the document classes of a migration, which may differ from the ones in `app/models`."""
     database = MigrationModel.get_pymongo_collection().database
     for controller in steps.controllers:
         # One at a time: several of them may have the same name or the same collection.

@@ -40,7 +40,7 @@ def make_names(kind: str, given: str) -> Names:
 
     Args:
         kind: `task`, `route`, `model` or `migration`.
-        given: What the user typed. A model may have the name of its class.
+        given: The name as the user typed it. A model may have the name of its class.
 
     Raises:
         UserError: The name cannot be used in Python, or Python uses it itself.

@@ -18,7 +18,7 @@ BY_HAND = {
     "route": "Import `{name}` from `app.routes`, and add `{name}.router` to the service's routers.",
     "model": "Import `{class_name}` from `app.models.{name}`. Add it to the service's documents.",
 }
-"""What a person must do if the list has another shape."""
+"""The lines that a person must add if the list has another shape."""
 
 
 def register(kind: str, names: Names) -> Source | None:

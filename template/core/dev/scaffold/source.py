@@ -87,7 +87,7 @@ class Source:
             start: The offset of the list's first item, if the list is empty.
 
         Raises:
-            OtherShape: An item is in parentheses of its own.
+            OtherShape: An item has its own parentheses.
         """
         if any(self._is_wrapped(each) for each in items):
             raise OtherShape

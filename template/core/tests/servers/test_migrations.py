@@ -221,7 +221,7 @@ Not the fixture `command`, because its process loads the service, and cannot be 
 
 
 class Command:
-    """Runs `just migrate` in a process of its own, because it initialises documents again."""
+    """Runs `just migrate` in a separate process, because it initialises documents again."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
