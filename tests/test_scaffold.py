@@ -8,7 +8,7 @@ from examples import read_examples, remove_example
 
 NEW = [
     ("task", "send_bill", "app/tasks/worker.py"),
-    ("task", "work_through_all_of_the_bills_that_nobody_has_paid_for_years", "app/tasks/worker.py"),
+    ("task", "work_through_all_of_the_unpaid_bills_now", "app/tasks/worker.py"),
     ("route", "bills", "app/main.py"),
     ("route", "sales_bills", "app/main.py"),
     ("model", "Bill", "app/models/__init__.py"),

@@ -89,7 +89,7 @@ async def _run(migration: Migration, steps: Steps, record: Record) -> None:
 
 
 async def _open_documents(steps: Steps) -> None:
-    """Initialise the document classes of a migration, which may differ from the ones in `app/models`."""
+    """Initialise the classes of a migration, which may differ from the ones in `app/models`."""
     database = MigrationModel.get_pymongo_collection().database
     for controller in steps.controllers:
         # One at a time: several of them may have the same name or the same collection.

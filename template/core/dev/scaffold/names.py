@@ -9,7 +9,8 @@ from core.errors import UserError
 
 SNAKE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 CAMEL = re.compile(r"([A-Z][a-z0-9]*)+")
-MAX_LENGTH = 60
+MAX_LENGTH = 40
+"""Longer names would make lines that the formatter cannot shorten."""
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def test_names_of_a_model(given, module, class_name, collection):
         ("task", "", "'' is not a name"),
         ("route", "../bill", "is not a name for a route"),
         ("model", "Sales Order", "such as Invoice or sales_order"),
-        ("task", "b" * 61, "is not a name"),
+        ("task", "b" * 41, "is not a name"),
         ("task", "import", "import is a name of Python"),
         ("task", "print", "print is a name of Python"),
         ("model", "import_error", "ImportError is a name of Python"),
