@@ -94,7 +94,7 @@ def test_the_commands_of_a_service(queue_service: Path, tmp_path: Path) -> None:
         done = run(UV, *arguments, cwd=service)
     assert "All checks passed!" in done.stdout
     assert "By hand" not in done.stdout
-    changed = git(service, "status", "--porcelain", "--untracked-files=all").splitlines()
+    changed = git(service, "status", "--porcelain", "--untracked-files=all", ":!.venv").splitlines()
     assert changed == [
         " M app/tasks/worker.py",
         "?? app/tasks/count_words.py",
