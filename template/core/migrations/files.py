@@ -82,10 +82,11 @@ def find_migration(name: str) -> Migration:
     """
     wanted = name.removesuffix(".py")
     found = [each for each in list_migrations() if wanted in (each.name, _strip_time(each.name))]
-    if len(found) != 1:
-        problem = "several files have" if found else "no file has"
-        hint = "Write it with the time. `just migrate --check` lists what is not applied."
-        raise MigrationError(f"in app/migrations, {problem} the name {name}. {hint}")
+    if not found:
+        raise MigrationError(f"no file in app/migrations has the name {name}. Nothing was changed.")
+    if len(found) > 1:
+        problem = f"several files in app/migrations have the name {name}"
+        raise MigrationError(f"{problem}. Write the time in front of it. Nothing was changed.")
     return found[0]
 
 

@@ -182,8 +182,8 @@ async def test_a_lock_is_extended_and_expires(db, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "source", "error"),
     [
-        ("nothing", "", "no file has the name nothing"),
-        ("twice", "", "several files have the name twice"),
+        ("nothing", "", "no file in app/migrations has the name nothing"),
+        ("twice", "", "several files in app/migrations have the name twice"),
         ("empty", "", "3_empty.py has no class Forward"),
         ("broken", "import nowhere\n", "4_broken.py: .*No module named 'nowhere'"),
     ],
