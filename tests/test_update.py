@@ -298,7 +298,9 @@ def test_an_update_from_every_release(template: Path, tmp_path: Path, release: s
     assert changed == ".copier-answers.yml\n"
     assert (project / "core" / "process.py").read_text().startswith("# mine\n")
     run(UV, "sync", "--quiet", "--locked", cwd=project)
-    assert " passed" in run(UV, "run", "just", "test", "-q", "tests", cwd=project).stdout
+    # Before the first release nothing but the version differs, so a few tests are enough.
+    tests = ["tests"] if RELEASES else ["tests/test_mine.py", "tests/test_settings.py"]
+    assert " passed" in run(UV, "run", "just", "test", "-q", *tests, cwd=project).stdout
 
 
 PLACES = ["alone", "in a folder", "another answers file", "into a repository"]
