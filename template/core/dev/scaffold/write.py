@@ -64,7 +64,9 @@ def _choose_paths(kind: str, names: Names) -> tuple[Path, Path]:
 
 
 def _refuse_existing(kind: str, names: Names, module: Path, test: Path) -> None:
-    same_name = [*module.parent.glob(f"*_{names.name}.py")] if kind == "migration" else []
+    same_name: list[Path] = []
+    if kind == "migration":
+        same_name += module.parent.glob(f"{'[0-9]' * 14}_{names.name}.py")
     for path in (module, module.with_suffix(""), test, *same_name):
         if path.exists():
             problem = f"{_show(path)} exists"
