@@ -10,9 +10,11 @@ TEMPLATE = ROOT / "template"
 CORE = TEMPLATE / "core"
 DOCUMENTS = [
     ROOT / "README.md",
+    ROOT / "AGENTS.md",
     ROOT / "CONTRIBUTING.md",
     *(ROOT / "docs").glob("*.md"),
     TEMPLATE / "README.md.jinja",
+    TEMPLATE / "AGENTS.md",
     TEMPLATE / "CONTRIBUTING.md",
     TEMPLATE / "app" / "tasks" / "README.md",
     *(CORE / "docs").glob("*.md"),

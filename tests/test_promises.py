@@ -217,12 +217,14 @@ def wait_until(check: Callable[[], bool]) -> None:
 
 
 def test_contributing() -> None:
-    """Everything that it names exists. `script/lock` has a test below."""
+    """Everything that it names exists. Tests below run some of the commands."""
     for command in commands(ROOT / "CONTRIBUTING.md"):
         program, *arguments = shlex.split(command)
         assert os.access(ROOT / program, os.X_OK), command
         assert all(
-            (ROOT / argument).exists() for argument in arguments if not argument.startswith("-")
+            (ROOT / argument).exists()
+            for argument in arguments
+            if not argument.startswith("-") and argument != "X.Y.Z"
         ), command
 
 

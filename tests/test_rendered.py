@@ -71,6 +71,7 @@ def write_snippets(document: str, target: Path) -> list[Path]:
         path = target / name
         text = f"{path.read_text() if path.exists() else ''}\n{block}"
         is_import = re.compile(r"^(?:from|import) .*\n", re.MULTILINE)
+        path.parent.mkdir(exist_ok=True)
         path.write_text("".join(is_import.findall(text)) + is_import.sub("", text))
         names.append(Path(name))
     return list(dict.fromkeys(names))
@@ -120,12 +121,12 @@ def test_the_snippets_of_the_documents(service: Path, tmp_path: Path) -> None:
     for recipe in ("format", "lint", "typecheck"):
         run(UV, "run", "--quiet", "just", recipe, cwd=target)
 
-    tests = ["tests/test_texts.py"]
+    tests = ["tests/test_texts.py", "tests/test_migration_split_names.py"]
     for name in ("test_tasks_readme.py", "test_docs.py"):
         shutil.copy(ROOT / "tests" / "snippets" / name, target / "tests")
         tests.append(f"tests/{name}")
     done = run(UV, "run", "just", "test", *tests, cwd=target)
-    assert "10 passed" in done.stdout
+    assert "11 passed" in done.stdout
 
 
 def test_compose_files(service: Path) -> None:
@@ -164,6 +165,7 @@ def test_nothing_else_is_rendered(service: Path) -> None:
         ".env.example",
         ".github",
         ".gitignore",
+        "AGENTS.md",
         "CONTRIBUTING.md",
         "Justfile",
         "README.md",

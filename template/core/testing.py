@@ -50,6 +50,7 @@ from core.dev.servers import (
 from core.entry import check_own_settings, load_service
 from core.logging import add_correlation_id
 from core.logging.console import console_renderer
+from core.migrations import apply, find_migration, take_back
 from core.models import UserModel
 from core.services.accounts import hash_password
 from core.services.sessions import start_session
@@ -65,6 +66,7 @@ __all__ = [
     "db",
     "eventually",
     "mailbox",
+    "run_migration",
     "running_worker",
     "settings",
     "signed_in",
@@ -350,6 +352,20 @@ def mailbox(servers: Servers) -> Mailbox:
     mailbox = Mailbox(servers.mail)
     mailbox.clear()
     return mailbox
+
+
+async def run_migration(name: str, back: bool = False) -> None:
+    """Run a migration of `app/migrations` on the test's database. The test needs the fixture `db`.
+
+    Args:
+        name: The migration's name, with or without the time in front of it.
+        back: Whether to run `Backward` instead of `Forward`.
+
+    Raises:
+        UserError: The migration does not exist, or failed.
+    """
+    migration = find_migration(name)
+    await (take_back(migration) if back else apply(migration))
 
 
 @pytest.fixture

@@ -1,0 +1,96 @@
+"""`just migrate`: applies the migrations in `app/migrations`, or takes them back."""
+
+import asyncio
+import sys
+from argparse import Namespace
+
+from pymongo.errors import ConnectionFailure
+
+from core.config import Settings
+from core.database import open_database, summarize_error
+from core.logging import configure_logging
+from core.migrations import (
+    apply,
+    find_migration,
+    hold_lock,
+    list_applied,
+    list_migrations,
+    take_back,
+)
+from core.models import DOCUMENTS
+
+EXIT_PENDING = 1
+PENDING = "{number} to apply. Run `just migrate`."
+WAITING = "Another process is migrating. Waiting until it has ended."
+
+
+def run_migrate(chosen: Namespace, settings: Settings) -> int:
+    """Run the command.
+
+    Args:
+        chosen: The parsed command line.
+        settings: The service's settings.
+
+    Returns:
+        The exit status. 1 says that `--check` found migrations to apply.
+
+    Raises:
+        UserError: A migration failed; the message says why.
+    """
+    configure_logging(settings, "command", is_command=True)
+    return asyncio.run(_run(chosen, settings))
+
+
+async def _run(chosen: Namespace, settings: Settings) -> int:
+    # Not the documents of `app`: their indexes may need the migrations first.
+    async with open_database(settings, DOCUMENTS) as database:
+        database.require()
+        try:
+            if chosen.check:
+                return await check()
+            async with hold_lock(lambda: print(WAITING, file=sys.stderr)):
+                await (go_back(chosen.back) if chosen.back else go_forward())
+        except ConnectionFailure as error:
+            raise database.unavailable(summarize_error(error)) from error
+    return 0
+
+
+async def check() -> int:
+    """Print the migrations to apply. Return the exit status: 1 if there are any."""
+    applied = await list_applied()
+    pending = [each.name for each in list_migrations() if each.name not in applied]
+    for name in pending:
+        print(name)
+    if pending:
+        print(PENDING.format(number=len(pending)), file=sys.stderr)
+        return EXIT_PENDING
+    return 0
+
+
+async def go_forward() -> None:
+    """Apply the migrations that the database does not have, the oldest first."""
+    applied = await list_applied()
+    pending = [each for each in list_migrations() if each.name not in applied]
+    for migration in pending:
+        await apply(migration)
+        print(f"{migration.name} applied", flush=True)
+    if not pending:
+        print("Nothing to migrate.")
+
+
+async def go_back(name: str) -> None:
+    """Take back a migration, and before it all newer ones.
+
+    Args:
+        name: The migration's name, with or without the time in front of it.
+    """
+    target = find_migration(name)
+    applied = await list_applied()
+    if target.name not in applied:
+        print(f"{target.name} is not applied. Nothing was changed.")
+        return
+    newer = [each for each in list_migrations() if each.name >= target.name]
+    for migration in reversed(newer):
+        if migration.name in applied:
+            await take_back(migration)
+            print(f"{migration.name} taken back", flush=True)

@@ -1,0 +1,97 @@
+"""Applies a migration, or takes it back, together with the record of it.
+
+Beanie's own runner is not used. It records a migration after its transaction and in two steps, so a
+process that is killed in between runs migrations again. It also runs all of them again if the file
+of the last one was deleted, and it takes no lock.
+"""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+from beanie import init_beanie
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import ConnectionFailure, PyMongoError
+
+from core.database import DatabaseUnavailable, open_client, with_transaction
+from core.logging.tracebacks import describe_error
+from core.migrations.files import Migration, MigrationError, Steps
+from core.models import MigrationModel
+
+ROLLED_BACK = "Nothing of it was stored. Correct it, and run the command again."
+PARTLY = "It runs without a transaction, so a part of it may be stored. Run the command again."
+TOO_LONG = "A transaction may take 60 seconds: see IN_TRANSACTION in core/docs/migrations.md."
+
+Record: TypeAlias = Callable[[AsyncClientSession], Awaitable[None]]
+
+
+async def list_applied() -> set[str]:
+    """Return the names of the migrations that the database has."""
+    cursor = MigrationModel.get_pymongo_collection().find({}, {"_id": True})
+    return {record["_id"] async for record in cursor}
+
+
+async def apply(migration: Migration) -> None:
+    """Run `Forward`, and record the migration.
+
+    Args:
+        migration: A migration that the database does not have.
+
+    Raises:
+        MigrationError: The migration cannot be read, or failed.
+    """
+
+    async def record(session: AsyncClientSession) -> None:
+        done = MigrationModel(id=migration.name, applied_at=datetime.now(UTC))
+        await done.insert(session=session)
+
+    await _run(migration, migration.read("Forward"), record)
+
+
+async def take_back(migration: Migration) -> None:
+    """Run `Backward`, and delete the record of the migration.
+
+    Args:
+        migration: A migration that the database has.
+
+    Raises:
+        MigrationError: The migration cannot be read, or failed.
+    """
+
+    async def forget(session: AsyncClientSession) -> None:
+        await MigrationModel.find(MigrationModel.id == migration.name).delete(session=session)
+
+    await _run(migration, migration.read("Backward"), forget)
+
+
+async def _run(migration: Migration, steps: Steps, record: Record) -> None:
+    async def run(session: AsyncClientSession) -> None:
+        for controller in steps.controllers:
+            await controller.run(session=session)
+        # In the same transaction: a migration and its record are stored together, or neither.
+        await record(session)
+
+    try:
+        await _open_documents(steps)
+        if steps.in_transaction:
+            await with_transaction(run)
+        else:
+            async with open_client().start_session() as session:
+                await run(session)
+    except (ConnectionFailure, DatabaseUnavailable):
+        raise
+    except Exception as error:
+        hint = ROLLED_BACK if steps.in_transaction else PARTLY
+        if isinstance(error, PyMongoError) and error.has_error_label("TransientTransactionError"):
+            hint = f"{hint} {TOO_LONG}"
+        problem = f"{migration.name} failed: {describe_error(error)}"
+        raise MigrationError(f"{problem}\n{hint}") from error
+
+
+async def _open_documents(steps: Steps) -> None:
+    """Initialise the classes of a migration, which may differ from the ones in `app/models`."""
+    database = MigrationModel.get_pymongo_collection().database
+    for controller in steps.controllers:
+        # One at a time: several of them may have the same name or the same collection.
+        for model in controller.models:
+            await init_beanie(database=database, document_models=[model])
