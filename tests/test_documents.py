@@ -11,7 +11,7 @@ CORE = TEMPLATE / "core"
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
-    *(ROOT / "docs").glob("*.md"),
+    *(ROOT / "docs").rglob("*.md"),
     TEMPLATE / "README.md.jinja",
     TEMPLATE / "CONTRIBUTING.md",
     TEMPLATE / "app" / "tasks" / "README.md",
