@@ -13,17 +13,21 @@ METRICS = "template/core/tasks/metrics.py"
 SETTINGS_HEAD = """\
 # Settings
 
-Settings come from the environment, then from `.env`. The variable of a setting is its name in capitals. A process that finds a missing or wrong setting ends with one line that names it. To declare your own, read [Settings](../how-to/settings.md) under "How to".
+Settings come from the environment, then from `.env`. The variable of a setting is its name in
+capitals. A process that finds a missing or wrong setting ends with one line that names it. To
+declare your own, read [Settings](../how-to/settings.md) under "How to".
 """
 COMMANDS_HEAD = """\
 # Commands
 
-Run each recipe as `uv run just NAME`, or as `just NAME` if just is installed. `uv run just` lists them. A recipe of the same name in your `Justfile` replaces it.
+Run each recipe as `uv run just NAME`, or as `just NAME` if just is installed. `uv run just` lists
+them. A recipe of the same name in your `Justfile` replaces it.
 """
 METRICS_HEAD = """\
 # Metrics
 
-The web process and each worker serve these at `/metrics`, for Prometheus. Jobs run in the workers, so only the workers count jobs. A worker serves them on `WORKER_PORT`.
+The web process and each worker serve these at `/metrics`, for Prometheus. Jobs run in the workers,
+so only the workers count jobs. A worker serves them on `WORKER_PORT`.
 
 | metric | kind | labels | meaning |
 |---|---|---|---|
@@ -45,7 +49,8 @@ def describe_settings(root: Path) -> str:
         root: The folder of the repository.
     """
     parts = [SETTINGS_HEAD]
-    for path, title in ((SETTINGS, "Of every service"), (APP_SETTINGS, "Of the examples in `app/`")):
+    titles = {SETTINGS: "Settings of every service", APP_SETTINGS: "Settings of the examples"}
+    for path, title in titles.items():
         parts.append(f"\n## {title}\n\n| variable | default | meaning |\n|---|---|---|\n")
         parts += [f"{row}\n" for row in _find_settings((root / path).read_text())]
     return "".join(parts)
@@ -89,9 +94,8 @@ def describe_commands(root: Path) -> str:
     parts = [COMMANDS_HEAD]
     for group, title in GROUPS.items():
         parts.append(f"\n## {title}\n\n| recipe | meaning |\n|---|---|\n")
-        for recipe in recipes:
-            if recipe["group"] == group:
-                parts.append(f"| `just {recipe['name']}` | {recipe['text']} |\n")
+        chosen = [recipe for recipe in recipes if recipe["group"] == group]
+        parts += [f"| `just {each['name']}` | {each['text']} |\n" for each in chosen]
     return "".join(parts)
 
 

@@ -78,7 +78,7 @@ NAVIGATION: Tree = {
             "Who owns what": "docs/design/ownership.md",
             "How an update works": "docs/design/updates.md",
             "From enqueue to an outcome": "docs/design/queue.md",
-            "What jobs can do": "docs/design/features.md",
+            "Features of jobs": "docs/design/features.md",
             "Workers and servers": "docs/design/workers.md",
             "In the web process": "docs/design/web.md",
             "Accounts and limits": "docs/design/accounts.md",
@@ -138,6 +138,7 @@ ANSWERS = {
 }
 
 LINK = re.compile(r"\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<target>[^)\s]+)\)")
+LIBRARY_HOST = re.compile(r"(?:https:)?//(?:unpkg\.com|cdn\.jsdelivr\.net)/")
 FENCE = re.compile(r"^ *```")
 NESTED = re.compile(r"^(?:  )+(?=\S)")
 CONFIG = """\
@@ -213,7 +214,8 @@ def read_page(source: str) -> str:
     if source in GENERATED:
         return GENERATED[source](ROOT)
     if source.endswith(".jinja"):
-        return Environment(keep_trailing_newline=True).from_string(text).render(ANSWERS)
+        jinja = Environment(keep_trailing_newline=True)  # noqa: S701  # Markdown, not HTML
+        return jinja.from_string(text).render(ANSWERS)
     return text
 
 
@@ -292,6 +294,15 @@ def collect() -> None:
     (BUILD / "zensical.toml").write_text(CONFIG.format(nav=write_toml(nav)))
 
 
+def remove_hosts() -> None:
+    """Remove the hosts of libraries that Zensical's script loads for certain elements.
+
+    Our pages have no such element: no diagram, no picture to enlarge, no code to run.
+    """
+    for path in (path for pattern in ("*.js", "*.map") for path in SITE.rglob(pattern)):
+        path.write_text(LIBRARY_HOST.sub("/", path.read_text()))
+
+
 def main() -> None:
     collect()
     command = "serve" if "--serve" in sys.argv[1:] else "build"
@@ -299,6 +310,7 @@ def main() -> None:
     zensical = [sys.executable, "-m", "zensical", command, *options]
     status = subprocess.run(zensical, cwd=BUILD, check=False).returncode
     if command == "build" and not status:
+        remove_hosts()
         print(f"The site is in {SITE.relative_to(ROOT)}.")
     sys.exit(status)
 

@@ -42,7 +42,7 @@ STEPS = (
     Step("enqueue", "pending", "at once", ("queue.py:seal", "common.lua")),
     Step("enqueue", "scheduled", "with a delay", ("queue.py:seal",)),
     Step("enqueue", "pending", "a later stage of a chain", ("chain.py:_enqueue",)),
-    Step("scheduled", "pending", "it is due"),
+    Step("scheduled", "pending", "the delay ends"),
     Step("pending", "running", "a worker takes it", ("common.lua",)),
     Step(
         "running",
@@ -146,4 +146,3 @@ def _is_state(node: ast.expr | None) -> bool:
 
 def _is_name(node: ast.expr, name: str) -> bool:
     return isinstance(node, ast.Name) and node.id == name
-

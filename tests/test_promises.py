@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx2
-from conftest import ROOT, UV, clean_environment, commit_all, copy, free_port, git, run
+from conftest import ROOT, clean_environment, commit_all, copy, free_port, git, run
 from pages import commands
 
 SECONDS = 600
@@ -308,7 +308,7 @@ def test_uv_is_installed_if_it_is_missing(template: Path, tmp_path: Path) -> Non
 
 
 def test_the_readme_works_without_uv(template: Path, tmp_path: Path, shell: dict[str, str]) -> None:
-    """Its two commands run through `script/uv`, as the quickstart says. The home folder is empty."""
+    """Its two commands run through `script/uv`, as the quickstart says. Home is empty."""
     run("git", "clone", "--quiet", str(template), "groundwork", cwd=tmp_path)
     bare = tmp_path / "bin"
     link_programs(bare, without=("uv", "uvx"))

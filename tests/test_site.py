@@ -19,7 +19,7 @@ HOSTS_OF_FILES = re.compile(r"//[\w.-]*(?:unpkg|jsdelivr|cdn|cloudflare|googleap
 
 
 class Page(HTMLParser):
-    """A page: what it loads, its links, and the ids of its elements."""
+    """The loaded files, the links and the ids of a page."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -32,8 +32,8 @@ class Page(HTMLParser):
         values = {name: value or "" for name, value in attrs}
         if tag in LOADED and values.get("rel") != "canonical" and LOADED[tag] in values:
             self.loaded.append(values[LOADED[tag]])
-        if tag == "a" and "href" in values:
-            self.links.append(values["href"])
+        if tag in ("a", "img") and (link := values.get("href") or values.get("src")):
+            self.links.append(link)
         self.ids |= {values[name] for name in ("id", "name") if name in values}
 
 
