@@ -15,7 +15,7 @@ SETTINGS_HEAD = """\
 
 Settings come from the environment, then from `.env`. The variable of a setting is its name in
 capitals. A process that finds a missing or wrong setting ends with one line that names it. To
-declare your own, read [Settings](../how-to/settings.md) under "How to".
+declare your own, read [Settings](../../../docs/how-to/settings.md) under "How to".
 """
 COMMANDS_HEAD = """\
 # Commands

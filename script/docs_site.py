@@ -147,12 +147,13 @@ site_name = "Groundwork"
 site_description = "A FastAPI and MongoDB service whose background jobs work on the first day."
 docs_dir = "pages"
 site_dir = "site"
+extra_css = ["site.css"]
 use_directory_urls = false
 nav = {nav}
 
 [project.theme]
 font = false
-features = ["navigation.indexes", "navigation.sections", "search.highlight", "content.code.copy"]
+features = ["navigation.sections", "search.highlight", "content.code.copy"]
 
 [[project.theme.palette]]
 media = "(prefers-color-scheme: light)"
@@ -161,6 +162,11 @@ scheme = "default"
 [[project.theme.palette]]
 media = "(prefers-color-scheme: dark)"
 scheme = "slate"
+"""
+
+STYLE = """\
+td:first-child code { white-space: nowrap; }
+img[src$="life-of-a-job.svg"] { background: white; }
 """
 
 
@@ -291,6 +297,7 @@ def collect() -> None:
         write_page(source, place, places)
     for picture in (ROOT / "docs").rglob("*.svg"):
         shutil.copy(picture, PAGES / picture.relative_to(ROOT / "docs"))
+    (PAGES / "site.css").write_text(STYLE)
     (BUILD / "zensical.toml").write_text(CONFIG.format(nav=write_toml(nav)))
 
 
