@@ -87,7 +87,7 @@ def test_the_readme(template: Path, tmp_path: Path, shell: dict[str, str]) -> No
     assert "worker-dev" in execute("uv run just", service, shell)
     git(service, "init", "--quiet")
     commit_all(service, "mine")
-    assert execute(check, service, shell) == "0.1.0 is the newest version.\n"
+    assert execute(check, service, shell) == "v0.1.0 is the newest version.\n"
     execute(update, service, shell)
     assert git(service, "status", "--porcelain") == ""
     for switch, is_on in ((off, False), (on, True)):
