@@ -52,6 +52,7 @@ NAVIGATION: Tree = {
         "Tests": "docs/how-to/testing.md",
         "Names that core has too": "docs/how-to/names.md",
         "Deploy": "docs/deploy.md",
+        "Traces": "docs/traces.md",
         "The queue's server": f"{CORE_DOCS}/queue-server.md",
         "Update a service": "docs/how-to/update.md",
         "Leave": "docs/leave.md",
@@ -95,7 +96,7 @@ NAVIGATION: Tree = {
     },
 }
 
-OPTIONAL = {"docs/deploy.md"}
+OPTIONAL = {"docs/deploy.md", "docs/traces.md"}
 """Pages that the site has if their files exist."""
 
 GENERATED = {
