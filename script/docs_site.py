@@ -248,6 +248,8 @@ def move_links(text: str, source: str, place: str, places: dict[str, str]) -> st
         if path in places:
             moved = posixpath.relpath(places[path], posixpath.dirname(place) or ".")
             return f"[{link['text']}]({moved}{'#' if anchor else ''}{anchor})"
+        if not (ROOT / path).exists():
+            sys.exit(f"script/docs: {source} links to {target}, which does not exist.")
         if path.endswith(".svg"):
             return link[0]
         return link["text"]

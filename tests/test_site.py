@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import lifecycle
 import pytest
-from conftest import ROOT, run
+from conftest import ROOT, run, snapshot
 
 SITE = ROOT / ".cache" / "docs" / "site"
 LOADED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src"}
@@ -43,6 +43,21 @@ def pages() -> dict[Path, Page]:
     done = run(str(ROOT / "script" / "docs"), cwd=ROOT)
     assert "The site is in .cache/docs/site." in done.stdout
     return {path: Page(path) for path in SITE.rglob("*.html")}
+
+
+def test_a_broken_link_ends_the_build(tmp_path: Path) -> None:
+    """A link to a file, and a link to a part of a page, whose page has no such part."""
+    clone = snapshot(tmp_path / "clone")
+    page = clone / "docs" / "glossary.md"
+    text = page.read_text()
+    for link, problem in (
+        ("gone.md", "docs/glossary.md links to gone.md, which does not exist."),
+        ("leave.md#gone", "anchor does not exist"),
+    ):
+        page.write_text(f"{text}\n[broken]({link})\n")
+        done = run(str(clone / "script" / "docs"), cwd=clone, check=False)
+        assert done.returncode == 1
+        assert problem in done.stdout + done.stderr
 
 
 def test_every_page_is_built(pages: dict[Path, Page]) -> None:
