@@ -144,6 +144,14 @@ def no_queue_service(template: Path, tmp_path_factory: pytest.TempPathFactory) -
     )
 
 
+@pytest.fixture
+def shell(tmp_path: Path) -> dict[str, str]:
+    """An environment with `uv` and `uvx` on PATH, and an empty home folder."""
+    cache = run(UV, "cache", "dir", cwd=tmp_path).stdout.strip()
+    path = f"{ROOT / '.cache' / 'uv' / 'bin'}:{os.environ['PATH']}"
+    return {**clean_environment(), "PATH": path, "HOME": str(tmp_path), "UV_CACHE_DIR": cache}
+
+
 def duplicate(service: Path, target: Path, installed: bool = True) -> Path:
     """Copy a service.
 

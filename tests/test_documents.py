@@ -12,7 +12,7 @@ DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "AGENTS.md",
     ROOT / "CONTRIBUTING.md",
-    *(ROOT / "docs").glob("*.md"),
+    *(ROOT / "docs").rglob("*.md"),
     TEMPLATE / "README.md.jinja",
     TEMPLATE / "AGENTS.md",
     TEMPLATE / "CONTRIBUTING.md",

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, UV, duplicate, git, run
+from pages import write_snippets
 
 SERVICE_TESTS = ROOT / "tests" / "service"
 TOOLS = ["hypothesis>=6.170,<7", "moto[server,s3]>=5.2,<6", "schemathesis>=4.32,<5"]
@@ -57,24 +58,6 @@ def test_the_machinery_survives_what_happens_to_it(
         cwd=service,
     )
     assert " passed" in done.stdout
-
-
-def write_snippets(document: str, target: Path) -> list[Path]:
-    """Append each Python block to the file that its first line names, with the imports on top.
-
-    Return the paths of the files in the service.
-    """
-    names = []
-    for name, block in re.findall(
-        r"^```python\n# (\S+\.py)\n(.*?)^```$", document, re.MULTILINE | re.DOTALL
-    ):
-        path = target / name
-        text = f"{path.read_text() if path.exists() else ''}\n{block}"
-        is_import = re.compile(r"^(?:from|import) .*\n", re.MULTILINE)
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("".join(is_import.findall(text)) + is_import.sub("", text))
-        names.append(Path(name))
-    return list(dict.fromkeys(names))
 
 
 def register(files: list[Path], target: Path) -> None:
