@@ -22,7 +22,7 @@ IMAGE = os.environ["IMAGE"]
 SCRIPT = os.environ["IMAGE_SCRIPT"]
 SIGN_UP = os.environ["SIGN_UP"]
 """The commands of the workflow that do a job."""
-GRACE_SECONDS = 10
+GRACE_SECONDS = 5
 SECONDS = 60
 USER = "10001"
 
@@ -163,7 +163,7 @@ async def stop_during_jobs(worker: Container, settings: Settings) -> None:
     async def nap(seconds: float) -> str: ...
 
     async with tasks.open(settings.model_copy(update={"task_engine": "redis"})):
-        short = await nap.enqueue(seconds=3)
+        short = await nap.enqueue(seconds=2)
         long = await nap.enqueue(seconds=600)
 
         async def is_running(job) -> bool:
