@@ -23,7 +23,13 @@ from pymongo import MongoClient
 
 from core.config import ROOT
 from core.dev.programs import find_mongod  # noqa: TID251
-from core.dev.servers import free_port, is_listening  # noqa: TID251
+from core.dev.servers import (  # noqa: TID251
+    MAIL,
+    MAILDIR,
+    free_port,
+    is_listening,
+    start_server,
+)
 
 PAGE = Path(os.environ["PAGE"]).read_text()
 QUEUE_PAGE = (ROOT / "core" / "docs" / "queue-server.md").read_text()
@@ -90,24 +96,28 @@ def place(tmp_path: Path) -> Place:
 
 @contextmanager
 def process(
-    port: int, log: Path, *command: str, program: str | None = None, **variables: str
+    port: int | None, log: Path, *command: str, program: str | None = None, **variables: str
 ) -> Iterator[None]:
-    """Run a process for a block, which begins when the process listens."""
+    """Run a process for a block, which begins when the process listens on a port, if given."""
     environment = {**os.environ, **variables}
     with log.open("wb") as output:
         started = subprocess.Popen(
             command, executable=program, env=environment, stdout=output, stderr=output
         )
     try:
-        deadline = time.monotonic() + SECONDS
-        while not is_listening(port):
-            is_running = started.poll() is None and time.monotonic() < deadline
-            assert is_running, f"{command}: {log.read_text()}"
-            time.sleep(0.05)
+        if port:
+            wait_until_listening(port, log)
         yield
     finally:
         started.terminate()
         started.wait(SECONDS)
+
+
+def wait_until_listening(port: int, log: Path) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not is_listening(port):
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
 
 
 def read_commands(place: Place) -> list[dict[str, Any]]:
@@ -196,14 +206,23 @@ def check_proxy(place: Place, stack: ExitStack) -> None:
         assert answer.is_success, answer.text
 
 
-def test_a_service_on_servers_as_the_page_sets_them_up(place: Place, servers, mailbox):
+def run_mail(place: Place, stack: ExitStack) -> str:
+    """Start a server that catches mail, and return the setting of the service."""
+    port = free_port()
+    started = start_server(MAIL, place.folder / MAIL.name, port)
+    stack.callback(started.wait)
+    stack.callback(started.kill)
+    return MAIL.url(port)
+
+
+def test_a_service_on_servers_as_the_page_sets_them_up(place: Place):
     with ExitStack() as stack:
         variables = {
             "ENVIRONMENT": "production",
             "SECRET_KEY": place.run(find_block("sh", "openssl rand -hex")).strip(),
             "MONGODB_URL": run_mongodb(place, stack),
             "REDIS_URL": run_valkey(place, stack),
-            "SMTP_URL": servers.environment["SMTP_URL"],
+            "SMTP_URL": run_mail(place, stack),
             "MAIL_FROM": "no-reply@example.com",
             "PUBLIC_URL": "https://service.example.com",
             "BLOB_URL": str(place.folder / "blobs"),
@@ -212,8 +231,10 @@ def test_a_service_on_servers_as_the_page_sets_them_up(place: Place, servers, ma
         }
         logs = {name: place.folder / f"{name}.log" for name in ("web", "worker")}
         core = [sys.executable, "-m", "core"]
-        for name, port in (("web", place.web), ("worker", place.worker)):
-            stack.enter_context(process(port, logs[name], *core, name, **variables))
+        for name in ("worker", "web"):  # both start at the same time
+            stack.enter_context(process(None, logs[name], *core, name, **variables))
+        wait_until_listening(place.web, logs["web"])
+        wait_until_listening(place.worker, logs["worker"])
         ready = wait_until_ready(place.web, logs["web"])
         # A note would say that the server does not keep jobs, or that it lacks a right.
         assert ready == {
@@ -226,7 +247,8 @@ def test_a_service_on_servers_as_the_page_sets_them_up(place: Place, servers, ma
             [*core, "drain"], env={**os.environ, **variables}, capture_output=True, timeout=SECONDS
         )
         assert done.returncode == 0, done.stderr
-        assert [message["To"] for message in mailbox.messages] == ["ada@example.com"]
+        (mail,) = (place.folder / MAIL.name / MAILDIR / "new").iterdir()
+        assert "To: ada@example.com" in mail.read_text()
 
 
 def test_no_command_of_the_page_is_forgotten():
