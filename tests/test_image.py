@@ -10,7 +10,7 @@ from conftest import ROOT, duplicate, run, run_deployed
 
 SCRIPT = str(ROOT / "script" / "image")
 CANNOT = 3
-"""The exit status of the script on a machine where it cannot install podman."""
+"""The exit status of the script if it cannot install podman."""
 NAP = '''
 """A task that takes its time."""
 

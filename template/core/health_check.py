@@ -1,6 +1,6 @@
 """The health check of a container: `python -m core.health_check`.
 
-The first process of the container tells whether it runs the web process or a worker.
+The command line of the container's first process shows whether it is the web process or a worker.
 """
 
 import os

@@ -166,9 +166,7 @@ def run_valkey(place: Place, stack: ExitStack) -> str:
     config.write_text(f"{text}bind 127.0.0.1\ndir {place.folder}\n")
     program = shutil.which("redis-check-rdb")  # the server is the same file under another name
     log = place.folder / "valkey.log"
-    stack.enter_context(
-        process(place.valkey, log, "redis-server", str(config), program=program)
-    )
+    stack.enter_context(process(place.valkey, log, "redis-server", str(config), program=program))
     return place.move(find_block("text", "REDIS_URL").strip().partition("=")[2])
 
 
