@@ -56,6 +56,7 @@ def test_the_image_runs_web_and_worker(queue_service: Path, tmp_path: Path) -> N
         run_deployed("test_containers.py", service, **variables)
     finally:
         run(SCRIPT, "rmi", "--force", image, cwd=tmp_path)
+        run(SCRIPT, "image", "prune", "--force", cwd=tmp_path)  # the first stage
 
 
 def test_all_packages_have_wheels_for_the_image(queue_service: Path) -> None:
