@@ -116,7 +116,7 @@ def main() -> None:
             "SMTP_URL": "smtp://127.0.0.1:1",
             "MAIL_FROM": "me@example.com",
             "PUBLIC_URL": "http://127.0.0.1",
-            "BLOB_URL": "/tmp/blobs",  # noqa: S108  # a private folder of the container
+            "BLOB_URL": f"{tempfile.gettempdir()}/blobs",
         }
         container, process = measure_starts(images, variables)
         images.call("rmi", "--force", IMAGE, f"{IMAGE}-one-stage")
