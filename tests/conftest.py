@@ -172,3 +172,18 @@ def service(request: pytest.FixtureRequest) -> Path:
     """A rendered service of each variant. Tests must not change it."""
     path: Path = request.getfixturevalue(request.param)
     return path
+
+
+def run_deployed(name: str, service: Path, **variables: str) -> None:
+    """Run a test of `tests/deployed/` in a service, with its packages and its servers."""
+    options = ["-q", "-c", "pyproject.toml", "--rootdir=."]
+    done = subprocess.run(
+        [UV, "run", "pytest", *options, str(ROOT / "tests" / "deployed" / name)],
+        cwd=service,
+        env={**clean_environment(), **variables},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout

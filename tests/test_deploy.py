@@ -1,0 +1,139 @@
+"""The files for deployment fit their schemas. No cluster and no systemd runs them here."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+import yaml
+from conftest import ROOT, run, run_deployed
+
+BIN = Path(sys.executable).parent
+INSTALL = str(ROOT / "script" / "debian")
+VERSION = "1.34"
+"""The oldest Kubernetes that has not reached its end of life, so that no file needs a newer one."""
+DEPLOY = Path("core", "deploy")
+CHECKED = "never run"
+
+
+def check_schema(schema: str, *files: Path) -> "subprocess.CompletedProcess[str]":
+    """Check files by a schema that is part of the tool."""
+    command = [str(BIN / "check-jsonschema"), "--builtin-schema", schema, *map(str, files)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_compose_files_fit_the_schema(service: Path, tmp_path: Path) -> None:
+    files = [service / "compose.yaml", service / "core" / "compose.yaml"]
+    done = check_schema("vendor.compose-spec", *files)
+    assert done.returncode == 0, done.stdout
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text(files[1].read_text().replace("read_only: true", "read_only: [1]"))
+    assert check_schema("vendor.compose-spec", wrong).returncode
+
+
+def test_workflows_fit_the_schema() -> None:
+    folders = [ROOT / ".github", ROOT / "template" / ".github"]
+    files = [path for folder in folders for path in (folder / "workflows").glob("*.yml")]
+    done = check_schema("vendor.github-workflows", *files)
+    assert done.returncode == 0, done.stdout
+
+
+def read_manifests(service: Path) -> dict[str, dict[str, Any]]:
+    """Return the Kubernetes objects of a service, by kind and name."""
+    folder = service / DEPLOY / "kubernetes"
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    names = kustomization["resources"]
+    assert {path.name for path in folder.iterdir()} == {*names, "kustomization.yaml"}
+    objects = [each for name in names for each in yaml.safe_load_all((folder / name).read_text())]
+    return {f"{each['kind']}/{each['metadata']['name']}": each for each in objects}
+
+
+def test_manifests_fit_the_schema(service: Path) -> None:
+    objects = read_manifests(service)
+    has_worker = (service / "core" / "tasks" / "engines" / "redis").exists()
+    processes = ["web", "worker"] if has_worker else ["web"]
+    kinds = ["Deployment", "PodDisruptionBudget", "NetworkPolicy"]
+    expected = {f"{kind}/{name}" for name in processes for kind in kinds}
+    expected |= {"Service/web", "NetworkPolicy/outgoing"}
+    scaled = objects.pop("ScaledObject/worker", None)
+    assert (scaled is not None) is has_worker
+    assert objects.keys() == expected
+    for manifest in objects.values():
+        kubernetes_validate.validate(manifest, VERSION, strict=True)
+
+
+def test_the_schema_finds_a_fault(queue_service: Path) -> None:
+    manifest = read_manifests(queue_service)["Deployment/web"]
+    manifest["spec"]["template"]["spec"]["containers"][0]["prots"] = []
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(manifest, VERSION, strict=True)
+
+
+def test_pods_wait_for_the_grace_period(queue_service: Path) -> None:
+    objects = read_manifests(queue_service)
+    settings = (queue_service / "core" / "config" / "settings.py").read_text()
+    (grace,) = re.findall(r"task_grace_period: NonNegativeFloat = (\d+)", settings)
+    for name in ("web", "worker"):
+        pod = objects[f"Deployment/{name}"]["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        pause = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {"seconds": 0})
+        assert pod["terminationGracePeriodSeconds"] == int(grace) + 10 + pause["seconds"]
+        assert container["args"] == ["python", "-m", "core", name]
+
+
+def test_scaling_asks_for_metrics_that_exist(queue_service: Path) -> None:
+    """`core/tests/servers/test_web.py` shows that /metrics has them with a real queue."""
+    triggers = read_manifests(queue_service)["ScaledObject/worker"]["spec"]["triggers"]
+    metrics = (queue_service / "core" / "tasks" / "metrics.py").read_text()
+    queries = [trigger["metadata"]["query"] for trigger in triggers]
+    names = [re.findall(r"[a-z]+_[a-z_]+", query) for query in queries]
+    assert names == [["queue_jobs"], ["queue_oldest_job_seconds"]]
+    assert all(f'"{name}"' in metrics for (name,) in names)
+    assert '{state="pending"}' in queries[0]
+    assert '["state"]' in metrics
+
+
+def install(*packages: str) -> None:
+    """Install packages of Debian. Without root, skip the test."""
+    done = run(INSTALL, *packages, cwd=ROOT, check=False)
+    if done.returncode:
+        pytest.skip(done.stderr.strip())
+
+
+def test_the_servers_of_the_page(queue_service: Path) -> None:
+    install("redis-check-rdb:redis-tools", "nginx:nginx-light")
+    run_deployed("test_servers.py", queue_service, PAGE=str(ROOT / "docs" / "deploy.md"))
+
+
+def test_systemd_accepts_the_units(service: Path, tmp_path: Path) -> None:
+    install("systemd-analyze:systemd")
+    units = sorted((service / DEPLOY / "systemd").iterdir())
+    has_worker = (service / "core" / "tasks" / "engines" / "redis").exists()
+    assert len(units) == (2 if has_worker else 1)
+    for unit in units:
+        slug, _, process = unit.stem.rpartition("-")
+        text = unit.read_text()
+        assert f"-m core {process}\n" in text
+        # systemd looks whether the program exists.
+        (tmp_path / unit.name).write_text(text.replace(f"/srv/{slug}/", f"{service}/"))
+        assert verify(tmp_path / unit.name) == ""
+        (tmp_path / unit.name).write_text(text.replace("KillMode=mixed", "KillMode=some"))
+        assert "kill mode" in verify(tmp_path / unit.name)
+
+
+def verify(unit: Path) -> str:
+    """Return what systemd finds. Its status is 0 also after errors, so any output is one."""
+    command = ["systemd-analyze", "verify", "--man=no", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return done.stdout + done.stderr
+
+
+def test_each_file_says_how_it_was_checked(service: Path) -> None:
+    folders = [service / DEPLOY / name for name in ("kubernetes", "systemd")]
+    files = [path for folder in folders for path in folder.iterdir()]
+    assert len(files) >= 4
+    for path in files:
+        assert CHECKED in path.read_text().splitlines()[0], path
