@@ -96,9 +96,6 @@ NAVIGATION: Tree = {
     },
 }
 
-OPTIONAL = {"docs/deploy.md", "docs/traces.md"}
-"""Pages that the site has if their files exist."""
-
 GENERATED = {
     "template/core/config/settings.py": describe_settings,
     "template/core/recipes.just": describe_commands,
@@ -191,7 +188,7 @@ def read_navigation(tree: Tree, places: dict[str, str]) -> list[dict[str, object
     for title, entry in tree.items():
         if not isinstance(entry, str):
             nav.append({title: read_navigation(entry, places)})
-        elif entry not in OPTIONAL or (ROOT / entry).exists():
+        else:
             places[entry] = find_place(entry)
             nav.append({title: places[entry]})
     return nav

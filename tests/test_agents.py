@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, UV, copy, duplicate, git, run
-from test_promises import commands
+from pages import commands
 
 TEMPLATE = ROOT / "template"
 PAGE = TEMPLATE / "core" / "docs" / "agents.md"
