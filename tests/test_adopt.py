@@ -250,7 +250,7 @@ def test_leaving_is_refused_if_git_could_not_undo_it(template: Path, tmp_path: P
 def test_a_machine_with_musl_can_leave_the_servers_out(
     queue_service: Path, tmp_path: Path, machine: str
 ) -> None:
-    """There is no such machine here, so uv is told the platform, and installs nothing."""
+    """No such machine is at hand, so uv resolves for its platform and installs nothing."""
     service = duplicate(queue_service, tmp_path / "service", installed=False)
     target = ["--python-platform", f"{machine}-unknown-linux-musl"]
     command = [UV, "sync", "--dry-run", *target]
@@ -265,7 +265,7 @@ def test_a_machine_with_musl_can_leave_the_servers_out(
 def test_an_intel_mac_can_use_the_last_versions_with_wheels(
     queue_service: Path, tmp_path: Path
 ) -> None:
-    """There is no such machine here, so uv is told the platform, and installs nothing."""
+    """No such machine is at hand, so uv resolves for its platform and installs nothing."""
     service = duplicate(queue_service, tmp_path / "service", installed=False)
     command = [UV, "sync", "--dry-run", "--no-build", "--python-platform", "x86_64-apple-darwin"]
     refused = run(*command, cwd=service, check=False)

@@ -30,8 +30,9 @@ def find_python(version: str, folder: Path) -> str | None:
 
 
 def test_its_own_ci_passes(service: Path) -> None:
+    has_cache = (service / ".mypy_cache").exists()  # another test may have checked this service
     done = run(UV, "run", "just", "ci", cwd=service)
-    assert "The first run takes longer: mypy has no cache yet.\n" in done.stdout
+    assert ("The first run takes longer: mypy has no cache yet.\n" in done.stdout) != has_cache
     assert "Success: no issues found" in done.stdout
     summaries = re.findall(r"\d+ passed", done.stdout)
     assert len(summaries) == 2  # the user's tests, and the tests of core/

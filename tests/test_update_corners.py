@@ -23,9 +23,10 @@ from core.update import EXIT_CONFLICTS
 from core.update.conflicts import SERVICE_DELETION
 
 PLAIN = ["-m", "copier", "update", "--trust", "--defaults", "--quiet"]
-JUST = ["-B", "-m", "core.update", "--defaults"]
-UNDO = ["-B", "-m", "core.update", "--undo"]
-CONTINUE = ["-B", "-m", "core.update", "--continue"]
+COMMAND = ["-B", "-m", "core.update"]
+JUST = [*COMMAND, "--defaults"]
+UNDO = [*COMMAND, "--undo"]
+CONTINUE = [*COMMAND, "--continue"]
 NEW = b"new\n"
 MINE = b"mine\n"
 
@@ -62,6 +63,22 @@ def update(project: Path, status: int = 0, command: list[str] = JUST) -> str:
     done = run(sys.executable, *command, cwd=project, check=False)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def start_update(project: Path, command: list[str], until: Path) -> "subprocess.Popen[str]":
+    """Start an update in its own process group, and wait until it has made a file or has ended."""
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=project,
+        env=clean_environment(),
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    while process.poll() is None and not until.exists():
+        time.sleep(0.001)
+    return process
 
 
 def edited(path: Path) -> bytes:
@@ -342,25 +359,16 @@ def test_an_update_killed_at_any_moment(template: Path, project: Path, command: 
     journal = project / ".git" / "core-update"
     ends = Counter[str]()
     for attempt in range(12 if command == JUST else 6):
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=project,
-            env=clean_environment(),
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while process.poll() is None and not journal.exists():
-            time.sleep(0.001)
+        process = start_update(project, command, until=journal)
         time.sleep(attempt * 0.01)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()
         if journal.exists() and not json.loads((journal / "journal.json").read_text())["is_done"]:
             assert "was interrupted" in update(project, 2)
             end = random.choice(["undo", "continue"])
             status = 0 if end == "undo" else EXIT_CONFLICTS
-            output = update(project, status, ["-B", "-m", "core.update", f"--{end}"])
+            output = update(project, status, [*COMMAND, f"--{end}"])
             assert (end == "undo") is ("core/one.py: " not in output)
         else:
             end = "done" if journal.exists() else "nothing"
@@ -411,11 +419,11 @@ def test_a_dry_run_shows_what_an_update_does(template: Path, project: Path) -> N
     files = {"core/one.py": NEW, "core/two.py": theirs + NEW, "core/sub/three.py": NEW}
     release(template, {**files, "core/run.sh": NEW, "core/CHANGELOG.md": b"## 2\n\nBetter.\n"})
     before = look(project)
-    command = ["-B", "-m", "core.update", "--dry-run"]
+    command = [*COMMAND, "--dry-run"]
     newest = [*command, "--to", "v0.1.0"]
     assert update(project, 0, newest) == "v0.1.0 is the newest version.\n"
     output = update(project, 0, command)
-    names = update(project, 5, ["-B", "-m", "core.update", "--check"])
+    names = update(project, 5, [*COMMAND, "--check"])
     assert look(project) == before
     assert git(project, "status", "--porcelain") == ""
     assert not (project / ".git" / "core-update").exists()
@@ -452,7 +460,7 @@ from core.nowhere import anything
   app/mine.py:1: the new version has no core.old
   app/mine.py:2: the new version has no core.names.gone
 """
-    assert lost in update(project, 0, ["-B", "-m", "core.update", "--dry-run"])
+    assert lost in update(project, 0, [*COMMAND, "--dry-run"])
     assert lost in update(project)
 
 
@@ -495,17 +503,7 @@ def test_an_update_stopped_at_any_moment(
     """It is done or undone, and its message is true."""
     release(template, {f"core/many/{each}.py": NEW for each in range(60)})
     for delay in (0, 0.01, 0.03, 0.06, 0.1, 0.2):
-        process = subprocess.Popen(
-            [sys.executable, *JUST],
-            cwd=project,
-            env=clean_environment(),
-            start_new_session=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        while process.poll() is None and not (project / "core" / "many").exists():
-            time.sleep(0.001)
+        process = start_update(project, JUST, until=project / "core" / "many")
         time.sleep(delay)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import commit_all, git, run
 from test_update_corners import (
+    COMMAND,
     CONTINUE,
     JUST,
     MINE,
@@ -29,7 +30,6 @@ from core.update import EXIT_CONFLICTS
 
 __all__ = ["project", "template"]
 
-COMMAND = ["-B", "-m", "core.update"]
 FILES = {"core/new.py": NEW, "core/one.py": NEW, "core/two.py": NEW}
 
 

@@ -3,14 +3,12 @@
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-from conftest import clean_environment, commit_all, git, run
+from conftest import commit_all, git, run
 from test_update_corners import (
+    COMMAND,
     JUST,
     MINE,
     NEW,
@@ -19,6 +17,7 @@ from test_update_corners import (
     project,
     release,
     render,
+    start_update,
     template,
     update,
 )
@@ -29,7 +28,6 @@ from core.update.conflicts import SERVICE_DELETION
 
 __all__ = ["project", "template"]
 
-COMMAND = ["-B", "-m", "core.update"]
 QUESTION = b"""
 sender:
   type: str
@@ -183,21 +181,11 @@ def test_the_number_of_conflicts_is_no_status(
 def test_a_frozen_update_keeps_others_out(template: Path, project: Path) -> None:
     """As with SIGSTOP, or on a laptop that sleeps."""
     release(template, {f"core/many/{each}.py": NEW for each in range(300)})
-    process = subprocess.Popen(
-        [sys.executable, *JUST],
-        cwd=project,
-        env=clean_environment(),
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = start_update(project, JUST, until=project / "core" / "many")
     try:
-        while process.poll() is None and not (project / "core" / "many").exists():
-            time.sleep(0.001)
         os.killpg(process.pid, signal.SIGSTOP)
         frozen = look(project)
-        assert process.poll() is None, "it ended before it was frozen"
+        assert process.poll() is None, "the update ended before the test could freeze it"
         output = update(project, 2)
         assert "another update of this repository is running" in output or "interrupted" in output
         assert look(project) == frozen

@@ -81,6 +81,16 @@ def update_weekly(github: GitHub, failing: str = "") -> dict[str, Job]:
     return jobs
 
 
+def pull_request(state: str, is_of_fork: bool = False) -> dict[str, object]:
+    """Return a pull request for v0.2.0, as GitHub lists it."""
+    return {
+        "number": 1,
+        "headRefName": "update-0.2.0",
+        "isCrossRepository": is_of_fork,
+        "state": state,
+    }
+
+
 def skipped(jobs: dict[str, Job]) -> set[str]:
     return {name for name, job in jobs.items() if job.result == "skipped"}
 
@@ -143,20 +153,14 @@ def test_commits_of_a_person_stay(github: GitHub) -> None:
 @pytest.mark.parametrize("state", ["OPEN", "CLOSED", "MERGED"])
 def test_a_version_with_a_pull_request_is_not_proposed_again(github: GitHub, state: str) -> None:
     """If it was closed, or merged and then reverted, the owner does not want this version."""
-    pull = {"number": 1, "headRefName": "update-0.2.0", "isCrossRepository": False, "state": state}
+    pull = pull_request(state)
     github.write(pulls=[pull])
     assert skipped(update_weekly(github)) == {"report", "merge", "propose"}
     assert github.pulls == [pull]
 
 
 def test_the_version_after_a_closed_pull_request_is_proposed(newer: Path, github: GitHub) -> None:
-    pull = {
-        "number": 1,
-        "headRefName": "update-0.2.0",
-        "isCrossRepository": False,
-        "state": "CLOSED",
-    }
-    github.write(pulls=[pull])
+    github.write(pulls=[pull_request("CLOSED")])
     release(newer, "v0.3.0")
     update_weekly(github)
     assert [pull["headRefName"] for pull in github.pulls] == ["update-0.2.0", "update-0.3.0"]
@@ -184,13 +188,7 @@ def test_a_pull_request_of_an_older_version_is_closed(
 
 def test_a_pull_request_of_a_fork_does_not_count(github: GitHub) -> None:
     """Otherwise anybody could stop the updates of a public repository."""
-    pull = {
-        "number": 1,
-        "headRefName": "update-0.2.0",
-        "isCrossRepository": True,
-        "state": "CLOSED",
-    }
-    github.write(pulls=[pull])
+    github.write(pulls=[pull_request("CLOSED", is_of_fork=True)])
     update_weekly(github)
     assert len(github.pulls) == 2
 

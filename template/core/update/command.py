@@ -69,14 +69,19 @@ def _parse_options(arguments: list[str] | None) -> argparse.Namespace:
     )
     add("--drift", action="store_true", help="only print what you changed in core/")
     add("--undo", action="store_true", help="take the last update back")
-    add("--continue", action="store_true", help="finish an update that was interrupted")
+    add(
+        "--continue",
+        action="store_true",
+        dest="finishes",
+        help="finish an update that was interrupted",
+    )
     add("--defaults", action="store_true", help="ask no questions")
     add("--answers-file", help="defaults to .copier-answers.yml")
     return parser.parse_args(arguments)
 
 
 def _update(options: argparse.Namespace) -> int:
-    if options.undo or getattr(options, "continue"):
+    if options.undo or options.finishes:
         raise UpdateError("there is no update to finish or to undo.")
     answers_file = find_answers_file(options.answers_file)
     answers = read_answers(answers_file)
@@ -122,8 +127,8 @@ def _render_and_merge(
         if is_same and (options.check or options.dry_run):
             print(f"{before} is the newest version.")
             return 0
-        changes = list_answer_changes(answers, new_answers)
-        print(*changes, sep="\n", end="\n" if changes else "", flush=True)
+        for line in list_answer_changes(answers, new_answers):
+            print(line, flush=True)
         if options.check or options.dry_run:
             if before != after:
                 print(f"{after} is available. This service is at {before}.", flush=True)

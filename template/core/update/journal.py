@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -47,7 +48,8 @@ MOVED_ON = (
 )
 DAMAGED = (
     "{file} cannot be read, so the last update can neither be finished nor taken back."
-    " {folder}/before contains the files as they were. To continue without it, delete {folder}."
+    " {folder}/before has the files from before the update."
+    " To continue without it, delete {folder}."
 )
 
 
@@ -94,6 +96,11 @@ class Journal:
         self.folder = service.git_path(NAME)
         self._service = service
         self._file = self.folder / "journal.json"
+
+    @cached_property
+    def _prefix(self) -> str:
+        """The service's folder in its repository, with a slash at the end, or an empty text."""
+        return self._service.text("rev-parse", "--show-prefix")
 
     def check(self) -> None:
         """Check that no update was interrupted.
@@ -178,7 +185,7 @@ class Journal:
             draft / self._file.name,
             {
                 **details,
-                "prefix": self._service.text("rev-parse", "--show-prefix"),
+                "prefix": self._prefix,
                 "files": files,
                 "is_done": False,
             },
@@ -218,11 +225,11 @@ class Journal:
             for file in journal["files"]
         }
         top = self._service.folder / (self._service.text("rev-parse", "--show-cdup") or ".")
-        lines = []
-        for line in journal["index"].split("\0")[:-1]:
-            path = line.split("\t", 1)[1]
-            if path not in marks or find_mark(top / path) in marks[path]:
-                lines.append(f"{line}\0")
+        lines = [
+            f"{line}\0"
+            for line, path in _split_index(journal)
+            if path not in marks or find_mark(top / path) in marks[path]
+        ]
         if lines:
             data = os.fsencode("".join(lines))
             self._service.git("update-index", "-z", "--index-info", data=data)
@@ -253,8 +260,7 @@ class Journal:
         unstaged = {*self._service.entries("diff", "--name-only", "--relative", "-z")}
         self._write_file(self._file, {**journal, "is_done": False})
         replaced, kept = self._replace(journal["files"][::-1], "after", "before")
-        lines = journal["index"].split("\0")[:-1]
-        conflicts = {line.split("\t", 1)[1].removeprefix(journal["prefix"]) for line in lines}
+        conflicts = {path.removeprefix(self._prefix) for _, path in _split_index(journal)}
         paths = {
             *journal["added"],
             *conflicts,
@@ -299,7 +305,7 @@ class Journal:
         return journal
 
     def _is_here(self, journal: dict[str, Any]) -> bool:
-        return bool(journal["prefix"] == self._service.text("rev-parse", "--show-prefix"))
+        return bool(journal["prefix"] == self._prefix)
 
     def _find_other_version(self, journal: dict[str, Any]) -> str | None:
         """Return the service's version if it has changed since the update, as by `git switch`."""
@@ -347,6 +353,18 @@ class Journal:
         return any(
             (self._service.folder / each).is_symlink() for each in PurePosixPath(path).parents
         )
+
+
+def _split_index(journal: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return each line of the input for git's index, and its path in the repository."""
+    lines = journal["index"].split("\0")[:-1]
+    return [(line, line.split("\t", 1)[1]) for line in lines]
+
+
+def ignore_stops() -> None:
+    """Ignore the signals that stop a process. Half an update must not remain."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def read_version(answers_file: Path) -> str:
@@ -417,8 +435,7 @@ def main() -> int:
         journal.check()
         return 0
     with locked(service):
-        for number in STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)  # a half is no result
+        ignore_stops()
         details = journal.read()
         if options.undo:
             kept = journal.undo()

@@ -15,6 +15,7 @@ import ast
 import re
 import signal
 import sys
+from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,6 +31,7 @@ from core.update.journal import (
     Change,
     Journal,
     find_mark,
+    ignore_stops,
     locked,
     print_kept,
     read_version,
@@ -38,7 +40,7 @@ from core.update.lost_names import find_lost_names
 from core.update.merge_repository import CORE, MergeRepository
 from core.update.plan import Plan, make_plan
 from core.update.preview import print_diff, print_plan
-from core.update.service import Service
+from core.update.service import EXIT_STOPPED, Service
 from core.update.sources import explain
 
 SETTINGS = "config/settings.py"
@@ -113,8 +115,7 @@ def _report(plan: Plan) -> str:
 
 def _finish(journal: Journal) -> dict[str, str]:
     """Make the changes, or undo them if that fails. Return a text for each path that stays."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # they come too late
+    ignore_stops()
     try:
         return journal.finish()
     except (UpdateError, OSError) as error:
@@ -135,11 +136,9 @@ def _print_news(service: Service, old: Path, new: Path, version: str) -> None:
         flags=re.MULTILINE,
     )[1:]
     sections = [section.strip() for section in sections]
-    own = [
-        n for n, section in enumerate(sections) if f"[{version.removeprefix('v')}]" in section[:40]
-    ]
-    sections = sections[: own[0]] if own else sections  # the newest comes first
-    news = [section for section in sections if section not in before and "\n" in section]
+    own = f"[{version.removeprefix('v')}]"
+    newer = takewhile(lambda section: own not in section[:40], sections)  # the newest comes first
+    news = [section for section in newer if section not in before and "\n" in section]
     if news:
         print("What is new:", *news, sep="\n\n", end="\n\n")
     settings = _settings(_read(new, SETTINGS)) - _settings(_read(old, SETTINGS))
@@ -194,7 +193,7 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(EXIT_STOPPED)
     except (UpdateError, OSError) as error:
         print(f"error: {explain(error)}", file=sys.stderr)
         sys.exit(EXIT_FAILED)

@@ -34,6 +34,7 @@ class Plan:
         notes: A text for each path about which the user should know.
         entries: The index entries that record the problems.
         added: The new files that git ignores. The next commit would leave them out.
+        moved: The files with an edit that the update renamed: the old path by the new one.
     """
 
     changes: list[Change]
@@ -41,6 +42,7 @@ class Plan:
     notes: dict[str, str]
     entries: list[str]
     added: list[str]
+    moved: dict[str, str]
 
 
 def make_plan(merged: MergeRepository, service: Repository, deleted: set[str]) -> Plan:
@@ -49,7 +51,7 @@ def make_plan(merged: MergeRepository, service: Repository, deleted: set[str]) -
     Args:
         merged: The repository with the merged files.
         service: The service.
-        deleted: The paths that `MergeRepository.merge` returned.
+        deleted: The paths that stay deleted.
 
     Raises:
         UpdateError: A git command failed.
@@ -84,7 +86,8 @@ def make_plan(merged: MergeRepository, service: Repository, deleted: set[str]) -
         for name, stages in stages_by_path(unmerged).items()
     }
     notes = dict.fromkeys(deleted, SERVICE_DELETION)
-    for name, old_name in merged.moved_edits().items():
+    moved = merged.moved_edits()
+    for name, old_name in moved.items():
         notes[name] = MOVED_EDIT.format(old=old_name)
     return Plan(
         changes=_in_order(merged.folder, service.folder, written, removed),
@@ -92,6 +95,7 @@ def make_plan(merged: MergeRepository, service: Repository, deleted: set[str]) -
         notes={name: notes[name] for name in notes.keys() - blocked.keys() - problems.keys()},
         entries=[*unmerged, *merged.update_entries(blocked)],
         added=_find_ignored(service, written - tracked),
+        moved=moved,
     )
 
 
@@ -105,13 +109,13 @@ def _in_order(merged: Path, service: Path, written: set[str], removed: set[str])
     The updater comes first, so it works if the update is interrupted. New files come before the
     files that need them, and most files are removed last.
     """
-    folders = {str(folder) for name in written for folder in PurePosixPath(name).parents}
+    folders = _folders_of(written)
     folded = {name.casefold() for name in written}
     in_the_way = {
         name
         for name in removed
         if name in folders
-        or written & {str(folder) for folder in PurePosixPath(name).parents}
+        or written & _folders_of([name])
         or name.casefold() in folded  # the same file, on a disk that ignores case
     }
 
@@ -149,8 +153,7 @@ def _find_obstacle(service: Path, name: str, removed: set[str], is_tracked: bool
     target = service / name
     if target.is_dir() and not target.is_symlink():
         found = {path.relative_to(service).as_posix() for path in target.rglob("*")}
-        leaving = {str(folder) for each in removed for folder in PurePosixPath(each).parents}
-        return name if found - removed - leaving else None
+        return name if found - removed - _folders_of(removed) else None
     if not is_tracked and os.path.lexists(target):
         return name
     folders = [str(folder) for folder in PurePosixPath(name).parents]
@@ -158,6 +161,10 @@ def _find_obstacle(service: Path, name: str, removed: set[str], is_tracked: bool
         (folder for folder in folders if _is_file(service / folder) and folder not in removed),
         None,
     )
+
+
+def _folders_of(names: Iterable[str]) -> set[str]:
+    return {str(folder) for name in names for folder in PurePosixPath(name).parents}
 
 
 def _find_ignored(service: Repository, names: Iterable[str]) -> list[str]:

@@ -22,10 +22,9 @@ def print_plan(merged: MergeRepository, plan: Plan) -> None:
         merged: The repository with the merged files.
         plan: The plan.
     """
-    moved = merged.moved_edits()
-    edited = merged.edited_paths() - {*moved.values()} | moved.keys()
+    edited = merged.edited_paths() - {*plan.moved.values()} | plan.moved.keys()
     changed = {change.path for change in plan.changes if _is_change(merged.service, change)}
-    changed -= {*plan.problems, *moved.values()}
+    changed -= {*plan.problems, *plan.moved.values()}
     problems = [f"{path}: {text}." for path, text in plan.problems.items()]
     _print_files("These files need you:", problems)
     notes = [f"{path}: {text}." for path, text in plan.notes.items()]
@@ -46,10 +45,10 @@ def print_diff(merged: MergeRepository) -> None:
 
 
 def _is_change(service: Repository, change: Change) -> bool:
+    if change.source is None:
+        return True
     # `uv.lock` is among the changes because `uv lock` may change it later.
-    return change.source is None or find_mark(change.source) != find_mark(
-        service.folder / change.path
-    )
+    return find_mark(change.source) != find_mark(service.folder / change.path)
 
 
 def _print_files(title: str, lines: Collection[str]) -> None:

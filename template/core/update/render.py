@@ -23,8 +23,6 @@ UNCOMMITTED = (
     "the template's folder has changes that are not committed."
     " Commit them there, or choose a version with --to."
 )
-
-
 COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 MOVED_TAG = (
     "The template has moved the tag {version}, and no longer has the commit {commit} that this"

@@ -779,6 +779,8 @@ service = Service([], [], worker)
 
 @worker.task(max_retries=0)
 async def work() -> None:
+    with open(os.environ["GO_ON"] + ".begun", "a") as begun:
+        begun.write(".")
     while not Path(os.environ["GO_ON"]).exists():
         await asyncio.sleep(0.05)
     if os.environ["GO_ON"].endswith("zombie"):
@@ -844,8 +846,14 @@ async def test_a_worker_that_was_taken_for_dead_changes_nothing(
             records = await worker.queue.engine.records.read([job.id for job in jobs])
             return all(record.fence >= times for record in records)
 
+        def is_running_all() -> bool:
+            begun = tmp_path / "zombie.begun"
+            return begun.exists() and begun.stat().st_size == len(jobs)
+
         zombie = await start_worker("zombie")
         await eventually(partial(has_begun, 1), WAIT)
+        # The server records a job before its worker has read the reply.
+        await eventually(is_running_all, WAIT)
         zombie.send_signal(signal.SIGSTOP)
         await start_worker("heir")
         await eventually(partial(has_begun, 2), 3 * WAIT)
