@@ -147,7 +147,7 @@ def check_content(container: Container) -> None:
         assert "ModuleNotFoundError" in container.run("python", "-c", f"import {name}").stderr
     files = container.run("find", "/service").stdout.split()
     assert "/service/app/main.py" in files
-    unwanted = {".env", ".git", "tests", "deploy"}
+    unwanted = {".env", ".git", "tests", "deploy", "production.env", "ca.key", "valkey.pem"}
     assert not [name for name in files if unwanted.intersection(Path(name).parts)]
     # The modules were compiled when the image was built.
     assert [name for name in files if "core/__pycache__/entry." in name]
