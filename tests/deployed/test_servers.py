@@ -65,6 +65,8 @@ class Place:
             "/etc/service/": f"{self.folder}/",
             "/etc/nginx/service": f"{self.folder}/valkey",
             "/var/lib/mongodb": f"{self.folder}/data",
+            "/var/lib/valkey": f"{self.folder}/queue",
+            "bind * -::*": "bind 127.0.0.1",
             "0.0.0.0": "127.0.0.1",
             "DNS:$name.example.com": "IP:127.0.0.1",
             "mongodb-1.example.com:27017": f"127.0.0.1:{self.mongodb}",
@@ -88,7 +90,8 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     place = Place(tmp_path)
-    (tmp_path / "data").mkdir()
+    for name in ("data", "queue"):
+        (tmp_path / name).mkdir()
     place.run(find_block("sh", "openssl req"))
     place.run(find_block("sh", "openssl rand -base64"))
     return place
@@ -120,24 +123,27 @@ def wait_until_listening(port: int, log: Path) -> None:
         time.sleep(0.05)
 
 
-def read_commands(place: Place) -> list[dict[str, Any]]:
-    """Return the documents that the page passes to MongoDB's shell."""
+def read_commands(place: Place) -> list[tuple[str, dict[str, Any]]]:
+    """Return the hosts and the documents that the page passes to MongoDB's shell."""
     text = "".join(read_blocks("sh"))
-    found = re.findall(r"^mongosh .*--eval 'db\.adminCommand\((.*)\)'$", text, re.MULTILINE)
+    pattern = r"^mongosh .*--host (\S+) .*--eval 'db\.adminCommand\((.*)\)'$"
+    found = re.findall(pattern, text, re.MULTILINE)
     assert len(found) == text.count("mongosh ") == 3
-    return [json.loads(place.move(document)) for document in found]
+    return [(host, json.loads(place.move(document))) for host, document in found]
 
 
 def set_up_mongodb(place: Place) -> None:
-    initiate, root, user = read_commands(place)
+    (host, initiate), (second_host, root), (last_host, user) = read_commands(place)
+    # Without a password, MongoDB obeys its own machine only, and a name may have another address.
+    assert host == second_host == last_host == "localhost"
     options = {"tls": True, "tlsCAFile": str(place.folder / "ca.pem"), "directConnection": True}
-    with MongoClient[dict[str, Any]]("127.0.0.1", place.mongodb, **options) as client:
+    with MongoClient[dict[str, Any]](host, place.mongodb, **options) as client:
         client.admin.command(initiate)
         while not client.admin.command("hello")["isWritablePrimary"]:
             time.sleep(0.05)
         client.admin.command(root)
     name = {"username": root["createUser"], "password": root["pwd"]}
-    with MongoClient[dict[str, Any]]("127.0.0.1", place.mongodb, **options, **name) as client:
+    with MongoClient[dict[str, Any]](host, place.mongodb, **options, **name) as client:
         client.admin.command(user)
 
 
@@ -159,11 +165,10 @@ def run_valkey(place: Place, stack: ExitStack) -> str:
     """
     (rights,) = re.findall(r"^ACL SETUSER (queue on .*)$", QUEUE_PAGE, re.MULTILINE)
     lines = find_block("text", "user default off").splitlines()
-    assert lines[1].startswith("user queue on >PASSWORD resetchannels ~default:* ")
+    assert f"user {rights}".startswith(lines[1].removesuffix("..."))
     (place.folder / "users.acl").write_text(f"{lines[0]}\nuser {rights}\n")
     config = place.folder / "valkey.conf"
-    text = place.move(find_block("text", "# /etc/valkey/valkey.conf"))
-    config.write_text(f"{text}bind 127.0.0.1\ndir {place.folder}\n")
+    config.write_text(place.move(find_block("text", "# /etc/valkey/valkey.conf")))
     program = shutil.which("redis-check-rdb")  # the server is the same file under another name
     log = place.folder / "valkey.log"
     stack.enter_context(process(place.valkey, log, "redis-server", str(config), program=program))
