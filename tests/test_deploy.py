@@ -34,6 +34,19 @@ def test_compose_files_fit_the_schema(service: Path, tmp_path: Path) -> None:
     assert check_schema("vendor.compose-spec", wrong).returncode
 
 
+def test_compose_is_safe_without_changes(service: Path) -> None:
+    services = yaml.safe_load((service / "core" / "compose.yaml").read_text())["services"]
+    ports = [port for each in services.values() for port in each.get("ports", [])]
+    assert ports == ["127.0.0.1:${PORT:-8000}:${PORT:-8000}"]
+    assert {each["logging"]["driver"] for each in services.values()} == {"local"}
+    assert {each["restart"] for each in services.values()} == {"unless-stopped"}
+    assert services["mongodb"]["stop_grace_period"] == "60s"
+    if "valkey" in services:
+        options = services["valkey"]["command"].split()
+        for name in ("--maxmemory", "--appendonly", "--requirepass"):
+            assert name in options
+
+
 def test_workflows_fit_the_schema() -> None:
     folders = [ROOT / ".github", ROOT / "template" / ".github"]
     files = [path for folder in folders for path in (folder / "workflows").glob("*.yml")]
