@@ -1,6 +1,7 @@
 """The files for deployment fit their schemas. No cluster and no systemd runs them here."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
-from conftest import ROOT, run, run_deployed
+from conftest import ROOT, duplicate, run, run_deployed
 
 BIN = Path(sys.executable).parent
 INSTALL = str(ROOT / "script" / "debian")
@@ -83,6 +84,66 @@ def test_the_schema_finds_a_fault(queue_service: Path) -> None:
     manifest["spec"]["template"]["spec"]["containers"][0]["prots"] = []
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(manifest, VERSION, strict=True)
+
+
+def test_scaling_fits_the_schema(queue_service: Path, tmp_path: Path) -> None:
+    """With at least one replica, `cooldownPeriod` has no effect, so the schema lacks it."""
+    file = queue_service / DEPLOY / "kubernetes" / "worker-scaling.yaml"
+    schema = ROOT / "tests" / "scaled_object.json"
+    check = [str(BIN / "check-jsonschema"), "--schemafile", str(schema)]
+    run(*check, str(file), cwd=ROOT)
+    wrong = tmp_path / "scaling.yaml"
+    wrong.write_text(file.read_text().replace("threshold:", "treshold:"))
+    assert run(*check, str(wrong), cwd=ROOT, check=False).returncode
+
+
+def build(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the Kubernetes objects that kustomize builds, by kind and name."""
+    done = run("kubectl", "kustomize", str(folder), cwd=folder)
+    objects = list(yaml.safe_load_all(done.stdout))
+    return {f"{each['kind']}/{each['metadata']['name']}": each for each in objects}
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not on this machine")
+def test_kustomize_builds_the_example_of_the_page(queue_service: Path, tmp_path: Path) -> None:
+    service = duplicate(queue_service, tmp_path / "service")
+    folder = service / "production"
+    folder.mkdir()
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    (example,) = re.findall(r"^# kustomization\.yaml\n.*?(?=^```$)", page, re.MULTILINE | re.DOTALL)
+    (settings,) = re.findall(r"^SECRET_KEY=\.\.\.\n.*?(?=^```$)", page, re.MULTILINE | re.DOTALL)
+    (no_scaling,) = re.findall(r"^  - patch: \|\n.*?(?=^```$)", page, re.MULTILINE | re.DOTALL)
+    (count,) = re.findall(r"`(replicas: \[.*?\])`", page)
+    slug = yaml.safe_load((service / DEPLOY / "kubernetes" / "kustomization.yaml").read_text())
+    name = slug["labels"][0]["pairs"]["app.kubernetes.io/name"]
+    file = folder / "kustomization.yaml"
+    file.write_text(example.replace("parcel-tracker", name))
+    (folder / "production.env").write_text(settings)
+    (folder / "ca.pem").write_text("a certificate\n")
+
+    objects = build(folder)
+    (secret,) = [each for each in objects.values() if each["kind"] == "Secret"]
+    assert {"SECRET_KEY", "MONGODB_URL", "BLOB_URL"} <= secret["data"].keys()
+    (authority,) = [each for each in objects.values() if each["kind"] == "ConfigMap"]
+    for process in ("web", "worker"):
+        deployment = objects[f"Deployment/{process}"]
+        assert deployment["metadata"]["namespace"] == name
+        pod = deployment["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        assert container["image"] == f"registry.example.com/{name}:1.0.0"
+        assert container["envFrom"] == [{"secretRef": {"name": secret["metadata"]["name"]}}]
+        assert {"name": "ca", "mountPath": "/etc/service"} in container["volumeMounts"]
+        assert {"name": "ca", "configMap": {"name": authority["metadata"]["name"]}} in pod[
+            "volumes"
+        ]
+    for each in objects.values():
+        if each["kind"] not in ("ScaledObject", "Secret", "ConfigMap"):
+            kubernetes_validate.validate(each, VERSION, strict=True)
+
+    file.write_text(f"{file.read_text()}{no_scaling}{count}\n")
+    objects = build(folder)
+    assert "ScaledObject/worker" not in objects
+    assert objects["Deployment/worker"]["spec"]["replicas"] == 2
 
 
 def test_pods_wait_for_the_grace_period(queue_service: Path) -> None:
