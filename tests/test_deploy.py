@@ -146,15 +146,31 @@ def test_kustomize_builds_the_example_of_the_page(queue_service: Path, tmp_path:
     assert objects["Deployment/worker"]["spec"]["replicas"] == 2
 
 
+def read_grace_period(service: Path) -> int:
+    settings = (service / "core" / "config" / "settings.py").read_text()
+    (grace,) = re.findall(r"task_grace_period: NonNegativeFloat = (\d+)", settings)
+    return int(grace)
+
+
+def test_compose_and_systemd_wait_for_the_grace_period(queue_service: Path) -> None:
+    limit = read_grace_period(queue_service) + 10
+    services = yaml.safe_load((queue_service / "core" / "compose.yaml").read_text())["services"]
+    assert services["web"]["stop_grace_period"] == f"{limit}s"
+    assert services["worker"]["stop_grace_period"] == f"{limit}s"
+    for unit in (queue_service / DEPLOY / "systemd").iterdir():
+        lines = unit.read_text().splitlines()
+        assert f"TimeoutStopSec={limit}" in lines
+        assert "StartLimitIntervalSec=0" in lines
+
+
 def test_pods_wait_for_the_grace_period(queue_service: Path) -> None:
     objects = read_manifests(queue_service)
-    settings = (queue_service / "core" / "config" / "settings.py").read_text()
-    (grace,) = re.findall(r"task_grace_period: NonNegativeFloat = (\d+)", settings)
+    grace = read_grace_period(queue_service)
     for name in ("web", "worker"):
         pod = objects[f"Deployment/{name}"]["spec"]["template"]["spec"]
         (container,) = pod["containers"]
         pause = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {"seconds": 0})
-        assert pod["terminationGracePeriodSeconds"] == int(grace) + 10 + pause["seconds"]
+        assert pod["terminationGracePeriodSeconds"] == grace + 10 + pause["seconds"]
         assert container["args"] == ["python", "-m", "core", name]
 
 
