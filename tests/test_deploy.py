@@ -152,25 +152,40 @@ def read_grace_period(service: Path) -> int:
     return int(grace)
 
 
-def test_compose_and_systemd_wait_for_the_grace_period(queue_service: Path) -> None:
-    limit = read_grace_period(queue_service) + 10
-    services = yaml.safe_load((queue_service / "core" / "compose.yaml").read_text())["services"]
-    assert services["web"]["stop_grace_period"] == f"{limit}s"
-    assert services["worker"]["stop_grace_period"] == f"{limit}s"
-    for unit in (queue_service / DEPLOY / "systemd").iterdir():
+def stop_limits(service: Path) -> dict[str, int]:
+    """Return the seconds after which each process may be killed.
+
+    A web process waits for its requests, then for its background tasks, and without the queue for
+    its jobs. Each of these has the grace period.
+    """
+    has_worker = (service / "core" / "tasks" / "engines" / "redis").exists()
+    grace = read_grace_period(service)
+    if has_worker:
+        return {"web": 2 * grace + 10, "worker": grace + 10}
+    return {"web": 3 * grace + 10}
+
+
+def test_compose_and_systemd_wait_for_the_grace_period(service: Path) -> None:
+    services = yaml.safe_load((service / "core" / "compose.yaml").read_text())["services"]
+    limits = stop_limits(service)
+    for process, seconds in limits.items():
+        assert services[process]["stop_grace_period"] == f"{seconds}s"
+    units = list((service / DEPLOY / "systemd").iterdir())
+    assert len(units) == len(limits)
+    for unit in units:
         lines = unit.read_text().splitlines()
-        assert f"TimeoutStopSec={limit}" in lines
+        process = unit.stem.rpartition("-")[2]
+        assert f"TimeoutStopSec={limits[process]}" in lines
         assert "StartLimitIntervalSec=0" in lines
 
 
-def test_pods_wait_for_the_grace_period(queue_service: Path) -> None:
-    objects = read_manifests(queue_service)
-    grace = read_grace_period(queue_service)
-    for name in ("web", "worker"):
+def test_pods_wait_for_the_grace_period(service: Path) -> None:
+    objects = read_manifests(service)
+    for name, seconds in stop_limits(service).items():
         pod = objects[f"Deployment/{name}"]["spec"]["template"]["spec"]
         (container,) = pod["containers"]
         pause = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {"seconds": 0})
-        assert pod["terminationGracePeriodSeconds"] == grace + 10 + pause["seconds"]
+        assert pod["terminationGracePeriodSeconds"] == seconds + pause["seconds"]
         assert container["args"] == ["python", "-m", "core", name]
 
 
