@@ -34,7 +34,15 @@ from core.dev.servers import (  # noqa: TID251
 PAGE = Path(os.environ["PAGE"]).read_text()
 QUEUE_PAGE = (ROOT / "core" / "docs" / "queue-server.md").read_text()
 SECONDS = 60
-NOT_RUN = {"docker build", "docker compose", "mongosh", "mongodump", "uv sync"}
+NOT_RUN = {
+    "docker build",
+    "docker compose",
+    "kubectl exec",
+    "mongodump",
+    "mongosh",
+    "systemd-run",
+    "uv sync",
+}
 """`tests/test_image.py` builds the image with podman, and the Dockerfile runs `uv sync`."""
 
 
@@ -128,14 +136,16 @@ def read_commands(place: Place) -> list[tuple[str, dict[str, Any]]]:
     text = "".join(read_blocks("sh"))
     pattern = r"^mongosh .*--host (\S+) .*--eval 'db\.adminCommand\((.*)\)'$"
     found = re.findall(pattern, text, re.MULTILINE)
-    assert len(found) == text.count("mongosh ") == 3
+    assert len(found) == text.count("mongosh ") == 4
     return [(host, json.loads(place.move(document))) for host, document in found]
 
 
 def set_up_mongodb(place: Place) -> None:
-    (host, initiate), (second_host, root), (last_host, user) = read_commands(place)
+    hosts, documents = zip(*read_commands(place), strict=True)
     # Without a password, MongoDB obeys its own machine only, and a name may have another address.
-    assert host == second_host == last_host == "localhost"
+    (host,) = set(hosts)
+    assert host == "localhost"
+    initiate, root, user, backup = documents
     options = {"tls": True, "tlsCAFile": str(place.folder / "ca.pem"), "directConnection": True}
     with MongoClient[dict[str, Any]](host, place.mongodb, **options) as client:
         client.admin.command(initiate)
@@ -145,6 +155,12 @@ def set_up_mongodb(place: Place) -> None:
     name = {"username": root["createUser"], "password": root["pwd"]}
     with MongoClient[dict[str, Any]](host, place.mongodb, **options, **name) as client:
         client.admin.command(user)
+        client.admin.command(backup)
+    # `mongodump --oplog` reads all databases, the users and the oplog.
+    name = {"username": backup["createUser"], "password": backup["pwd"]}
+    with MongoClient[dict[str, Any]](host, place.mongodb, **options, **name) as client:
+        assert client.local["oplog.rs"].find_one()
+        assert client.admin["system.users"].count_documents({}) == 3
 
 
 def run_mongodb(place: Place, stack: ExitStack) -> str:
