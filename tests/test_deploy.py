@@ -191,6 +191,13 @@ def test_pods_wait_for_the_grace_period(service: Path) -> None:
         assert container["args"] == ["python", "-m", "core", name]
 
 
+def test_a_failover_leaves_web_pods_ready(service: Path) -> None:
+    """MongoDB and Sentinel elect a new primary within about half a minute."""
+    pod = read_manifests(service)["Deployment/web"]["spec"]["template"]["spec"]
+    probe = pod["containers"][0]["readinessProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= 30
+
+
 def test_scaling_asks_for_metrics_that_exist(queue_service: Path) -> None:
     """`core/tests/servers/test_web.py` shows that /metrics has them with a real queue."""
     triggers = read_manifests(queue_service)["ScaledObject/worker"]["spec"]["triggers"]
