@@ -136,7 +136,7 @@ def read_commands(place: Place) -> list[tuple[str, dict[str, Any]]]:
     text = "".join(read_blocks("sh"))
     pattern = r"^mongosh .*--host (\S+) .*--eval 'db\.adminCommand\((.*)\)'$"
     found = re.findall(pattern, text, re.MULTILINE)
-    assert len(found) == text.count("mongosh ") == 4
+    assert len(found) == len(re.findall("^mongosh ", text, re.MULTILINE)) == 4
     return [(host, json.loads(place.move(document))) for host, document in found]
 
 
