@@ -21,7 +21,7 @@ import httpx2
 import pytest
 from pymongo import MongoClient
 
-from core.config import ROOT
+from core.config import ROOT, Settings
 from core.dev.programs import find_mongod  # noqa: TID251
 from core.dev.servers import (  # noqa: TID251
     MAIL,
@@ -30,6 +30,8 @@ from core.dev.servers import (  # noqa: TID251
     is_listening,
     start_server,
 )
+from core.tasks import Worker
+from core.testing import eventually
 
 PAGE = Path(os.environ["PAGE"]).read_text()
 QUEUE_PAGE = (ROOT / "core" / "docs" / "queue-server.md").read_text()
@@ -268,6 +270,38 @@ def test_a_service_on_servers_as_the_page_sets_them_up(place: Place):
         assert done.returncode == 0, done.stderr
         (mail,) = (place.folder / MAIL.name / MAILDIR / "new").iterdir()
         assert "To: ada@example.com" in mail.read_text()
+
+
+async def is_stored(folder: Path, job_id: str) -> bool:
+    """Return whether the append-only file has a job. The server may write it a second later."""
+    return any(job_id.encode() in file.read_bytes() for file in folder.iterdir())
+
+
+async def test_a_copy_of_the_queue_has_its_jobs(place: Place, settings: Settings):
+    """The page copies `appendonlydir` of a running server, and puts it into another one.
+
+    Redis 7 loses all jobs here if the user `default` has no rights.
+    """
+    tasks = Worker()
+
+    @tasks.task
+    async def ship() -> None: ...
+
+    data, saved = place.folder / "queue" / "appendonlydir", place.folder / "saved"
+    with ExitStack() as stack:
+        url = run_valkey(place, stack)
+        queue = {"redis_url": url, "task_engine": "redis", "queue_name": "default"}
+        changed = settings.model_copy(update=queue)
+        async with tasks.open(changed):
+            job = await ship.enqueue()
+            await eventually(lambda: is_stored(data, job.id))
+            shutil.copytree(data, saved)
+    shutil.rmtree(data)
+    saved.rename(data)
+    with ExitStack() as stack:
+        run_valkey(place, stack)
+        async with tasks.open(changed):
+            assert await tasks.job(job.id).status() == "pending"
 
 
 def test_no_command_of_the_page_is_forgotten():
