@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,20 @@ def test_pods_wait_for_the_grace_period(service: Path) -> None:
         pause = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {"seconds": 0})
         assert pod["terminationGracePeriodSeconds"] == seconds + pause["seconds"]
         assert container["args"] == ["python", "-m", "core", name]
+
+
+def test_pods_reach_the_internet_as_the_settings_allow(service: Path) -> None:
+    *_, internet = read_manifests(service)["NetworkPolicy/outgoing"]["spec"]["egress"]
+    settings = (service / "core" / "config" / "settings.py").read_text()
+    (ports,) = re.findall(r"outbound_ports: .* = frozenset\(\{(.*)\}\)", settings)
+    assert [each["port"] for each in internet["ports"]] == [int(port) for port in ports.split(",")]
+    networks = [ip_network(each["ipBlock"]["cidr"]) for each in internet["to"]]
+    assert {network.version for network in networks} == {4, 6}
+    refused = [ip_network(cidr) for cidr in internet["to"][0]["ipBlock"]["except"]]
+    for address in ("10.1.2.3", "127.0.0.1", "169.254.169.254", "172.31.0.1", "192.168.1.1"):
+        assert any(ip_address(address) in network for network in refused)
+    for address in ("::1", "fd00::1", "fe80::1", "::ffff:10.1.2.3"):
+        assert not any(ip_address(address) in network for network in networks)
 
 
 def test_a_failover_leaves_web_pods_ready(service: Path) -> None:
