@@ -273,6 +273,7 @@ def settings(
     environment = {
         **servers.environment,
         "ENVIRONMENT": "test",
+        "PUBLIC_URL": "http://127.0.0.1:8000",
         "SECRET_KEY": secrets.token_hex(32),
         "QUEUE_NAME": name,
         "TASK_ENGINE": DEFAULT if with_worker else "local",
