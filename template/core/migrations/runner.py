@@ -19,7 +19,7 @@ from core.migrations.files import Migration, MigrationError, Steps
 from core.models import MigrationModel
 
 ROLLED_BACK = "No change was stored. Correct the migration, and run the command again."
-PARTLY = "It has no transaction, so some changes may be stored. Run the command again."
+PARTLY = "The migration has no transaction, so some changes may be stored. Run the command again."
 TOO_LONG = "A transaction may take 60 seconds. See IN_TRANSACTION in core/docs/migrations.md."
 
 Record: TypeAlias = Callable[[AsyncClientSession], Awaitable[None]]
