@@ -61,7 +61,7 @@ class Migration:
         members = vars(getattr(module, direction, object)).values()
         steps = [each for each in members if isinstance(each, BaseMigrationController)]
         if not steps:
-            problem = f"{self.path.name} needs a class {direction} with a function that has"
+            problem = f"{self.path.name} has no class {direction} with a function that has"
             raise MigrationError(f"{problem} one of Beanie's decorators. Nothing was changed.")
         return Steps(steps, getattr(module, "IN_TRANSACTION", True))
 
