@@ -11,6 +11,8 @@ from conftest import ROOT, duplicate, run, run_deployed
 SCRIPT = str(ROOT / "script" / "image")
 CANNOT = 3
 """The exit status of the script if it cannot install podman."""
+SECRETS = (".env", "production/production.env", "ca.key", "valkey.pem")
+"""Files to which docs/deploy.md writes secrets."""
 NAP = '''
 """A task that takes its time."""
 
@@ -48,7 +50,9 @@ def test_the_image_runs_web_and_worker(queue_service: Path, tmp_path: Path) -> N
     (service / "app" / "tasks" / "nap.py").write_text(NAP)
     with (service / "app" / "tasks" / "worker.py").open("a") as worker:
         worker.write("from . import nap\n")
-    (service / ".env").write_text("SECRET_KEY=this-secret-must-not-be-in-the-image\n")
+    for name in SECRETS:
+        (service / name).parent.mkdir(exist_ok=True)
+        (service / name).write_text("SECRET_KEY=this-secret-must-not-be-in-the-image\n")
     image = f"localhost/{tmp_path.name}".replace("_", "-")
     variables = {"IMAGE": image, "IMAGE_SCRIPT": SCRIPT, "SIGN_UP": read_sign_up(service)}
     run(SCRIPT, "build", image, str(service), cwd=tmp_path)
@@ -57,6 +61,11 @@ def test_the_image_runs_web_and_worker(queue_service: Path, tmp_path: Path) -> N
     finally:
         run(SCRIPT, "rmi", "--force", image, cwd=tmp_path)
         run(SCRIPT, "image", "prune", "--force", cwd=tmp_path)  # the first stage
+
+
+def test_git_ignores_the_secrets(queue_service: Path) -> None:
+    for name in SECRETS:
+        run("git", "check-ignore", "--no-index", name, cwd=queue_service)
 
 
 def test_all_packages_have_wheels_for_the_image(queue_service: Path) -> None:

@@ -21,7 +21,7 @@ def promtool() -> str:
 
 def test_the_alert_rules_are_valid(promtool: str) -> None:
     done = run(promtool, "check", "rules", str(ALERTS), cwd=ROOT)
-    assert "SUCCESS: 8 rules found" in done.stdout
+    assert "SUCCESS: 9 rules found" in done.stdout
 
 
 def test_each_alert_fires_when_it_should(promtool: str) -> None:

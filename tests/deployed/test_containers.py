@@ -147,10 +147,17 @@ def check_content(container: Container) -> None:
         assert "ModuleNotFoundError" in container.run("python", "-c", f"import {name}").stderr
     files = container.run("find", "/service").stdout.split()
     assert "/service/app/main.py" in files
-    unwanted = {".env", ".git", "tests", "deploy"}
+    unwanted = {".env", ".git", "tests", "deploy", "production.env", "ca.key", "valkey.pem"}
     assert not [name for name in files if unwanted.intersection(Path(name).parts)]
     # The modules were compiled when the image was built.
     assert [name for name in files if "core/__pycache__/entry." in name]
+
+
+def run_commands(worker: Container) -> None:
+    """The commands of docs/deploy.md work in the container, which has no `just`."""
+    for command in ("dead-letters list", "schedules list", "history", "migrate --check"):
+        done = worker.run("python", "-m", "core", *command.split())
+        assert done.returncode == 0, done.stderr
 
 
 async def stop_during_jobs(worker: Container, settings: Settings) -> None:
@@ -200,6 +207,7 @@ async def test_the_image_does_its_work(
     worker.wait_until_healthy()
     check_rights(web)
     check_content(web)
+    run_commands(worker)
     sign_up(web.port, servers.mail, tmp_path)
     assert [message["To"] for message in mailbox.messages] == ["ada@example.com"]
     await stop_during_jobs(worker, settings)

@@ -21,7 +21,7 @@ import httpx2
 import pytest
 from pymongo import MongoClient
 
-from core.config import ROOT
+from core.config import ROOT, Settings
 from core.dev.programs import find_mongod  # noqa: TID251
 from core.dev.servers import (  # noqa: TID251
     MAIL,
@@ -30,11 +30,21 @@ from core.dev.servers import (  # noqa: TID251
     is_listening,
     start_server,
 )
+from core.tasks import Worker
+from core.testing import eventually
 
 PAGE = Path(os.environ["PAGE"]).read_text()
 QUEUE_PAGE = (ROOT / "core" / "docs" / "queue-server.md").read_text()
 SECONDS = 60
-NOT_RUN = {"docker build", "docker compose", "mongosh", "mongodump", "uv sync"}
+NOT_RUN = {
+    "docker build",
+    "docker compose",
+    "kubectl exec",
+    "mongodump",
+    "mongosh",
+    "systemd-run",
+    "uv sync",
+}
 """`tests/test_image.py` builds the image with podman, and the Dockerfile runs `uv sync`."""
 
 
@@ -65,6 +75,8 @@ class Place:
             "/etc/service/": f"{self.folder}/",
             "/etc/nginx/service": f"{self.folder}/valkey",
             "/var/lib/mongodb": f"{self.folder}/data",
+            "/var/lib/valkey": f"{self.folder}/queue",
+            "bind * -::*": "bind 127.0.0.1",
             "0.0.0.0": "127.0.0.1",
             "DNS:$name.example.com": "IP:127.0.0.1",
             "mongodb-1.example.com:27017": f"127.0.0.1:{self.mongodb}",
@@ -88,7 +100,8 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     place = Place(tmp_path)
-    (tmp_path / "data").mkdir()
+    for name in ("data", "queue"):
+        (tmp_path / name).mkdir()
     place.run(find_block("sh", "openssl req"))
     place.run(find_block("sh", "openssl rand -base64"))
     return place
@@ -120,25 +133,36 @@ def wait_until_listening(port: int, log: Path) -> None:
         time.sleep(0.05)
 
 
-def read_commands(place: Place) -> list[dict[str, Any]]:
-    """Return the documents that the page passes to MongoDB's shell."""
+def read_commands(place: Place) -> list[tuple[str, dict[str, Any]]]:
+    """Return the hosts and the documents that the page passes to MongoDB's shell."""
     text = "".join(read_blocks("sh"))
-    found = re.findall(r"^mongosh .*--eval 'db\.adminCommand\((.*)\)'$", text, re.MULTILINE)
-    assert len(found) == text.count("mongosh ") == 3
-    return [json.loads(place.move(document)) for document in found]
+    pattern = r"^mongosh .*--host (\S+) .*--eval 'db\.adminCommand\((.*)\)'$"
+    found = re.findall(pattern, text, re.MULTILINE)
+    assert len(found) == len(re.findall("^mongosh ", text, re.MULTILINE)) == 4
+    return [(host, json.loads(place.move(document))) for host, document in found]
 
 
 def set_up_mongodb(place: Place) -> None:
-    initiate, root, user = read_commands(place)
+    hosts, documents = zip(*read_commands(place), strict=True)
+    # Without a password, MongoDB obeys its own machine only, and a name may have another address.
+    (host,) = set(hosts)
+    assert host == "localhost"
+    initiate, root, user, backup = documents
     options = {"tls": True, "tlsCAFile": str(place.folder / "ca.pem"), "directConnection": True}
-    with MongoClient[dict[str, Any]]("127.0.0.1", place.mongodb, **options) as client:
+    with MongoClient[dict[str, Any]](host, place.mongodb, **options) as client:
         client.admin.command(initiate)
         while not client.admin.command("hello")["isWritablePrimary"]:
             time.sleep(0.05)
         client.admin.command(root)
     name = {"username": root["createUser"], "password": root["pwd"]}
-    with MongoClient[dict[str, Any]]("127.0.0.1", place.mongodb, **options, **name) as client:
+    with MongoClient[dict[str, Any]](host, place.mongodb, **options, **name) as client:
         client.admin.command(user)
+        client.admin.command(backup)
+    # `mongodump --oplog` reads all databases, the users and the oplog.
+    name = {"username": backup["createUser"], "password": backup["pwd"]}
+    with MongoClient[dict[str, Any]](host, place.mongodb, **options, **name) as client:
+        assert client.local["oplog.rs"].find_one()
+        assert client.admin["system.users"].count_documents({}) == 3
 
 
 def run_mongodb(place: Place, stack: ExitStack) -> str:
@@ -159,11 +183,10 @@ def run_valkey(place: Place, stack: ExitStack) -> str:
     """
     (rights,) = re.findall(r"^ACL SETUSER (queue on .*)$", QUEUE_PAGE, re.MULTILINE)
     lines = find_block("text", "user default off").splitlines()
-    assert lines[1].startswith("user queue on >PASSWORD resetchannels ~default:* ")
+    assert f"user {rights}".startswith(lines[1].removesuffix("..."))
     (place.folder / "users.acl").write_text(f"{lines[0]}\nuser {rights}\n")
     config = place.folder / "valkey.conf"
-    text = place.move(find_block("text", "# /etc/valkey/valkey.conf"))
-    config.write_text(f"{text}bind 127.0.0.1\ndir {place.folder}\n")
+    config.write_text(place.move(find_block("text", "# /etc/valkey/valkey.conf")))
     program = shutil.which("redis-check-rdb")  # the server is the same file under another name
     log = place.folder / "valkey.log"
     stack.enter_context(process(place.valkey, log, "redis-server", str(config), program=program))
@@ -247,6 +270,38 @@ def test_a_service_on_servers_as_the_page_sets_them_up(place: Place):
         assert done.returncode == 0, done.stderr
         (mail,) = (place.folder / MAIL.name / MAILDIR / "new").iterdir()
         assert "To: ada@example.com" in mail.read_text()
+
+
+async def is_stored(folder: Path, job_id: str) -> bool:
+    """Return whether the append-only file has a job. The server may write it a second later."""
+    return any(job_id.encode() in file.read_bytes() for file in folder.iterdir())
+
+
+async def test_a_copy_of_the_queue_has_its_jobs(place: Place, settings: Settings):
+    """The page copies `appendonlydir` of a running server, and puts it into another one.
+
+    Redis 7 loses all jobs here if the user `default` has no rights.
+    """
+    tasks = Worker()
+
+    @tasks.task
+    async def ship() -> None: ...
+
+    data, saved = place.folder / "queue" / "appendonlydir", place.folder / "saved"
+    with ExitStack() as stack:
+        url = run_valkey(place, stack)
+        queue = {"redis_url": url, "task_engine": "redis", "queue_name": "default"}
+        changed = settings.model_copy(update=queue)
+        async with tasks.open(changed):
+            job = await ship.enqueue()
+            await eventually(lambda: is_stored(data, job.id))
+            shutil.copytree(data, saved)
+    shutil.rmtree(data)
+    saved.rename(data)
+    with ExitStack() as stack:
+        run_valkey(place, stack)
+        async with tasks.open(changed):
+            assert await tasks.job(job.id).status() == "pending"
 
 
 def test_no_command_of_the_page_is_forgotten():
