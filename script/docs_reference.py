@@ -26,8 +26,8 @@ them. A recipe of the same name in your `Justfile` replaces it.
 METRICS_HEAD = """\
 # Metrics
 
-The web process and each worker serve these at `/metrics`, for Prometheus. Jobs run in the workers,
-so only the workers count jobs. A worker serves them on `WORKER_PORT`.
+The web process and each worker serve these metrics at `/metrics`, for Prometheus. A worker uses the
+port `WORKER_PORT`. Jobs run in the workers, so only the workers count jobs.
 
 | metric | kind | labels | meaning |
 |---|---|---|---|

@@ -50,12 +50,14 @@ NAVIGATION: Tree = {
         "Files": "docs/how-to/files.md",
         "Settings": "docs/how-to/settings.md",
         "Tests": "docs/how-to/testing.md",
-        "Names that core has too": "docs/how-to/names.md",
+        "Migrations": f"{CORE_DOCS}/migrations.md",
+        "Names that you and core use": "docs/how-to/names.md",
         "Deploy": "docs/deploy.md",
         "Traces": "docs/traces.md",
+        "Alerts and dashboard": f"{CORE_DOCS}/alerts.md",
         "The queue's server": f"{CORE_DOCS}/queue-server.md",
         "Update a service": "docs/how-to/update.md",
-        "Leave": "docs/leave.md",
+        "Leave Groundwork": "docs/leave.md",
         "Troubleshooting": f"{CORE_DOCS}/troubleshooting.md",
     },
     "Reference": {
@@ -104,7 +106,9 @@ GENERATED = {
 """Pages that are made from the source of `core/`."""
 
 PLACES = {
+    f"{CORE_DOCS}/alerts.md": "how-to/alerts.md",
     f"{CORE_DOCS}/coming-from.md": "coming-from.md",
+    f"{CORE_DOCS}/migrations.md": "how-to/migrations.md",
     f"{CORE_DOCS}/options.md": "reference/options.md",
     f"{CORE_DOCS}/queue-server.md": "how-to/queue-server.md",
     f"{CORE_DOCS}/troubleshooting.md": "troubleshooting.md",
@@ -142,7 +146,7 @@ NESTED = re.compile(r"^(?:  )+(?=\S)")
 CONFIG = """\
 [project]
 site_name = "Groundwork"
-site_description = "A FastAPI and MongoDB service whose background jobs work on the first day."
+site_description = "A template for Python web services with background jobs."
 docs_dir = "pages"
 site_dir = "site"
 extra_css = ["site.css"]

@@ -1,5 +1,6 @@
 """The pages for coding agents, and the map in CONTRIBUTING.md, say what is so."""
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -17,9 +18,9 @@ def named(document: Path, pattern: str) -> list[str]:
     return re.findall(rf"`({pattern})`", document.read_text())
 
 
-def test_the_map_has_every_folder_and_names_only_folders_that_exist() -> None:
+def test_the_map_has_every_folder_and_names_only_what_exists() -> None:
     folders = {name.rstrip("/") for cell in MAP for name in re.findall(r"`([^`]+)`", cell)}
-    assert not [name for name in folders if not (ROOT / name).is_dir()]
+    assert not [name for name in folders if not (ROOT / name).exists()]
     listed = git(ROOT, "ls-files").splitlines()
     top = {name.partition("/")[0] for name in listed if "/" in name}
     assert top <= folders
@@ -30,6 +31,14 @@ def test_the_map_has_every_folder_and_names_only_folders_that_exist() -> None:
         if path.is_dir() and len(list(path.rglob("*.py"))) > 7 and path.name not in SMALL
     }
     assert not [name for name in large if f"template/core/{name}" not in folders]
+
+
+def test_every_script_is_explained() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    scripts = [path for path in (ROOT / "script").iterdir() if os.access(path, os.X_OK)]
+    scripts = [path for path in scripts if path.is_file()]
+    assert len(scripts) > 10
+    assert not [path.name for path in scripts if f"script/{path.name}" not in text]
 
 
 SMALL = {"config", "logging", "__pycache__"}

@@ -32,6 +32,9 @@ ELSEWHERE = {
 NEEDS_DOCKER = "docker "
 """No machine of these tests has a Docker engine."""
 
+NEW = "uv run just new "
+"""These commands write files that the next blocks change, so they run in their place."""
+
 TESTS = "uv run just test tests/"
 """These commands run as one, which starts the servers once."""
 
@@ -87,6 +90,21 @@ def is_run_here(command: str) -> bool:
     return command not in ELSEWHERE and not command.startswith(NEEDS_DOCKER) and not is_figure
 
 
+def write_files(blocks: list[Block], service: Path, shell: dict[str, str]) -> list[str]:
+    """Write the files of the blocks, as a reader does. Return the paths of their tests."""
+    reader = Reader(service)
+    for block in blocks:
+        if block.path:
+            reader.write(block)
+            continue
+        for command in read_commands(block.text):
+            if command.startswith(NEW):
+                printed = execute(command, service, shell)
+                assert "By hand" not in printed
+                reader.made += re.findall(r"^wrote (\S+)$", printed, re.MULTILINE)
+    return [name for name in reader.made if name.startswith("tests/")]
+
+
 def test_the_pages(
     template: Path, queue_service: Path, tmp_path: Path, shell: dict[str, str]
 ) -> None:
@@ -97,7 +115,7 @@ def test_the_pages(
         for block in blocks
         if block.language == "sh"
         for command in read_commands(block.text)
-        if is_run_here(command)
+        if is_run_here(command) and not command.startswith(NEW)
     ]
     todo = list(dict.fromkeys(todo))  # once each
     copy, commit, *todo = sorted(todo, key=lambda command: "parcel-tracker" not in command)
@@ -107,10 +125,7 @@ def test_the_pages(
     execute(" && ".join((*name, commit)), tmp_path, shell)
     (service / ".venv").symlink_to(queue_service / ".venv")  # so nothing is installed again
 
-    reader = Reader(service)
-    for block in blocks:
-        if block.path:
-            reader.write(block)
+    written = write_files(blocks, service, shell)
     cache = queue_service / ".mypy_cache"
     if cache.exists():  # an earlier test has checked the same modules
         shutil.copytree(cache, service / ".mypy_cache")
@@ -123,8 +138,8 @@ def test_the_pages(
         for command in todo:
             if command != FOREVER and not command.startswith(TESTS):
                 place.follow(command)
-    tests = [command.rpartition(" ")[2] for command in todo if command.startswith(TESTS)]
-    assert sorted(tests) == sorted(name for name in reader.made if name.startswith("tests/"))
+    tests = [name for command in todo if command.startswith(TESTS) for name in command.split()[4:]]
+    assert sorted(tests) == sorted(written)
     assert " passed" in run(UV, "run", "just", "test", *tests, cwd=service).stdout
 
 

@@ -18,16 +18,16 @@ NEW = [
 REFUSED = [
     ("task", "send-bill", "'send-bill' is not a name for a task."),
     ("task", "class", "class is a name of Python"),
-    ("task", "send_digest", "the service has the task send_digest already."),
+    ("task", "send_digest", "the service already has the task send_digest."),
     ("task", "worker", "app/tasks/worker.py exists."),
-    ("route", "jobs", "the service has the path /jobs already."),
-    ("route", "health", "the service has the path /health already."),
-    ("route", "me", "the service has the path /me already."),
-    ("route", "service", "app/main.py uses the name service already."),
-    ("model", "BlobModel", "the service has the document or collection BlobModel already."),
+    ("route", "jobs", "the service already has the path /jobs."),
+    ("route", "health", "the service already has the path /health."),
+    ("route", "me", "the service already has the path /me."),
+    ("route", "service", "app/main.py already uses the name service."),
+    ("model", "BlobModel", "the service already has the document or collection BlobModel."),
     ("model", "Session", "app/models/session.py exists."),
-    ("model", "DeadLetter", "the service has the document or collection dead_letters already."),
-    ("model", "limit_window", "the service has the document or collection limit_windows already."),
+    ("model", "DeadLetter", "the service already has the document or collection dead_letters."),
+    ("model", "limit_window", "the service already has the document or collection limit_windows."),
 ]
 SEVERAL = """
 import sys

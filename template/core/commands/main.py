@@ -194,7 +194,7 @@ def _add_migrate(commands: Commands) -> None:
     choice.add_argument(
         "--back",
         metavar="NAME",
-        help="take back this migration, and before it all newer ones",
+        help="take back this migration and all newer ones",
     )
 
 

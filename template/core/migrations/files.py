@@ -16,7 +16,7 @@ FOLDER = ROOT / "app" / "migrations"
 
 
 class MigrationError(UserError):
-    """A migration cannot be found, read or run. The message says which, and why."""
+    """A migration cannot be found, read or run. The message names it and the reason."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Migration:
 
 
 def list_migrations() -> list[Migration]:
-    """Return the migrations, the oldest first. A file whose name begins with `_` is left out."""
+    """Return the migrations, the oldest first, without files whose name begins with `_`."""
     return [Migration(path) for path in sorted(FOLDER.glob("[!_]*.py"))]
 
 
@@ -86,7 +86,7 @@ def find_migration(name: str) -> Migration:
         raise MigrationError(f"no file in app/migrations has the name {name}. Nothing was changed.")
     if len(found) > 1:
         problem = f"several files in app/migrations have the name {name}"
-        raise MigrationError(f"{problem}. Write the time in front of it. Nothing was changed.")
+        raise MigrationError(f"{problem}. Add the time in front of it. Nothing was changed.")
     return found[0]
 
 

@@ -17,7 +17,7 @@ logger = get_logger(__name__)
 
 NAME = "migrate"
 LEASE_SECONDS = 60.0
-"""A process that was killed holds the lock for this long."""
+"""If a process is killed, its lock expires after this time."""
 POLL_SECONDS = 1.0
 FREE = datetime(2000, 1, 1, tzinfo=UTC)
 IS_FREE = {"$expr": {"$lt": ["$until", "$$NOW"]}}  # the clock of MongoDB's server
@@ -49,7 +49,7 @@ async def hold_lock(on_wait: Callable[[], None]) -> AsyncIterator[None]:
 
 
 async def _write(condition: dict[str, Any], owner: str) -> bool:
-    """Hold the lock from now on if the condition holds. Return whether it does."""
+    """Take or extend the lock if a condition is met. Return whether this process holds it."""
     until = {"$add": ["$$NOW", int(LEASE_SECONDS * 1000)]}
     lock = MigrationLockModel.get_pymongo_collection()
     change = [{"$set": {"owner": owner, "until": until}}]

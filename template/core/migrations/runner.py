@@ -1,8 +1,8 @@
-"""Applies a migration, or takes it back, together with the record of it.
+"""Applies a migration, or takes it back, together with its record.
 
 Beanie's own runner is not used. It records a migration after its transaction and in two steps, so a
-process that is killed in between runs migrations again. It also runs all of them again if the file
-of the last one was deleted, and it takes no lock.
+process that is killed in between runs migrations again. If the file of the last migration was
+deleted, it runs all of them again. It takes no lock.
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,9 +18,9 @@ from core.logging.tracebacks import describe_error
 from core.migrations.files import Migration, MigrationError, Steps
 from core.models import MigrationModel
 
-ROLLED_BACK = "Nothing of it was stored. Correct it, and run the command again."
-PARTLY = "It runs without a transaction, so a part of it may be stored. Run the command again."
-TOO_LONG = "A transaction may take 60 seconds: see IN_TRANSACTION in core/docs/migrations.md."
+ROLLED_BACK = "No change was stored. Correct the migration, and run the command again."
+PARTLY = "The migration has no transaction, so some changes may be stored. Run the command again."
+TOO_LONG = "A transaction may take 60 seconds. See IN_TRANSACTION in core/docs/migrations.md."
 
 Record: TypeAlias = Callable[[AsyncClientSession], Awaitable[None]]
 
@@ -68,7 +68,7 @@ async def _run(migration: Migration, steps: Steps, record: Record) -> None:
     async def run(session: AsyncClientSession) -> None:
         for controller in steps.controllers:
             await controller.run(session=session)
-        # In the same transaction: a migration and its record are stored together, or neither.
+        # In the same transaction, so a migration and its record are stored together or not at all.
         await record(session)
 
     try:
@@ -89,7 +89,7 @@ async def _run(migration: Migration, steps: Steps, record: Record) -> None:
 
 
 async def _open_documents(steps: Steps) -> None:
-    """Initialise the classes of a migration, which may differ from the ones in `app/models`."""
+    """Initialise the document classes of a migration, which may differ from `app/models`."""
     database = MigrationModel.get_pymongo_collection().database
     for controller in steps.controllers:
         # One at a time: several of them may have the same name or the same collection.

@@ -1,6 +1,6 @@
 """Traces of requests and jobs, sent by OpenTelemetry if an OTLP endpoint is set.
 
-Only then this module imports the SDK of OpenTelemetry, so traces cost nothing while they are off.
+The SDK of OpenTelemetry is imported only then, so traces cost nothing while they are off.
 """
 
 import os
@@ -23,7 +23,7 @@ PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"
 PROTOCOL = "http/protobuf"
 PREFIX = "OTEL_"
 OFF = "traces are off"
-MISSING = "their packages are not installed. Run `uv add 'core[traces]'`."
+MISSING = "the packages for traces are missing. Run `uv add 'core[traces]'`."
 
 FLUSH_SECONDS = 2.0
 """The longest time that a process waits at its end for the collector."""
@@ -38,7 +38,7 @@ def is_on() -> bool:
 
 
 def start_tracing(settings: Settings, process: str) -> None:
-    """Make spans from now on, if an OTLP endpoint is set. A problem is logged in one line.
+    """Make spans from now on, if an OTLP endpoint is set. Log a problem in one line.
 
     Args:
         settings: The service's settings.
@@ -76,7 +76,7 @@ def start_tracing(settings: Settings, process: str) -> None:
 
 
 def stop_tracing(seconds: float = FLUSH_SECONDS) -> None:
-    """Send the spans that have ended, and make no more.
+    """Send the spans that have ended, and stop making spans.
 
     Args:
         seconds: The longest time to wait for the collector.
@@ -85,7 +85,7 @@ def stop_tracing(seconds: float = FLUSH_SECONDS) -> None:
     if _tracing:
         stopped, _tracing = _tracing, None
         if not stopped.stop(seconds):
-            logger.warning("last spans are lost: the collector did not take them in time")
+            logger.warning("the last spans are lost: the collector did not take them in time")
 
 
 def current_traceparent() -> str | None:
@@ -123,7 +123,7 @@ def continue_trace(traceparent: str) -> None:
 
 @contextmanager
 def public_request(method: str, host: str, port: int | None) -> Iterator[Callable[[int], None]]:
-    """Make a span of a request to an address that a user named. The receiver learns no trace id.
+    """Make a span of a request to an address that a user named. The request has no trace id.
 
     Args:
         method: The request's method.
@@ -141,7 +141,7 @@ def public_request(method: str, host: str, port: int | None) -> Iterator[Callabl
 
 
 def modules_for_children() -> list[str]:
-    """Return the modules that child processes of jobs need, so that they are imported once."""
+    """Return the modules for child processes of jobs, which the fork server imports once."""
     return ["core.traces.tracing"] if _tracing else []
 
 
@@ -149,14 +149,14 @@ def _note_nothing(_: int) -> None: ...
 
 
 def _use_env_file() -> None:
-    """Set the variables of OpenTelemetry that are in `.env`. It reads the environment only."""
+    """Set the variables of OpenTelemetry from `.env`, because it reads only the environment."""
     for name, value in read_env_file().items():
         if name.startswith(PREFIX) and value:
             os.environ.setdefault(name, value)
 
 
 def _find(names: Sequence[str]) -> tuple[str, str]:
-    """Return the first of these variables that is set, and its value."""
+    """Return the first variable that is set, and its value."""
     for name in names:
         value = os.environ.get(name, "").strip()
         if value:

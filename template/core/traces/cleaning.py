@@ -25,7 +25,7 @@ HIDDEN = frozenset(
 class CleaningProcessor(SpanProcessor):
     """Cleans each span at its end, in the context of the code that made it.
 
-    The texts that are masked in log lines are masked in spans, too.
+    The context has the sensitive values, which are masked as in log lines.
 
     Args:
         processor: Takes the cleaned spans.

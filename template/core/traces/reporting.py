@@ -1,4 +1,4 @@
-"""One log line when the collector takes no spans, and one when it takes them again."""
+"""One log line when the collector begins to fail, and one when it takes spans again."""
 
 import logging
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ REASON_LENGTH = 300
 
 
 class ReportingExporter(SpanExporter):
-    """Sends spans, and reports each change. The exporter itself logs several lines a batch.
+    """Sends spans, and logs one line for each change. The exporter itself logs more for each batch.
 
     Args:
         exporter: Sends the spans.
@@ -49,7 +49,7 @@ class ReportingExporter(SpanExporter):
 
 
 class _Lines(logging.Filter):
-    """Drops the lines of the exporter, and keeps the text of the first one."""
+    """Drops the log lines of the exporter, and keeps the text of the first one."""
 
     first = ""
 

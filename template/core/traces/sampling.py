@@ -1,4 +1,4 @@
-"""The choice of the spans that are kept."""
+"""The sampler, which decides which spans are kept."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from opentelemetry.util.types import Attributes
 
 
 class InTraceSampler(Sampler):
-    """Drops the calls of other servers that belong to no request and no job.
+    """Drops the spans of calls to other servers that belong to no request and no job.
 
     A worker asks MongoDB for schedules and for the outbox every few seconds.
 

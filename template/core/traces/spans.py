@@ -25,7 +25,7 @@ class JobSpan:
         tracer: Makes the span.
         task: The task's name.
         parent: The span of the code that enqueued the job, or None.
-        links: Spans of earlier runs, or None. One that cannot be read is left out.
+        links: Spans of earlier runs, or None. A span that cannot be read is left out.
         attributes: The attributes of the span.
 
     Attributes:
@@ -54,7 +54,7 @@ class JobSpan:
         self.trace_id = format_trace_id(self._span)
 
     def end(self, ended_as: str, error: str | None = None) -> None:
-        """End the span, unless it has ended. An abandoned attempt ends a second time.
+        """End the span, unless it has ended. An abandoned attempt calls this twice.
 
         Args:
             ended_as: How the run ended.
@@ -74,7 +74,7 @@ def _make_links(links: Sequence[str | None]) -> list[Link]:
 
 
 def read_traceparent(traceparent: str | None) -> Context:
-    """Return a context whose current span is this one. It is empty if the text has another form.
+    """Return a context with a span. It is empty if the text has another form.
 
     Args:
         traceparent: The span as text, or None.

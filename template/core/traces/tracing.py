@@ -1,4 +1,4 @@
-"""The tracer of this process, its instrumentation, and its way to the collector."""
+"""The tracer of this process, its instrumentation and its exporter."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -113,7 +113,7 @@ class Tracing:
 
 
 def _make_resource(attributes: Mapping[str, str]) -> Resource:
-    """Return the attributes of this process. The variables take precedence."""
+    """Return the attributes of this process. OpenTelemetry's variables take precedence."""
     named = Resource.create()
     if str(named.attributes[SERVICE_NAME]).startswith(UNKNOWN_SERVICE):
         return named.merge(Resource(attributes))

@@ -1,4 +1,4 @@
-"""The names of a new file, and of what it contains."""
+"""The names of a new file, and the names in it."""
 
 import builtins
 import keyword
@@ -44,7 +44,7 @@ def make_names(kind: str, given: str) -> Names:
         given: The name as the user typed it. A model may have the name of its class.
 
     Raises:
-        UserError: The name cannot be used in Python, or Python uses it itself.
+        UserError: The name is not a Python name, or Python itself uses it.
     """
     is_class = kind == "model" and CAMEL.fullmatch(given)
     name = _to_snake(given) if is_class else given

@@ -18,11 +18,11 @@ BY_HAND = {
     "route": "Import `{name}` from `app.routes`, and add `{name}.router` to the service's routers.",
     "model": "Import `{class_name}` from `app.models.{name}`. Add it to the service's documents.",
 }
-"""The lines that a person must add if the list has another shape."""
+"""The lines that a person must add if the list has an unexpected form."""
 
 
 def register(kind: str, names: Names) -> Source | None:
-    """Return the file that lists things of this kind, with the new one in it.
+    """Return the file that lists things of this kind, with the new name in it.
 
     Args:
         kind: `task`, `route`, `model` or `migration`.
@@ -32,8 +32,8 @@ def register(kind: str, names: Names) -> Source | None:
         The file. None for a migration, because no file lists these.
 
     Raises:
-        OtherShape: The list has another shape.
-        UserError: The file has the name already.
+        OtherShape: The list has an unexpected form.
+        UserError: The file already uses the name.
     """
     match kind:
         case "task":
@@ -122,5 +122,5 @@ def _names_in(listed: ast.ImportFrom) -> list[ast.alias]:
 def _refuse_bound(source: Source, name: str) -> None:
     if name in source.bound_names():
         path = source.path.relative_to(ROOT)
-        problem = f"{path} uses the name {name} already"
+        problem = f"{path} already uses the name {name}"
         raise UserError(f"{problem}. Choose another one. Nothing was written.")

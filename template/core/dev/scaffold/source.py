@@ -1,4 +1,4 @@
-"""A Python file of the user, into which names are inserted without changing anything else."""
+"""A Python file of the user. Names are inserted into it, and no other byte changes."""
 
 import ast
 import subprocess
@@ -61,7 +61,7 @@ class Source:
         return found
 
     def find_value(self, name: str) -> ast.expr | None:
-        """Return what the top level assigns to a name.
+        """Return the value that the top level assigns to a name.
 
         Args:
             name: The name.
@@ -79,7 +79,7 @@ class Source:
         return found
 
     def add_item(self, item: str, items: Sequence[ast.expr | ast.alias], start: int) -> None:
-        """Insert an item into a list: in its place if the list is sorted, otherwise at the end.
+        """Insert an item into a list: in order if the list is sorted, otherwise at the end.
 
         Args:
             item: The text of the item.
@@ -123,7 +123,7 @@ class Source:
         self._insert(len(self._data), text)
 
     def render(self) -> bytes:
-        """Return the file with the insertions. If ruff had nothing to correct, it has nothing now.
+        """Return the file with the insertions. If ruff accepted it before, ruff formats the result.
 
         Raises:
             OtherShape: The result is not Python.
@@ -164,10 +164,10 @@ class Source:
 
 
 def polish(path: Path, data: bytes) -> bytes:
-    """Return a file as ruff sorts its imports and formats it, with the user's settings.
+    """Return a file after ruff has sorted its imports and formatted it, with the user's settings.
 
     Args:
-        path: The file's path, which decides about the settings.
+        path: The file's path. It determines which settings ruff uses.
         data: The content. It is returned unchanged if ruff cannot read it.
     """
     name = ["--stdin-filename", str(path), "-"]

@@ -1,4 +1,4 @@
-"""The names that the service and `core` have already: tasks, paths and collections."""
+"""The names that the service and `core` already have: tasks, paths and collections."""
 
 import os
 import secrets
@@ -17,13 +17,13 @@ STAND_INS = {
     "MONGODB_URL": "mongodb://127.0.0.1:1",
     "TASK_ENGINE": "local",
 }
-"""Settings with which the service can be loaded before `just setup`. It is not opened."""
+"""Settings with which the service can be loaded, but not opened, before `just setup`."""
 
 COLLECTIONS_OF_LIMITS = {"limit_counters", "limit_windows"}
 
 
 def check_free(kind: str, names: Names) -> None:
-    """Check that the service has nothing of this kind with this name.
+    """Check that the service does not have a part of this kind with this name.
 
     Args:
         kind: `task`, `route`, `model` or `migration`.
@@ -49,7 +49,7 @@ def check_free(kind: str, names: Names) -> None:
                 taken, wanted = {names.class_name}, names.class_name
     if wanted in taken:
         what = {"task": "task", "route": "path", "model": "document or collection"}[kind]
-        problem = f"the service has the {what} {wanted} already"
+        problem = f"the service already has the {what} {wanted}"
         raise UserError(f"{problem}. Choose another name. Nothing was written.")
 
 

@@ -26,7 +26,7 @@ def create(kind: str, given: str) -> list[str]:
         given: The name.
 
     Returns:
-        Lines that name the files, and the line that a person must add.
+        Lines that name the files, and the line that a person must add, if any.
 
     Raises:
         UserError: The name cannot be used, or a file cannot be written. Nothing was written.
@@ -83,7 +83,7 @@ def _show(path: Path) -> str:
 
 
 def _write(files: Mapping[Path, bytes]) -> None:
-    """Write files under other names first, so a full disk harms no file of the user."""
+    """Write files under other names first, so a full disk harms no existing file."""
     try:
         with ExitStack() as undo:
             drafts = {path: _write_draft(path, data, undo) for path, data in files.items()}

@@ -83,6 +83,6 @@ def test_a_wrong_variable_is_one_line(root, variables, problem):
 def test_packages_that_are_missing_are_one_line(root):
     without = 'sys.modules["opentelemetry.sdk"] = None'
     (line,), is_on, _ = start(root, without, **{ENDPOINT: "http://127.0.0.1:1"})
-    hint = "their packages are not installed. Run `uv add 'core[traces]'`."
+    hint = "the packages for traces are missing. Run `uv add 'core[traces]'`."
     assert line == f"traces are off: {ENDPOINT} is set, but {hint}"
     assert not is_on

@@ -165,9 +165,9 @@ def test_a_missing_file_is_left_to_a_person(root):
 
 def test_a_name_that_the_file_uses_is_refused(root):
     main = f"{MAIN}bills = 1\nservice = Service(routers=[], documents=[])\n"
-    with pytest.raises(UserError, match=r"app/main\.py uses the name bills already"):
+    with pytest.raises(UserError, match=r"app/main\.py already uses the name bills"):
         change(root, "route", "bills", main=main)
-    with pytest.raises(UserError, match=r"app/main\.py uses the name Service already"):
+    with pytest.raises(UserError, match=r"app/main\.py already uses the name Service"):
         change(root, "model", "Service")
 
 
