@@ -249,10 +249,14 @@ async def test_a_lock_is_extended_and_expires(db, monkeypatch):
 async def test_a_lock_that_was_lost_ends_the_migration(db, monkeypatch):
     """As if the process had been stopped for so long that another one took the lock."""
     monkeypatch.setattr(lock, "LEASE_SECONDS", 0.4)
-    with pytest.raises(MigrationError, match="Another process took the lock"):
+
+    async def lose() -> None:
         async with hold_lock(lambda: None):
             await lock._write({}, "another")
             await asyncio.sleep(60)
+
+    with pytest.raises(MigrationError, match="Another process took the lock"):
+        await lose()
     held = await MigrationLockModel.get("migrate")
     assert held
     assert held.owner == "another"
@@ -264,10 +268,13 @@ async def test_an_error_of_the_release_hides_no_other_one(db, monkeypatch):
     async def fail(*_: object, **__: object) -> None:
         raise AutoReconnect("the server is down")
 
-    with pytest.raises(MigrationError, match="mine"):
+    async def lose_the_server() -> None:
         async with hold_lock(lambda: None):
             monkeypatch.setattr(collection, "update_one", fail)
             raise MigrationError("mine")
+
+    with pytest.raises(MigrationError, match="mine"):
+        await lose_the_server()
 
 
 @pytest.mark.parametrize(
