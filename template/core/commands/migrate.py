@@ -24,6 +24,7 @@ from core.models import DOCUMENTS
 
 EXIT_PENDING = 1
 PENDING = "{number} to apply. Run `just migrate`."
+INTERRUPTED = "Interrupted. `just migrate --check` lists what is left to apply."
 WAITING = "Another process is migrating. Waiting until it has ended."
 
 
@@ -53,6 +54,9 @@ async def _run(chosen: Namespace, settings: Settings) -> int:
                 return await check()
             async with hold_lock(lambda: print(WAITING, file=sys.stderr)):
                 await (go_back(chosen.back) if chosen.back else go_forward())
+        except asyncio.CancelledError:
+            print(INTERRUPTED, file=sys.stderr)
+            raise
         except ConnectionFailure as error:
             raise database.unavailable(summarize_error(error)) from error
     return 0

@@ -1,6 +1,7 @@
 """Migrations on a real MongoDB: all or nothing, once, one process at a time."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -405,8 +406,12 @@ async def test_two_commands_at_once(db, folder, people, migrate):
     assert await people() == [{"title": name} for name in NAMES]
 
 
-async def test_a_killed_command_leaves_the_old_state(db, folder, people, migrate, tmp_path):
-    """The next command goes on as soon as the server has given up the transaction."""
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+async def test_a_killed_command_leaves_the_old_state(db, folder, people, migrate, tmp_path, number):
+    """The next command goes on as soon as the server has given up the transaction.
+
+    After Ctrl-C, the process itself takes it back, and frees the lock.
+    """
     path = folder / "1_half.py"
     reached = tmp_path / "reached"
     wait = (
@@ -416,9 +421,15 @@ async def test_a_killed_command_leaves_the_old_state(db, folder, people, migrate
     before = await people()
     process = await migrate.start()
     await eventually(reached.exists)
-    process.kill()
-    await process.communicate()
+    process.send_signal(number)
+    output, errors = await process.communicate()
     assert (await people(), await applied()) == (before, [])
+    if number == signal.SIGINT:
+        assert (process.returncode, output) == (130, b"")
+        assert errors == b"Interrupted. `just migrate --check` lists what is left to apply.\n"
+        held = await MigrationLockModel.get("migrate")
+        assert held
+        assert held.until == lock.FREE
 
     path.write_text(HALF.replace("raise ValueError", "print"))
     status, output, errors = await migrate.run()
