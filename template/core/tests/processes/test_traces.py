@@ -25,6 +25,23 @@ stop_tracing()
 """
 
 
+FILL = """
+import asyncio
+from core.config import get_settings
+from core.logging import configure_logging, get_logger
+from core.tasks.child_processes import run_in_child
+from core.tests.children import fill
+from core.traces import continue_trace, start_tracing, stop_tracing
+
+configure_logging(get_settings(), "worker")
+start_tracing(get_settings(), "worker")
+continue_trace("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+megabytes = asyncio.run(asyncio.wait_for(run_in_child(fill, (), {}, 10**8), 60))
+get_logger("test").info("end", megabytes=megabytes)
+stop_tracing()
+"""
+
+
 def start(root: Path, before: str = "", **variables: str) -> tuple[list[str], bool, list[str]]:
     """Start tracing in a process.
 
@@ -78,6 +95,14 @@ def test_a_wrong_variable_is_one_line(root, variables, problem):
     (line,), is_on, _ = start(root, **variables)
     assert line.startswith(f"traces are off: {problem}")
     assert not is_on
+
+
+def test_a_child_process_needs_no_memory_of_its_job(root):
+    """The function has a limit, but the end of its traces does not count."""
+    *_, end = map(
+        json.loads, log(root, FILL, LOG_FORMAT="json", **{ENDPOINT: "http://127.0.0.1:1"})
+    )
+    assert end["megabytes"] > 50
 
 
 def test_packages_that_are_missing_are_one_line(root):
