@@ -10,7 +10,6 @@ from core.context import TaskContext
 from core.logging import get_logger
 from core.tasks import PermanentError, RetryAfter, Sensitive
 
-
 _kept: list[bytearray] = []
 
 
