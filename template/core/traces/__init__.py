@@ -142,7 +142,8 @@ def public_request(method: str, host: str, port: int | None) -> Iterator[Callabl
 
 def modules_for_children() -> list[str]:
     """Return the modules that child processes of jobs need, so that they are imported once."""
-    return ["core.traces.tracing"] if _tracing else []
+    # The exporter imports requests when it is made, in each child process.
+    return ["core.traces.tracing", "requests"] if _tracing else []
 
 
 def _note_nothing(_: int) -> None: ...

@@ -105,6 +105,38 @@ def test_a_child_process_needs_no_memory_of_its_job(root):
     assert end["megabytes"] > 50
 
 
+LOAD = """
+import sys
+from importlib import import_module
+from core.config import get_settings
+from core.logging import configure_logging, get_logger
+from core.traces import modules_for_children, start_tracing, stop_tracing
+import core.process
+
+configure_logging(get_settings(), "child")
+for name in {modules}:
+    import_module(name)
+before = set(sys.modules)
+start_tracing(get_settings(), "child")
+packages = {{name.partition(".")[0] for name in set(sys.modules) - before}}
+get_logger("test").info("end", modules=modules_for_children(), packages=sorted(packages))
+stop_tracing()
+"""
+
+
+def test_a_child_process_imports_no_package_of_traces(root):
+    """They are imported once. Otherwise each job in a child process would take 0.06 s longer."""
+    modules: list[str] = []
+    for is_child in (False, True):
+        script = LOAD.format(modules=modules)
+        *_, end = map(
+            json.loads, log(root, script, LOG_FORMAT="json", **{ENDPOINT: "http://127.0.0.1:1"})
+        )
+        modules = end["modules"]
+        assert ("requests" in end["packages"]) != is_child
+    assert end["packages"] == []
+
+
 def test_packages_that_are_missing_are_one_line(root):
     without = 'sys.modules["opentelemetry.sdk"] = None'
     (line,), is_on, _ = start(root, without, **{ENDPOINT: "http://127.0.0.1:1"})
