@@ -105,6 +105,31 @@ def test_a_child_process_needs_no_memory_of_its_job(root):
     assert end["megabytes"] > 50
 
 
+LOSE = """
+from core.config import get_settings
+from core.logging import configure_logging
+from core.traces import start_tracing, stop_tracing
+from opentelemetry.trace import get_tracer
+
+configure_logging(get_settings(), "{process}")
+start_tracing(get_settings(), "{process}")
+get_tracer("test").start_span("lost").end()
+stop_tracing(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("process", "reason"), [("worker", "Transient error"), ("child", "due to timeout, max retries")]
+)
+def test_a_job_in_a_child_process_waits_for_no_second_try(root, process, reason):
+    """The job ends after its traces. Other processes send them in the background."""
+    variables = {ENDPOINT: "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_TIMEOUT": "2"}
+    script = LOSE.format(process=process)
+    (line,) = map(json.loads, log(root, script, LOG_FORMAT="json", **variables))
+    assert line["event"] == "spans are lost: the collector fails"
+    assert reason in line["reason"]
+
+
 LOAD = """
 import sys
 from importlib import import_module
