@@ -18,7 +18,7 @@ FIELDS = [
 async def check_fields(step: BaseMigrationController, session: AsyncClientSession) -> None:
     """Refuse a step of `iterative_migration` that would delete fields that it does not name.
 
-    Beanie writes each document anew, with only the fields that the step's classes declare.
+    Beanie replaces each document by the fields that the step's classes declare.
 
     Args:
         step: The step. Its classes are initialised.

@@ -75,7 +75,7 @@ async def _write(condition: dict[str, Any], owner: str) -> bool:
 
 
 async def _extend(owner: str, limit: asyncio.Timeout) -> None:
-    """Extend the lock again and again. End the block if another process has taken it."""
+    """Extend the lock. End the block if another process has taken it."""
     while True:
         await asyncio.sleep(LEASE_SECONDS / 4)
         try:

@@ -63,7 +63,7 @@ async def take_back(migration: Migration) -> None:
         records = MigrationModel.get_pymongo_collection()
         deleted = await records.delete_one({"_id": migration.name}, session=session)
         if not deleted.deleted_count:
-            raise MigrationError("it is not applied, or another process took it back")
+            raise MigrationError("this database does not have it, or another process took it back")
 
     await _run(migration, migration.read("Backward"), forget)
 

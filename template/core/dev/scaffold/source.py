@@ -114,7 +114,7 @@ class Source:
         after += other[:1] or imports[-1:]
         last_line = after[-1].end_lineno if after else 0
         assert last_line is not None
-        # A line of its own, so a comment behind the first import stays there.
+        # A separate line, so a comment behind the first import stays there.
         before = self._data[: self._starts[last_line]]
         newline = "\n" if before and not before.endswith((b"\n", b"\r")) else ""
         self._insert(len(before), f"{newline}{line}\n")

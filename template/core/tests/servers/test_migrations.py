@@ -163,14 +163,14 @@ async def test_a_record_that_is_missing_undoes_the_way_back(db, folder, people):
     (folder / "1_rename.py").write_text(RENAME)
     await db["people"].update_many({}, {"$rename": {"name": "title"}})
     before = await people()
-    with pytest.raises(MigrationError, match="1_rename failed: it is not applied, or another"):
+    with pytest.raises(MigrationError, match="1_rename failed: this database does not have it, or"):
         await run_migration("rename", back=True)
     assert await people() == before
 
 
 @pytest.mark.parametrize("extra", ["", '    model_config = {"extra": "allow"}\n'])
 async def test_no_field_is_deleted_by_mistake(db, folder, people, extra):
-    """`iterative_migration` writes documents anew, without fields that its classes do not name."""
+    """`iterative_migration` replaces documents by the fields that its classes declare."""
     await db["people"].insert_one({"name": "Kim", "owner": "7", "born": 1990})
     before = await people()
     source = RENAME.replace("(Document):\n", f"(Document):\n{extra}")

@@ -166,7 +166,7 @@ def test_a_list_may_have_a_name_or_be_in_another_module(root):
         ("", "from app.models.bill import Bill\n"),
     ],
 )
-def test_an_import_is_a_line_of_its_own(root, head, after):
+def test_an_import_is_a_separate_line(root, head, after):
     listed = "service = Service( documents=[] )"
     changed = change(root, "model", "Bill", main=f"{head}{listed}")
     assert changed["main"] == f"{after}{listed.replace('[]', '[Bill]')}"
