@@ -1,6 +1,7 @@
 """`just migrate`: applies the migrations in `app/migrations`, or takes them back."""
 
 import asyncio
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -46,6 +47,9 @@ def run_migrate(chosen: Namespace, settings: Settings) -> int:
 
 
 async def _run(chosen: Namespace, settings: Settings) -> int:
+    # The end of a container: it frees the lock, as Ctrl-C does.
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
     # Not the documents of `app`: their indexes may need the migrations first.
     async with open_database(settings, DOCUMENTS) as database:
         database.require()
