@@ -19,7 +19,7 @@ REFUSED = [
     ("task", "send-bill", "'send-bill' is not a name for a task."),
     ("task", "class", "class is a name of Python"),
     ("task", "send_digest", "the service has the task send_digest already."),
-    ("task", "worker", "app/tasks/worker.py exists."),
+    ("task", "worker", "a task cannot have the name worker"),
     ("route", "jobs", "the service has the path /jobs already."),
     ("route", "health", "the service has the path /health already."),
     ("route", "me", "the service has the path /me already."),
