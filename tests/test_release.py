@@ -22,7 +22,13 @@ def call_release(clone: Path, *arguments: str) -> "subprocess.CompletedProcess[s
     environment = {**clean_environment(), **AUTHOR, "UV_PROJECT_ENVIRONMENT": str(ROOT / ".venv")}
     command = [str(clone / "script" / "release"), *arguments]
     return subprocess.run(
-        command, cwd=clone, env=environment, capture_output=True, text=True, timeout=300
+        command,
+        cwd=clone,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        start_new_session=True,  # for signals to all its processes
     )
 
 
@@ -141,6 +147,25 @@ def test_the_tests_run_unless_they_are_skipped(clone: Path) -> None:
     assert done.returncode == 1
     assert "tested\n" in done.stdout
     assert "script/test` failed. Correct what it says" in done.stderr
+    assert describe(clone) == before
+
+
+@pytest.mark.parametrize("moment", ["tests", "tag"])
+def test_an_interrupted_release_changes_nothing(clone: Path, moment: str) -> None:
+    """Ctrl-C, which all processes get: while the tests run, or when git has just made the tag."""
+    interrupt = "kill -INT 0; sleep 5"
+    if moment == "tests":
+        (clone / "script" / "test").write_text(f"#!/bin/sh\n{interrupt}\n")
+        commit_all(clone, "stand-in")
+    else:
+        path = clone / ".git" / "hooks" / "reference-transaction"
+        made = 'test "$1" = committed && grep -q refs/tags/'
+        path.write_text(f"#!/bin/sh\nif {made}; then rm $0; {interrupt}; fi\n")
+        path.chmod(0o755)
+    before = describe(clone)
+    done = call_release(clone, "1.0.0", *(["--skip-tests"] if moment == "tag" else []))
+    assert done.returncode == 1
+    assert done.stderr == "error: interrupted. Nothing was changed.\n"
     assert describe(clone) == before
 
 

@@ -19,7 +19,7 @@ REFUSED = [
     ("task", "send-bill", "'send-bill' is not a name for a task."),
     ("task", "class", "class is a name of Python"),
     ("task", "send_digest", "the service already has the task send_digest."),
-    ("task", "worker", "app/tasks/worker.py exists."),
+    ("task", "worker", "a task cannot have the name worker"),
     ("route", "jobs", "the service already has the path /jobs."),
     ("route", "health", "the service already has the path /health."),
     ("route", "me", "the service already has the path /me."),

@@ -17,10 +17,15 @@ def find_port(command: str) -> int:
 
     Args:
         command: The command line of the process, such as `python -m core worker`.
+
+    Raises:
+        ValueError: A variable is not a port, or a worker has none.
     """
-    if "worker" in command.split():
-        return int(os.environ["WORKER_PORT"])
-    return int(os.environ.get("PORT") or 8000)
+    name, default = ("WORKER_PORT", "") if "worker" in command.split() else ("PORT", "8000")
+    port = os.environ.get(name) or default
+    if not port.isdecimal():
+        raise ValueError(f"{name} must be the port of the health check, not {port!r}")
+    return int(port)
 
 
 def is_live(port: int) -> bool:
@@ -41,4 +46,7 @@ def is_live(port: int) -> bool:
 
 if __name__ == "__main__":
     command = FIRST_PROCESS.read_text().replace("\0", " ")
-    sys.exit(not is_live(find_port(command)))
+    try:
+        sys.exit(not is_live(find_port(command)))
+    except ValueError as error:
+        sys.exit(f"error: {error}")

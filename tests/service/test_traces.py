@@ -23,12 +23,16 @@ from core.testing import empty, eventually  # noqa: TID251
 
 WAIT = 60
 SECRET = "tok-5ecret"
+VALUE = "ada@example.com"
+"""A value of a document. It is in no span, also not in the error of a duplicate key."""
 SERVICE = """
 import os
+from contextlib import suppress
 
 import httpx2
 from fastapi import APIRouter
 from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import DuplicateKeyError
 
 from core.database import with_transaction
 from core.entry import Service
@@ -65,6 +69,11 @@ async def broken() -> None:
 
 @worker.task
 async def first() -> int:
+    collection = RunModel.get_pymongo_collection().database["people"]
+    for number in range(2):
+        change = ({"_id": "VALUE", "number": number}, {"$set": {"seen": True}})
+        with suppress(DuplicateKeyError):
+            await collection.find_one_and_update(*change, upsert=True)
     return 1
 
 
@@ -111,7 +120,7 @@ async def replay() -> str | None:
 
 
 service = Service([], [router], worker)
-""".replace("SECRET", SECRET)
+""".replace("SECRET", SECRET).replace("VALUE", VALUE)
 
 
 @contextmanager
@@ -213,7 +222,10 @@ async def test_the_tree_of_a_request(traces: Receiver, tmp_path: Path) -> None:
     check_links(traces, request)
     check_requests_of_jobs(traces, outer)
     check_noise(traces)
+    failed = [each for each in traces.children(traces.one("job first")) if each.status]
+    assert [each.name.partition(".")[2] for each in failed] == ["findAndModify"]
     assert SECRET.encode() not in traces.content
+    assert VALUE.encode() not in traces.content
     check_log(tmp_path, runs_jobs, request, outer)
 
 

@@ -1,8 +1,10 @@
 """`just migrate`: applies the migrations in `app/migrations`, or takes them back."""
 
 import asyncio
+import signal
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 
 from pymongo.errors import ConnectionFailure
 
@@ -10,6 +12,8 @@ from core.config import Settings
 from core.database import open_database, summarize_error
 from core.logging import configure_logging
 from core.migrations import (
+    Migration,
+    MigrationError,
     apply,
     find_migration,
     hold_lock,
@@ -21,6 +25,7 @@ from core.models import DOCUMENTS
 
 EXIT_PENDING = 1
 PENDING = "{number} to apply. Run `just migrate`."
+INTERRUPTED = "Interrupted. `just migrate --check` lists what is left to apply."
 WAITING = "Another process is migrating. Waiting until it has ended."
 
 
@@ -42,6 +47,9 @@ def run_migrate(chosen: Namespace, settings: Settings) -> int:
 
 
 async def _run(chosen: Namespace, settings: Settings) -> int:
+    # The end of a container: it frees the lock, as Ctrl-C does.
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
     # Not the documents of `app`: their indexes may need the migrations first.
     async with open_database(settings, DOCUMENTS) as database:
         database.require()
@@ -50,6 +58,9 @@ async def _run(chosen: Namespace, settings: Settings) -> int:
                 return await check()
             async with hold_lock(lambda: print(WAITING, file=sys.stderr)):
                 await (go_back(chosen.back) if chosen.back else go_forward())
+        except asyncio.CancelledError:
+            print(INTERRUPTED, file=sys.stderr)
+            raise
         except ConnectionFailure as error:
             raise database.unavailable(summarize_error(error)) from error
     return 0
@@ -68,9 +79,14 @@ async def check() -> int:
 
 
 async def go_forward() -> None:
-    """Apply the migrations that the database does not have, the oldest first."""
+    """Apply the migrations that the database does not have, the oldest first.
+
+    Raises:
+        MigrationError: One of them cannot be read, or failed.
+    """
     applied = await list_applied()
     pending = [each for each in list_migrations() if each.name not in applied]
+    _check_all(pending, "Forward")
     for migration in pending:
         await apply(migration)
         print(f"{migration.name} applied", flush=True)
@@ -83,6 +99,9 @@ async def go_back(name: str) -> None:
 
     Args:
         name: The migration's name, with or without the time in front of it.
+
+    Raises:
+        MigrationError: One of these migrations cannot be read, or failed.
     """
     target = find_migration(name)
     applied = await list_applied()
@@ -90,7 +109,18 @@ async def go_back(name: str) -> None:
         print(f"{target.name} is not applied. Nothing was changed.")
         return
     newer = [each for each in list_migrations() if each.name >= target.name]
-    for migration in reversed(newer):
-        if migration.name in applied:
-            await take_back(migration)
-            print(f"{migration.name} taken back", flush=True)
+    newer = [each for each in reversed(newer) if each.name in applied]
+    deleted = {each for each in applied if each > target.name} - {each.name for each in newer}
+    if deleted:
+        problem = f"{min(deleted)} is newer and applied, but its file is not in app/migrations"
+        raise MigrationError(f"{problem}. Bring the file back first. Nothing was changed.")
+    _check_all(newer, "Backward")
+    for migration in newer:
+        await take_back(migration)
+        print(f"{migration.name} taken back", flush=True)
+
+
+def _check_all(migrations: Sequence[Migration], direction: str) -> None:
+    """Find a file that cannot be read before anything is changed."""
+    for migration in migrations:
+        migration.read(direction)

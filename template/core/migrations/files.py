@@ -102,8 +102,11 @@ def _load(path: Path) -> ModuleType:
     assert spec
     assert spec.loader
     module = module_from_spec(spec)
+    # Pydantic and dataclasses look up the types of annotations there.
+    sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:
+        del sys.modules[spec.name]
         raise MigrationError(f"{path.name}: {describe_error(error)}") from error
     return module

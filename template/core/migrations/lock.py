@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from pymongo.errors import PyMongoError
 
 from core.cancelling import cancel_all
 from core.logging import get_logger
+from core.migrations.files import MigrationError
 from core.models import MigrationLockModel
 
 logger = get_logger(__name__)
@@ -20,6 +21,10 @@ LEASE_SECONDS = 60.0
 """If a process is killed, its lock expires after this time."""
 POLL_SECONDS = 1.0
 FREE = datetime(2000, 1, 1, tzinfo=UTC)
+LOST = (
+    "Another process took the lock, because this one was stopped or had no connection for"
+    f" {LEASE_SECONDS:g} s. Look at `just migrate --check`, and run the command again."
+)
 IS_FREE = {"$expr": {"$lt": ["$until", "$$NOW"]}}  # the clock of MongoDB's server
 
 
@@ -29,6 +34,9 @@ async def hold_lock(on_wait: Callable[[], None]) -> AsyncIterator[None]:
 
     Args:
         on_wait: Called once if another process holds the lock.
+
+    Raises:
+        MigrationError: Another process took the lock. The block was cancelled.
     """
     owner = secrets.token_hex(8)
     lock = MigrationLockModel.get_pymongo_collection()
@@ -40,12 +48,21 @@ async def hold_lock(on_wait: Callable[[], None]) -> AsyncIterator[None]:
             on_wait()
             is_told = True
         await asyncio.sleep(POLL_SECONDS)
-    extending = asyncio.create_task(_extend(owner))
     try:
-        yield
+        async with asyncio.timeout(None) as limit:
+            extending = asyncio.create_task(_extend(owner, limit))
+            try:
+                yield
+            finally:
+                await cancel_all([extending])
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise MigrationError(LOST) from None
     finally:
-        await cancel_all([extending])
-        await lock.update_one({"_id": NAME, "owner": owner}, {"$set": {"until": FREE}})
+        # If the server is down, the lock expires. The error of the block says what went wrong.
+        with suppress(PyMongoError):
+            await lock.update_one({"_id": NAME, "owner": owner}, {"$set": {"until": FREE}})
 
 
 async def _write(condition: dict[str, Any], owner: str) -> bool:
@@ -57,10 +74,13 @@ async def _write(condition: dict[str, Any], owner: str) -> bool:
     return result.matched_count == 1
 
 
-async def _extend(owner: str) -> None:
+async def _extend(owner: str, limit: asyncio.Timeout) -> None:
+    """Extend the lock. End the block if another process has taken it."""
     while True:
         await asyncio.sleep(LEASE_SECONDS / 4)
         try:
-            await _write({"owner": owner}, owner)
+            if not await _write({"owner": owner}, owner):
+                limit.reschedule(asyncio.get_running_loop().time())
+                return
         except PyMongoError as error:
             logger.warning("the lock of migrations was not extended", error=str(error))

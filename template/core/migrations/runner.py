@@ -15,6 +15,7 @@ from pymongo.errors import ConnectionFailure, PyMongoError
 
 from core.database import DatabaseUnavailable, open_client, with_transaction
 from core.logging.tracebacks import describe_error
+from core.migrations.fields import check_fields
 from core.migrations.files import Migration, MigrationError, Steps
 from core.models import MigrationModel
 
@@ -55,11 +56,14 @@ async def take_back(migration: Migration) -> None:
         migration: A migration that the database has.
 
     Raises:
-        MigrationError: The migration cannot be read, or failed.
+        MigrationError: The migration cannot be read, or failed, or the database does not have it.
     """
 
     async def forget(session: AsyncClientSession) -> None:
-        await MigrationModel.find(MigrationModel.id == migration.name).delete(session=session)
+        records = MigrationModel.get_pymongo_collection()
+        deleted = await records.delete_one({"_id": migration.name}, session=session)
+        if not deleted.deleted_count:
+            raise MigrationError("this database does not have it, or another process took it back")
 
     await _run(migration, migration.read("Backward"), forget)
 
@@ -67,6 +71,7 @@ async def take_back(migration: Migration) -> None:
 async def _run(migration: Migration, steps: Steps, record: Record) -> None:
     async def run(session: AsyncClientSession) -> None:
         for controller in steps.controllers:
+            await check_fields(controller, session)
             await controller.run(session=session)
         # In the same transaction, so a migration and its record are stored together or not at all.
         await record(session)
@@ -84,8 +89,8 @@ async def _run(migration: Migration, steps: Steps, record: Record) -> None:
         hint = ROLLED_BACK if steps.in_transaction else PARTLY
         if isinstance(error, PyMongoError) and error.has_error_label("TransientTransactionError"):
             hint = f"{hint} {TOO_LONG}"
-        problem = f"{migration.name} failed: {describe_error(error)}"
-        raise MigrationError(f"{problem}\n{hint}") from error
+        reason = str(error) if isinstance(error, MigrationError) else describe_error(error)
+        raise MigrationError(f"{migration.name} failed: {reason}\n{hint}") from error
 
 
 async def _open_documents(steps: Steps) -> None:

@@ -136,6 +136,7 @@ def _serve(
         except BaseException as error:
             _limit_memory(None)
             answer = _pickle_error(error)
+        _limit_memory(None)  # the end of the traces starts a thread
         # The parent kills this process when it has the answer.
         stop_tracing(CHILD_FLUSH_SECONDS)
         logging.shutdown()

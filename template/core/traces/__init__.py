@@ -28,6 +28,8 @@ MISSING = "the packages for traces are missing. Run `uv add 'core[traces]'`."
 FLUSH_SECONDS = 2.0
 """The longest time that a process waits at its end for the collector."""
 CHILD_FLUSH_SECONDS = 1.0
+CHILD_EXPORT_SECONDS = 0.7
+"""Less than the pause before a second try, so a collector that is down delays no job."""
 
 _tracing: "Tracing | None" = None
 
@@ -69,7 +71,8 @@ def start_tracing(settings: Settings, process: str) -> None:
                 "service.version": project["version"],
                 "deployment.environment.name": settings.environment,
                 "process.role": process,
-            }
+            },
+            CHILD_EXPORT_SECONDS if process == "child" else None,
         )
     except ValueError as error:
         logger.warning(f"{OFF}: a variable that begins with {PREFIX} is wrong: {error}")
@@ -142,7 +145,8 @@ def public_request(method: str, host: str, port: int | None) -> Iterator[Callabl
 
 def modules_for_children() -> list[str]:
     """Return the modules for child processes of jobs, which the fork server imports once."""
-    return ["core.traces.tracing"] if _tracing else []
+    # The exporter imports requests when it is made, in each child process.
+    return ["core.traces.tracing", "requests"] if _tracing else []
 
 
 def _note_nothing(_: int) -> None: ...

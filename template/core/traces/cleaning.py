@@ -1,5 +1,6 @@
 """Spans without sensitive values, queries of URLs and addresses of clients."""
 
+import re
 from collections.abc import Mapping
 
 from opentelemetry.context import Context
@@ -20,6 +21,7 @@ HIDDEN = frozenset(
     }
 )
 """The attributes that are left out. The log has no addresses of clients either."""
+QUERY = re.compile(r"[?#].*", re.DOTALL)
 
 
 class CleaningProcessor(SpanProcessor):
@@ -60,7 +62,7 @@ def clean(span: ReadableSpan) -> ReadableSpan:
     status = span.status
     description = status.description and mask(status.description)
     return ReadableSpan(
-        name=span.name,
+        name=mask(span.name),
         context=span.context,
         parent=span.parent,
         resource=span.resource,
@@ -86,9 +88,9 @@ def _clean_all(attributes: Attributes) -> Mapping[str, AttributeValue]:
 
 def _clean(name: str, value: AttributeValue) -> AttributeValue:
     if isinstance(value, str):
-        # A query may contain a token, for example of an emailed link.
+        # A query or a fragment may contain a token, for example of an emailed link.
         is_url = "url" in name or name == "http.target"
-        return mask(value.partition("?")[0] if is_url else value)
+        return mask(QUERY.sub("", value) if is_url else value)
     if isinstance(value, (list, tuple)):
         return [mask(each) if isinstance(each, str) else each for each in value]
     return value

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from opentelemetry.context import Context, attach
 from opentelemetry.trace import (
     Link,
-    Span,
     SpanContext,
     SpanKind,
     StatusCode,
     Tracer,
+    format_trace_id,
     get_current_span,
     set_span_in_context,
 )
@@ -50,8 +50,9 @@ class JobSpan:
             [*_make_links(links)],
         )
         attach(set_span_in_context(self._span, context))
-        self.traceparent = format_traceparent(self._span.get_span_context())
-        self.trace_id = format_trace_id(self._span)
+        span = self._span.get_span_context()
+        self.traceparent = format_traceparent(span)
+        self.trace_id = format_trace_id(span.trace_id)
 
     def end(self, ended_as: str, error: str | None = None) -> None:
         """End the span, unless it has ended. An abandoned attempt calls this twice.
@@ -91,12 +92,3 @@ def format_traceparent(span: SpanContext) -> str:
         span: The span's ids.
     """
     return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
-
-
-def format_trace_id(span: Span) -> str:
-    """Return the id of a span's trace, as log lines show it.
-
-    Args:
-        span: The span.
-    """
-    return f"{span.get_span_context().trace_id:032x}"

@@ -32,16 +32,18 @@ class Tracing:
     Args:
         attributes: The attributes of the process. `OTEL_SERVICE_NAME` and
             `OTEL_RESOURCE_ATTRIBUTES` replace the name of the service.
+        export_seconds: The longest time to send spans, with all tries. None stands for
+            `OTEL_EXPORTER_OTLP_TIMEOUT`.
 
     Raises:
         ValueError: A variable of OpenTelemetry has a wrong value.
     """
 
-    def __init__(self, attributes: Mapping[str, str]) -> None:
+    def __init__(self, attributes: Mapping[str, str], export_seconds: float | None) -> None:
         # `stop` has a limit. OpenTelemetry's own end of the process would wait for 30 s.
         self._provider = TracerProvider(resource=_make_resource(attributes), shutdown_on_exit=False)
         self._provider.sampler = InTraceSampler(self._provider.sampler)
-        batches = BatchSpanProcessor(ReportingExporter(OTLPSpanExporter()))
+        batches = BatchSpanProcessor(ReportingExporter(OTLPSpanExporter(timeout=export_seconds)))
         self._provider.add_span_processor(CleaningProcessor(batches))
         trace.set_tracer_provider(self._provider)
         self._tracer = self._provider.get_tracer("core")

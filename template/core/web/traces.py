@@ -2,11 +2,10 @@
 
 import structlog
 from fastapi.telemetry import TelemetryConfig
-from opentelemetry.trace import get_current_span
+from opentelemetry.trace import format_trace_id, get_current_span
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from core.context import TaskContext
-from core.traces.spans import format_trace_id
 from core.web.access_log import PROBES
 
 
@@ -37,11 +36,12 @@ class TraceIdMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         span = get_current_span()
-        if not span.get_span_context().is_valid:
+        context = span.get_span_context()
+        if not context.is_valid:
             await self._app(scope, receive, send)
             return
         correlation_id = TaskContext.get_correlation_id()
         if correlation_id:
             span.set_attribute("correlation_id", correlation_id)
-        with structlog.contextvars.bound_contextvars(trace_id=format_trace_id(span)):
+        with structlog.contextvars.bound_contextvars(trace_id=format_trace_id(context.trace_id)):
             await self._app(scope, receive, send)

@@ -12,6 +12,12 @@ CAMEL = re.compile(r"([A-Z][a-z0-9]*)+")
 MAX_LENGTH = 40
 """Longer names would make lines that the formatter cannot shorten."""
 
+USED = {
+    "task": {"db", "job", "running_worker", "text", "worker"},
+    "model": {"Annotated", "Document", "Field", "Indexed", "UTC"},
+}
+"""The names that the templates of a kind use, next to the new one."""
+
 
 @dataclass(frozen=True)
 class Names:
@@ -44,7 +50,7 @@ def make_names(kind: str, given: str) -> Names:
         given: The name as the user typed it. A model may have the name of its class.
 
     Raises:
-        UserError: The name is not a Python name, or Python itself uses it.
+        UserError: The name is not a Python name, or Python, pytest or a template uses it.
     """
     is_class = kind == "model" and CAMEL.fullmatch(given)
     name = _to_snake(given) if is_class else given
@@ -56,6 +62,9 @@ def make_names(kind: str, given: str) -> Names:
     used = class_name if kind == "model" else name
     if keyword.iskeyword(name) or hasattr(builtins, used):
         problem = f"{used} is a name of Python, so it cannot be the name of a {kind}"
+        raise UserError(f"{problem}. Choose another one. Nothing was written.")
+    if kind in USED and (used in USED[kind] or used.lower().startswith("test")):
+        problem = f"a {kind} cannot have the name {used}, because its files or pytest use it"
         raise UserError(f"{problem}. Choose another one. Nothing was written.")
     return Names(
         name=name,
@@ -71,6 +80,8 @@ def _to_snake(name: str) -> str:
 
 
 def _to_plural(name: str) -> str:
-    if name.endswith("s"):
-        return name
-    return f"{name[:-1]}ies" if re.search(r"[^aeiou]y$", name) else f"{name}s"
+    if re.search(r"[^aeiou]y$", name):
+        return f"{name[:-1]}ies"
+    if re.search(r"(x|ch|sh|ss)$", name):
+        return f"{name}es"
+    return name if name.endswith("s") else f"{name}s"

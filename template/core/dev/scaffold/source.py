@@ -36,7 +36,7 @@ class Source:
             self._starts.append(self._starts[-1] + len(line))
 
     def bound_names(self) -> set[str]:
-        """Return the names that the file's top level imports, assigns or defines."""
+        """Return the names that the file imports, assigns or defines, at any level."""
         names: set[str] = set()
         for node in ast.walk(self.tree):
             if isinstance(node, ast.alias):
@@ -102,7 +102,7 @@ class Source:
             self._insert(start, item)
 
     def add_import(self, line: str) -> None:
-        """Insert an import after the first one, or after the docstring.
+        """Insert an import below the first one, or below the docstring.
 
         Args:
             line: The statement.
@@ -112,7 +112,12 @@ class Source:
         imports = [each for each in self.tree.body if isinstance(each, ast.Import | ast.ImportFrom)]
         other = [each for each in imports if getattr(each, "module", "") != "__future__"]
         after += other[:1] or imports[-1:]
-        self._insert(self._end(after[-1]) if after else 0, f"\n{line}")
+        last_line = after[-1].end_lineno if after else 0
+        assert last_line is not None
+        # A separate line, so a comment behind the first import stays there.
+        before = self._data[: self._starts[last_line]]
+        newline = "\n" if before and not before.endswith((b"\n", b"\r")) else ""
+        self._insert(len(before), f"{newline}{line}\n")
 
     def append(self, text: str) -> None:
         """Insert lines at the end of the file.

@@ -1,12 +1,14 @@
 """Migrations on a real MongoDB: all or nothing, once, one process at a time."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo.errors import AutoReconnect
 
 from core.commands.migrate import check, go_back, go_forward
 from core.config import ROOT, Settings
@@ -55,6 +57,32 @@ class Forward:
     async def a_second(self, session):
         assert await New.find(New.title == "half", session=session).count() == 1
         raise ValueError("the second step fails")
+"""
+LATER = """
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from beanie import Document, free_fall_migration
+
+
+@dataclass
+class Clock:
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+class Person(Document):
+    at: datetime
+
+    class Settings:
+        name = "people"
+
+
+class Forward:
+    @free_fall_migration(document_models=[Person])
+    async def stamp(self, session):
+        await Person(at=Clock().now).insert(session=session)
 """
 NAMES = ("Ada", "Eve", "Bob", "Eve", "Zoe")
 
@@ -130,6 +158,46 @@ async def test_a_record_that_exists_undoes_the_change(db, folder, people):
     assert await people() == before
 
 
+async def test_a_record_that_is_missing_undoes_the_way_back(db, folder, people):
+    """As above: another process has taken the migration back already."""
+    (folder / "1_rename.py").write_text(RENAME)
+    await db["people"].update_many({}, {"$rename": {"name": "title"}})
+    before = await people()
+    with pytest.raises(MigrationError, match="1_rename failed: this database does not have it, or"):
+        await run_migration("rename", back=True)
+    assert await people() == before
+
+
+@pytest.mark.parametrize("extra", ["", '    model_config = {"extra": "allow"}\n'])
+async def test_no_field_is_deleted_by_mistake(db, folder, people, extra):
+    """`iterative_migration` replaces documents by the fields that its classes declare."""
+    await db["people"].insert_one({"name": "Kim", "owner": "7", "born": 1990})
+    before = await people()
+    source = RENAME.replace("(Document):\n", f"(Document):\n{extra}")
+    (folder / "1_rename.py").write_text(source)
+    if extra:
+        await run_migration("rename")
+        kept = {"owner": "7", "born": 1990}
+        assert (await people())[-1].items() >= {"title": "Kim", **kept}.items()
+        return
+    with pytest.raises(MigrationError, match="documents in people have born, owner, which Old"):
+        await run_migration("rename")
+    assert await people() == before
+
+    declared = "    owner: str = ''\n    born: int = 0\n"
+    source = RENAME.replace("(Document):\n", f"(Document):\n{declared}")
+    (folder / "1_rename.py").write_text(source)
+    await run_migration("rename")
+    assert (await people())[-1] == {"title": "Kim", "owner": "7", "born": 1990}
+
+
+async def test_types_that_are_texts_are_found(db, folder):
+    """Pydantic and dataclasses look for them in the module of the class."""
+    (folder / "1_later.py").write_text(LATER)
+    await run_migration("later")
+    assert await db["people"].find_one({"at": {"$type": "date"}})
+
+
 async def test_one_process_at_a_time(db, monkeypatch):
     monkeypatch.setattr(lock, "POLL_SECONDS", 0.05)
     running: list[int] = []
@@ -177,6 +245,37 @@ async def test_a_lock_is_extended_and_expires(db, monkeypatch):
 
     await lock._write({}, "killed")  # nobody extends it
     await asyncio.wait_for(take(), 30)
+
+
+async def test_a_lock_that_was_lost_ends_the_migration(db, monkeypatch):
+    """As if the process had been stopped for so long that another one took the lock."""
+    monkeypatch.setattr(lock, "LEASE_SECONDS", 0.4)
+
+    async def lose() -> None:
+        async with hold_lock(lambda: None):
+            await lock._write({}, "another")
+            await asyncio.sleep(60)
+
+    with pytest.raises(MigrationError, match="Another process took the lock"):
+        await lose()
+    held = await MigrationLockModel.get("migrate")
+    assert held
+    assert held.owner == "another"
+
+
+async def test_an_error_of_the_release_hides_no_other_one(db, monkeypatch):
+    collection = type(MigrationLockModel.get_pymongo_collection())
+
+    async def fail(*_: object, **__: object) -> None:
+        raise AutoReconnect("the server is down")
+
+    async def lose_the_server() -> None:
+        async with hold_lock(lambda: None):
+            monkeypatch.setattr(collection, "update_one", fail)
+            raise MigrationError("mine")
+
+    with pytest.raises(MigrationError, match="mine"):
+        await lose_the_server()
 
 
 @pytest.mark.parametrize(
@@ -265,6 +364,27 @@ async def test_the_order_forward_and_backward(db, folder, people, capsys):
     assert await people() == [{"title": name} for name in NAMES]
 
 
+async def test_a_file_that_cannot_be_read_is_found_before_a_change(db, folder, people):
+    """Otherwise the words "Nothing was changed" would be wrong."""
+    (folder / "1_a.py").write_text(RENAME.partition("class Backward")[0])
+    (folder / "2_b.py").write_text(RENAME.replace('"people"', '"b"'))
+    (folder / "3_c.py").write_text("")
+    with pytest.raises(MigrationError, match=r"3_c\.py has no class Forward"):
+        await go_forward()
+    assert await applied() == []
+
+    (folder / "3_c.py").write_text(RENAME.replace('"people"', '"c"'))
+    await go_forward()
+    with pytest.raises(MigrationError, match=r"1_a\.py has no class Backward"):
+        await go_back("a")
+    assert await applied() == ["1_a", "2_b", "3_c"]
+
+    (folder / "3_c.py").unlink()
+    with pytest.raises(MigrationError, match="3_c is newer and applied, but its file is not in"):
+        await go_back("b")
+    assert await applied() == ["1_a", "2_b", "3_c"]
+
+
 async def test_the_command_ends_with_one_error(db, folder, people, migrate):
     (folder / "1_rename.py").write_text(RENAME)
     (folder / "2_half.py").write_text(HALF)
@@ -286,8 +406,12 @@ async def test_two_commands_at_once(db, folder, people, migrate):
     assert await people() == [{"title": name} for name in NAMES]
 
 
-async def test_a_killed_command_leaves_the_old_state(db, folder, people, migrate, tmp_path):
-    """The next command goes on as soon as the server has given up the transaction."""
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+async def test_a_killed_command_leaves_the_old_state(db, folder, people, migrate, tmp_path, number):
+    """The next command goes on as soon as the server has given up the transaction.
+
+    After Ctrl-C and SIGTERM, the process itself takes it back, and frees the lock.
+    """
     path = folder / "1_half.py"
     reached = tmp_path / "reached"
     wait = (
@@ -297,9 +421,15 @@ async def test_a_killed_command_leaves_the_old_state(db, folder, people, migrate
     before = await people()
     process = await migrate.start()
     await eventually(reached.exists)
-    process.kill()
-    await process.communicate()
+    process.send_signal(number)
+    output, errors = await process.communicate()
     assert (await people(), await applied()) == (before, [])
+    if number != signal.SIGKILL:
+        assert (process.returncode, output) == (130, b"")
+        assert errors == b"Interrupted. `just migrate --check` lists what is left to apply.\n"
+        held = await MigrationLockModel.get("migrate")
+        assert held
+        assert held.until == lock.FREE
 
     path.write_text(HALF.replace("raise ValueError", "print"))
     status, output, errors = await migrate.run()

@@ -50,6 +50,20 @@ def test_the_first_process_tells_the_port(command, port, monkeypatch):
     assert find_port(command) == port
 
 
+@pytest.mark.parametrize(
+    ("command", "name", "value"),
+    [
+        ("python -m core worker", "WORKER_PORT", ""),
+        ("python -m core worker", "WORKER_PORT", "many"),
+        ("python -m core web", "PORT", "many"),
+    ],
+)
+def test_a_wrong_port_is_told(command, name, value, monkeypatch):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=f"{name} must be the port of the health check, not"):
+        find_port(command)
+
+
 def test_the_port_of_the_web_process_is_a_setting(monkeypatch):
     monkeypatch.setenv("PORT", "9000")
     assert find_port("python -m core web") == 9000

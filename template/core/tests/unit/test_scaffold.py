@@ -1,14 +1,16 @@
 """`just new`: names, and the lists of a service in the shapes that users give them."""
 
+import ast
 import errno
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from core.dev.scaffold import register, source, write
-from core.dev.scaffold.names import make_names
+from core.dev.scaffold.names import USED, make_names
 from core.dev.scaffold.source import OtherShape
 from core.errors import UserError
 
@@ -43,6 +45,9 @@ def change(root: Path, kind: str, name: str, **files: str) -> dict[str, str]:
         ("Category", "category", "Category", "categories"),
         ("Day", "day", "Day", "days"),
         ("News", "news", "News", "news"),
+        ("Box", "box", "Box", "boxes"),
+        ("Branch", "branch", "Branch", "branches"),
+        ("Address", "address", "Address", "addresses"),
         ("Invoice2", "invoice2", "Invoice2", "invoice2s"),
     ],
 )
@@ -66,12 +71,35 @@ def test_names_of_a_model(given, module, class_name, collection):
         ("task", "print", "print is a name of Python"),
         ("model", "import_error", "ImportError is a name of Python"),
         ("model", "Class", "Class is a name of Python|class is a name of Python"),
+        ("task", "job", "a task cannot have the name job"),
+        ("task", "test_mail", "a task cannot have the name test_mail, because its files or pytest"),
+        ("model", "Field", "a model cannot have the name Field"),
+        ("model", "test_run", "a model cannot have the name TestRun"),
     ],
 )
 def test_a_name_that_cannot_be_used_is_refused(kind, given, error):
     with pytest.raises(UserError, match=error) as caught:
         make_names(kind, given)
     assert "Nothing was written." in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["task", "model"])
+def test_no_name_of_a_template_is_free(kind):
+    """Otherwise a new file could hide a name that it uses itself."""
+    found: set[str] = set()
+    for template in (kind, f"test_{kind}"):
+        text = (write.TEMPLATES / f"{template}.txt").read_text()
+        tree = ast.parse(re.sub(r"\$(\{\w+\}|\w+)", "new", text))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.alias):
+                found.add(node.name)
+            elif isinstance(node, ast.arg):
+                found.add(node.arg)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+    # A class begins with an uppercase letter, and hides no other name.
+    used = {name for name in found - {"new"} if name[0].isupper() == (kind == "model")}
+    assert used == USED[kind]
 
 
 @pytest.mark.parametrize(
@@ -125,6 +153,26 @@ def test_a_list_may_have_a_name_or_be_in_another_module(root):
     changed = change(root, "model", "Bill")
     assert "from app.models.bill import Bill\n" in changed["lists"]
     assert "DOCUMENTS: list[type[Document]] = [Bill]\n" in changed["lists"]
+
+
+@pytest.mark.parametrize(
+    ("head", "after"),
+    [
+        (
+            "from core.entry import Service  # noqa: X1\n",
+            "from core.entry import Service  # noqa: X1\nfrom app.models.bill import Bill\n",
+        ),
+        ('"""Mine."""  # first\n', '"""Mine."""  # first\nfrom app.models.bill import Bill\n'),
+        ("", "from app.models.bill import Bill\n"),
+    ],
+)
+def test_an_import_is_a_separate_line(root, head, after):
+    listed = "service = Service( documents=[] )"
+    changed = change(root, "model", "Bill", main=f"{head}{listed}")
+    assert changed["main"] == f"{after}{listed.replace('[]', '[Bill]')}"
+    changed = change(root, "model", "Bill", main=f"{listed}; import os  # last")
+    added = f"{listed.replace('[]', '[Bill]')}; import os  # last\nfrom app.models.bill import Bill"
+    assert changed["main"] == f"{added}\n"
 
 
 def test_what_is_not_formatted_keeps_its_form(root):
