@@ -44,6 +44,19 @@ def read_sign_up(service: Path) -> str:
     return str(commands)
 
 
+def read_page() -> list[str]:
+    """Return the commands of docs/deploy.md that build and start the image, in their order."""
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    return re.findall(r"^~/groundwork/script/image (.*)$", page, re.MULTILINE)
+
+
+def test_the_script_explains_itself(tmp_path: Path) -> None:
+    for options in ([], ["--help"]):
+        printed = run(SCRIPT, *options, cwd=tmp_path).stdout
+        assert "script/image build TAG FOLDER" in printed
+        assert "set -eu" not in printed
+
+
 def test_the_image_runs_web_and_worker(queue_service: Path, tmp_path: Path) -> None:
     prepare()
     service = duplicate(queue_service, tmp_path / "service")
@@ -54,8 +67,12 @@ def test_the_image_runs_web_and_worker(queue_service: Path, tmp_path: Path) -> N
         (service / name).parent.mkdir(exist_ok=True)
         (service / name).write_text("SECRET_KEY=this-secret-must-not-be-in-the-image\n")
     image = f"localhost/{tmp_path.name}".replace("_", "-")
-    variables = {"IMAGE": image, "IMAGE_SCRIPT": SCRIPT, "SIGN_UP": read_sign_up(service)}
-    run(SCRIPT, "build", image, str(service), cwd=tmp_path)
+    prepared, build, start_web, start_worker = read_page()
+    assert prepared == "prepare"
+    assert build == "build my-service ."
+    starts = {"START_WEB": start_web, "START_WORKER": start_worker}
+    variables = {"IMAGE": image, "IMAGE_SCRIPT": SCRIPT, "SIGN_UP": read_sign_up(service), **starts}
+    run(SCRIPT, "build", image, ".", cwd=service)
     try:
         run_deployed("test_containers.py", service, **variables)
     finally:

@@ -9,7 +9,7 @@ from conftest import ROOT, UV, run
 from pages import Block, Reader, commands, find_pages, read_blocks, read_commands
 from test_promises import FOREVER, execute, in_background, wait_until
 
-NOT_FOLLOWED = {"adopt.md", "deploy.md", "traces.md"}
+NOT_FOLLOWED = {"adopt.md", "deploy.md"}
 """Pages that have their own tests, such as `test_adopt.py`."""
 
 ELSEWHERE = {

@@ -143,3 +143,15 @@ def test_a_file_that_cannot_be_written_leaves_nothing(queue_service: Path, tmp_p
     assert len(done.stderr.splitlines()) == 1
     assert status(target) == before
     assert not (target / "app" / "migrations").exists()
+
+
+def test_a_module_in_place_of_a_folder(queue_service: Path, tmp_path: Path) -> None:
+    """A project that adopted `core/` may have `app/models.py`, which a new folder would hide."""
+    target = duplicate(queue_service, tmp_path / "service")
+    git(target, "mv", "app/models/__init__.py", "app/models.py")
+    before = status(target)
+    done = new(target, "model", "Parcel")
+    problem = "app/models.py exists, and new files would be in app/models/."
+    hint = "Make it a package first: move it to app/models/__init__.py. Nothing was written."
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {problem} {hint}\n")
+    assert status(target) == before

@@ -46,9 +46,13 @@ class Container:
     def __init__(self, name: str, port: int, variables: dict[str, str], blobs: Path) -> None:
         self.port = port
         self.name = f"{name}-{port}"
-        environment = [f"--env={key}={value}" for key, value in variables.items()]
-        volume = f"--volume={blobs}:/var/lib/blobs"
-        podman("run", self.name, *environment, volume, IMAGE, "python", "-m", "core", name)
+        settings = blobs.parent / f"{name}.env"
+        settings.write_text("".join(f"{key}={value}\n" for key, value in variables.items()))
+        # The command of docs/deploy.md, with the names of this test.
+        names = {name: self.name, "production.env": str(settings), "my-service": IMAGE}
+        run, *options, last = os.environ[f"START_{name.upper()}"].split()
+        options = [names.get(each, each).replace("/srv/blobs:", f"{blobs}:") for each in options]
+        podman(run, *options, last)
 
     def is_healthy(self) -> bool:
         """Run the health check of the image."""

@@ -64,6 +64,11 @@ def _choose_paths(kind: str, names: Names) -> tuple[Path, Path]:
 
 
 def _refuse_existing(kind: str, names: Names, module: Path, test: Path) -> None:
+    folder = module.parent
+    if (file := folder.with_suffix(".py")).exists():
+        problem = f"{_show(file)} exists, and new files would be in {_show(folder)}/"
+        hint = f"Make it a package first: move it to {_show(folder)}/__init__.py"
+        raise UserError(f"{problem}. {hint}. Nothing was written.")
     same_name: list[Path] = []
     if kind == "migration":
         same_name += module.parent.glob(f"{'[0-9]' * 14}_{names.name}.py")
