@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -233,10 +233,24 @@ def servers() -> Iterator[Servers]:
 def _start(server: Server, folder: Path, stack: ExitStack) -> str:
     """Start a server until the end of the run, and return its URL."""
     port = free_port()
-    process = start_server(server, folder / server.name, port)
-    stack.callback(process.wait)
-    stack.callback(process.kill)
+
+    def on_start(process: "subprocess.Popen[bytes]") -> None:
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        stack.enter_context(_guard(process, folder))
+
+    start_server(server, folder / server.name, port, on_start)
     return server.url(port)
+
+
+@contextmanager
+def _guard(server: "subprocess.Popen[bytes]", folder: Path) -> Iterator[None]:
+    """Kill a server and remove its data if this process is killed inside of the block."""
+    # The shell waits for the end of its input, which only this process holds open.
+    command = ["sh", "-c", 'cat; kill -KILL "$0"; rm -rf "$1"', str(server.pid), str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as guard:
+        yield
+        guard.kill()
 
 
 def _drop(url: str, database: str) -> None:
