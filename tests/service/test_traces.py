@@ -28,6 +28,7 @@ VALUE = "ada@example.com"
 SERVICE = """
 import os
 from contextlib import suppress
+from pathlib import Path
 
 import httpx2
 from fastapi import APIRouter
@@ -92,7 +93,8 @@ def forked(token: Sensitive[str]) -> None:
 
 @worker.every(seconds=1, id="tick")
 @worker.task
-async def ticking() -> None: ...
+async def ticking() -> None:
+    Path("ticked").touch()
 
 
 @router.post("/orders/{order}")
@@ -196,6 +198,7 @@ async def traces(settings: Settings, tmp_path: Path) -> Any:
             async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
                 await use(client)
                 await client.get("/health/ready")
+            await eventually((tmp_path / "ticked").exists, WAIT)
         yield receiver
     await empty(settings)
 
