@@ -144,6 +144,14 @@ def no_queue_service(template: Path, tmp_path_factory: pytest.TempPathFactory) -
     )
 
 
+@pytest.fixture
+def shell(tmp_path: Path) -> dict[str, str]:
+    """An environment with `uv` and `uvx` on PATH, and an empty home folder."""
+    cache = run(UV, "cache", "dir", cwd=tmp_path).stdout.strip()
+    path = f"{ROOT / '.cache' / 'uv' / 'bin'}:{os.environ['PATH']}"
+    return {**clean_environment(), "PATH": path, "HOME": str(tmp_path), "UV_CACHE_DIR": cache}
+
+
 def duplicate(service: Path, target: Path, installed: bool = True) -> Path:
     """Copy a service.
 
@@ -164,3 +172,18 @@ def service(request: pytest.FixtureRequest) -> Path:
     """A rendered service of each variant. Tests must not change it."""
     path: Path = request.getfixturevalue(request.param)
     return path
+
+
+def run_deployed(name: str, service: Path, **variables: str) -> None:
+    """Run a test of `tests/deployed/` in a service, with its packages and its servers."""
+    options = ["-q", "-c", "pyproject.toml", "--rootdir=."]
+    done = subprocess.run(
+        [UV, "run", "pytest", *options, str(ROOT / "tests" / "deployed" / name)],
+        cwd=service,
+        env={**clean_environment(), **variables},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout

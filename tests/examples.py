@@ -1,6 +1,7 @@
 """The examples in a service, and their removal as CONTRIBUTING.md describes it."""
 
 import re
+from filecmp import cmp
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,3 +62,19 @@ def remove_name(text: str, name: str) -> str:
     text = re.sub(rf"^from \S+ import {name}\n", "", text, flags=re.MULTILINE)
     item = rf"\b{name}(?:\.router)?"
     return re.sub(rf"{item},\s+|(?:,\s+)?{item}\b", "", text)
+
+
+def list_edited_tests(service: Path, original: Path) -> list[str]:
+    """Return the test files that a removal edited, and the one that tests the settings.
+
+    The types show what no longer fits. These tests show the rest.
+
+    Args:
+        service: The service without an example.
+        original: The service with it.
+    """
+    files = [path.relative_to(service) for path in (service / "tests").glob("test_*.py")]
+    edited = [
+        str(path) for path in files if not cmp(service / path, original / path, shallow=False)
+    ]
+    return [*edited, "tests/test_settings.py"]

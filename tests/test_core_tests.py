@@ -81,16 +81,19 @@ def test_the_tests_of_core_run_only_if_core_changed(copied: Service) -> None:
 def test_the_workflows_of_a_service_skip_and_run_them(queue_service: Path) -> None:
     """CI keeps the file that `just ci` reads. The weekly update reads it, and writes nothing."""
     workflows = queue_service / ".github" / "workflows"
-    ci = yaml.safe_load((workflows / "ci.yml").read_text())["jobs"]["ci"]["steps"]
+    job = yaml.safe_load((workflows / "ci.yml").read_text())["jobs"]["ci"]
+    ci = job["steps"]
     (cache,) = [step["with"] for step in ci if step.get("uses", "").startswith("actions/cache@")]
     assert cache["path"] == ".dev/core-tests-passed"
     assert "hashFiles('core/**', 'uv.lock')" in cache["key"]
     assert ci[-1]["run"] == "uv run just ci"
-    update = yaml.safe_load((workflows / "update.yml").read_text())["jobs"]["merge"]["steps"]
-    uses = [step for step in update if step.get("uses", "").startswith("actions/cache")]
+    merge = yaml.safe_load((workflows / "update.yml").read_text())["jobs"]["merge"]
+    uses = [step for step in merge["steps"] if step.get("uses", "").startswith("actions/cache")]
     (restored,) = uses
     assert restored["uses"].startswith("actions/cache/restore@")
-    assert restored["with"] == cache
+    assert merge["env"]["UV_PYTHON"] in job["strategy"]["matrix"]["python"]
+    assert restored["with"]["path"] == cache["path"]
+    assert restored["with"]["key"] == cache["key"].replace("matrix.python", "env.UV_PYTHON")
 
 
 def test_single_tests_of_core_can_be_run(copied: Service) -> None:

@@ -10,9 +10,11 @@ TEMPLATE = ROOT / "template"
 CORE = TEMPLATE / "core"
 DOCUMENTS = [
     ROOT / "README.md",
+    ROOT / "AGENTS.md",
     ROOT / "CONTRIBUTING.md",
-    *(ROOT / "docs").glob("*.md"),
+    *(ROOT / "docs").rglob("*.md"),
     TEMPLATE / "README.md.jinja",
+    TEMPLATE / "AGENTS.md",
     TEMPLATE / "CONTRIBUTING.md",
     TEMPLATE / "app" / "tasks" / "README.md",
     *(CORE / "docs").glob("*.md"),
@@ -20,7 +22,7 @@ DOCUMENTS = [
     ROOT / "SECURITY.md",
 ]
 
-OTHER = {"FREE_SHIPPING", "JOB_ID", "PAYMENT_KEY"}
+OTHER = {"FREE_SHIPPING", "JOB_ID", "OTEL_EXPORTER_OTLP_ENDPOINT", "PAYMENT_KEY"}
 """Names of other programs, of arguments, and of examples."""
 
 

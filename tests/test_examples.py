@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import UV, duplicate, run
-from examples import CONTRIBUTING, Example, read_examples, remove_example
+from examples import CONTRIBUTING, Example, list_edited_tests, read_examples, remove_example
 
 EXAMPLES = read_examples()
 FRAME = {
@@ -44,14 +44,7 @@ def test_an_example_is_taken_out(checked: Path, tmp_path: Path, name: str) -> No
     example = EXAMPLES[name]
     service = duplicate(checked, tmp_path / "service", installed=not example.packages)
     remove_example(service, example)
-    # The types show what no longer fits. The tests that the removal edited show the rest.
-    tests = [path.relative_to(service) for path in (service / "tests").glob("test_*.py")]
-    edited = [str(path) for path in tests if not is_same(service / path, checked / path)]
-    check(service, *edited, "tests/test_settings.py")
-
-
-def is_same(path: Path, other: Path) -> bool:
-    return path.read_bytes() == other.read_bytes()
+    check(service, *list_edited_tests(service, checked))
 
 
 def delete_functions(source: str, word: str) -> str:
@@ -76,7 +69,7 @@ def test_a_single_task_is_taken_out(checked: Path, tmp_path: Path) -> None:
     assert all(f"async def {function}(" in source for function in functions)
     (copied / module).write_text(delete_functions(source, "digest"))
     remove_example(copied, Example("digest", files, names, []))
-    check(copied)
+    check(copied, *list_edited_tests(copied, checked))
 
 
 def test_the_table_names_all_examples(queue_service: Path) -> None:

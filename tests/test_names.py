@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 from conftest import COPIER, ROOT, UV, clean_environment, commit_all, duplicate, git, run
 from copier import run_copy
+from released import NO_RELEASE, read_released
 from test_update_random import make_template
 
 CORE = ROOT / "template" / "core"
+RELEASED_API = ROOT / "tests" / "released_api.txt"
 JUSTFILES = ["Justfile", "core/justfile", "core/recipes.just", "core/update.sh"]
 LINT = "lint:\n    @echo mine\n"
 OTHER_ANSWERS = "# other\n{{ _copier_answers | to_nice_yaml -}}\n"
@@ -147,12 +149,14 @@ def list_names() -> dict[str, list[str]]:
 
 
 def test_a_new_name_of_core_begins_with_core() -> None:
-    """Before the first release, add a new name to `released_names.toml` instead."""
+    """Before the first release, `released_names.toml` has exactly the names of core."""
+    is_released = read_released(RELEASED_API.read_text())[0] != NO_RELEASE
     released = tomllib.loads((ROOT / "tests" / "released_names.toml").read_text())
     for kind, names in list_names().items():
         assert len(names) > 4, f"the pattern of {kind} finds too few names"
         new = [name for name in names if not name.lstrip("/").startswith("core")]
         assert {*new} <= {*released[kind]}, f"{kind}: a user may have a new name already"
+        assert is_released or {*released[kind]} == {*new}, f"{kind}: core no longer has a name"
 
 
 @pytest.mark.parametrize("own", ["alias lint := test", "mod lint 'mine.just'", "][", "import 'no'"])

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from conftest import UV, duplicate, run
-from examples import read_examples, remove_example
+from examples import list_edited_tests, read_examples, remove_example
 from reference import Place, read_blocks
 
 MODULES = {
@@ -23,6 +23,7 @@ def test_pasted_modules_pass_the_checks(queue_service: Path, tmp_path: Path) -> 
 
     for recipe in ("lint", "typecheck"):
         run(UV, "run", "--quiet", "just", recipe, cwd=service)
-    assert " passed" in run(UV, "run", "just", "test", "-q", cwd=service).stdout
+    tests = list_edited_tests(service, queue_service)
+    assert " passed" in run(UV, "run", "just", "test", "-q", *tests, cwd=service).stdout
     for name, text in modules.items():
         assert (service / "app" / "tasks" / name).read_text() == text

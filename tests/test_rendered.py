@@ -1,5 +1,6 @@
 """Each variant passes its own checks on real servers, and does what its README says."""
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -7,10 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, UV, duplicate, git, run
+from pages import write_snippets
 
 SERVICE_TESTS = ROOT / "tests" / "service"
 TOOLS = ["hypothesis>=6.170,<7", "moto[server,s3]>=5.2,<6", "schemathesis>=4.32,<5"]
 """The packages that these tests need in addition to the service's own."""
+
+PYTHON = os.environ.get("SERVICE_PYTHON")
+"""The version on which both variants run, for `script/soak`."""
 
 
 def is_queue_on(service: Path) -> bool:
@@ -28,7 +33,22 @@ def find_python(version: str, folder: Path) -> str | None:
     return f"{prefix.stdout.strip()}/bin/python" if prefix.returncode == 0 else None
 
 
-def test_its_own_ci_passes(service: Path) -> None:
+def install_on(version: str, service: Path, target: Path) -> Path | None:
+    """Copy a service and install it on a Python version. Return None if this version is missing."""
+    interpreter = find_python(version, service)
+    if interpreter is None:
+        return None
+    duplicate(service, target, installed=False)
+    run(UV, "sync", "--quiet", "--locked", "--python", interpreter, cwd=target)
+    return target
+
+
+def test_its_own_ci_passes(service: Path, tmp_path: Path) -> None:
+    """One variant runs on a newer Python version, so that two versions are tested."""
+    if PYTHON or not is_queue_on(service):
+        installed = install_on(PYTHON or "3.13", service, tmp_path / "service")
+        assert installed or not PYTHON, f"Python {PYTHON} is not installed"
+        service = installed or service
     has_cache = (service / ".mypy_cache").exists()  # another test may have checked this service
     done = run(UV, "run", "just", "ci", cwd=service)
     assert ("The first run takes longer: mypy has no cache yet.\n" in done.stdout) != has_cache
@@ -39,8 +59,12 @@ def test_its_own_ci_passes(service: Path) -> None:
     assert git(service, "status", "--porcelain") == ""  # the checks change no file
 
 
-def test_the_machinery_survives_what_happens_to_it(service: Path) -> None:
+def test_the_machinery_survives_what_happens_to_it(
+    service: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Outages, `just dev`, forged messages, fuzzed requests: a user need not test these again."""
+    prometheus = run(str(ROOT / "script" / "prometheus"), cwd=ROOT).stdout.strip()
+    monkeypatch.setenv("PROMETHEUS", prometheus)
     done = run(
         UV,
         "run",
@@ -54,23 +78,6 @@ def test_the_machinery_survives_what_happens_to_it(service: Path) -> None:
         cwd=service,
     )
     assert " passed" in done.stdout
-
-
-def write_snippets(document: str, target: Path) -> list[Path]:
-    """Append each Python block to the file that its first line names, with the imports on top.
-
-    Return the paths of the files in the service.
-    """
-    names = []
-    for name, block in re.findall(
-        r"^```python\n# (\S+\.py)\n(.*?)^```$", document, re.MULTILINE | re.DOTALL
-    ):
-        path = target / name
-        text = f"{path.read_text() if path.exists() else ''}\n{block}"
-        is_import = re.compile(r"^(?:from|import) .*\n", re.MULTILINE)
-        path.write_text("".join(is_import.findall(text)) + is_import.sub("", text))
-        names.append(Path(name))
-    return list(dict.fromkeys(names))
 
 
 def register(files: list[Path], target: Path) -> None:
@@ -117,12 +124,12 @@ def test_the_snippets_of_the_documents(service: Path, tmp_path: Path) -> None:
     for recipe in ("format", "lint", "typecheck"):
         run(UV, "run", "--quiet", "just", recipe, cwd=target)
 
-    tests = ["tests/test_texts.py"]
+    tests = ["tests/test_texts.py", "tests/test_migration_split_names.py"]
     for name in ("test_tasks_readme.py", "test_docs.py"):
         shutil.copy(ROOT / "tests" / "snippets" / name, target / "tests")
         tests.append(f"tests/{name}")
     done = run(UV, "run", "just", "test", *tests, cwd=target)
-    assert "10 passed" in done.stdout
+    assert "11 passed" in done.stdout
 
 
 def test_compose_files(service: Path) -> None:
@@ -161,6 +168,7 @@ def test_nothing_else_is_rendered(service: Path) -> None:
         ".env.example",
         ".github",
         ".gitignore",
+        "AGENTS.md",
         "CONTRIBUTING.md",
         "Justfile",
         "README.md",
@@ -234,15 +242,3 @@ def test_recipes_of_the_readme_exist(service: Path) -> None:
     }
     assert len(recipes) >= 10
     assert not [recipe for recipe in recipes if f"    {recipe} " not in listed]
-
-
-def test_another_python(service: Path, tmp_path: Path) -> None:
-    """Each variant passes its tests on one more version, so all versions are tested."""
-    python = "3.13" if is_queue_on(service) else "3.12"
-    if (interpreter := find_python(python, tmp_path)) is None:
-        pytest.skip(f"Python {python} is not installed")
-    target = duplicate(service, tmp_path / "service", installed=False)
-    done = run(
-        UV, "run", "--quiet", "--locked", "--python", interpreter, "just", "test", "-q", cwd=target
-    )
-    assert " passed" in done.stdout

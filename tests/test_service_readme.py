@@ -63,5 +63,5 @@ def test_the_snippets(service: Path, tmp_path: Path) -> None:
     shutil.copy(ROOT / "tests" / "snippets" / "test_service_readme.py", target / "tests")
     tests = [name for name, _ in blocks if name.startswith("tests/test_")]
     # The tests of the service pass with these settings and this middleware too.
-    tests += ["tests/test_service_readme.py", "tests/test_accounts.py", "tests/test_settings.py"]
+    tests += ["tests/test_service_readme.py", "tests/test_orders.py", "tests/test_settings.py"]
     assert " passed" in run(UV, "run", "just", "test", *tests, cwd=target).stdout

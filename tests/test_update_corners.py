@@ -496,6 +496,34 @@ def test_merge_runs_by_its_old_path(template: Path, project: Path, tmp_path: Pat
     assert git(project, "status", "--porcelain") == " M .copier-answers.yml\n M core/two.py\n"
 
 
+STOPPED_LATE = """
+import sys
+from core.update import command, service
+journal_check, calls = service.Journal.check, []
+def check(self):
+    calls.append(self)
+    if len(calls) > 1:  # the first call comes before the merge
+        raise KeyboardInterrupt
+    journal_check(self)
+command.Journal.check = service.Journal.check = check
+sys.exit(command.main(["--defaults", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "is_done"), [([], True), (["--dry-run"], False), (["--check"], False)]
+)
+def test_an_update_stopped_after_its_merge_is_done(
+    template: Path, project: Path, options: list[str], is_done: bool
+) -> None:
+    release(template, {"core/two.py": NEW})
+    done = run(sys.executable, "-B", "-c", STOPPED_LATE, *options, cwd=project, check=False)
+    says_done = "The update is done, but uv.lock is outdated (stopped)." in done.stderr
+    says_unchanged = "error: stopped, nothing was changed" in done.stderr
+    assert (says_done, says_unchanged) == (is_done, not is_done), done.stderr
+    assert (git(project, "status", "--porcelain") != "") is is_done
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_update_stopped_at_any_moment(
     template: Path, project: Path, number: signal.Signals

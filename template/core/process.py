@@ -17,6 +17,7 @@ from core.logging import configure_logging, get_logger
 from core.supervised import tell_started
 from core.tasks.engines import build_engine
 from core.tasks.time_limits import leave_abandoned
+from core.traces import start_tracing, stop_tracing
 from core.web import create_app
 from core.worker_link import follow_supervisor
 from core.worker_link import number as supervised
@@ -40,6 +41,7 @@ def run_web(settings: Settings) -> int:
 
     configure_logging(settings, "web")
     service = load_service(settings)
+    start_tracing(settings, "web")
     _report_misspelled(service, settings)
     build_engine(settings)  # reports a wrong setting in one line, before uvicorn starts
     return serve(create_app(service, settings), settings)
@@ -61,6 +63,7 @@ def run_worker(settings: Settings) -> int:
     if build_engine(settings).in_process:
         print("The job queue is off: jobs run in the web process. There is no worker to start.")
         return 0
+    start_tracing(settings, "worker")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_work(service, settings))
 
@@ -88,6 +91,7 @@ async def _work(service: Service, settings: Settings) -> int:
         gc.freeze()  # the garbage collector need not look at the service's own objects again
         await _wait_for_first(database.ready, stop)
         status = await _run_jobs(service, stop)
+    stop_tracing()
     logger.info("worker stopped")
     leave_abandoned(status)
     return status

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -50,6 +50,7 @@ from core.dev.servers import (
 from core.entry import check_own_settings, load_service
 from core.logging import add_correlation_id
 from core.logging.console import console_renderer
+from core.migrations import apply, find_migration, take_back
 from core.models import UserModel
 from core.services.accounts import hash_password
 from core.services.sessions import start_session
@@ -65,6 +66,7 @@ __all__ = [
     "db",
     "eventually",
     "mailbox",
+    "run_migration",
     "running_worker",
     "settings",
     "signed_in",
@@ -231,10 +233,24 @@ def servers() -> Iterator[Servers]:
 def _start(server: Server, folder: Path, stack: ExitStack) -> str:
     """Start a server until the end of the run, and return its URL."""
     port = free_port()
-    process = start_server(server, folder / server.name, port)
-    stack.callback(process.wait)
-    stack.callback(process.kill)
+
+    def on_start(process: "subprocess.Popen[bytes]") -> None:
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        stack.enter_context(_guard(process, folder))
+
+    start_server(server, folder / server.name, port, on_start)
     return server.url(port)
+
+
+@contextmanager
+def _guard(server: "subprocess.Popen[bytes]", folder: Path) -> Iterator[None]:
+    """Kill a server and remove its data if this process is killed inside of the block."""
+    # The shell waits for the end of its input, which only this process holds open.
+    command = ["sh", "-c", 'cat; kill -KILL "$0"; rm -rf "$1"', str(server.pid), str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as guard:
+        yield
+        guard.kill()
 
 
 def _drop(url: str, database: str) -> None:
@@ -271,6 +287,7 @@ def settings(
     environment = {
         **servers.environment,
         "ENVIRONMENT": "test",
+        "PUBLIC_URL": "http://127.0.0.1:8000",
         "SECRET_KEY": secrets.token_hex(32),
         "QUEUE_NAME": name,
         "TASK_ENGINE": DEFAULT if with_worker else "local",
@@ -350,6 +367,20 @@ def mailbox(servers: Servers) -> Mailbox:
     mailbox = Mailbox(servers.mail)
     mailbox.clear()
     return mailbox
+
+
+async def run_migration(name: str, back: bool = False) -> None:
+    """Run a migration of `app/migrations` on the test's database. The test needs the fixture `db`.
+
+    Args:
+        name: The migration's name, with or without the time in front of it.
+        back: Whether to run `Backward` instead of `Forward`.
+
+    Raises:
+        UserError: The migration does not exist, or failed.
+    """
+    migration = find_migration(name)
+    await (take_back(migration) if back else apply(migration))
 
 
 @pytest.fixture

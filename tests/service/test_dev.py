@@ -50,8 +50,9 @@ class Dev:
 
     @property
     def output(self) -> str:
-        self._output.seek(0)
-        return self._output.read()
+        # The processes share the position in the file, so reading must not move it.
+        file = self._output.fileno()
+        return os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace")
 
     def wait_for(self, text: str, times: int = 1) -> None:
         deadline = time.monotonic() + SECONDS

@@ -14,6 +14,7 @@ from core.supervised import tell_error
 
 Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
+KINDS = ["task", "route", "model", "migration"]
 ENDINGS = ["completed", "retried", "failed", "aborted"]
 
 
@@ -59,6 +60,11 @@ def _run(chosen: argparse.Namespace) -> int:
             from core.dev.supervisor import run_development
 
             return asyncio.run(run_development(chosen.only))
+        case "new":
+            from core.dev.scaffold import create
+
+            print(*create(chosen.kind, chosen.name), sep="\n")
+            return 0
         case "web":
             return _run_process("web")
         case "worker":
@@ -104,11 +110,16 @@ def _run_shell() -> int:
 
 
 def _run_command(chosen: argparse.Namespace) -> int:
-    from core.commands.manage import run_command
     from core.config import get_settings
     from core.local_servers import use_running_servers
 
     use_running_servers()
+    if chosen.command == "migrate":
+        from core.commands.migrate import run_migrate
+
+        return run_migrate(chosen, get_settings())
+    from core.commands.manage import run_command
+
     return run_command(chosen, get_settings())
 
 
@@ -122,6 +133,8 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_worker(commands)
     commands.add_parser("setup", help="write .env with a new secret key, unless it has one")
     _add_dev(commands)
+    _add_new(commands)
+    _add_migrate(commands)
     commands.add_parser("shell", help="open a Python shell in which the service is open")
     drain = commands.add_parser(
         "drain",
@@ -161,6 +174,27 @@ def _add_dev(commands: Commands) -> None:
         nargs="?",
         choices=["web", "worker"],
         help="run the servers and this process only",
+    )
+
+
+def _add_new(commands: Commands) -> None:
+    new = commands.add_parser("new", help="write a new file, its registration and its test")
+    new.add_argument("kind", choices=KINDS, help="what to write")
+    new.add_argument("name", help="its name, such as send_invoice")
+
+
+def _add_migrate(commands: Commands) -> None:
+    migrate = commands.add_parser("migrate", help="apply the migrations in app/migrations")
+    choice = migrate.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--check",
+        action="store_true",
+        help="change nothing; exit with 1 if there are migrations to apply",
+    )
+    choice.add_argument(
+        "--back",
+        metavar="NAME",
+        help="take back this migration and all newer ones",
     )
 
 

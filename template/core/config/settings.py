@@ -1,5 +1,6 @@
 """The settings of every service."""
 
+import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import MultiHostUrl, Url
+from pydantic_settings import SettingsConfigDict
 
 from core.config.base import BaseServiceSettings, read_settings
 from core.config.env_file import ROOT
@@ -294,13 +296,20 @@ class Settings(BaseServiceSettings):
                 yield f"{name.upper()} is missing, which production needs"
 
 
+class _SettingsOfTests(Settings):
+    """Settings without `.env`, because a developer's settings must not change results of tests."""
+
+    model_config = SettingsConfigDict(env_file=None)
+
+
 def load_settings() -> Settings:
     """Read the settings again.
 
     Raises:
         SettingsError: A setting is missing or wrong. One line names all such settings.
     """
-    return read_settings(Settings)
+    is_test = os.environ.get("ENVIRONMENT") == "test"
+    return read_settings(_SettingsOfTests if is_test else Settings)
 
 
 def find_address(url: str) -> str:

@@ -3,6 +3,7 @@
 from core.database.connection import CONNECTION_ERRORS as CONNECTION_ERRORS
 from core.database.connection import Database as Database
 from core.database.connection import DatabaseUnavailable
+from core.database.connection import open_client as open_client
 from core.database.connection import open_database as open_database
 from core.database.connection import summarize_error as summarize_error
 from core.database.query import make_query as make_query

@@ -22,7 +22,7 @@ ID = re.compile(r"[0-9a-f]{32}")
 """The ids that `core` makes. Other ids were chosen by a person, and are not shortened."""
 ID_LENGTH = 8
 
-ID_NAMES = {"job_id": "job", "correlation_id": "correlation"}
+ID_NAMES = {"job_id": "job", "correlation_id": "correlation", "trace_id": "trace"}
 """The fields at the end of a line, and their names there."""
 REQUEST = ("event", "method", "path", "status")
 """The fields of a request that are printed without their names."""

@@ -24,11 +24,18 @@ def describe_import_error(error: BaseException) -> str:
     Args:
         error: The error.
     """
-    frames = list(_own_frames(error))
-    if not frames:
-        return describe_in_full(error)
+    has_own_frames = any(_own_frames(error))
+    return describe_error(error) if has_own_frames else describe_in_full(error)
+
+
+def describe_error(error: BaseException) -> str:
+    """Return the error with its place, and the lines of `app/` and `tests/` that led to it.
+
+    Args:
+        error: The error.
+    """
     lines = [_describe(error)]
-    lines += [f"  {_format_place(frame)}: {frame.line}" for frame in frames]
+    lines += [f"  {_format_place(frame)}: {frame.line}" for frame in _own_frames(error)]
     cause = _find_cause(error)
     while cause:
         lines.append(f"caused by {_describe(cause)}")

@@ -4,6 +4,8 @@ from core.models.audit import AuditModel
 from core.models.blob import BlobModel
 from core.models.dead_letter import DeadLetterModel, DeadLetterState
 from core.models.email_token import EmailTokenModel
+from core.models.migration import MigrationLockModel as MigrationLockModel
+from core.models.migration import MigrationModel as MigrationModel
 from core.models.outbox import OutboxModel as OutboxModel
 from core.models.run import RunModel
 from core.models.schedule import ScheduleModel as ScheduleModel
@@ -20,6 +22,8 @@ DOCUMENTS = (
     ScheduleModel,
     OutboxModel,
     RunModel,
+    MigrationModel,
+    MigrationLockModel,
 )
 
 __all__ = [

@@ -36,6 +36,7 @@ class DeadLetterModel(Document):
         died_at: The time of the last failure.
         state: Whether the dead letter was replayed or discarded, or cannot be read.
         replayed_as: The id of the job that a replay enqueued.
+        traceparent: The span of the last attempt, or None. Its second part is the id of the trace.
     """
 
     id: str  # type: ignore[assignment]  # not MongoDB's, so a dead letter is stored once
@@ -54,6 +55,7 @@ class DeadLetterModel(Document):
     died_at: datetime
     state: DeadLetterState = DeadLetterState.DEAD
     replayed_as: str | None = None
+    traceparent: str | None = None
 
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 

@@ -14,6 +14,7 @@ import httpx2
 from core.config import get_settings
 from core.errors import UserError
 from core.threads import ThreadPool
+from core.traces import public_request
 
 __all__ = ["TargetRefused", "check_target", "open_public_client"]
 
@@ -149,10 +150,13 @@ class _PublicTransport(httpx2.AsyncBaseTransport):
             **request.extensions,
             "sni_hostname": _ascii_host(url),
         }
-        try:
-            return await self._send_to_first(request, addresses)
-        finally:
-            request.url = url
+        with public_request(request.method, url.host, url.port) as note_status:
+            try:
+                response = await self._send_to_first(request, addresses)
+            finally:
+                request.url = url
+            note_status(response.status_code)
+            return response
 
     async def _send_to_first(
         self,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from anyio import CapacityLimiter, to_thread
@@ -20,9 +20,35 @@ from anyio import CapacityLimiter, to_thread
 from core.config import get_settings
 from core.context import TaskContext
 from core.logging import configure_logging, mask_texts, masked_texts
+from core.traces import (
+    CHILD_FLUSH_SECONDS,
+    continue_trace,
+    current_traceparent,
+    modules_for_children,
+    start_tracing,
+    stop_tracing,
+)
 
 # A fork of a process that has imported the service takes 0.1 s, and a new process takes seconds.
 _forkserver = multiprocessing.get_context("forkserver")
+
+
+class Context(NamedTuple):
+    """The context of the calling code, for the function in the child process.
+
+    Attributes:
+        correlation_id: The correlation id.
+        actor: The id of the user the code runs for.
+        fields: The fields of log lines.
+        masked: The sensitive texts.
+        traceparent: The current span, or None.
+    """
+
+    correlation_id: str | None
+    actor: str | None
+    fields: dict[str, Any]
+    masked: tuple[str, ...]
+    traceparent: str | None
 
 
 async def run_in_child(
@@ -42,11 +68,17 @@ async def run_in_child(
     Raises:
         ChildProcessError: The child process ended before the function had ended.
     """
-    _forkserver.set_forkserver_preload([function.__module__])
+    _forkserver.set_forkserver_preload([function.__module__, *modules_for_children()])
     receiver, sender = _forkserver.Pipe(duplex=False)
     place = (function.__module__, function.__name__)
     fields = structlog.contextvars.get_contextvars()
-    context = (TaskContext.get_correlation_id(), TaskContext.get_actor(), fields, masked_texts())
+    context = Context(
+        TaskContext.get_correlation_id(),
+        TaskContext.get_actor(),
+        fields,
+        masked_texts(),
+        current_traceparent(),
+    )
     call = (sender, context, place, args, kwargs, memory_limit)
     child = _forkserver.Process(target=_serve, args=call, daemon=True)
     is_over = threading.Event()
@@ -78,7 +110,7 @@ async def run_in_child(
 
 def _serve(
     sender: Connection,
-    context: tuple[str | None, str | None, dict[str, Any], tuple[str, ...]],
+    context: Context,
     place: tuple[str, str],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
@@ -87,11 +119,14 @@ def _serve(
     """Run the function in the child process, and send its result or its error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # after Ctrl-C, jobs have their grace period
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    configure_logging(get_settings(), "child")
-    correlation_id, actor, fields, masked = context
-    structlog.contextvars.bind_contextvars(**fields)
-    mask_texts(masked)
-    with TaskContext.use(correlation_id, actor):
+    settings = get_settings()
+    configure_logging(settings, "child")
+    if context.traceparent:
+        start_tracing(settings, "child")
+        continue_trace(context.traceparent)
+    structlog.contextvars.bind_contextvars(**context.fields)
+    mask_texts(context.masked)
+    with TaskContext.use(context.correlation_id, context.actor):
         try:
             module, name = place
             task = getattr(import_module(module), name)
@@ -101,7 +136,10 @@ def _serve(
         except BaseException as error:
             _limit_memory(None)
             answer = _pickle_error(error)
-        logging.shutdown()  # the parent kills this process when it has the answer
+        _limit_memory(None)  # the end of the traces starts a thread
+        # The parent kills this process when it has the answer.
+        stop_tracing(CHILD_FLUSH_SECONDS)
+        logging.shutdown()
         sender.send_bytes(answer)
 
 

@@ -16,6 +16,7 @@ from core.tasks import stash
 from core.tasks.errors import BadMessage
 from core.tasks.outcome import Envelope
 from core.tasks.queue import Queue
+from core.traces import current_traceparent
 
 logger = get_logger(__name__)
 
@@ -180,6 +181,8 @@ class DeadLetters:
             expires_at=None,
             schedule=None,
             chain=letter.id if message.rest else None,
+            traceparent=current_traceparent(),
+            replayed=letter.traceparent or message.traceparent,
         )
         return self._queue.seal(again, None, "normal")
 

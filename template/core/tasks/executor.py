@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from pydantic_core import from_json, to_json
@@ -35,6 +35,10 @@ from core.tasks.sensitive import find_texts
 from core.tasks.settle import Run, Settler
 from core.tasks.task import AnyTask
 from core.tasks.time_limits import LimitedCall, Reason
+from core.traces import is_on, start_job_span
+
+if TYPE_CHECKING:
+    from core.traces.spans import JobSpan
 
 logger = get_logger(__name__)
 
@@ -253,6 +257,8 @@ class Executor:
                 return self._settler.abort(run)
             if isinstance(error, asyncio.CancelledError):
                 if call.reason is Reason.STOP:
+                    if run.span:
+                        run.span.end("interrupted")
                     raise
                 if call.reason is Reason.TIMEOUT:
                     return self._settler.fail(run, call.late_error(error))
@@ -268,6 +274,9 @@ class Executor:
         TaskContext.set(correlation_id, message.owner)
         structlog.contextvars.bind_contextvars(job_id=job_id, task=message.task, attempt=attempt)
         start_masking()
+        if is_on():
+            run.span = _start_span(message, record)
+            structlog.contextvars.bind_contextvars(trace_id=run.span.trace_id)
 
     async def _call_task(
         self, message: Message, task: AnyTask, arguments: PythonArguments
@@ -355,6 +364,20 @@ class Executor:
         if record.unknown_since is None:
             logger.warning(problem, job_id=job_id, **details)
         return self._settler.retry(UNKNOWN_SECONDS, {"unknown_since": since})
+
+
+def _start_span(message: Message, record: JobRecord) -> "JobSpan":
+    """Start the span of a run. It links to the attempt before, or to the run that it replays."""
+    attributes: dict[str, str | int] = {
+        "job.id": message.id,
+        "job.task": message.task,
+        "job.attempt": record.attempt,
+        "correlation_id": message.correlation_id,
+    }
+    if message.schedule:
+        attributes["job.schedule"] = message.schedule
+    links = [record.traceparent, message.replayed]
+    return start_job_span(message.task, message.traceparent, links, attributes)
 
 
 def _put_back(delivery: Delivery, after: float, deliveries: int | None = None) -> Retry:

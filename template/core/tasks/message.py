@@ -41,6 +41,8 @@ class Message:
         chain: The id of the chain that the job is a stage of, or None.
         stage: The stage's place in the chain, from 0.
         rest: The names of the tasks that follow in the chain.
+        traceparent: The span of the code that enqueued the job (W3C Trace Context), or None.
+        replayed: The span of the failed run that the job replays, or None.
         v: The version of this format.
     """
 
@@ -57,6 +59,8 @@ class Message:
     chain: str | None = None
     stage: int = 0
     rest: list[str] = field(default_factory=list)
+    traceparent: str | None = None
+    replayed: str | None = None
     v: int = VERSION
 
 

@@ -20,6 +20,7 @@ from core.tasks.options import Call, TaskOptions
 from core.tasks.outcome import Envelope
 from core.tasks.portal import Portal
 from core.tasks.queue import Queue
+from core.traces import current_traceparent
 
 R = TypeVar("R")
 
@@ -177,7 +178,7 @@ class Producer(Generic[R]):
         at: float | None = None,
         **origin: Any,
     ) -> Message:
-        """Make the message of one job. It carries the current correlation id and actor.
+        """Make the message of one job. It carries the correlation id, actor and span of this code.
 
         Args:
             job_id: The job's id.
@@ -204,6 +205,7 @@ class Producer(Generic[R]):
             enqueued_at=now,
             due_at=at,
             expires_at=expires_at,
+            traceparent=current_traceparent(),
             **origin,
         )
 

@@ -66,6 +66,7 @@ class RecordFields(TypedDict, total=False):
     result: Any
     error: ErrorFields | None
     signature: str
+    traceparent: str | None
 
 
 Slots = dict[str, int]
@@ -113,6 +114,7 @@ class JobRecord:
         result: The task's result as plain JSON data.
         error: Why the job failed or was aborted.
         signature: The signature of the fields that grant access; see `Queue.sign_record`.
+        traceparent: The span of the attempt before this one, or None.
     """
 
     state: JobStatus = JobStatus.UNKNOWN
@@ -131,6 +133,7 @@ class JobRecord:
     result: Any = None
     error: ErrorFields | None = None
     signature: str = ""
+    traceparent: str | None = None
 
     @classmethod
     def from_fields(cls, stored: Mapping[str, Any]) -> "JobRecord":

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.logging import DirectLogger, get_logger
 from core.tasks import metrics
@@ -33,6 +33,9 @@ from core.tasks.records import (
 from core.tasks.stash import make_dead_letter
 from core.tasks.task import AnyTask
 
+if TYPE_CHECKING:
+    from core.traces.spans import JobSpan
+
 logger = get_logger(__name__)
 direct = DirectLogger(__name__)
 
@@ -47,6 +50,7 @@ class Run:
         record: The job's record when the run began.
         task: The job's task, or None if this process does not know it.
         started: When the run began, by `time.perf_counter`.
+        span: The run's span, or None if traces are off.
     """
 
     message: Message
@@ -54,6 +58,11 @@ class Run:
     record: JobRecord
     task: AnyTask | None
     started: float = field(default_factory=time.perf_counter)
+    span: "JobSpan | None" = None
+
+    def link(self) -> RecordFields:
+        """Return the field of the record by which the next attempt finds this one."""
+        return {"traceparent": self.span.traceparent} if self.span else {}
 
 
 class Settler:
@@ -108,7 +117,7 @@ class Settler:
         retry_in = round(delay, 1)
         log = partial(logger.warning, "attempt failed", error=summary, retry_in=retry_in)
         note = self._prepare_note(run, "retried", log, summary)
-        return replace(self.retry(delay, {"attempt": attempt + 1}), note=note)
+        return replace(self.retry(delay, {"attempt": attempt + 1, **run.link()}), note=note)
 
     def _postpone(self, run: Run, error: RetryAfter) -> Outcome:
         """Let a job run again when its task asked for it. The attempt does not count."""
@@ -118,7 +127,7 @@ class Settler:
             return self._fail_for_good(run, describe_error(expired))
         log = partial(logger.info, "job postponed", retry_in=error.seconds)
         note = self._prepare_note(run, "retried", log, _summarize(describe_error(error)))
-        return replace(self.retry(error.seconds, {}), note=note)
+        return replace(self.retry(error.seconds, run.link()), note=note)
 
     def retry(self, delay: float, fields: RecordFields) -> Retry:
         """Let a job run again.
@@ -168,7 +177,14 @@ class Settler:
         log = partial(logger.error, "job failed", error=error, exception=details["traceback"])
         note = self._prepare_note(run, "failed", log, error)
         message = run.message
-        letter = make_dead_letter(message.id, message, run.body, run.record.attempt, details)
+        letter = make_dead_letter(
+            message.id,
+            message,
+            run.body,
+            run.record.attempt,
+            details,
+            run.link().get("traceparent"),
+        )
         fields = self._sign(run, {"state": JobStatus.FAILED, "error": details})
         stopped = stop_rest(self._queue, message, JobStatus.FAILED)
         return Ended(fields, self._queue.record_ttl, letter, stopped=stopped, note=note)
@@ -185,7 +201,12 @@ class Settler:
         log: Callable[..., object],
         error: str | None = None,
     ) -> Callable[[], None]:
-        """Return a function that counts a run, adds it to the history, and logs it."""
+        """End a run's span, and return a function that counts, keeps and logs the run.
+
+        The engine calls that function when it has recorded the outcome.
+        """
+        if run.span:
+            run.span.end(ended_as, error)
         seconds = round(time.perf_counter() - run.started, 4)
         message = run.message
         context = copy_context()

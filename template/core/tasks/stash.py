@@ -34,6 +34,7 @@ def make_dead_letter(
     body: bytes,
     attempts: int,
     error: ErrorFields,
+    traceparent: str | None = None,
 ) -> StashedLetter:
     """Return a dead letter, for the queue to stash until MongoDB has it.
 
@@ -43,6 +44,7 @@ def make_dead_letter(
         body: The message's bytes.
         attempts: The number of attempts.
         error: The last attempt's error.
+        traceparent: The last attempt's span, or None.
     """
     letter: StashedLetter = {
         "id": uuid4().hex,
@@ -53,6 +55,7 @@ def make_dead_letter(
         "traceback": error["traceback"],
         "attempts": attempts,
         "died_at": time.time(),
+        "traceparent": traceparent,
     }
     if message is None:
         return letter

@@ -3,11 +3,14 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from core.context import TaskContext
 from core.logging import get_logger
 from core.tasks import PermanentError, RetryAfter, Sensitive
+
+_kept: list[bytearray] = []
 
 
 class Unpicklable(Exception):
@@ -38,6 +41,16 @@ def fail(how: str) -> None:
             raise Unpicklable(7, "no such disk")
         case "later":
             raise RetryAfter(3600)
+
+
+def fill() -> int:
+    """Take all memory that the process may have, and leave too little for another thread."""
+    kept: list[bytearray] = []
+    with suppress(MemoryError):
+        while True:
+            kept.append(bytearray(2**20))
+    _kept.extend(kept[:-4])
+    return len(_kept)
 
 
 def hang(path: str) -> None:

@@ -95,7 +95,7 @@ def _update(options: argparse.Namespace) -> int:
     try:
         return _render_and_merge(service, answers, options)
     except KeyboardInterrupt:
-        if service.merge_status is None:
+        if not service.has_merged():
             raise
         return report_outdated_lock("stopped")
 

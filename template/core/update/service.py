@@ -30,7 +30,7 @@ class Service(Repository):
     def __init__(self, answers_file: Path) -> None:
         super().__init__(Path())
         self.answers_file = answers_file
-        self.merge_status: int | None = None
+        self._merging: subprocess.Popen[bytes] | None = None
 
     def check_repository(self) -> None:
         """Check that the current folder is in a git repository with a commit.
@@ -113,20 +113,20 @@ class Service(Repository):
             str(self.answers_file),
             *options,
         ]
-        with subprocess.Popen(command) as process:
-            while process.poll() is None:
-                try:
-                    process.wait()
-                except KeyboardInterrupt:
-                    process.terminate()  # it stops, or finishes if it is already writing
-        status = process.returncode
+        merging = subprocess.Popen(command)
+        if not options:
+            self._merging = merging
+        status = _wait(merging)
         if status == EXIT_STOPPED:
             raise KeyboardInterrupt
         Journal(self).check()
         if status not in (0, EXIT_FAILED, EXIT_CONFLICTS):
             raise UpdateError("merge.py of the new version failed. Nothing was changed.")
-        self.merge_status = status
         return status
+
+    def has_merged(self) -> bool:
+        """Return whether `merge` has changed the service, also if it was stopped afterwards."""
+        return self._merging is not None and _wait(self._merging) in (0, EXIT_CONFLICTS)
 
     def update_lock(self) -> int:
         """Update uv.lock, and return the exit status: 0, or 1 if it is still outdated."""
@@ -148,6 +148,15 @@ class Service(Repository):
             Journal(self).note_change(LOCK)
             print(f"{LOCK} has the new dependencies of core/. Run `uv sync` to install them.")
         return 0
+
+
+def _wait(merging: "subprocess.Popen[bytes]") -> int:
+    while (status := merging.poll()) is None:
+        try:
+            merging.wait()
+        except KeyboardInterrupt:
+            merging.terminate()  # it stops, or finishes if it is already writing
+    return status
 
 
 def report_outdated_lock(reason: str) -> int:

@@ -14,6 +14,7 @@ from core.config import Settings, read_pyproject
 from core.entry import ExceptionHandler, Lifespan, Service, open_service
 from core.logging import get_logger
 from core.tasks import QueueUnavailable
+from core.traces import is_on, stop_tracing
 from core.web.access_log import AccessLogMiddleware
 from core.web.audit import audit_router
 from core.web.auth import current_user
@@ -22,6 +23,7 @@ from core.web.errors import answer_broken_middleware, make_error_handlers
 from core.web.health import health_router, metrics_router
 from core.web.jobs import jobs_router
 from core.web.security import SecurityMiddleware
+from core.web.traces import TELEMETRY, TraceIdMiddleware
 
 logger = get_logger(__name__)
 
@@ -51,6 +53,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
         lifespan=_make_lifespan(service, settings),
         middleware=_list_middleware(service, settings, handler),
         exception_handlers=handlers,
+        telemetry=TELEMETRY,
     )
     app.add_exception_handler(Exception, answer_broken_middleware)
     _add_routers(app, service, settings)
@@ -71,6 +74,7 @@ def _make_lifespan(service: Service, settings: Settings) -> Lifespan:
             app.state.database = database
             async with own_lifespan(app):
                 yield
+        stop_tracing()
         logger.info("web stopped")
 
     return lifespan
@@ -83,8 +87,9 @@ def _list_middleware(
 ) -> list[Middleware]:
     """Return all middleware, outermost first."""
     return [
-        # The access log needs the correlation id.
+        # The access log needs the correlation id and the trace's id.
         Middleware(CorrelationIdMiddleware, validator=_is_correlation_id),
+        *([Middleware(TraceIdMiddleware)] if is_on() else []),
         Middleware(AccessLogMiddleware),
         Middleware(SecurityMiddleware, settings, service.middleware),
         *service.middleware,

@@ -1,6 +1,7 @@
 """The HTTP server of the web process."""
 
 import gc
+import logging
 import socket
 from contextlib import suppress
 
@@ -39,6 +40,9 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
         leave_abandoned()
+        # uvicorn raises the signal again, which ends the process before its last lines are written.
+        for handler in logging.getLogger().handlers:
+            handler.flush()
 
 
 def serve(app: FastAPI, settings: Settings) -> int:

@@ -19,6 +19,7 @@ from core.context import TaskContext
 from core.logging import configure_logging, get_logger
 
 configure_logging(get_settings(), "worker")
+TRACE = {{"trace_id": "0af7651916cd43dd8448eb211c80319c"}}
 get_logger("core.process").info("worker started", tasks=["ship", "pack"])
 with (
     TaskContext.use("{CORRELATION_ID}"),
@@ -26,7 +27,7 @@ with (
 ):
     get_logger("core.tasks.settle").info("job completed", seconds=0.0143)
     get_logger("app.orders").info("order paid", order="o 1", status="new")
-with structlog.contextvars.bound_contextvars(job_id="daily-7", task="ship", attempt=2):
+with structlog.contextvars.bound_contextvars(job_id="daily-7", task="ship", attempt=2, **TRACE):
     get_logger("core.tasks.settle").info("job completed", seconds=0.01)
 request = dict(method="GET", path="/jobs", status=200, seconds=0.1)
 get_logger("core.web.access_log").info("request", **request)
@@ -37,7 +38,7 @@ LINES = [
     "info    worker worker started tasks=2",
     "info    worker ship: job completed 0.0143s job=feefaf12 correlation=5f145d9a",
     "info    worker ship: order paid order='o 1' status=new job=feefaf12 correlation=5f145d9a",
-    "info    worker ship: job completed 0.01s attempt=2 job=daily-7",
+    "info    worker ship: job completed 0.01s attempt=2 job=daily-7 trace=0af76519",
     "info    worker request GET /jobs 200 0.1s",
     "warning worker pymongo.client: lost a server",
 ]

@@ -101,3 +101,12 @@ def test_the_service_has_a_name(monkeypatch, tmp_path, project, variable, name):
     if variable:
         monkeypatch.setenv("SERVICE_NAME", variable)
     assert load_settings().service_name == name
+
+
+@pytest.mark.parametrize(("environment", "port"), [("test", 8000), ("development", 8117)])
+def test_tests_do_not_read_the_env_file(monkeypatch, tmp_path, environment, port):
+    file = tmp_path / ".env"
+    file.write_text("PORT=8117\n")
+    monkeypatch.setitem(Settings.model_config, "env_file", file)
+    monkeypatch.setenv("ENVIRONMENT", environment)
+    assert load_settings().port == port

@@ -10,9 +10,9 @@ ORDER = [
     {"cancelling", "errors", "context", "keys", "supervised", "worker_link"},
     {"config", "health_server"},
     {"logging"},
-    {"background", "threads"},
+    {"background", "threads", "traces"},
     {"models", "database"},
-    {"services"},
+    {"services", "migrations"},
     {"tasks"},
     {"local_servers"},
     {"entry"},
@@ -51,7 +51,7 @@ def test_core_imports_one_way_and_never_app():
 
 
 DEVELOPMENT = {
-    "core/commands/main.py": {"core.dev.setup", "core.dev.supervisor"},
+    "core/commands/main.py": {"core.dev.scaffold", "core.dev.setup", "core.dev.supervisor"},
     "core/testing.py": {"core.dev.servers"},
 }
 """The modules that may import from `core.dev`. All others run in production."""
