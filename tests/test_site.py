@@ -11,7 +11,6 @@ import lifecycle
 import pytest
 from conftest import ROOT, run, snapshot
 
-SITE = ROOT / ".cache" / "docs" / "site"
 LOADED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src"}
 LOADED_BY_STYLES = re.compile(r"(?:url\(|@import)\s*[\"']?([^\"')\s]+)")
 FOREIGN = re.compile(r"^(?:\w+:)?//")
@@ -38,11 +37,18 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def pages() -> dict[Path, Page]:
-    """The pages of the built site."""
-    done = run(str(ROOT / "script" / "docs"), cwd=ROOT)
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site. Each process of the tests builds its own, because they run at once."""
+    clone = snapshot(tmp_path_factory.mktemp("site") / "clone")
+    done = run(str(clone / "script" / "docs"), cwd=clone)
     assert "The site is in .cache/docs/site." in done.stdout
-    return {path: Page(path) for path in SITE.rglob("*.html")}
+    return clone / ".cache" / "docs" / "site"
+
+
+@pytest.fixture(scope="module")
+def pages(site: Path) -> dict[Path, Page]:
+    """The pages of the built site."""
+    return {path: Page(path) for path in site.rglob("*.html")}
 
 
 def test_a_broken_link_ends_the_build(tmp_path: Path) -> None:
@@ -60,26 +66,26 @@ def test_a_broken_link_ends_the_build(tmp_path: Path) -> None:
         assert problem in done.stdout + done.stderr
 
 
-def test_every_page_is_built(pages: dict[Path, Page]) -> None:
-    built = {str(path.relative_to(SITE).with_suffix(".md")) for path in pages}
+def test_every_page_is_built(site: Path, pages: dict[Path, Page]) -> None:
+    built = {str(path.relative_to(site).with_suffix(".md")) for path in pages}
     in_docs = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
     assert in_docs <= built
     assert {"reference/settings.md", "reference/api/core.tasks.md"} <= built
 
 
-def test_nothing_is_loaded_from_another_host(pages: dict[Path, Page]) -> None:
+def test_nothing_is_loaded_from_another_host(site: Path, pages: dict[Path, Page]) -> None:
     foreign = {url for page in pages.values() for url in page.loaded if FOREIGN.match(url)}
-    for style in SITE.rglob("*.css"):
+    for style in site.rglob("*.css"):
         urls = LOADED_BY_STYLES.findall(style.read_text())
         foreign |= {url for url in urls if FOREIGN.match(url)}
-    for path in [*SITE.rglob("*.js"), *SITE.rglob("*.html"), *SITE.rglob("*.svg")]:
+    for path in [*site.rglob("*.js"), *site.rglob("*.html"), *site.rglob("*.svg")]:
         foreign |= set(HOSTS_OF_FILES.findall(path.read_text()))
     assert foreign == set()
 
 
-def test_links_between_pages_lead_somewhere(pages: dict[Path, Page]) -> None:
+def test_links_between_pages_lead_somewhere(site: Path, pages: dict[Path, Page]) -> None:
     """Zensical checks the files, but not all parts of pages."""
-    broken = {(str(path.relative_to(SITE)), link) for path, link in find_broken(pages)}
+    broken = {(str(path.relative_to(site)), link) for path, link in find_broken(pages)}
     assert broken == set()
 
 
@@ -96,17 +102,17 @@ def find_broken(pages: dict[Path, Page]) -> Iterator[tuple[Path, str]]:
                 yield path, link
 
 
-def test_the_reference_has_what_the_source_has(pages: dict[Path, Page]) -> None:
-    settings = (SITE / "reference" / "settings.html").read_text()
+def test_the_reference_has_what_the_source_has(site: Path) -> None:
+    settings = (site / "reference" / "settings.html").read_text()
     assert "TASK_MAX_RETRIES" in settings
     assert "STORAGE_QUOTA" in settings
-    commands = (SITE / "reference" / "commands.html").read_text()
+    commands = (site / "reference" / "commands.html").read_text()
     recipes = re.findall(
         r"^([\w-]+).*:$", (ROOT / "template/core/recipes.just").read_text(), re.MULTILINE
     )
     assert len(recipes) > 15
     assert all(f"just {recipe}<" in commands for recipe in recipes)
-    metrics = (SITE / "reference" / "metrics.html").read_text()
+    metrics = (site / "reference" / "metrics.html").read_text()
     source = (ROOT / "template/core/tasks/metrics.py").read_text()
     names = re.findall(r"""(?:Counter|Gauge|Histogram)\(\s*"(\w+)\"""", source)
     assert len(names) > 8
