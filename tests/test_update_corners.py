@@ -505,7 +505,7 @@ def check(self):
     if len(calls) > 1:  # the first call comes before the merge
         raise KeyboardInterrupt
     journal_check(self)
-command.Journal.check = service.Journal.check = check
+service.Journal.check = check
 sys.exit(command.main(["--defaults", *sys.argv[1:]]))
 """
 

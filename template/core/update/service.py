@@ -102,7 +102,7 @@ class Service(Repository):
 
         Raises:
             UpdateError: The merge failed or was interrupted.
-            KeyboardInterrupt: It was stopped. Nothing was changed.
+            KeyboardInterrupt: It was stopped. `has_merged` tells whether the service has changed.
         """
         script = new / "core" / "update" / "merge.py"
         command = [

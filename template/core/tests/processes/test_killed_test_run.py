@@ -3,13 +3,13 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from core.dev.servers import is_listening
+from core.testing import eventually
 from core.tests.processes.conftest import environment
 
 TESTS = """
@@ -26,15 +26,8 @@ OPTIONS = ["-p", "core.testing", "-p", "no:cacheprovider", "-o", "asyncio_mode=a
 SECONDS = 60
 
 
-def wait_until(is_true, problem: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not is_true():
-        assert time.monotonic() < deadline, problem
-        time.sleep(0.1)
-
-
 @pytest.mark.parametrize("end", [subprocess.Popen.terminate, subprocess.Popen.kill])
-def test_a_killed_run_leaves_nothing(root: Path, end):
+async def test_a_killed_run_leaves_nothing(root: Path, end):
     (root / "test_long.py").write_text(TESTS)
     named = root / "servers.json"
     started = environment(root, MONGODB_URL=None, REDIS_URL=None)
@@ -42,7 +35,7 @@ def test_a_killed_run_leaves_nothing(root: Path, end):
         [sys.executable, "-m", "pytest", *OPTIONS, "test_long.py"], cwd=root, env=started
     )
     try:
-        wait_until(named.exists, "the servers did not start")
+        await eventually(named.exists, SECONDS)
         servers = json.loads(named.read_text())
         urls = [url for name, url in servers.items() if name.endswith("_URL")]
         ports = [port for url in urls if (port := urlsplit(url).port)]
@@ -51,6 +44,6 @@ def test_a_killed_run_leaves_nothing(root: Path, end):
     finally:
         end(process)
         process.wait()
-    wait_until(lambda: not any(map(is_listening, ports)), f"a server still runs: {servers}")
+    await eventually(lambda: not any(map(is_listening, ports)), SECONDS)
     folder = Path(servers["folder"])
-    wait_until(lambda: not folder.exists(), f"{folder} is still there")
+    await eventually(lambda: not folder.exists(), SECONDS)

@@ -47,8 +47,12 @@ COMMANDS_OF_PYTHON = {
     "hdel",
     "hlen",
     "hscan",
+    "xread",
+    "xclaim",
+    "select",
+    "cluster",
+    "sentinel",
 }
-COMMANDS_OF_PYTHON |= {"xread", "xclaim", "select", "cluster", "sentinel"}
 
 
 def test_the_documented_rights_are_the_commands_of_the_scripts():
