@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,11 @@ stop_tracing()
 """
 
 
+def read_log(root: Path, script: str, **variables: str) -> list[dict[str, Any]]:
+    """Run a script in a process of the service, and return the lines of its log."""
+    return [json.loads(line) for line in log(root, script, LOG_FORMAT="json", **variables)]
+
+
 def start(root: Path, before: str = "", **variables: str) -> tuple[list[str], bool, list[str]]:
     """Start tracing in a process.
 
@@ -49,7 +55,7 @@ def start(root: Path, before: str = "", **variables: str) -> tuple[list[str], bo
         The log lines of the start, whether traces are on, and the libraries that were imported.
     """
     script = START.format(before=before)
-    *lines, end = map(json.loads, log(root, script, LOG_FORMAT="json", **variables))
+    *lines, end = read_log(root, script, **variables)
     return [line["event"] for line in lines], end["is_on"], end["imported"]
 
 
@@ -99,9 +105,7 @@ def test_a_wrong_variable_is_one_line(root, variables, problem):
 
 def test_a_child_process_needs_no_memory_of_its_job(root):
     """The function has a limit, but the end of its traces does not count."""
-    *_, end = map(
-        json.loads, log(root, FILL, LOG_FORMAT="json", **{ENDPOINT: "http://127.0.0.1:1"})
-    )
+    *_, end = read_log(root, FILL, **{ENDPOINT: "http://127.0.0.1:1"})
     assert end["megabytes"] > 50
 
 
@@ -125,7 +129,7 @@ def test_a_job_in_a_child_process_waits_for_no_second_try(root, process, reason)
     """The job ends after its traces. Other processes send them in the background."""
     variables = {ENDPOINT: "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_TIMEOUT": "2"}
     script = LOSE.format(process=process)
-    (line,) = map(json.loads, log(root, script, LOG_FORMAT="json", **variables))
+    (line,) = read_log(root, script, **variables)
     assert line["event"] == "spans are lost: the collector fails"
     assert reason in line["reason"]
 
@@ -154,9 +158,7 @@ def test_a_child_process_imports_no_package_of_traces(root):
     modules: list[str] = []
     for is_child in (False, True):
         script = LOAD.format(modules=modules)
-        *_, end = map(
-            json.loads, log(root, script, LOG_FORMAT="json", **{ENDPOINT: "http://127.0.0.1:1"})
-        )
+        *_, end = read_log(root, script, **{ENDPOINT: "http://127.0.0.1:1"})
         modules = end["modules"]
         assert ("requests" in end["packages"]) != is_child
     assert end["packages"] == []
