@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -70,7 +71,13 @@ def copy_service(template: Path, service: Path, *options: str) -> float:
     return measure(*command, cwd=service.parent)
 
 
-def run_driver(name: str, tasks: str, *arguments: str, documents: str = "") -> int:
+def run_driver(
+    name: str,
+    tasks: str,
+    *arguments: str,
+    documents: str = "",
+    options: Sequence[str] = (),
+) -> int:
     """Render a service, add a module of tasks to it, and run a driver in it.
 
     Args:
@@ -80,13 +87,14 @@ def run_driver(name: str, tasks: str, *arguments: str, documents: str = "") -> i
         tasks: The source of the module of tasks.
         *arguments: The driver's arguments.
         documents: The names of the documents in the module of tasks, separated by commas.
+        options: Additional options of `copier copy`.
 
     Returns:
         The driver's exit status.
     """
     with tempfile.TemporaryDirectory() as folder:
         service = Path(folder) / "service"
-        copy_service(ROOT, service, "--vcs-ref=HEAD")
+        copy_service(ROOT, service, "--vcs-ref=HEAD", *options)
         _add_tasks(service, name, tasks)
         if documents:
             _add_documents(service, name, documents)

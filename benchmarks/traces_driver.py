@@ -9,14 +9,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from driver_servers import VALKEY_WITHOUT_PERSISTENCE, run_servers, run_worker, stop
+from driver_servers import VALKEY_WITHOUT_PERSISTENCE, run_servers, run_web, run_worker
 
-from core.dev.servers import HOST, MONGODB, free_port, is_listening
+from core.dev.servers import HOST, MONGODB, free_port
 
 JOBS = 20_000
 POLL_SECONDS = 1.0
@@ -99,20 +98,8 @@ def measure_jobs(folder: Path) -> dict[str, float]:
     return {"job_us": used / jobs * 1e6, "jobs": jobs / seconds}
 
 
-@contextmanager
-def run_web(log: Path, port: int) -> "Iterator[subprocess.Popen[bytes]]":
-    with log.open("wb") as output:
-        web = subprocess.Popen([sys.executable, "-m", "core", "web"], stdout=output, stderr=output)
-    try:
-        wait_for(lambda: is_listening(port))
-        yield web
-    finally:
-        stop(web)
-
-
 def measure_requests(folder: Path) -> dict[str, float]:
     port = free_port()
-    os.environ["PORT"] = str(port)
     with run_web(folder / "web.log", port) as web:
         connection = http.client.HTTPConnection(HOST, port)
 

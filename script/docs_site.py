@@ -32,11 +32,14 @@ NAVIGATION: Tree = {
         "Quickstart": "docs/quickstart.md",
         "Tutorial": "docs/tutorial.md",
         "From FastAPI's BackgroundTasks": "docs/from-background-tasks.md",
+        "From Celery": "docs/from-celery.md",
+        "From arq": "docs/from-arq.md",
         "From another system": f"{CORE_DOCS}/coming-from.md",
         "Groundwork and others": "docs/comparison.md",
     },
     "How to": {
         "Copy a service": "docs/how-to/copy.md",
+        "Choose an engine": "docs/engines.md",
         "Add it to a project": "docs/adopt.md",
         "Emails": "docs/how-to/emails.md",
         "Reports": "docs/how-to/reports.md",
@@ -45,6 +48,9 @@ NAVIGATION: Tree = {
         "Schedules": "docs/how-to/schedules.md",
         "Chains": "docs/how-to/chains.md",
         "Retries and dead letters": "docs/how-to/failures.md",
+        "The console": "docs/how-to/console.md",
+        "Jobs in the terminal": "docs/how-to/jobs.md",
+        "Report failures": "docs/how-to/error-reports.md",
         "Limits": "docs/how-to/limits.md",
         "Transactions": "docs/how-to/transactions.md",
         "Files": "docs/how-to/files.md",
@@ -81,9 +87,11 @@ NAVIGATION: Tree = {
             "Who owns what": "docs/design/ownership.md",
             "How an update works": "docs/design/updates.md",
             "From enqueue to an outcome": "docs/design/queue.md",
+            "Jobs that other systems carry": "docs/design/brokers.md",
             "Features of jobs": "docs/design/features.md",
             "Workers and servers": "docs/design/workers.md",
             "In the web process": "docs/design/web.md",
+            "The console": "docs/design/console.md",
             "Accounts and limits": "docs/design/accounts.md",
             "Webhooks, uploads and mail": "docs/design/examples.md",
             "In the terminal": "docs/design/terminal.md",
@@ -137,8 +145,10 @@ ANSWERS = {
     "project_name": "The README of a service",
     "description": "Each service has this README, with its own name and description.",
     "enable_job_queue": True,
+    "engine": "redis",
 }
 
+PICTURES = (".svg", ".webp")
 LINK = re.compile(r"\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<target>[^)\s]+)\)")
 LIBRARY_HOST = re.compile(r"(?:https:)?//(?:unpkg\.com|cdn\.jsdelivr\.net)/")
 FENCE = re.compile(r"^ *```")
@@ -251,7 +261,7 @@ def move_links(text: str, source: str, place: str, places: dict[str, str]) -> st
             return f"[{link['text']}]({moved}{'#' if anchor else ''}{anchor})"
         if not (ROOT / path).exists():
             sys.exit(f"script/docs: {source} links to {target}, which does not exist.")
-        if path.endswith(".svg"):
+        if path.endswith(PICTURES):
             return link[0]
         return link["text"]
 
@@ -299,8 +309,11 @@ def collect() -> None:
         sys.exit(f"script/docs_site.py: the navigation lacks {sorted(missing - places.keys())}")
     for source, place in places.items():
         write_page(source, place, places)
-    for picture in (ROOT / "docs").rglob("*.svg"):
-        shutil.copy(picture, PAGES / picture.relative_to(ROOT / "docs"))
+    for picture in (ROOT / "docs").rglob("*"):
+        if picture.suffix in PICTURES:
+            target = PAGES / picture.relative_to(ROOT / "docs")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(picture, target)
     (PAGES / "site.css").write_text(STYLE)
     (BUILD / "zensical.toml").write_text(CONFIG.format(nav=write_toml(nav)))
 

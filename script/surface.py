@@ -62,7 +62,7 @@ INTERNAL_MEMBERS = frozenset(
         "core.tasks.Task.submit_many",
         "core.tasks.Task.queue",
         "core.tasks.Worker.check",
-        "core.tasks.Worker.fire_schedules",
+        "core.tasks.Worker.watch",
         "core.tasks.Worker.is_open",
         "core.tasks.Worker.open",
         "core.tasks.Worker.portal",

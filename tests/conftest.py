@@ -6,10 +6,15 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIER = str(Path(sys.executable).parent / "copier")
@@ -28,6 +33,7 @@ UNWANTED = (
     "PYTHONDONTWRITEBYTECODE",  # each process would compile its imports again
     "MONGODB_URL",
     "REDIS_URL",
+    "BROKER_URL",
     "SMTP_URL",
     "SECRET_KEY",
     "PORT",
@@ -172,6 +178,19 @@ def service(request: pytest.FixtureRequest) -> Path:
     """A rendered service of each variant. Tests must not change it."""
     path: Path = request.getfixturevalue(request.param)
     return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """A running browser. Without one that this user can install, the test is skipped."""
+    # Not at the top: a service, in which the tests of `tests/deployed` run, has no Playwright.
+    from browser import NoBrowser, open_browser
+
+    try:
+        with open_browser() as browser:
+            yield browser
+    except NoBrowser as error:
+        pytest.skip(str(error))
 
 
 def run_deployed(name: str, service: Path, **variables: str) -> None:

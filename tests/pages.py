@@ -7,9 +7,11 @@
 """
 
 import re
+import time
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx2
 from conftest import ROOT
 
 DOCS = ROOT / "docs"
@@ -19,6 +21,37 @@ ORDER = ("quickstart.md", "tutorial.md")
 BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"\A(?:# (?P<path>\S+\.py)|\{# (?P<template>\S+\.(?:html|txt)) #\})\n")
 IMPORT = re.compile(r"^(?:from|import) .*\n", re.MULTILINE)
+
+
+SECONDS = 60
+"""The longest time in which an email arrives."""
+
+
+def list_mails(base: str) -> list[tuple[str, str]]:
+    """Return the address and the subject of each caught mail, as the viewer lists them."""
+    page = httpx2.get(f"{base}/dev/mail").text
+    return re.findall(r'<a href="(/dev/mail/[^"]+)">([^<]+)</a>', page)
+
+
+def confirm_address(base: str, password: str) -> str:
+    """Do what a reader does in a browser: open the email, click its link, enter the password.
+
+    Args:
+        base: The address of the web process.
+        password: The password of the sign-up.
+
+    Returns:
+        The page that the reader then sees.
+    """
+    deadline = time.monotonic() + SECONDS
+    while not (mails := list_mails(base)):
+        assert time.monotonic() < deadline, "the email did not arrive"
+        time.sleep(0.1)
+    mail = httpx2.get(f"{base}{mails[0][0]}/html").text
+    link = re.search(rf'href="{base}/confirm\?token=([^"]+)"', mail)
+    assert link, mail
+    form = {"token": link[1], "password": password}
+    return httpx2.post(f"{base}/confirm", data=form).text
 
 
 class Block(NamedTuple):

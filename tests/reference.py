@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 SNIPPETS = Path(__file__).resolve().parent / "snippets"
 SERVICE = SNIPPETS / "service"
+BACKEND = "backend_"
+"""The name of a file starts with this if the rest is the name of an engine that the file needs."""
 PAGE = "core/docs/coming-from.md"
 """The page of a service that explains what it does differently."""
 
@@ -35,6 +37,7 @@ IMPORTS = {
     "manager.task.taskmanager": "app.pasted.manager",
     "manager.schemas.taskManager": "app.pasted.manager",
     "pacificpy": "app.pasted.pacificpy",
+    "pacificpy.background.backend": "app.pasted.pacificpy",
     "pacificpy.background.local": "app.pasted.pacificpy",
     "pacificpy.background.decorators": "app.pasted.pacificpy",
     "pacificpy.background.monitor": "app.pasted.pacificpy",
@@ -50,9 +53,6 @@ NOT_HERE = {
     ("scheduled-tasks.md", "Conditional Task Execution"): "`config.json`",
     ("scheduled-tasks.md", "Configuration"): "`config.json`",
     ("scheduled-tasks.md", "3. Clean Up Resources"): "SQLAlchemy sessions",
-    ("task-backends.md", "Local Executor (Development)"): "Celery, ARQ and other backends",
-    ("task-backends.md", "Celery (Production)"): "Celery, ARQ and other backends",
-    ("task-backends.md", "ARQ (Async-First)"): "Celery, ARQ and other backends",
     ("task-backends.md", "1. Worker Scaling"): "Celery, ARQ and other backends",
     ("task-backends.md", "2. Queue Management"): "The length of the queue",
 }
@@ -114,10 +114,18 @@ def paste(text: str, blocks: dict[Place, Block]) -> str:
     )
 
 
-def write_service(service: Path) -> None:
-    """Write the files, with their blocks, into a service."""
+def write_service(service: Path, *engines: str) -> None:
+    """Write the files, with their blocks, into a service.
+
+    Args:
+        service: The folder of the service.
+        *engines: Its engines. The service gets no file that needs another one.
+    """
     blocks = read_blocks()
     for path, text in service_files():
+        needed = path.stem.removeprefix(BACKEND)
+        if path.stem.startswith(BACKEND) and needed not in engines:
+            continue
         target = service / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(paste(text, blocks))

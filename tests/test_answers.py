@@ -62,9 +62,20 @@ def check_parses(project: Path, answers: dict[str, object]) -> None:
 @settings(
     max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(name=ANYTHING, slug=st.none() | SLUGS, description=ANYTHING, enable_job_queue=st.booleans())
+@given(
+    name=ANYTHING,
+    slug=st.none() | SLUGS,
+    description=ANYTHING,
+    enable_job_queue=st.booleans(),
+    engine=st.sampled_from([None, *QUESTIONS["task_engine"]["choices"].values()]),
+)
 def test_any_answers(
-    plain_template: Path, name: str, slug: str | None, description: str, enable_job_queue: bool
+    plain_template: Path,
+    name: str,
+    slug: str | None,
+    description: str,
+    enable_job_queue: bool,
+    engine: str | None,
 ) -> None:
     answers = {
         "project_name": name,
@@ -73,6 +84,8 @@ def test_any_answers(
     }
     if slug is not None:
         answers["project_slug"] = slug
+    if engine is not None:
+        answers["task_engine"] = engine
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         project = Path(folder) / "service"
@@ -103,6 +116,8 @@ def test_any_answers(
         ("project_slug", "core"),
         ("enable_job_queue", "maybe"),
         ("enable_job_queue", "1"),
+        ("task_engine", "local"),
+        ("task_engine", "rabbit"),
         ("description", "two\nlines"),
         ("description", "x" * 300),
     ],

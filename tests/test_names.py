@@ -143,7 +143,9 @@ def list_names() -> dict[str, list[str]]:
         "settings": list_settings(),
         "collections": ["".join(pair) for pair in find(collection, *documents)],
         "metrics": find(r'(?:Counter|Histogram|Gauge)\(\s*"(\w+)"', CORE / "tasks" / "metrics.py"),
-        "paths": find(r'(?:prefix=|\.get\(\s*)"(/[a-z-]+)"', *(CORE / "web").glob("*.py")),
+        "paths": find(
+            r'(?:prefix=|\.get\(\s*|^CONSOLE = )"(/[a-z-]+)', *(CORE / "web").glob("*.py")
+        ),
         "compose": find(r"^  ([\w-]+):$", CORE / "compose.yaml.jinja"),
     }
 

@@ -23,7 +23,7 @@ WORKER_DEV = Place("app-tasks.md", "Local Development")
 
 def test_the_snippets_run_as_they_are(service: Path, tmp_path: Path) -> None:
     target = duplicate(service, tmp_path / "service")
-    write_service(target)
+    write_service(target, "local")
     tests = [str(path) for path in (target / "tests").glob("test_pasted_*.py")]
     done = run(UV, "run", "just", "test", *tests, cwd=target)
     assert " passed" in done.stdout

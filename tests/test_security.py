@@ -12,7 +12,7 @@ PAGE = TEMPLATE / "core" / "SECURITY.md"
 ANSWERS = {"met", "not met", "yours", "n/a"}
 RENDERED = {"README.md": "README.md.jinja", "core/pyproject.toml": "core/pyproject.toml.jinja"}
 LOCKED = "uv.lock"
-"""`script/lock` writes it, under two names."""
+"""`script/lock` writes it, as a template."""
 
 REQUIREMENTS = """
     V1.1:1-2 V1.2:1-9 V1.3:1-11 V1.4:1-3 V1.5:1-2

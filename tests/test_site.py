@@ -142,3 +142,17 @@ def test_the_picture_of_the_demo() -> None:
     assert "/tmp/" not in picture
     assert sys.prefix not in picture
     assert "://fonts" not in picture
+
+
+def test_each_picture_of_the_console_is_shown() -> None:
+    """If pages changed, run `script/screenshots`."""
+    pictures = {path.name for path in (ROOT / "docs" / "images").iterdir()}
+    page = (ROOT / "docs" / "how-to" / "console.md").read_text()
+    assert set(re.findall(r"\]\(\.\./images/([\w.-]+)\)", page)) == pictures
+    assert len(pictures) == 6
+    for name in pictures:
+        picture = (ROOT / "docs" / "images" / name).read_bytes()
+        assert picture[:4] == b"RIFF"
+        assert picture[8:12] == b"WEBP"
+        assert len(picture) < 120_000
+    assert "docs/images/console.webp" in (ROOT / "README.md").read_text()

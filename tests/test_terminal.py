@@ -16,7 +16,6 @@ from pathlib import Path
 import httpx2
 import pytest
 from conftest import UV, clean_environment, duplicate, free_port, run
-from test_rendered import is_queue_on
 
 SECONDS = 120
 COLORS = re.compile(r"\x1b\[[\d;]*m")
@@ -91,7 +90,7 @@ def dev(service: Path, tmp_path: Path) -> Iterator[tuple[Terminal, str]]:
     target = duplicate(service, tmp_path / "service")
     environment = {**clean_environment(), "PORT": str(free_port()), "TERM": "xterm"}
     terminal = Terminal([UV, "run", "just", "dev"], target, environment)
-    terminal.read_until("(API documentation: /docs)\n")
+    terminal.read_until("(console: /console, API: /docs)\n")
     (address,) = re.findall(r"^dev \| web +(\S+) ", terminal.text, re.MULTILINE)
     yield terminal, address
     if terminal.process.poll() is None:
@@ -102,7 +101,7 @@ def dev(service: Path, tmp_path: Path) -> Iterator[tuple[Terminal, str]]:
 def test_just_dev_fits_in_a_terminal(service: Path, dev: tuple[Terminal, str]) -> None:
     terminal, address = dev
     *_, last, end = terminal.text.split("\n")
-    assert (last, end) == (f"dev | web      {address} (API documentation: /docs)", "")
+    assert (last, end) == (f"dev | web      {address} (console: /console, API: /docs)", "")
     # It listens, so no request is refused from now on.
     httpx2.get(f"{address}/health/ready").raise_for_status()
     httpx2.get(f"{address}/metrics").raise_for_status()
@@ -114,7 +113,7 @@ def test_just_dev_fits_in_a_terminal(service: Path, dev: tuple[Terminal, str]) -
     terminal.read_until("POST /login 401")
 
     lines = re.findall(r"^\d\d:\d\d:\d\d .*$", terminal.text, re.MULTILINE)
-    assert len(lines) == (5 if is_queue_on(service) else 4)
+    assert len(lines) == 5
     assert statistics.median(map(len, lines)) <= 100
     assert max(map(len, lines)) <= 120
     assert "/health" not in terminal.text
@@ -133,8 +132,8 @@ def test_just_dev_fits_in_a_terminal(service: Path, dev: tuple[Terminal, str]) -
 
 
 def test_a_recipe_prints_one_line_for_an_error(service: Path) -> None:
-    recipes = ["dead-letters", "schedules", "history", "drain", "shell", "admin a@example.com"]
-    for recipe in recipes:
+    recipes = ["jobs", "dead-letters", "schedules", "history", "workers", "stats", "drain", "shell"]
+    for recipe in [*recipes, "admin a@example.com --role viewer"]:
         done = run(UV, "run", "--quiet", "just", *recipe.split(), cwd=service, check=False)
         assert done.returncode == 2, recipe
         hint = "MongoDB is not running here. Start `just dev`, or set MONGODB_URL."

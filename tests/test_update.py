@@ -416,17 +416,26 @@ def test_invalid_options_are_refused(
     assert hashes(project) == before
 
 
-@pytest.mark.parametrize("answer", [True, False])
-def test_another_answer_changes_core_only(template: Path, tmp_path: Path, answer: bool) -> None:
-    project = copy(template, tmp_path / "service", enable_job_queue=not answer)
+@pytest.mark.parametrize(
+    ("old", "new", "has_redis"),
+    [
+        ("enable_job_queue=false", "enable_job_queue=true", True),
+        ("enable_job_queue=true", "enable_job_queue=false", False),
+        ("task_engine=redis", "task_engine=celery", False),
+    ],
+)
+def test_another_answer_changes_core_only(
+    template: Path, tmp_path: Path, old: str, new: str, has_redis: bool
+) -> None:
+    project = copy(template, tmp_path / "service", "--data", old)
     edit_as_user(project)
     before = hashes(project)
 
-    update(project, "--data", f"enable_job_queue={answer}")
+    update(project, "--data", new)
 
     changed = differences(before, hashes(project))
     assert all(belongs_to_template(name) for name in changed), changed
-    assert (project / "core" / "tasks" / "engines" / "redis").exists() is answer
+    assert (project / "core" / "tasks" / "engines" / "redis").exists() is has_redis
 
 
 @pytest.mark.parametrize("command", [["recopy", "--trust"], ["copy"]])

@@ -273,6 +273,7 @@ def test_a_failed_undo_says_so_and_can_be_repeated(template: Path, project: Path
     assert "index.lock" in output
     assert "was interrupted" in update(project, 2)
     assert "index.lock" in update(project, 2, UNDO)
+    assert "If none is running, delete that file" in update(project, 2, CONTINUE)
     hook.unlink()
     (project / ".git" / "index.lock").unlink()
     (project / "core" / ".two.py.update").rmdir()
@@ -364,7 +365,16 @@ def test_an_update_killed_at_any_moment(template: Path, project: Path, command: 
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        if journal.exists() and not json.loads((journal / "journal.json").read_text())["is_done"]:
+        is_interrupted = (
+            journal.exists() and not json.loads((journal / "journal.json").read_text())["is_done"]
+        )
+        lock = project / ".git" / "index.lock"
+        if lock.exists():  # of a git command that was killed, too
+            if is_interrupted:
+                command_line = random.choice([UNDO, CONTINUE])
+                assert "If none is running, delete that file" in update(project, 2, command_line)
+            lock.unlink()
+        if is_interrupted:
             assert "was interrupted" in update(project, 2)
             end = random.choice(["undo", "continue"])
             status = 0 if end == "undo" else EXIT_CONFLICTS

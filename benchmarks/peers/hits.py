@@ -8,7 +8,7 @@ from pathlib import Path
 _file = os.open(os.environ["HITS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 PAUSE = float(os.environ.get("PAUSE", "0"))
 """Seconds that a job takes."""
-URL = os.environ["REDIS_URL"]
+URL = os.environ.get("BROKER_URL") or os.environ["REDIS_URL"]
 CONCURRENCY = int(os.environ.get("CONCURRENCY", "50"))
 IDLE = float(os.environ.get("IDLE", "20"))
 """Seconds after which a job of a worker that was killed may go to another one."""

@@ -9,7 +9,6 @@ from inspect import isasyncgenfunction
 from types import ModuleType
 from typing import Any, TypeAlias
 
-import structlog
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from beanie import Document
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -24,7 +23,7 @@ from core.config.base import explain, find_settings_class
 from core.database import Database, open_database
 from core.errors import UserError
 from core.local_servers import use_running_servers
-from core.logging import configure_logging
+from core.logging import configure_logging, is_configured
 from core.logging.tracebacks import describe_import_error, describe_in_full
 from core.models import DOCUMENTS
 from core.tasks import Worker
@@ -272,6 +271,6 @@ def open_service_sync() -> Iterator[BlockingPortal]:
 def _prepare_script() -> Settings:
     use_running_servers()
     settings = get_settings()
-    if not structlog.is_configured():
+    if not is_configured():
         configure_logging(settings, "script")
     return settings

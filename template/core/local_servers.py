@@ -18,6 +18,10 @@ from core.tasks.engines import DEFAULT
 
 FOLDER = ROOT / ".dev"
 """The folder for the servers' data, logs, locks and URLs."""
+MAILDIR = "maildir"
+"""The folder in the SMTP server's data folder that holds the emails."""
+CAUGHT_MAIL = FOLDER / "mail" / MAILDIR
+"""The folder of the emails that `just dev` caught."""
 
 
 def read_variables() -> dict[str, str | None]:
@@ -68,7 +72,8 @@ def use_running_servers() -> None:
                 if url and not variables.get(setting):
                     variables[setting] = os.environ[setting] = url
     needed = {"MONGODB_URL": "MongoDB"}
-    if (variables.get("TASK_ENGINE") or DEFAULT) != "local":
+    has_queue = (variables.get("TASK_ENGINE") or DEFAULT) != "local"
+    if has_queue and not variables.get("BROKER_URL"):
         needed["REDIS_URL"] = "The job queue's server"
     for setting, name in needed.items():
         if not variables.get(setting):

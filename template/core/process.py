@@ -15,7 +15,7 @@ from core.health_server import serve_health
 from core.local_servers import read_variables
 from core.logging import configure_logging, get_logger
 from core.supervised import tell_started
-from core.tasks.engines import build_engine
+from core.tasks.engines import build_engine, find_runner
 from core.tasks.time_limits import leave_abandoned
 from core.traces import start_tracing, stop_tracing
 from core.web import create_app
@@ -63,6 +63,8 @@ def run_worker(settings: Settings) -> int:
     if build_engine(settings).in_process:
         print("The job queue is off: jobs run in the web process. There is no worker to start.")
         return 0
+    if run_own := find_runner(settings):
+        return run_own(settings)
     start_tracing(settings, "worker")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_work(service, settings))

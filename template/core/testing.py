@@ -12,14 +12,13 @@ import asyncio
 import inspect
 import mailbox as mailboxes
 import os
-import re
 import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -37,10 +36,10 @@ from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from core.config import ROOT, Settings, SettingsError, get_settings
+from core.database import Database
 from core.dev.servers import (
     HOST,
     MAIL,
-    MAILDIR,
     MONGODB,
     Server,
     free_port,
@@ -48,6 +47,7 @@ from core.dev.servers import (
     start_server,
 )
 from core.entry import check_own_settings, load_service
+from core.local_servers import MAILDIR
 from core.logging import add_correlation_id
 from core.logging.console import console_renderer
 from core.migrations import apply, find_migration, take_back
@@ -57,6 +57,7 @@ from core.services.sessions import start_session
 from core.tasks.engines import DEFAULT
 from core.web import create_app
 from core.web.auth import COOKIE
+from core.web.mail_viewer import arrival
 
 __all__ = [
     "PASSWORD",
@@ -78,6 +79,7 @@ T = TypeVar("T")
 
 POLL_SECONDS = 0.05
 ANSWER_SECONDS = 1.0
+READY_SECONDS = 60
 WORKER_START_SECONDS = 120
 WORKER_STOP_SECONDS = 60
 PASSWORD = "correct horse battery staple"
@@ -150,7 +152,7 @@ class Mailbox:
     def messages(self) -> list[EmailMessage]:
         """The received messages, oldest first."""
         maildir = self._open()
-        keys = sorted(maildir.keys(), key=_arrival)
+        keys = sorted(maildir.keys(), key=arrival)
         return [_parse(maildir.get_bytes(key)) for key in keys]
 
     def clear(self) -> None:
@@ -163,11 +165,6 @@ class Mailbox:
 
 def _parse(content: bytes) -> EmailMessage:
     return message_from_bytes(content, policy=policy.default)
-
-
-def _arrival(key: str) -> list[int]:
-    """Return the seconds and microseconds in a Maildir's key, such as `1795245832.M52345P12`."""
-    return [int(number) for number in re.findall(r"\d+", key)[:2]]
 
 
 @overload
@@ -274,6 +271,20 @@ async def empty(settings: Settings) -> None:
             await database[name].delete_many({})
 
 
+async def wait_until_ready(database: Database) -> None:
+    """Wait for the indexes. On a busy machine, they take longer than a service waits for them.
+
+    Args:
+        database: The database of the test.
+
+    Raises:
+        DatabaseUnavailable: The database cannot be reached.
+    """
+    with suppress(TimeoutError):
+        await asyncio.wait_for(database.ready.wait(), READY_SECONDS)
+    database.require()
+
+
 @pytest.fixture
 def settings(
     request: pytest.FixtureRequest,
@@ -306,6 +317,7 @@ async def app(settings: Settings) -> AsyncIterator[FastAPI]:
     """The application, started. Its database is emptied after the test."""
     app = create_app(load_service(settings), settings)
     async with app.router.lifespan_context(app):
+        await wait_until_ready(app.state.database)
         yield app
     await empty(settings)
 

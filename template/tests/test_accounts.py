@@ -2,6 +2,7 @@
 
 import re
 from email.message import EmailMessage
+from html import unescape
 
 import httpx2
 import pytest
@@ -181,11 +182,12 @@ async def test_a_reset_does_not_reveal_accounts(client, user):
         assert response.json() == {"message": message}
 
 
-async def test_reset_a_password(client, signed_in, user, mailbox, running_worker):
+async def test_reset_a_password(client, signed_in, user, mailbox, running_worker, settings):
     response = await client.post("/password-reset", json={"email": user.email.upper()})
     assert response.status_code == 202
     (mail,) = await eventually(lambda: mailbox.messages)
     page = await client.get(f"/reset?token={find_token(mail, 'reset')}")
+    assert f"<header>{settings.service_name}</header>" in unescape(page.text)
     assert page.headers["referrer-policy"] == "same-origin"
     token = find(r'name="token" value="(.+?)"', page.text)
     too_short = await client.post("/reset", data={"token": token, "password": "short"})

@@ -21,7 +21,7 @@ from core.tasks.engines import DEFAULT  # noqa: TID251
 
 ROOT = Path.cwd()
 SECONDS = 120
-ADDRESS = "(API documentation: /docs)"
+ADDRESS = "(console: /console, API: /docs)"
 """The end of the line that `just dev` prints when everything has started."""
 ENDED = "web ended; it starts again" if DEFAULT == "local" else "web and worker ended; they start"
 
@@ -62,7 +62,8 @@ class Dev:
             time.sleep(0.05)
 
     def server_ports(self) -> list[int]:
-        return [int(port) for port in re.findall(r"://127\.0\.0\.1:(\d+)", self.output)]
+        ports = re.findall(r"://127\.0\.0\.1:(\d+)", self.output)
+        return [int(port) for port in dict.fromkeys(ports)]
 
 
 @pytest.fixture

@@ -81,6 +81,14 @@ async def log_in(client: httpx2.AsyncClient, email: str) -> None:
     assert response.status_code == 204
 
 
+async def check_log_in_page(client: httpx2.AsyncClient) -> None:
+    """Check that the log-in page answers the outage of the database with a page."""
+    response = await client.post("/console/login", data=FORM)
+    assert response.status_code == 503
+    assert response.headers["content-type"].startswith("text/html")
+    assert "The database cannot be reached." in response.text
+
+
 def client_of(app) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app, raise_app_exceptions=False), base_url="http://test"
@@ -95,6 +103,7 @@ async def test_the_service_starts_before_its_database_and_survives_its_loss(
     async with app.router.lifespan_context(app), client_of(app) as client:
         response = await client.post("/signup", json=FORM)
         assert (response.status_code, response.json()["unavailable"]) == (503, "database")
+        await check_log_in_page(client)
         assert (await client.get("/health/live")).status_code == 200
         ready = await client.get("/health/ready")
         assert (ready.status_code, ready.json()["checks"]) == (
@@ -108,6 +117,7 @@ async def test_the_service_starts_before_its_database_and_survives_its_loss(
 
         mongodb.kill()
         assert (await client.post("/signup", json=FORM)).json()["unavailable"] == "database"
+        await check_log_in_page(client)
 
         mongodb.start()
         await eventually(lambda: client.post("/signup", json=FORM), 202)

@@ -320,4 +320,4 @@ async def test_a_collector_that_takes_nothing(settings: Settings, tmp_path: Path
 
 
 def lost_lines(folder: Path) -> list[dict[str, Any]]:
-    return [line for line in read_log(folder, "web") if "lost" in line["event"]]
+    return [line for line in read_log(folder, "web") if "spans are lost" in line["event"]]

@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import sys
-from argparse import Namespace
 from collections.abc import Sequence
 
 from pymongo.errors import ConnectionFailure
@@ -29,12 +28,13 @@ INTERRUPTED = "Interrupted. `just migrate --check` lists what is left to apply."
 WAITING = "Another process is migrating. Waiting until it has ended."
 
 
-def run_migrate(chosen: Namespace, settings: Settings) -> int:
+def run_migrate(settings: Settings, only_check: bool, back: str | None) -> int:
     """Run the command.
 
     Args:
-        chosen: The parsed command line.
         settings: The service's settings.
+        only_check: Whether to change nothing, and list the migrations to apply.
+        back: The oldest migration to take back, or None to apply migrations.
 
     Returns:
         The exit status. 1 says that `--check` found migrations to apply.
@@ -43,10 +43,10 @@ def run_migrate(chosen: Namespace, settings: Settings) -> int:
         UserError: A migration failed; the message says why.
     """
     configure_logging(settings, "command", is_command=True)
-    return asyncio.run(_run(chosen, settings))
+    return asyncio.run(_run(settings, only_check, back))
 
 
-async def _run(chosen: Namespace, settings: Settings) -> int:
+async def _run(settings: Settings, only_check: bool, back: str | None) -> int:
     # The end of a container: it frees the lock, as Ctrl-C does.
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
@@ -54,10 +54,10 @@ async def _run(chosen: Namespace, settings: Settings) -> int:
     async with open_database(settings, DOCUMENTS) as database:
         database.require()
         try:
-            if chosen.check:
+            if only_check:
                 return await check()
             async with hold_lock(lambda: print(WAITING, file=sys.stderr)):
-                await (go_back(chosen.back) if chosen.back else go_forward())
+                await (go_back(back) if back else go_forward())
         except asyncio.CancelledError:
             print(INTERRUPTED, file=sys.stderr)
             raise

@@ -67,6 +67,25 @@ RedisUrl = Annotated[
     ),
     AfterValidator(_check_redis),
 ]
+AMQP_FORM = (r"/?|//|/[^/]+", "amqp://user:password@host:5672/vhost")
+"""As in `REDIS_FORMS`. RabbitMQ's default vhost is `/`, so the path may be `//`."""
+
+
+def _check_broker(url: Url) -> Url:
+    path, example = REDIS_FORMS["redis"] if url.scheme.startswith("redis") else AMQP_FORM
+    if not re.fullmatch(path, url.path or ""):
+        raise ValueError(f"must look like {example}")
+    return url
+
+
+BrokerUrl = Annotated[
+    Url,
+    UrlConstraints(
+        allowed_schemes=["amqp", "amqps", "redis", "rediss"],
+        host_required=True,
+    ),
+    AfterValidator(_check_broker),
+]
 SmtpUrl = Annotated[
     Url,
     UrlConstraints(
@@ -128,6 +147,13 @@ def _local_url(fields: dict[str, Any]) -> HttpUrl:
     return HttpUrl(f"http://127.0.0.1:{port}")
 
 
+def _check_webhook_secret(secret: SecretStr) -> SecretStr:
+    base64 = r"whsec_([A-Za-z0-9+/]{4}){8,}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
+    if not re.fullmatch(base64, secret.get_secret_value()):
+        raise ValueError("must be whsec_ followed by at least 24 bytes as base64")
+    return secret
+
+
 def _check_zone(name: str) -> str:
     try:
         ZoneInfo(name)
@@ -163,6 +189,9 @@ class Settings(BaseServiceSettings):
     the forms. A cluster keeps the queue available, but does not make it faster: all keys of a queue
     are on one node.
     """
+    broker_url: BrokerUrl | None = None
+    """The server that carries the jobs of the engine `celery`: RabbitMQ (`amqp://`, `amqps://`), or
+    Redis or Valkey (`redis://`, `rediss://`). Defaults to `redis_url`. Other engines ignore it."""
     task_engine: str | None = None
     """An engine in `core/tasks/engines/`. Defaults to the one the service was created with."""
     queue_name: str = Field("default", pattern=r"^[\w{}.-]+$", max_length=100)
@@ -188,6 +217,9 @@ class Settings(BaseServiceSettings):
     """Age in seconds of the oldest pending job at which `/health/backlog` answers 503."""
     task_history_ttl: PositiveFloat = 30 * 86400
     """Seconds for which failed attempts and runs of schedules are kept."""
+    task_completed_ttl: NonNegativeFloat = 86400
+    """Seconds for which other completed runs are kept; 0 keeps no such runs. If a task runs very
+    often, each worker keeps only some of its runs."""
     task_stuck_limit: PositiveFloat = 60
     """Seconds after which a stuck worker ends itself in production, so that it is restarted.
 
@@ -211,6 +243,13 @@ class Settings(BaseServiceSettings):
     mail_from: MailSender = "no-reply@localhost.localdomain"
     """The sender of every mail: `Name <address>`, or an address. The name defaults to
     `service_name`."""
+
+    alert_mail: bool | None = None
+    """Whether administrators get an email for each alert. Defaults to true in production only."""
+    alert_webhook_url: HttpUrl | None = None
+    """The address that gets a signed message for each alert, as the Standard Webhooks specify."""
+    alert_webhook_secret: Annotated[SecretStr, AfterValidator(_check_webhook_secret)] | None = None
+    """The key that signs these messages. `new_webhook_secret()` makes one."""
 
     blob_url: str = ".dev/blobs"
     """The store for files: a folder, or `s3://bucket/folder`, `gs://...` or `az://...`.
@@ -248,6 +287,11 @@ class Settings(BaseServiceSettings):
     """Addresses or networks of your proxies, comma-separated. Only these may name the client."""
     api_docs: bool | None = None
     """Opens `/docs`, `/redoc` and `/openapi.json`. Defaults to true, except in production."""
+    console_enabled: bool = True
+    """Opens the console at `/console`, for administrators and viewers."""
+    console_port: Annotated[int | None, Field(ge=1, le=65535)] = None
+    """A second port of the web process. It then answers only `/console` and the health checks, and
+    `PORT` answers everything else. Defaults to no second port: the console is on `PORT`."""
     metrics_token: Secret | None = None
     """The bearer token for `/metrics` of the web process. In production, `/metrics` needs it."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -278,7 +322,11 @@ class Settings(BaseServiceSettings):
         return self.environment == "production"
 
     @model_validator(mode="after")
-    def _check_production(self) -> "Settings":
+    def _check_combinations(self) -> "Settings":
+        if self.console_port == self.port:
+            raise ValueError("CONSOLE_PORT and PORT are the same: choose another CONSOLE_PORT")
+        if bool(self.alert_webhook_url) != bool(self.alert_webhook_secret):
+            raise ValueError("ALERT_WEBHOOK_URL and ALERT_WEBHOOK_SECRET belong together: set both")
         if self.is_production:
             problems = list(self._find_development_values())
             if problems:

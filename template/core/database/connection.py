@@ -54,6 +54,7 @@ class Database:
     Args:
         settings: The settings with the server and the database's name.
         documents: The documents to initialise.
+        makes_indexes: Whether to create missing indexes.
 
     Attributes:
         client: The client for the server.
@@ -61,7 +62,12 @@ class Database:
         ready: Set when the documents are initialised and their indexes exist.
     """
 
-    def __init__(self, settings: Settings, documents: Sequence[type[Document]]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        documents: Sequence[type[Document]],
+        makes_indexes: bool = True,
+    ) -> None:
         self.client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(
             str(settings.mongodb_url),
             serverSelectionTimeoutMS=SELECTION_MILLISECONDS,
@@ -71,6 +77,7 @@ class Database:
         self.name = settings.mongodb_database
         self.ready = asyncio.Event()
         self._documents = list(documents)
+        self._makes_indexes = makes_indexes
         self._address = find_address(str(settings.mongodb_url))
         self._reason = "the server has not answered yet"
 
@@ -112,6 +119,7 @@ class Database:
         await init_beanie(
             database=self.client[self.name],
             document_models=self._documents,
+            skip_indexes=not self._makes_indexes,
         )
         self.ready.set()
 
@@ -146,6 +154,7 @@ def open_client() -> AsyncMongoClient[dict[str, object]]:
 async def open_database(
     settings: Settings,
     documents: Sequence[type[Document]],
+    makes_indexes: bool = True,
 ) -> AsyncIterator[Database]:
     """Open the database for a block.
 
@@ -154,13 +163,14 @@ async def open_database(
     Args:
         settings: The settings with the server and the database's name.
         documents: The documents to initialise.
+        makes_indexes: Whether to create missing indexes.
 
     Yields:
         The database.
     """
     global _database
     outer = _database
-    database = _database = Database(settings, documents)
+    database = _database = Database(settings, documents, makes_indexes)
     connecting = asyncio.create_task(database.keep_connecting())
     try:
         await asyncio.wait({connecting}, timeout=OPEN_SECONDS)

@@ -21,6 +21,7 @@ from pymongo.errors import OperationFailure
 
 from core.dev.programs import find_mongod, find_valkey
 from core.errors import UserError
+from core.local_servers import MAILDIR
 from core.tasks.engines import DEFAULT
 
 HOST = "127.0.0.1"
@@ -33,8 +34,6 @@ ALREADY_INITIALIZED = 23
 """MongoDB's error code for a second `replSetInitiate`."""
 LIBRARY_MISSING = "error while loading shared libraries"
 LIBRARIES = "On Debian and Ubuntu, run `apt-get install libcurl4 libssl3`, which mongod needs."
-MAILDIR = "maildir"
-"""The folder in the SMTP server's data folder that holds the emails."""
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,11 @@ from pathlib import Path
 from watchfiles import Change, DefaultFilter, awatch
 from watchfiles.main import FileChange
 
-from core.config import ROOT, load_settings
+from core.config import ROOT, Settings, load_settings
 from core.dev.core_processes import CoreProcess, CoreProcesses
 from core.dev.own_servers import OwnServer, plan_servers
 from core.dev.processes import Guard, say
 from core.dev.servers import (
-    MAIL,
-    MAILDIR,
     is_listening,
     needed_servers,
 )
@@ -71,10 +69,11 @@ async def _run(names: list[str], stop: asyncio.Event) -> None:
         guard = Guard()
         stack.callback(guard.close)
         servers, lines = plan_servers(needed_servers(), guard, stack)
-        _check_settings(names)
+        settings = _check_settings(names)
         for line in lines:
             say(line)
-        say(f"emails   {FOLDER / MAIL.name / MAILDIR}")
+        if "web" in names:
+            say(f"emails   http://{settings.host}:{settings.port}/dev/mail")
         say(f"starting{FIRST_START if is_first else ''}")
         processes = CoreProcesses([CoreProcess(name, guard) for name in names])
         try:
@@ -88,12 +87,13 @@ async def _run(names: list[str], stop: asyncio.Event) -> None:
             await asyncio.gather(*(server.stop() for server in servers))
 
 
-def _check_settings(names: list[str]) -> None:
-    """Refuse wrong settings and a port in use, before anything starts."""
+def _check_settings(names: list[str]) -> Settings:
+    """Refuse wrong settings and a port in use, before anything starts. Return the settings."""
     settings = load_settings()
     check_own_settings(settings.service)
     if "web" in names and is_listening(settings.port, settings.host):
         raise UserError(f"port {settings.port} is in use. Set PORT to another port.")
+    return settings
 
 
 class _CodeFilter(DefaultFilter):

@@ -23,8 +23,9 @@ def mask_texts(texts: Iterable[str]) -> None:
     """
     forms = set(_masked.get())
     for text in texts:
-        # A line may contain a text unchanged, in JSON, or in the output of `repr`.
-        forms |= {text, json.dumps(text)[1:-1], repr(text)[1:-1]}
+        # A line may contain a text unchanged, in either form of JSON, or in the output of `repr`.
+        forms |= {text, repr(text)[1:-1]}
+        forms |= {json.dumps(text, ensure_ascii=each)[1:-1] for each in (True, False)}
     # The longest first, because one text may contain another.
     _masked.set(tuple(sorted(forms, key=len, reverse=True)))
 

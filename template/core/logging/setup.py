@@ -4,9 +4,12 @@ import json
 import logging
 import logging.config
 import sys
+from contextlib import suppress
+from types import NoneType
 from typing import Any
 
 import structlog
+from pydantic_core import PydanticSerializationError, to_json
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from core.config import Settings
@@ -23,7 +26,11 @@ LIBRARY_LEVELS = {
 }
 """The levels of libraries whose lines only repeat what this service logs."""
 
-_JSON = json.JSONEncoder(default=repr)
+_JSON = json.JSONEncoder(default=repr, ensure_ascii=False, separators=(",", ":"))
+_PLAIN = frozenset({str, int, float, bool, NoneType})
+
+is_configured = structlog.is_configured
+"""Return whether this process has configured its log."""
 
 get_logger = structlog.stdlib.get_logger
 """Return a logger: `logger = get_logger(__name__)`.
@@ -108,9 +115,17 @@ def _make_writer(handler: StderrHandler, shared: list[Processor]) -> Write:
         for process in processors:
             process(None, "info", line)
         line.update(logger=name, level="info")
-        handler.write(mask(_JSON.encode(line)))
+        handler.write(mask(_dump(line)))
 
     return write
+
+
+def _dump(line: EventDict) -> str:
+    """Return a line as JSON. A value that JSON does not have becomes its `repr`."""
+    if _PLAIN.issuperset(map(type, line.values())):
+        with suppress(PydanticSerializationError):  # half of a surrogate pair
+            return to_json(line).decode()  # three times as fast
+    return _JSON.encode(line)
 
 
 def _skip_unused_fields() -> None:
@@ -150,5 +165,5 @@ def _time_stamper(for_people: bool) -> Processor:
 def _renderers(for_people: bool) -> list[Processor]:
     if for_people:
         return [shorten, console_renderer(colors=sys.stderr.isatty())]
-    renderer = structlog.processors.JSONRenderer(lambda event, **_: _JSON.encode(event))
+    renderer = structlog.processors.JSONRenderer(lambda event, **_: _dump(event))
     return [structlog.processors.format_exc_info, renderer]

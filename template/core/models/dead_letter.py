@@ -16,6 +16,14 @@ class DeadLetterState(StrEnum):
     UNREADABLE = "unreadable"
 
 
+GROUP_INDEX = [
+    ("state", ASCENDING),
+    ("died_at", DESCENDING),
+    ("task", ASCENDING),
+    ("error_type", ASCENDING),
+]
+
+
 class DeadLetterModel(Document):
     """A job that failed for good. A replay trusts only `body`; the other fields are for people.
 
@@ -49,7 +57,7 @@ class DeadLetterModel(Document):
     error: str
     traceback: str = ""
     attempts: int
-    correlation_id: str | None = None
+    correlation_id: Annotated[str | None, Indexed()] = None
     owner: str | None = None
     enqueued_at: datetime | None = None
     died_at: datetime
@@ -62,7 +70,9 @@ class DeadLetterModel(Document):
     class Settings:
         name = "dead_letters"
         indexes: ClassVar = [
-            [("state", ASCENDING), ("died_at", DESCENDING)],
+            # It contains all fields that `groups` reads. Beanie keeps only one of two indexes with
+            # the same fields, even if their order differs.
+            GROUP_INDEX,
             [("task", ASCENDING), ("state", ASCENDING), ("died_at", DESCENDING)],
             [("error_type", ASCENDING), ("state", ASCENDING), ("died_at", DESCENDING)],
         ]

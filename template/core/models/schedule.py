@@ -17,6 +17,7 @@ class ScheduleModel(Document):
         next_run: The next time, or None if there is no next time.
         last_run: The time for which the last job was enqueued.
         last_job: The id of the last job.
+        missed_run: The time of the latest run if no worker enqueued it in time, or None.
         last_ended_job: The id of the last job that ended.
         last_status: The status of the last job that ended.
     """
@@ -31,6 +32,7 @@ class ScheduleModel(Document):
     next_run: datetime | None
     last_run: datetime | None = None
     last_job: str | None = None
+    missed_run: datetime | None = None
     last_ended_job: str | None = None
     last_status: str | None = None
 

@@ -20,6 +20,9 @@ class UserModel(Document):
     """The number of password changes. A change ends all sessions with a former version."""
     is_admin: bool = False
     """Whether the user is an administrator. `just admin` sets this; no request can."""
+    is_viewer: bool = False
+    """Whether the user may look at the console, but not act. `just admin EMAIL --role viewer` sets
+    this; no request can."""
     created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
     class Settings:

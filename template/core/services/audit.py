@@ -11,6 +11,9 @@ from core.models import AuditModel
 
 __all__ = ["audit_log"]
 
+MAX_NOTED = 100
+"""The largest number of ids in an entry about many things."""
+
 
 async def audit_log(
     action: str,

@@ -18,7 +18,8 @@ from core.context import TaskContext
 
 __all__ = ["Rendered", "render_email", "send_email"]
 
-TEMPLATES = ROOT / "app" / "templates" / "emails"
+TEMPLATES = [ROOT / "app" / "templates" / "emails", ROOT / "core" / "templates" / "emails"]
+"""The folders of the templates. The service can replace a template of `core`."""
 TIMEOUT_SECONDS = 30
 BODY = default.clone(max_line_length=998)
 """Long lines, such as links, are sent unchanged up to the limit of RFC 5322. So is text that is not

@@ -63,6 +63,12 @@ async def find_user(token: str) -> UserModel | None:
     return user
 
 
+async def session_started(token: str) -> datetime | None:
+    """Return the time of the log-in of a session, or None if there is no such session."""
+    session = await SessionModel.find_one(SessionModel.token_hash == hash_token(token))
+    return session.id.generation_time if session and session.id else None
+
+
 def _find_end(began: datetime) -> datetime:
     settings = get_settings()
     idle_end = datetime.now(UTC) + timedelta(seconds=settings.session_idle_timeout)

@@ -4,10 +4,16 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from core.logging import get_logger
+from core.tasks.errors import QueueUnavailable
 from core.tasks.queue import Queue
 from core.tasks.records import ProgressFields
 
+logger = get_logger(__name__)
+
 PROGRESS_SECONDS = 0.1
+OUTAGE_SECONDS = 5.0
+"""After a report that failed, a job reports nothing for this time, because each try may wait."""
 
 
 @dataclass(slots=True)
@@ -26,12 +32,16 @@ class CurrentJob:
     _queue: Queue
     _fence: int
     _reported_at: float = 0
+    _has_warned: bool = False
 
     async def progress(self, done: float, total: float, message: str = "") -> None:
         """Report the job's progress.
 
         `job.progress()` and `GET /jobs/{id}/events` show it. A report within 0.1 seconds of the
         last one is dropped, unless `done` has reached `total`.
+
+        Reports are best effort: while the queue's server is down, they are dropped, and the job
+        goes on. Its first dropped report logs a warning.
 
         Args:
             done: The amount that is done.
@@ -48,7 +58,13 @@ class CurrentJob:
             # A name of a file may contain half a character, which JSON cannot keep.
             "message": message.encode(errors="backslashreplace").decode(),
         }
-        await self._queue.write_progress(self.id, fields, self._fence)
+        try:
+            await self._queue.write_progress(self.id, fields, self._fence)
+        except QueueUnavailable as error:
+            self._reported_at = time.monotonic() + OUTAGE_SECONDS
+            if not self._has_warned:
+                logger.warning("progress is lost while the queue is down", error=str(error))
+            self._has_warned = True
 
 
 running_job: ContextVar[CurrentJob | None] = ContextVar("running_job", default=None)
@@ -69,6 +85,8 @@ def current_job() -> CurrentJob:
 
 async def report_progress(done: float, total: float, message: str = "") -> None:
     """Report progress as `current_job().progress` does; do nothing if no job is running.
+
+    While the queue's server is down, reports are dropped, and the job continues.
 
     Args:
         done: The amount that is done.

@@ -1,8 +1,9 @@
 """Dead letters: jobs that failed for good. MongoDB keeps them for replay and reference."""
 
+import json
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypedDict, Unpack, cast
 
@@ -10,8 +11,9 @@ from pydantic import ValidationError
 
 from core.database import current_transaction, make_query
 from core.errors import UserError
-from core.logging import get_logger
+from core.logging import MASK, get_logger
 from core.models import DeadLetterModel, DeadLetterState
+from core.models.dead_letter import GROUP_INDEX
 from core.tasks import stash
 from core.tasks.errors import BadMessage
 from core.tasks.outcome import Envelope
@@ -21,6 +23,9 @@ from core.traces import current_traceparent
 logger = get_logger(__name__)
 
 REPLAY_BATCH = 100
+MAX_GROUPED = 50_000
+"""The number of dead letters that a page of the console counts by group: the newest ones."""
+LARGE_FIELDS = {"body": 0, "traceback": 0, "arguments": 0}
 
 
 class DeadLetterError(UserError):
@@ -33,16 +38,39 @@ class DeadLetterFilters(TypedDict, total=False):
     Attributes:
         task: The task's name.
         error: The name of the exception's class.
-        since: The job died at this time or later.
-        until: The job died before this time.
+        job_ids: The ids of the jobs.
+        since: The job failed at this time or later.
+        until: The job failed before this time.
         state: The state. Defaults to `dead`: nobody has replayed or discarded the dead letter.
+        ids: The ids of the dead letters.
     """
 
     task: str | None
     error: str | None
+    job_ids: Sequence[str] | None
     since: datetime | None
     until: datetime | None
     state: DeadLetterState | None
+    ids: Sequence[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterGroup:
+    """Dead letters with the same task and error.
+
+    Attributes:
+        task: The task's name, or None if the messages cannot be read.
+        error: The name of the exception's class.
+        count: The number of dead letters.
+        first: The time of the first failure.
+        last: The time of the last failure.
+    """
+
+    task: str | None
+    error: str
+    count: int
+    first: datetime
+    last: datetime
 
 
 class DeadLetters:
@@ -67,6 +95,7 @@ class DeadLetters:
         self,
         *,
         limit: int = 100,
+        brief: bool = False,
         **filters: Unpack[DeadLetterFilters],
     ) -> list[DeadLetterModel]:
         """Return dead letters, the newest first.
@@ -75,10 +104,12 @@ class DeadLetters:
 
         Args:
             limit: The largest number of dead letters to return.
+            brief: Whether to leave out the messages, arguments and tracebacks, which may be large.
             **filters: Which dead letters to return.
         """
         query = _make_query(filters)
-        documents = DeadLetterModel.get_pymongo_collection().find(query).sort("died_at", -1)
+        collection = DeadLetterModel.get_pymongo_collection()
+        documents = collection.find(query, LARGE_FIELDS if brief else None).sort("died_at", -1)
         found = [await _read(document) async for document in documents.limit(limit)]
         return [letter for letter in found if letter]
 
@@ -89,6 +120,43 @@ class DeadLetters:
             **filters: Which dead letters to count.
         """
         return await DeadLetterModel.find(_make_query(filters)).count()
+
+    async def groups(
+        self,
+        *,
+        limit: int = MAX_GROUPED,
+        **filters: Unpack[DeadLetterFilters],
+    ) -> Sequence[DeadLetterGroup]:
+        """Group dead letters by task and error. The group with the newest failure comes first.
+
+        Args:
+            limit: The largest number of dead letters to group, the newest first.
+            **filters: Which dead letters to group.
+        """
+        pipeline: list[dict[str, Any]] = [
+            # A document that cannot be read may have no time.
+            {"$match": {"died_at": {"$type": "date"}, **_make_query(filters)}},
+            {"$sort": {"died_at": -1}},
+            {"$limit": limit},
+            {
+                "$group": {
+                    "_id": {
+                        "task": {"$ifNull": ["$task", None]},
+                        "error": {"$ifNull": ["$error_type", "unknown"]},
+                    },
+                    "count": {"$sum": 1},
+                    "first": {"$min": "$died_at"},
+                    "last": {"$max": "$died_at"},
+                }
+            },
+            {"$sort": {"last": -1}},
+        ]
+        collection = DeadLetterModel.get_pymongo_collection()
+        options: dict[str, Any] = {}
+        if not (filters.get("task") or filters.get("error")):
+            options["hint"] = dict(GROUP_INDEX)
+        found = await collection.aggregate(pipeline, **options)
+        return [DeadLetterGroup(**each.pop("_id"), **each) async for each in found]
 
     async def get(self, letter_id: str) -> DeadLetterModel:
         """Return one dead letter.
@@ -222,6 +290,16 @@ class DeadLetters:
         return await _discard({**_make_query(filters), "state": DeadLetterState.DEAD})
 
 
+def masked_arguments(letter: DeadLetterModel) -> dict[str, Any]:
+    """Return the arguments of a dead letter by name. Sensitive ones are masked.
+
+    Args:
+        letter: The dead letter.
+    """
+    arguments: dict[str, Any] = json.loads(letter.arguments)
+    return {**arguments, **dict.fromkeys(letter.sensitive, MASK)}
+
+
 def _make_query(filters: DeadLetterFilters) -> dict[str, Any]:
     return make_query(
         "died_at",
@@ -229,8 +307,14 @@ def _make_query(filters: DeadLetterFilters) -> dict[str, Any]:
         filters.get("until"),
         task=filters.get("task"),
         error_type=filters.get("error"),
+        job_id=_any_of(filters.get("job_ids")),
         state=filters.get("state", DeadLetterState.DEAD),
+        _id=_any_of(filters.get("ids")),
     )
+
+
+def _any_of(ids: Sequence[str] | None) -> dict[str, Any] | None:
+    return None if ids is None else {"$in": list(ids)}
 
 
 async def _discard(query: dict[str, Any]) -> int:

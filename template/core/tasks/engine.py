@@ -4,14 +4,61 @@ import asyncio
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum, auto
 from typing import ClassVar, Protocol
 
+from core.errors import UserError
 from core.tasks.outcome import Envelope, Outcome
-from core.tasks.records import JobRecord, Records
+from core.tasks.records import JobRecord, JobStatus, Records
 
 PRIORITIES = ("low", "normal", "high")
 SUSPECT_DELIVERIES = 3
 """After this many consecutive deliveries without an outcome, a job is a suspect."""
+
+
+class Promise(StrEnum):
+    """A promise that an engine may make. The tests in `core/tests/contract` check each promise."""
+
+    DURABLE = auto()
+    """Jobs survive the end of every process of the service, also by SIGKILL."""
+    ORDERLY_STOP = auto()
+    """A worker that stops ends its jobs or puts them back. No job waits for a lease to run out."""
+    PRIORITIES = auto()
+    """Pending jobs with a higher priority start first."""
+    EXACT_DELAYS = auto()
+    """A scheduled job starts within about a second of its time, if a worker has a free slot."""
+    SERVER_RESTART = auto()
+    """Jobs survive an outage and a restart of the queue's server, if the server keeps its data."""
+    SERVER_DATA_LOSS = auto()
+    """Jobs survive a restart of the queue's server that loses all of its data."""
+    SERVER_OUTAGE = auto()
+    """Jobs are accepted while the queue's server is down, and start after the outage."""
+    BOUNDED = auto()
+    """A full server refuses new jobs. It loses no job, and workers empty it."""
+    MONGODB_OUTAGE = auto()
+    """Jobs are accepted and run while MongoDB is down."""
+
+
+_WITHOUT = {
+    Promise.DURABLE: "jobs are lost when this process ends",
+    Promise.BOUNDED: "their number has no limit",
+}
+
+
+def describe_losses(promises: frozenset[Promise]) -> str:
+    """Return in words how jobs may be lost on an engine without some promises.
+
+    Args:
+        promises: The promises of the engine.
+    """
+    return "; ".join(text for promise, text in _WITHOUT.items() if promise not in promises)
+
+
+class BadPosition(UserError):
+    """The position of a page cannot be read. Begin with the first page."""
+
+    def __init__(self) -> None:
+        super().__init__("the position of the page cannot be read; begin with the first page")
 
 
 @dataclass(slots=True)
@@ -40,6 +87,11 @@ class Delivery:
 class Handler(Protocol):
     """Runs messages."""
 
+    @property
+    def task_names(self) -> list[str]:
+        """The names of the tasks that it knows."""
+        ...
+
     def may_begin(self) -> bool:
         """Return whether a further message may begin now. None may while a suspect runs alone."""
         ...
@@ -51,6 +103,21 @@ class Handler(Protocol):
             delivery: The message.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A job as an engine lists it. It may be forged.
+
+    Attributes:
+        id: The job's id.
+        record: The job's record. It is `unknown` if it is missing or cannot be read.
+        at: The time at which the job is or was due, in seconds since 1970.
+    """
+
+    id: str
+    record: JobRecord
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +144,21 @@ class Condition:
     Attributes:
         memory: The share of its memory that is used; None if it has no limit, or does not say.
         persists: Whether it keeps its data when it restarts; None if it does not say.
+        server: Its name and version; None if it does not say.
+        clock_ahead: Seconds by which its clock is ahead of this machine's; None if it does not say.
     """
 
     memory: float | None = None
     persists: bool | None = None
+    server: str | None = None
+    clock_ahead: float | None = None
 
 
 class Engine(Protocol):
     """A queue system that carries this service's jobs.
 
     Attributes:
-        durable: Whether jobs survive the end of this process.
+        name: The name of this process as a worker, unique among all workers.
         in_process: Whether jobs run in the process that enqueued them, without a worker.
         records: The jobs' records.
         stashed: Set when a run left a dead letter.
@@ -95,11 +166,16 @@ class Engine(Protocol):
             jobs in the process that enqueued them ignores it.
     """
 
-    durable: ClassVar[bool]
     in_process: ClassVar[bool]
+    name: str
     records: Records
     stashed: asyncio.Event
     paused: threading.Event
+
+    @property
+    def promises(self) -> frozenset[Promise]:
+        """The promises of this engine."""
+        ...
 
     @property
     def takes_jobs(self) -> bool:
@@ -152,6 +228,30 @@ class Engine(Protocol):
         """Return how full the queue is.
 
         Raises:
+            QueueUnavailable: The server cannot be reached.
+        """
+        ...
+
+    async def browse(
+        self,
+        status: JobStatus,
+        after: str | None,
+        limit: int,
+    ) -> tuple[list[Listed], str | None]:
+        """Return a page of unfinished jobs, and the position of the next page.
+
+        A page takes as long with a million jobs as with a few. A job that moves between two pages
+        may be on both or on neither. Ended jobs are left out, so a page may be short or empty
+        although another page follows.
+
+        Args:
+            status: `pending` or `running`, in the order in which workers take jobs, or `scheduled`,
+                the job that is due next first.
+            after: The position that the previous page returned, or None. Its job may be gone.
+            limit: The largest number of jobs on the page.
+
+        Raises:
+            BadPosition: The position is not one that this engine returned.
             QueueUnavailable: The server cannot be reached.
         """
         ...

@@ -92,6 +92,15 @@ class QueueRefuses(QueueUnavailable):
         self.reason = reason
 
 
+REFUSALS = {
+    "OOM": "is full: free memory, or raise maxmemory",
+    "READONLY": "is a read-only replica",
+    "NOREPLICAS": "has too few replicas (min-replicas-to-write)",
+    "MISCONF": "cannot save its data to its disk",
+}
+"""The errors of a Redis or Valkey server that answers but does not write, with their meanings."""
+
+
 class BadMessage(Exception):
     """A message or a record was not written by this service, or cannot be read."""
 

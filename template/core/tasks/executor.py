@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -24,7 +25,6 @@ from core.tasks.errors import (
     QueueUnavailable,
     describe_error,
 )
-from core.tasks.history import History
 from core.tasks.limits import find_slots
 from core.tasks.message import Message, PlainArguments
 from core.tasks.options import TaskOptions
@@ -66,7 +66,7 @@ class Executor:
         queue: The queue, with the keys for its messages.
         tasks: The tasks of this process, by name.
         settings: The service's settings, for tasks that set no options.
-        history: Keeps failed attempts and runs of schedules.
+        settler: Decides how each run ended.
 
     Attributes:
         taken_at: When the last message was taken, by `time.monotonic`.
@@ -78,7 +78,7 @@ class Executor:
         queue: Queue,
         tasks: Mapping[str, AnyTask],
         settings: Settings,
-        history: History,
+        settler: Settler,
     ) -> None:
         self.taken_at = time.monotonic()
         self.begun = 0
@@ -86,8 +86,9 @@ class Executor:
         self._records = queue.engine.records
         self._tasks = tasks
         self._settings = settings
-        self._settler = Settler(queue, settings.task_max_retries, history)
+        self._settler = settler
         self._running: dict[str, LimitedCall[Outcome] | None] = {}
+        self._runs: dict[str, Run] = {}
         metrics.RUNNING.set_function(lambda: self.running)
         self._suspect = asyncio.Lock()
         self._alone_until = 0.0
@@ -96,6 +97,19 @@ class Executor:
     def running(self) -> int:
         """The number of jobs that are running."""
         return len(self._running)
+
+    @property
+    def task_names(self) -> list[str]:
+        """The names of the tasks of this process."""
+        return sorted(self._tasks)
+
+    def list_runs(self, limit: int) -> list[Run]:
+        """Return the running attempts, oldest first.
+
+        Args:
+            limit: The largest number of attempts to return.
+        """
+        return list(islice(self._runs.values(), limit))
 
     async def execute(self, delivery: Delivery) -> Outcome:
         """Run one message. It raises no exception: if it is cancelled, the job is put back.
@@ -164,6 +178,7 @@ class Executor:
                 return await self._run_alone(delivery)
         finally:
             del self._running[job_id]
+            self._runs.pop(job_id, None)
 
     async def _run_alone(self, delivery: Delivery) -> Outcome:
         """Run a suspect: it blocked an event loop, or its worker ended several times.
@@ -222,6 +237,7 @@ class Executor:
         options = task.options if task else TaskOptions()
         call: LimitedCall[Outcome] = LimitedCall(*options.time_limits(self._settings.task_timeout))
         self._running[job_id] = call
+        self._runs[job_id] = run
         try:
             return await call.run(self._attempt(run, call, unknown))
         except TimeoutError as error:
@@ -243,8 +259,7 @@ class Executor:
             if waiting is not None:
                 return _step_aside(run.record, waiting)
         if run.record.attempt == 1 and run.record.deliveries == 1:
-            due_at = run.record.at or run.message.enqueued_at
-            metrics.wait(run.message.task).observe(max(0.0, time.time() - due_at))
+            self._settler.note_start(run)
         try:
             result, next_stage = await self._call_task(run.message, task, arguments)
             if call.is_too_late:

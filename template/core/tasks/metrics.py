@@ -14,7 +14,7 @@ else:  # a child process of a job inherits the variable
     values.ValueClass = values.MutexValue
 
 BUCKETS = (0.005, 0.02, 0.1, 0.5, 1, 5, 15, 60, 300, 1800)
-"""Upper limits in seconds."""
+"""Upper limits in seconds. Stored statistics name a bucket by its position."""
 
 ENDED = Counter(
     "jobs_total",
@@ -23,8 +23,8 @@ ENDED = Counter(
 )
 DURATION = Histogram(
     "job_duration_seconds",
-    "How long runs of jobs took",
-    ["task"],
+    "How long runs of jobs took, by how they ended",
+    ["task", "ended_as"],
     buckets=BUCKETS,
 )
 WAIT = Histogram(

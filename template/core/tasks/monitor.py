@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from core.logging import get_logger
 from core.tasks import metrics
-from core.tasks.engine import Condition, Engine
+from core.tasks.engine import Condition, Engine, Promise
 
 logger = get_logger(__name__)
 
@@ -22,7 +22,9 @@ class Monitor:
 
     def __init__(self, engine: Engine, is_production: bool) -> None:
         self._engine = engine
-        self._must_persist = is_production and engine.durable
+        has_jobs = Promise.DURABLE in engine.promises
+        keeps_copies = Promise.SERVER_DATA_LOSS in engine.promises
+        self._must_persist = is_production and has_jobs and not keeps_copies
         self._logged: set[str] = set()
 
     async def check(self) -> list[str]:

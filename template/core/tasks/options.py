@@ -16,7 +16,8 @@ from core.tasks.engine import PRIORITIES
 from core.tasks.errors import InvalidArguments, InvalidTask, is_delay
 from core.tasks.limits import Limit
 
-_JOB_ID = re.compile(r"[\w.:@-]{1,200}", re.ASCII)
+# A path of a URL cannot end with `.` or `..`.
+_JOB_ID = re.compile(r"(?!\.\.?$)[\w.:@-]{1,200}", re.ASCII)
 
 _CONFIG = ConfigDict(extra="forbid", strict=True)
 _NOT_NEGATIVE = Field(ge=0, allow_inf_nan=False)

@@ -11,6 +11,7 @@ from core.logging import get_logger
 from core.tasks import outbox
 from core.tasks.engine import Engine
 from core.tasks.errors import BadMessage, describe_error
+from core.tasks.history import History
 from core.tasks.message import WRONG_SIGNATURE, Message, Signer
 from core.tasks.outcome import Envelope
 from core.tasks.records import JobRecord, JobStatus, ProgressFields, RecordFields
@@ -35,6 +36,7 @@ class Queue:
         cipher: Encrypts the sensitive arguments.
         record_ttl: Seconds for which the record of an ended job is kept.
         max_arguments: The largest size of a job's arguments, in bytes of JSON.
+        history: Takes the jobs that are aborted before a run.
     """
 
     def __init__(
@@ -44,12 +46,14 @@ class Queue:
         cipher: Cipher,
         record_ttl: float,
         max_arguments: int,
+        history: History,
     ) -> None:
         self.engine = engine
         self.signer = signer
         self.cipher = cipher
         self.record_ttl = record_ttl
         self.max_arguments = max_arguments
+        self.history = history
         self._records = engine.records
         self._loop = asyncio.get_running_loop()
         self._callers: dict[str, list[Answer]] = {}
@@ -192,7 +196,9 @@ class Queue:
         record = await self.read(job_id)
         # An aborted record that expires before the job is due would let the job run.
         ttl = self._ttl_from(record.at)
-        await self._records.request_abort(job_id, ttl)
+        is_aborted = await self._records.request_abort(job_id, ttl)
+        if is_aborted and record.task:  # a forged record says nothing
+            await self.history.store_abort(job_id, record)
 
     def _ttl_from(self, at: float | None) -> float:
         """Return the seconds until the record of a job that is due at this time expires."""
@@ -216,14 +222,19 @@ class Queue:
         """
         self._check_loop()
         records = await self._records.read(job_ids)
-        return [self._refuse_forged(*each) for each in zip(job_ids, records, strict=True)]
+        return [self.refuse_forged(*each) for each in zip(job_ids, records, strict=True)]
 
-    def _refuse_forged(self, job_id: str, record: JobRecord) -> JobRecord:
-        """Return a record, or an unknown one in place of a record that is not ours."""
+    def refuse_forged(self, job_id: str, record: JobRecord) -> JobRecord:
+        """Return a record, or an unknown one in place of a record that is not ours.
+
+        Args:
+            job_id: The job's id.
+            record: The record as it was read.
+        """
         if record.state is JobStatus.UNKNOWN:
             return record
         if self.is_ours(job_id, record):
-            return replace(record, correlation_id=record.correlation_id or job_id)
+            return record if record.correlation_id else replace(record, correlation_id=job_id)
         logger.warning("record refused", job_id=job_id, error=WRONG_SIGNATURE)
         return JobRecord(error=describe_error(BadMessage(WRONG_SIGNATURE)))
 
@@ -276,7 +287,7 @@ class Queue:
                 return
             for job_id, record in zip(ids, records, strict=True):
                 if record.status.is_final:
-                    self._answer([job_id], self._refuse_forged(job_id, record))
+                    self._answer([job_id], self.refuse_forged(job_id, record))
             await asyncio.sleep(POLL_SECONDS)
 
     def _drop_abandoned(self) -> bool:

@@ -1,12 +1,14 @@
 """Records of jobs: status, attempt, progress and result. The engine keeps them."""
 
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any, Protocol, cast
 
 from pydantic import TypeAdapter
+from pydantic_core import to_json
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 
@@ -26,6 +28,9 @@ class JobStatus(StrEnum):
         """Whether a job with this status has ended."""
         return self in _FINAL
 
+
+STAGE = re.compile(r"([0-9a-f]{32}):\d{1,4}")
+"""The id of a chain's stage. Its first group is the chain's id."""
 
 _STATES = frozenset(JobStatus)
 _FINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.ABORTED})
@@ -161,6 +166,9 @@ class JobRecord:
 
 _RECORD = TypeAdapter(JobRecord)
 _NAMES = tuple(RecordFields.__annotations__)
+_DEFAULTS = {field.name: field.default for field in fields(JobRecord)}
+_OWN = frozenset({"state", "fence", "deliveries", "blocked", "abort", "worker", "progress"})
+"""The fields that engines read and change. They only pass on all others."""
 
 
 def merge(record: JobRecord, fields: RecordFields) -> RecordFields:
@@ -174,6 +182,21 @@ def merge(record: JobRecord, fields: RecordFields) -> RecordFields:
     if record.progress:
         kept["progress"] = asdict(record.progress)
     return cast(RecordFields, {**kept, **fields})
+
+
+def dump_rest(record: RecordFields) -> bytes:
+    """Return the fields of a record that engines only pass on, as JSON.
+
+    Args:
+        record: The record's fields.
+    """
+    return to_json(
+        {
+            name: value
+            for name, value in record.items()
+            if name not in _OWN and value != _DEFAULTS[name]
+        }
+    )
 
 
 class Records(Protocol):
@@ -234,12 +257,15 @@ class Records(Protocol):
         """
         ...
 
-    async def request_abort(self, job_id: str, ttl: float) -> None:
+    async def request_abort(self, job_id: str, ttl: float) -> bool:
         """Abort a pending or scheduled job, and set `abort` for a running one.
 
         Args:
             job_id: The job's id.
             ttl: Seconds until the record expires if the job was aborted here.
+
+        Returns:
+            Whether the job was aborted here.
         """
         ...
 

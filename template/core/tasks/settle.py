@@ -19,8 +19,10 @@ from core.tasks.errors import (
     RetryAfter,
     describe_error,
 )
+from core.tasks.failures import FailureHooks
 from core.tasks.history import History
 from core.tasks.message import Message
+from core.tasks.minutes import MinuteCounts
 from core.tasks.options import TaskOptions
 from core.tasks.outcome import Ended, Envelope, Outcome, Retry
 from core.tasks.queue import Queue
@@ -29,6 +31,7 @@ from core.tasks.records import (
     JobRecord,
     JobStatus,
     RecordFields,
+    StashedLetter,
 )
 from core.tasks.stash import make_dead_letter
 from core.tasks.task import AnyTask
@@ -71,13 +74,31 @@ class Settler:
     Args:
         queue: The queue, which signs the jobs' records.
         max_retries: The largest number of retries, for tasks that do not set it.
-        history: Takes failed attempts and runs of schedules.
+        history: Takes the runs.
+        minutes: Counts the runs of each minute.
+        failures: Takes final failures.
     """
 
-    def __init__(self, queue: Queue, max_retries: int, history: History) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        max_retries: int,
+        history: History,
+        minutes: MinuteCounts,
+        failures: FailureHooks,
+    ) -> None:
         self._queue = queue
         self._max_retries = max_retries
         self._history = history
+        self._minutes = minutes
+        self._failures = failures
+
+    def note_start(self, run: Run) -> None:
+        """Count the time that a job waited for its first run."""
+        due_at = run.record.at or run.message.enqueued_at
+        waited = max(0.0, time.time() - due_at)
+        metrics.wait(run.message.task).observe(waited)
+        self._minutes.note_wait(run.message.task, waited)
 
     def complete(self, run: Run, result: Any, next_stage: Envelope | None) -> Ended:
         """Settle a run that succeeded.
@@ -157,9 +178,14 @@ class Settler:
         status = JobStatus.FAILED
         log = partial(logger.error, "message refused", job_id=job_id, error=error["message"])
         letter = make_dead_letter(job_id, None, body, delivery.record.attempt, error)
+
+        def note() -> None:
+            log()
+            self._failures.note(letter)
+
         fields: RecordFields = {"state": status, "error": error}
         stopped = await stop_rest_unverified(self._queue, job_id, body, status)
-        return Ended(fields, self._queue.record_ttl, letter, stopped=stopped, note=log)
+        return Ended(fields, self._queue.record_ttl, letter, stopped=stopped, note=note)
 
     def _retry_options(self, run: Run, error: BaseException) -> TaskOptions | None:
         """Return the task's options, or None if the job must not be retried."""
@@ -175,7 +201,6 @@ class Settler:
         error = _summarize(details)
         # The traceback's text is clean. The exception itself may hold text that no log accepts.
         log = partial(logger.error, "job failed", error=error, exception=details["traceback"])
-        note = self._prepare_note(run, "failed", log, error)
         message = run.message
         letter = make_dead_letter(
             message.id,
@@ -185,6 +210,7 @@ class Settler:
             details,
             run.link().get("traceparent"),
         )
+        note = self._prepare_note(run, "failed", log, error, letter)
         fields = self._sign(run, {"state": JobStatus.FAILED, "error": details})
         stopped = stop_rest(self._queue, message, JobStatus.FAILED)
         return Ended(fields, self._queue.record_ttl, letter, stopped=stopped, note=note)
@@ -200,6 +226,7 @@ class Settler:
         ended_as: str,
         log: Callable[..., object],
         error: str | None = None,
+        letter: StashedLetter | None = None,
     ) -> Callable[[], None]:
         """End a run's span, and return a function that counts, keeps and logs the run.
 
@@ -213,9 +240,12 @@ class Settler:
 
         def note() -> None:
             metrics.ended(message.task, ended_as).inc()
-            metrics.duration(message.task).observe(seconds)
-            self._history.note(message, run.record.attempt, ended_as, seconds, error)
+            metrics.duration(message.task, ended_as).observe(seconds)
+            self._minutes.note_end(message.task, ended_as, seconds)
+            self._history.note(message, run.record, ended_as, seconds, error)
             context.run(log, seconds=seconds)
+            if letter:
+                self._failures.note(letter)
 
         return note
 

@@ -117,9 +117,11 @@ class LimitedCall(Generic[T]):
 
     async def _wait_for_cleanup(self) -> None:
         assert self.task
-        await asyncio.wait([self.task], timeout=CLEANUP_SECONDS)
-        if not self.task.done():
-            self._abandon(self.task)
+        try:
+            await asyncio.wait([self.task], timeout=CLEANUP_SECONDS)
+        finally:  # a second cancellation must not lose the task
+            if not self.task.done():
+                self._abandon(self.task)
 
     def _abandon(self, task: asyncio.Task[T]) -> None:
         _abandoned.add(task)

@@ -21,6 +21,8 @@ RELAY_SECONDS = 2.0
 WRITE_SECONDS = 1.0
 CHECK_SECONDS = 5.0
 MONITOR_SECONDS = 30.0
+HEARTBEAT_SECONDS = 10.0
+MINUTES_SECONDS = 5.0  # after an error; otherwise until the end of the minute
 
 OUTAGE = (PyMongoError, CollectionWasNotInitialized, QueueUnavailable)
 """The errors that are raised while MongoDB or the queue's server is down."""
@@ -47,6 +49,20 @@ async def finish_jobs(running: Set[asyncio.Task[None]], grace_period: float) -> 
     if late:
         logger.warning("jobs cancelled: they exceeded the grace period", count=len(late))
         await asyncio.wait(late)
+
+
+async def finish(name: str, work: Callable[[], Awaitable[object]]) -> None:
+    """Do some work for the last time when a worker ends. Errors are logged, not raised.
+
+    Args:
+        name: A name for the log, such as `dead letters`.
+        work: The work.
+    """
+    try:
+        with suppress(*OUTAGE):
+            await work()
+    except Exception:
+        logger.exception(f"{name} failed at the end")
 
 
 async def repeat(

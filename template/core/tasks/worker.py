@@ -1,34 +1,38 @@
 """The worker: the registry of tasks, and the code that opens and runs it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
     asynccontextmanager,
-    suppress,
 )
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import httpx2
 from anyio import CapacityLimiter
 
 from core.cancelling import cancel_all
 from core.config import Settings
 from core.context import TaskContext
 from core.logging import get_logger
-from core.services.targets import open_public_client, ssl_context
+from core.models import WorkerModel
 from core.tasks import metrics, upkeep
+from core.tasks.alerts import Alert, Alerts, make_conditions
 from core.tasks.dead_letters import DeadLetters
-from core.tasks.engine import Engine
+from core.tasks.engine import Engine, describe_losses
 from core.tasks.engines import build_engine
 from core.tasks.errors import ScheduleError
 from core.tasks.executor import Executor
+from core.tasks.failures import FailureHooks, Hook, JobFailure
+from core.tasks.heartbeat import Heartbeat, find_workers
 from core.tasks.history import History
 from core.tasks.job import Job
+from core.tasks.jobs import Jobs
 from core.tasks.message import Signer
+from core.tasks.minutes import MinuteCounts
 from core.tasks.monitor import Monitor
 from core.tasks.portal import Portal
 from core.tasks.queue import Queue
@@ -36,12 +40,21 @@ from core.tasks.schedules.declarations import DeclaredSchedules, build_schedules
 from core.tasks.schedules.registry import ScheduleRegistry
 from core.tasks.schedules.schedules import Schedules
 from core.tasks.sensitive import Cipher
+from core.tasks.settle import Settler
+from core.tasks.statistics import Statistics
 from core.tasks.watchdog import Watchdog
 from core.worker_link import Report
+
+# `_open_context` imports it, because most commands do not need it.
+if TYPE_CHECKING:
+    import httpx2
 
 __all__ = ["Worker", "WorkerContext", "worker"]
 
 logger = get_logger(__name__)
+
+F = TypeVar("F", bound=Callable[[JobFailure], object])
+A = TypeVar("A", bound=Callable[[Alert], object])
 
 
 class WorkerContext(SimpleNamespace):
@@ -53,8 +66,8 @@ class WorkerContext(SimpleNamespace):
             the public internet only.
     """
 
-    http_client: httpx2.AsyncClient
-    public_client: httpx2.AsyncClient
+    http_client: "httpx2.AsyncClient"
+    public_client: "httpx2.AsyncClient"
 
 
 Lifespan = Callable[[WorkerContext], AbstractAsyncContextManager[None]]
@@ -71,8 +84,13 @@ class _Opened:
     watchdog: Watchdog
     monitor: Monitor
     dead_letters: DeadLetters
+    jobs: Jobs
     schedules: Schedules
     history: History
+    heartbeat: Heartbeat
+    minutes: MinuteCounts
+    failures: FailureHooks
+    alerts: Alerts
 
 
 class Worker(ScheduleRegistry):
@@ -84,6 +102,8 @@ class Worker(ScheduleRegistry):
     def __init__(self) -> None:
         super().__init__()
         self._lifespans: list[Lifespan] = []
+        self._failure_hooks: list[Hook] = []
+        self._alert_hooks: list[Hook] = []
         self._open: _Opened | None = None
 
     @property
@@ -120,14 +140,29 @@ class Worker(ScheduleRegistry):
         return self._opened.dead_letters
 
     @property
+    def jobs(self) -> Jobs:
+        """The jobs: list them by state, find and abort them."""
+        return self._opened.jobs
+
+    @property
     def schedules(self) -> Schedules:
         """The schedules: list, enable, disable and run them."""
         return self._opened.schedules
 
     @property
     def history(self) -> History:
-        """The history: failed attempts and runs of schedules."""
+        """The history: the runs that were kept."""
         return self._opened.history
+
+    @property
+    def statistics(self) -> Statistics:
+        """The statistics: the number of runs, their durations, and the time that jobs waited."""
+        return Statistics()
+
+    @property
+    def alerts(self) -> Alerts:
+        """The alerts: `list` returns the ones that have not ended."""
+        return self._opened.alerts
 
     @property
     def monitor(self) -> Monitor:
@@ -153,6 +188,13 @@ class Worker(ScheduleRegistry):
         metrics.RUNNING.set(executor.running)  # several processes ignore its function
         return Report(self.problem, self.takes_jobs, executor.begun, executor.running)
 
+    async def workers(self) -> list[WorkerModel]:
+        """Return the workers that are alive, by host and process id.
+
+        A worker that was killed, or that cannot reach MongoDB, is no longer listed after a minute.
+        """
+        return await find_workers()
+
     def retire(self) -> None:
         """Take no further job; the running ones go on. Any thread may call this."""
         if self._open:
@@ -166,6 +208,26 @@ class Worker(ScheduleRegistry):
         """
         self._lifespans.append(open_resources)
         return open_resources
+
+    def on_failure(self, hook: F) -> F:
+        """Register a function that gets each job that failed for good, after it was recorded.
+
+        Args:
+            hook: Takes a `JobFailure`. A plain function runs in a thread. Errors are logged.
+        """
+        self._failure_hooks.append(hook)
+        return hook
+
+    def on_alert(self, hook: A) -> A:
+        """Register a function that gets each alert, in one process.
+
+        If the function fails, it gets the alert again after the next check.
+
+        Args:
+            hook: Takes an `Alert`. A plain function runs in a thread.
+        """
+        self._alert_hooks.append(hook)
+        return hook
 
     def job(self, job_id: str) -> Job[Any]:
         """Return a handle on a job. Its result is plain JSON data.
@@ -194,11 +256,12 @@ class Worker(ScheduleRegistry):
         return declared
 
     @asynccontextmanager
-    async def open(self, settings: Settings) -> AsyncIterator[None]:
+    async def open(self, settings: Settings, runs_jobs: bool = True) -> AsyncIterator[None]:
         """Open the queue and the context for a block. The engine `local` also runs jobs in it.
 
         Args:
             settings: The service's settings.
+            runs_jobs: Whether to open the resources for tasks. If not, no job runs.
 
         Raises:
             InvalidTask: A task has an annotation that cannot be used for a job.
@@ -215,7 +278,7 @@ class Worker(ScheduleRegistry):
         engine = build_engine(settings)
         async with AsyncExitStack() as stack:
             stack.callback(self._forget)
-            context = await self._open_context(stack)
+            context = await self._open_context(stack) if runs_jobs else WorkerContext()
             secrets = settings.secret_keys
             queue = Queue(
                 engine=engine,
@@ -223,6 +286,7 @@ class Worker(ScheduleRegistry):
                 cipher=Cipher(secrets),
                 record_ttl=settings.task_record_ttl,
                 max_arguments=settings.task_max_arguments,
+                history=History(settings.task_history_ttl, settings.task_completed_ttl),
             )
             await engine.start()
             stack.push_async_callback(engine.stop)
@@ -234,7 +298,7 @@ class Worker(ScheduleRegistry):
             self.thread_limiter = CapacityLimiter(settings.task_concurrency)
             self._open = self._make_parts(settings, declared, queue, portal, context)
             try:
-                if engine.in_process:
+                if engine.in_process and runs_jobs:
                     await stack.enter_async_context(self._consuming())
                 yield
             finally:
@@ -244,6 +308,10 @@ class Worker(ScheduleRegistry):
         self._open = self.thread_limiter = None
 
     async def _open_context(self, stack: AsyncExitStack) -> WorkerContext:
+        import httpx2
+
+        from core.services.targets import open_public_client, ssl_context
+
         hooks = {"request": [_send_correlation_id]}
         client = httpx2.AsyncClient(verify=ssl_context(), event_hooks=hooks)
         context = WorkerContext(
@@ -262,8 +330,13 @@ class Worker(ScheduleRegistry):
         portal: Portal,
         context: WorkerContext,
     ) -> _Opened:
-        history = History(settings.task_history_ttl)
-        executor = Executor(queue, self.tasks, settings, history)
+        minutes = MinuteCounts(queue.engine.name)
+        failures = FailureHooks(self._failure_hooks)
+        settler = Settler(queue, settings.task_max_retries, queue.history, minutes, failures)
+        executor = Executor(queue, self.tasks, settings, settler)
+        dead_letters = DeadLetters(queue)
+        conditions = make_conditions(queue.engine, settings, declared.valid, dead_letters)
+        hooks = self._find_alert_hooks(settings, context)
         limit = _stuck_limit(settings, queue.engine)
         return _Opened(
             queue=queue,
@@ -272,10 +345,22 @@ class Worker(ScheduleRegistry):
             executor=executor,
             watchdog=Watchdog(queue.engine, executor, settings.task_concurrency, limit),
             monitor=Monitor(queue.engine, settings.is_production),
-            dead_letters=DeadLetters(queue),
+            dead_letters=dead_letters,
+            jobs=Jobs(queue, dead_letters),
             schedules=Schedules(queue, declared),
-            history=history,
+            history=queue.history,
+            heartbeat=Heartbeat(settings, queue.engine, executor),
+            minutes=minutes,
+            failures=failures,
+            alerts=Alerts(settings, conditions, hooks),
         )
+
+    def _find_alert_hooks(self, settings: Settings, context: WorkerContext) -> list[Hook]:
+        if not hasattr(context, "http_client"):
+            return []  # a command, which raises no alerts
+        from core.tasks.alerts.ready import make_ready_hooks
+
+        return [*self._alert_hooks, *make_ready_hooks(settings, context.http_client)]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run jobs until `stop` is set; call it inside `open`.
@@ -289,10 +374,12 @@ class Worker(ScheduleRegistry):
             await opened.queue.engine.consume(opened.executor, stop)
         finally:
             await cancel_all(helpers)
+            await upkeep.finish("heartbeat", opened.heartbeat.stop)
+            await upkeep.finish("runs of history", opened.history.write)
+            await upkeep.finish("statistics", partial(opened.minutes.write, is_last=True))
             # In an outage, the queue keeps the stashed dead letters.
-            with suppress(*upkeep.OUTAGE):
-                await opened.dead_letters.move()
-                await opened.history.write()
+            await upkeep.finish("dead letters", opened.dead_letters.move)
+            await opened.failures.close()
 
     def _start_helpers(self, opened: _Opened, stop: asyncio.Event) -> list[asyncio.Task[None]]:
         executor = opened.executor
@@ -306,29 +393,32 @@ class Worker(ScheduleRegistry):
             ),
             upkeep.repeat("jobs in the outbox", opened.queue.relay, upkeep.RELAY_SECONDS),
             upkeep.repeat("runs of history", opened.history.write, upkeep.WRITE_SECONDS),
+            upkeep.repeat("minutes of statistics", opened.minutes.write, upkeep.MINUTES_SECONDS),
             upkeep.repeat("checks", opened.watchdog.check_taking, upkeep.CHECK_SECONDS),
             upkeep.repeat("checks of the queue", opened.monitor.check, upkeep.MONITOR_SECONDS),
             opened.watchdog.keep_watching(stop),
         ]
         if not opened.queue.engine.in_process:
-            works.append(_fire(opened.schedules))
+            works += [*_list_public_works(opened), opened.alerts.keep_checking()]
         return [asyncio.create_task(work) for work in works]
 
     @asynccontextmanager
-    async def fire_schedules(self) -> AsyncIterator[None]:
-        """Fire the schedules during a block, if the job queue is off. Otherwise workers do it.
+    async def watch(self) -> AsyncIterator[None]:
+        """Raise alerts during a block. If the job queue is off, log this, and fire the schedules.
 
-        Only the web process does this. A command may end before the jobs have run, and with the
-        engine `local` they are lost then.
+        Only the web process does this, and only it counts as a worker. A command may end before
+        the jobs have run, and with the engine `local` they are lost then.
         """
-        if not self.queue.engine.in_process:
-            yield
-            return
-        firing = asyncio.create_task(_fire(self.schedules))
+        works = [self.alerts.keep_checking()]
+        engine = self.queue.engine
+        if engine.in_process:
+            logger.info(f"the job queue is off: {describe_losses(engine.promises)}")
+            works += _list_public_works(self._opened)
+        watching = [asyncio.create_task(work) for work in works]
         try:
             yield
         finally:
-            await cancel_all([firing])
+            await cancel_all(watching)
 
     @asynccontextmanager
     async def _consuming(self) -> AsyncIterator[None]:
@@ -341,8 +431,12 @@ class Worker(ScheduleRegistry):
             await consumer
 
 
-async def _fire(schedules: Schedules) -> None:
-    await upkeep.repeat("schedules", schedules.tick, upkeep.TICK_SECONDS)
+def _list_public_works(opened: _Opened) -> list[Coroutine[Any, Any, None]]:
+    """Return the work of a listed worker: it fires schedules and sends heartbeats."""
+    return [
+        upkeep.repeat("schedules", opened.schedules.tick, upkeep.TICK_SECONDS),
+        upkeep.repeat("heartbeat", opened.heartbeat.beat, upkeep.HEARTBEAT_SECONDS),
+    ]
 
 
 def _stuck_limit(settings: Settings, engine: Engine) -> float | None:
@@ -355,7 +449,7 @@ def _stuck_limit(settings: Settings, engine: Engine) -> float | None:
     return None
 
 
-async def _send_correlation_id(request: httpx2.Request) -> None:
+async def _send_correlation_id(request: "httpx2.Request") -> None:
     if correlation_id := TaskContext.get_correlation_id():
         request.headers.setdefault("X-Request-ID", correlation_id)
 

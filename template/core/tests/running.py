@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from core.config import Settings
 from core.entry import Service, open_service
 from core.tasks import Worker
-from core.testing import empty
+from core.testing import empty, wait_until_ready
 
 WAIT = 30
 """Seconds after which a test that waits for a job fails."""
@@ -37,10 +37,11 @@ async def running(worker: Worker, settings: Settings) -> AsyncIterator[Worker]:
     service = Service([], [], worker)
     try:
         async with (
-            open_service(service, settings),
-            worker.fire_schedules(),
+            open_service(service, settings) as database,
+            worker.watch(),
             consuming(worker),
         ):
+            await wait_until_ready(database)
             yield worker
     finally:
         await empty(settings)

@@ -5,8 +5,11 @@ from importlib import import_module
 from typing import Any
 
 from core.tasks import Worker
+from core.tasks.engines import DEFAULT
 from core.tasks.engines.local import MemoryRecords
-from core.tasks.records import RecordFields, StashedLetter, merge
+from core.tasks.records import JobStatus, RecordFields, StashedLetter, merge
+
+ENDED = {status for status in JobStatus if status.is_final}
 
 
 async def write_record(worker: Worker, job_id: str, fields: RecordFields) -> None:
@@ -20,8 +23,14 @@ async def write_record(worker: Worker, job_id: str, fields: RecordFields) -> Non
     records: Any = worker.queue.engine.records
     if isinstance(records, MemoryRecords):
         await records.write(job_id, fields, None)
-        return
-    # A service without the job queue does not have this module.
+    elif DEFAULT == "redis":
+        await _write_to_redis(records, job_id, fields)
+    else:
+        await _write_to_mongodb(records, job_id, fields)
+
+
+async def _write_to_redis(records: Any, job_id: str, fields: RecordFields) -> None:
+    # A service has only the modules of one engine.
     form = import_module("core.tasks.engines.redis.records")
     key = records._client.record_key(job_id)
 
@@ -36,6 +45,16 @@ async def write_record(worker: Worker, job_id: str, fields: RecordFields) -> Non
         await redis.transaction(change, key)
 
 
+async def _write_to_mongodb(records: Any, job_id: str, fields: RecordFields) -> None:
+    form = import_module("core.tasks.broker.documents")
+    jobs = records._collections.jobs
+    record = form.load_record(await jobs.find_one({"_id": job_id}))
+    changed = form.make_fields(merge(record, fields))
+    if changed["state"] in ENDED:
+        changed["place"] = form.Place.ENDED
+    await jobs.update_one({"_id": job_id}, {"$set": changed}, upsert=True)
+
+
 async def stash_letters(worker: Worker, letters: list[StashedLetter]) -> None:
     """Stash dead letters of jobs that do not exist.
 
@@ -47,6 +66,9 @@ async def stash_letters(worker: Worker, letters: list[StashedLetter]) -> None:
     texts = {letter["id"]: json.dumps(letter) for letter in letters}
     if isinstance(records, MemoryRecords):
         records._stashed.update(texts)
-        return
-    async with records._client.open() as redis:
-        await redis.hset(records._client.stashed, mapping=texts)
+    elif DEFAULT == "redis":
+        async with records._client.open() as redis:
+            await redis.hset(records._client.stashed, mapping=texts)
+    else:
+        documents = [{"_id": key, "letter": text} for key, text in texts.items()]
+        await records._collections.letters.insert_many(documents)

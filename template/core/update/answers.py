@@ -14,6 +14,8 @@ from core.update.sources import check_source, find_unwritable_answer
 
 QUESTION = "enable_job_queue"
 """Only this template asks this question, so an answers file with it is ours."""
+ENGINE = "task_engine"
+"""The question that the template asks only if `QUESTION` is answered with true."""
 GIVE_IT = "If yours has another name, give it with --answers-file."
 RESTORE = (
     f"`git log -- {ANSWERS_FILE}` lists commits that have yours,"
@@ -106,6 +108,8 @@ def list_answer_changes(before: Answers, after: Answers) -> list[str]:
     """
     added = sorted(name for name in after.keys() - before.keys() if name[0] != "_")
     gone = sorted(name for name in before.keys() - after.keys() if name[0] != "_")
+    if not after[QUESTION]:
+        gone = [name for name in gone if name != ENGINE]
     kept = sorted(name for name in before.keys() & after.keys() if name[0] != "_")
     changed = [name for name in kept if before[name] != after[name]]
     return [

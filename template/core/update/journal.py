@@ -192,7 +192,7 @@ class Journal:
         )
 
     def _delete(self) -> None:
-        """Delete the journal. If this is interrupted, the rest is no journal."""
+        """Delete the journal. If this is interrupted, the rest is not read as a journal."""
         old = self.folder.with_suffix(".old")
         shutil.rmtree(old, ignore_errors=True)
         with suppress(FileNotFoundError):
@@ -206,12 +206,13 @@ class Journal:
             A text for each path that somebody has changed since. It stays.
 
         Raises:
-            UpdateError: No update was interrupted, or a git command failed.
+            UpdateError: No update was interrupted, git's index is locked, or a git command failed.
             OSError: A file cannot be written.
         """
         journal = self._load()
         if journal["is_done"]:
             raise UpdateError("the last update is complete. `just update --undo` takes it back.")
+        self._check_index()
         self._record_conflicts(journal)  # first, because git fails if its index is locked
         _, kept = self._replace(journal["files"], "before", "after")
         added = [path for path in journal["added"] if path not in kept]
@@ -346,7 +347,7 @@ class Journal:
             source = self.folder / new / str(file["number"])
             _put(target, source if file[new] else None)
             replaced.append(path)
-        kept.pop(LOCK, None)  # `uv run` changes it before each command, and `uv lock` mends it
+        kept.pop(LOCK, None)  # `uv run` changes it before each command, and `uv lock` fixes it
         return replaced, kept
 
     def _is_behind_link(self, path: str) -> bool:

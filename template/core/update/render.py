@@ -115,6 +115,9 @@ def render_current(
 
 def _explain(error: ProcessExecutionError, answers_file: Path) -> UpdateError:
     reason = failure_reason(error.stderr)
+    if "could not set 'core." in reason:
+        # git may not say why. In the new folder of a clone, only the disk can be the reason.
+        return UpdateError(f"{reason}: {NO_ROOM[0]}")
     if any(text in error.stderr for text in NO_ROOM):
         return UpdateError(reason)
     hint = f"If the template has moved, change _src_path in {answers_file}, then commit."

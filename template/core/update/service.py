@@ -80,7 +80,7 @@ class Service(Repository):
         """Check that nobody has changed the service since.
 
         Args:
-            head: What `find_head` returned before.
+            head: The value that `find_head` returned before.
 
         Raises:
             UpdateError: There is another commit, or there are changes that are not committed.
@@ -102,7 +102,7 @@ class Service(Repository):
 
         Raises:
             UpdateError: The merge failed or was interrupted.
-            KeyboardInterrupt: It was stopped. `has_merged` tells whether the service has changed.
+            KeyboardInterrupt: The merge was stopped. `has_merged` shows whether it changed files.
         """
         script = new / "core" / "update" / "merge.py"
         command = [

@@ -10,13 +10,18 @@ from core.logging import get_logger
 logger = get_logger(__name__)
 
 PROBES = {"/health/live", "/health/ready", "/health/backlog", "/metrics"}
-"""Programs request these paths every few seconds. Only failures are worth a line."""
+FILES = "/core-static/"
+
+
+def is_routine(path: str) -> bool:
+    """Whether a program requests a path every few seconds, or a page loads it as its file."""
+    return path in PROBES or path.startswith(FILES)
 
 
 class AccessLogMiddleware:
     """Logs the method, path, status and duration of each request, including failed ones.
 
-    A successful health check is logged at the level DEBUG.
+    Successful health checks and requests for files of pages are logged at the level DEBUG.
 
     Args:
         app: The application to wrap.
@@ -42,9 +47,9 @@ class AccessLogMiddleware:
             await self._app(scope, receive, send_and_note)
         finally:
             seconds = time.perf_counter() - started
-            is_probe = scope["path"] in PROBES and status < 400
+            is_quiet = is_routine(scope["path"]) and status < 400
             logger.log(
-                logging.DEBUG if is_probe else logging.INFO,
+                logging.DEBUG if is_quiet else logging.INFO,
                 "request",
                 method=scope["method"],
                 path=scope["path"],

@@ -36,6 +36,11 @@ def _full_name(cookie: str) -> str:
     return f"__Host-{cookie}" if get_settings().is_production else cookie
 
 
+def read_session(request: Request) -> str | None:
+    """Return the token of a request's session cookie, or None."""
+    return _read_cookie(request, COOKIE)
+
+
 def _read_cookie(request: Request, cookie: str) -> str | None:
     return request.cookies.get(_full_name(cookie))
 
@@ -49,7 +54,7 @@ async def current_user(request: Request) -> UserModel:
     Raises:
         HTTPException: 401 if no user is logged in.
     """
-    token = _read_cookie(request, COOKIE)
+    token = read_session(request)
     user = await find_user(token) if token else None
     if user is None:
         raise HTTPException(401, "Log in first.")
@@ -131,7 +136,7 @@ async def sign_in(response: Response, user: UserModel, request: Request | None =
         request: The request. The session stores its user agent, and the session of its cookie ends.
     """
     if request:
-        await end_session(_read_cookie(request, COOKIE))
+        await end_session(read_session(request))
     user_agent = request.headers.get("user-agent", "") if request else ""
     token = await start_session(user, user_agent)
     _set_cookie(response, COOKIE, token, get_settings().session_lifetime)
@@ -168,5 +173,5 @@ async def sign_out(request: Request, response: Response) -> None:
         request: The request with the cookie.
         response: The response that removes the cookie.
     """
-    await end_session(_read_cookie(request, COOKIE))
+    await end_session(read_session(request))
     _set_cookie(response, COOKIE, "", 0)

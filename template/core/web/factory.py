@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, nullcontext, suppress
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import Depends, FastAPI, Request
 from fastapi.middleware import Middleware
+from fastapi.routing import iter_route_contexts
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.errors import ServerErrorMiddleware
 
@@ -16,13 +17,19 @@ from core.logging import get_logger
 from core.tasks import QueueUnavailable
 from core.traces import is_on, stop_tracing
 from core.web.access_log import AccessLogMiddleware
+from core.web.api_docs import docs_router
 from core.web.audit import audit_router
 from core.web.auth import current_user
 from core.web.blobs import blobs_router
+from core.web.console_port import CONSOLE, ConsolePortMiddleware, is_console
 from core.web.errors import answer_broken_middleware, make_error_handlers
 from core.web.health import health_router, metrics_router
 from core.web.jobs import jobs_router
+from core.web.login import login_router
+from core.web.mail_viewer import mail_router
+from core.web.pages import files_router
 from core.web.security import SecurityMiddleware
+from core.web.start_page import start_router
 from core.web.traces import TELEMETRY, TraceIdMiddleware
 
 logger = get_logger(__name__)
@@ -47,8 +54,8 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
         title=settings.service_name,
         description=project.get("description", ""),
         version=project["version"],
-        docs_url=service.docs_url if has_docs else None,
-        redoc_url=service.redoc_url if has_docs else None,
+        docs_url=None,  # FastAPI's own pages load scripts from another host
+        redoc_url=None,
         openapi_url=service.openapi_url if has_docs else None,
         lifespan=_make_lifespan(service, settings),
         middleware=_list_middleware(service, settings, handler),
@@ -56,6 +63,9 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
         telemetry=TELEMETRY,
     )
     app.add_exception_handler(Exception, answer_broken_middleware)
+    if has_docs and service.openapi_url:
+        app.include_router(docs_router(service))
+        app.docs_url = service.docs_url  # the start prints it
     _add_routers(app, service, settings)
     return app
 
@@ -67,7 +77,7 @@ def _make_lifespan(service: Service, settings: Settings) -> Lifespan:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with (
             open_service(service, settings) as database,
-            service.worker.fire_schedules(),
+            service.worker.watch(),
         ):
             with suppress(QueueUnavailable):
                 await service.worker.monitor.check()  # logs what an operator should change
@@ -86,12 +96,14 @@ def _list_middleware(
     handler: ExceptionHandler,
 ) -> list[Middleware]:
     """Return all middleware, outermost first."""
+    console_port = settings.console_port if settings.console_enabled else None
     return [
         # The access log needs the correlation id and the trace's id.
         Middleware(CorrelationIdMiddleware, validator=_is_correlation_id),
         *([Middleware(TraceIdMiddleware)] if is_on() else []),
         Middleware(AccessLogMiddleware),
         Middleware(SecurityMiddleware, settings, service.middleware),
+        *([Middleware(ConsolePortMiddleware, console_port)] if console_port else []),
         *service.middleware,
         # Inside the service's own middleware, so CORS headers are added to answers 500 and 413 too.
         Middleware(ServerErrorMiddleware, handler=handler),
@@ -100,7 +112,11 @@ def _list_middleware(
 
 
 def _add_routers(app: FastAPI, service: Service, settings: Settings) -> None:
+    is_development = settings.environment == "development"
+    app.include_router(files_router)
     app.include_router(health_router(service.worker, settings))
+    if is_development:
+        app.include_router(mail_router)
     user = service.current_user or current_user
     routers = [
         metrics_router(service.worker, settings),
@@ -109,9 +125,30 @@ def _add_routers(app: FastAPI, service: Service, settings: Settings) -> None:
         blobs_router,
         *service.routers,
     ]
+    if settings.console_enabled:
+        _add_console(app, service, settings)
     needs_database = Depends(_require_database)
     for router in routers:
         app.include_router(router, dependencies=[needs_database])
+    if is_development:
+        app.include_router(start_router(service, settings))  # the last, so `app` may have its own
+
+
+def _add_console(app: FastAPI, service: Service, settings: Settings) -> None:
+    # Before the service's routers, because one of them may answer all paths. If the service has
+    # its own pages at these paths, they win.
+    routes = [route for router in service.routers for route in router.routes]
+    paths = [each.path or "" for each in iter_route_contexts(routes)]
+    if any(map(is_console, paths)):
+        hint = "rename them to get the console, or set CONSOLE_ENABLED=false"
+        logger.warning(f"no console: the service has its own routes at {CONSOLE}; {hint}")
+        return
+    # Not at the top: if the console is off, its modules and templates are not loaded.
+    from core.web.console import add_console
+
+    if service.current_user is None:
+        app.include_router(login_router, dependencies=[Depends(_require_database)])
+    add_console(app, service, settings)
 
 
 def _is_correlation_id(value: str) -> bool:

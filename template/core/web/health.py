@@ -13,6 +13,7 @@ from core.config import Settings
 from core.database import Database
 from core.logging import get_logger
 from core.tasks import Worker, metrics
+from core.tasks.backlog import judge_backlog
 from core.tasks.errors import QueueRefuses
 from core.tasks.monitor import Monitor
 
@@ -42,16 +43,8 @@ def health_router(worker: Worker, settings: Settings) -> APIRouter:
         If the database or the queue is down, the status is 503. A broken schedule, or a queue that
         refuses new jobs, leaves it at 200, because most requests can still be served.
         """
-        database: Database = request.app.state.database
-        database_state, (queue_state, notes) = await asyncio.gather(
-            _check(database.ping()),
-            _check_queue(worker.monitor),
-        )
-        checks = {
-            "database": database_state,
-            "queue": queue_state,
-            "schedules": "broken" if worker.schedules.broken else "ok",
-        }
+        checks, notes = await check_servers(request.app.state.database, worker)
+        checks["schedules"] = "broken" if worker.schedules.broken else "ok"
         body: dict[str, Any] = {"status": "ok", "checks": checks}
         if notes:
             body["notes"] = notes
@@ -67,17 +60,16 @@ def health_router(worker: Worker, settings: Settings) -> APIRouter:
 
         The limits are `TASK_BACKLOG_LIMIT` and `TASK_BACKLOG_SECONDS`.
         """
-        stats = await worker.queue.engine.stats()
+        verdict = await judge_backlog(worker.queue.engine, settings)
         figures = {
-            "pending": stats.pending,
-            "oldest_seconds": stats.oldest,
+            "pending": verdict.stats.pending,
+            "oldest_seconds": verdict.stats.oldest,
         }
-        too_many = stats.pending >= settings.task_backlog_limit
-        too_old = stats.oldest >= settings.task_backlog_seconds
-        if too_many or too_old:
+        if verdict.is_late:
             logger.warning("backlog: workers do not keep up", **figures)
-            return JSONResponse({"status": "backlog", **figures}, 503)
-        return JSONResponse({"status": "ok", **figures})
+        status = "backlog" if verdict.is_late else "ok"
+        body = {"status": status, **figures, "verdict": verdict.text}
+        return JSONResponse(body, 503 if verdict.is_late else 200)
 
     return router
 
@@ -116,6 +108,15 @@ def metrics_router(worker: Worker, settings: Settings) -> APIRouter:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     return router
+
+
+async def check_servers(database: Database, worker: Worker) -> tuple[dict[str, str], list[str]]:
+    """Return the states of the database and the queue, and notes for the operator."""
+    state, (queue_state, notes) = await asyncio.gather(
+        _check(database.ping()),
+        _check_queue(worker.monitor),
+    )
+    return {"database": state, "queue": queue_state}, notes
 
 
 async def _check(check: Awaitable[Any]) -> str:

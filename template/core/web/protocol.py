@@ -1,4 +1,4 @@
-"""The HTTP protocol of the web process: that of uvicorn, with limits for slow clients."""
+"""The HTTP protocol of the web process: uvicorn's protocol, with limits for slow clients."""
 
 import asyncio
 from math import inf

@@ -22,9 +22,9 @@ logger = get_logger(__name__)
 class _Server(uvicorn.Server):
     """A server that reports when it listens."""
 
-    def __init__(self, config: uvicorn.Config, docs_url: str | None) -> None:
+    def __init__(self, config: uvicorn.Config, pages: str) -> None:
         super().__init__(config)
-        self._docs_url = docs_url
+        self._pages = pages
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -34,8 +34,8 @@ class _Server(uvicorn.Server):
         gc.freeze()
         host, port = self.config.host, self.config.port
         logger.info("web started", host=host, port=port)
-        docs = f" (API documentation: {self._docs_url})" if self._docs_url else ""
-        tell_started(f"http://{host}:{port}{docs}")
+        pages = f" ({self._pages})" if self._pages else ""
+        tell_started(f"http://{host}:{port}{pages}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
@@ -43,6 +43,28 @@ class _Server(uvicorn.Server):
         # uvicorn raises the signal again, which ends the process before its last lines are written.
         for handler in logging.getLogger().handlers:
             handler.flush()
+
+
+def _list_pages(app: FastAPI, settings: Settings) -> str:
+    """Return the pages for a person, with their paths, as text."""
+    console = f":{settings.console_port}/console" if settings.console_port else "/console"
+    pages = {"console": console if settings.console_enabled else None, "API": app.docs_url}
+    return ", ".join(f"{name}: {path}" for name, path in pages.items() if path)
+
+
+def _listen(settings: Settings) -> list[socket.socket] | None:
+    """Return two sockets if the console has its own port. Otherwise uvicorn opens one."""
+    if not (settings.console_enabled and settings.console_port):
+        return None
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    sockets = []
+    for port in (settings.port, settings.console_port):
+        try:
+            sockets.append(socket.create_server((settings.host, port), family=family))
+        except OSError as error:
+            address = f"{settings.host}:{port}"
+            raise UserError(f"cannot listen on {address}: {error.strerror}") from None
+    return sockets
 
 
 def serve(app: FastAPI, settings: Settings) -> int:
@@ -72,10 +94,10 @@ def serve(app: FastAPI, settings: Settings) -> int:
         reset_contextvars=True,
         timeout_graceful_shutdown=round(settings.task_grace_period),
     )
-    server = _Server(config, app.docs_url)
+    server = _Server(config, _list_pages(app, settings))
     try:
         with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after it has stopped
-            server.run()
+            server.run(_listen(settings))
     except SystemExit:
         if started_app.error:
             raise started_app.error from None

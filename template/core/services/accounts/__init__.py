@@ -19,8 +19,10 @@ from core.services.accounts.registration import (
     EmailTaken,
     confirm_sign_up,
     make_admin,
+    make_viewer,
     normalize_email,
     register,
+    remove_role,
     start_sign_up,
 )
 from core.services.accounts.resets import reset_password, start_password_reset
@@ -40,8 +42,10 @@ __all__ = [
     "hash_password",
     "log_in",
     "make_admin",
+    "make_viewer",
     "normalize_email",
     "register",
+    "remove_role",
     "reset_password",
     "set_password",
     "start_password_reset",

@@ -138,30 +138,72 @@ async def register(
     return await with_transaction(create)
 
 
-async def make_admin(email: str, password: str) -> UserModel:
+async def make_admin(email: str, password: str | None = None) -> UserModel:
     """Make an administrator, with a new account or an existing one.
 
-    An existing account also gets the new password, because its user may not be the person who
-    becomes an administrator.
+    An existing account keeps its password and its sessions.
 
     Args:
         email: The address.
-        password: The new password in plain text.
+        password: The password in plain text, for an account that has none yet.
 
     Returns:
         The administrator.
+
+    Raises:
+        ValueError: The address has no account, and no password was given.
     """
+    return await _give_role(email, password, is_admin=True)
+
+
+async def make_viewer(email: str, password: str | None = None) -> UserModel:
+    """Make a user a viewer, who may look at the console but not act.
+
+    Like `make_admin`, it registers the user if needed. An administrator becomes a viewer.
+
+    Args:
+        email: The address.
+        password: The password in plain text, for an account that has none yet.
+
+    Returns:
+        The viewer.
+
+    Raises:
+        ValueError: The address has no account, and no password was given.
+    """
+    return await _give_role(email, password, is_admin=False)
+
+
+async def remove_role(email: str) -> UserModel | None:
+    """Take away the role of an administrator or a viewer. The password stays.
+
+    Args:
+        email: The address.
+
+    Returns:
+        The user, or None if the address has no account.
+    """
+    user = await UserModel.find_one(UserModel.email == normalize_email(email))
+    if user:
+        await user.set({UserModel.is_admin: False, UserModel.is_viewer: False})
+        await audit_log("role.removed", user_id=user.id, email=user.email)
+    return user
+
+
+async def _give_role(email: str, password: str | None, is_admin: bool) -> UserModel:
     email = normalize_email(email)
 
     async def make(session: AsyncClientSession) -> UserModel:
         user = await UserModel.find_one(UserModel.email == email, session=session)
-        if user:
-            await set_password(user, password)
-        else:
+        if user is None:
+            if password is None:
+                raise ValueError(f"{email} has no account; give a password to create one")
             user = await register(email, password, email.partition("@")[0])
-        user.is_admin = True
+        elif password is not None and user.password_hash is None:
+            await set_password(user, password)
+        user.is_admin, user.is_viewer = is_admin, not is_admin
         await user.save(session=session)
-        await audit_log("admin.made", user_id=user.id, email=email)
+        await audit_log("admin.made" if is_admin else "viewer.made", user_id=user.id, email=email)
         return user
 
     return await with_transaction(make)

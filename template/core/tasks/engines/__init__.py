@@ -1,7 +1,9 @@
 """The engines: `local`, and the one that was chosen when this service was generated."""
 
+from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
+from types import ModuleType
 from typing import cast
 
 from core.config import Settings, SettingsError
@@ -23,11 +25,28 @@ def build_engine(settings: Settings) -> Engine:
     Raises:
         SettingsError: This service has no such engine, or the engine lacks a setting.
     """
+    return cast(Engine, _load(settings).build(settings))
+
+
+def find_runner(settings: Settings) -> Callable[[Settings], int] | None:
+    """Return the function that runs a worker of the engine, if the engine brings its own worker.
+
+    The function takes the settings, and returns the exit status of the process.
+
+    Args:
+        settings: The service's settings.
+
+    Raises:
+        SettingsError: This service has no such engine.
+    """
+    return getattr(_load(settings), "run_worker", None)
+
+
+def _load(settings: Settings) -> ModuleType:
     name = settings.task_engine or DEFAULT
     if name not in AVAILABLE:
         known = ", ".join(AVAILABLE)
         raise SettingsError(
             f"settings: TASK_ENGINE is one of {known} in this service, not {name!r}"
         )
-    module = import_module(f"{__name__}.{name}")
-    return cast(Engine, module.build(settings))
+    return import_module(f"{__name__}.{name}")

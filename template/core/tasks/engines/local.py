@@ -4,26 +4,34 @@ When the process ends, pending and scheduled jobs are lost, and their number is 
 """
 
 import asyncio
+import heapq
 import json
 import threading
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
-from itertools import count
+from bisect import bisect_right
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from itertools import count, islice
+from operator import itemgetter
 from typing import ClassVar
+from uuid import uuid4
 
 from core.config import Settings
 from core.logging import get_logger
 from core.tasks.engine import (
     PRIORITIES,
     SUSPECT_DELIVERIES,
+    BadPosition,
     Condition,
     Delivery,
     Handler,
+    Listed,
+    Promise,
     Stats,
 )
 from core.tasks.outcome import Ended, Envelope, Outcome, Retry
 from core.tasks.records import (
+    STAGE,
     JobRecord,
     JobStatus,
     ProgressFields,
@@ -35,16 +43,25 @@ from core.tasks.upkeep import finish_jobs
 
 logger = get_logger(__name__)
 
-_Entry = tuple[int, int, Envelope]
-"""An entry of the priority queue: the priority's rank, a serial number, and the message."""
+_Place = tuple[float, str]
+"""A place among the jobs of one status: a priority's rank and a number, or a time and an id."""
+_Entry = tuple[_Place, float, Envelope]
+"""A message with its place, and with the time at which it is due."""
 
 _RANK = {priority: -index for index, priority in enumerate(PRIORITIES)}
 
 
 class MemoryRecords:
-    """Records in a dictionary; see `core.tasks.records.Records`."""
+    """Records in a dictionary; see `core.tasks.records.Records`.
 
-    def __init__(self) -> None:
+    Args:
+        worker: The name of the worker.
+        drop: Called with the id of a job that was aborted before its run.
+    """
+
+    def __init__(self, worker: str, drop: Callable[[str], None]) -> None:
+        self._worker = worker
+        self._drop = drop
         self._records: dict[str, RecordFields] = {}
         self._stashed: dict[str, str] = {}
         self._holders: dict[str, str] = {}
@@ -67,6 +84,7 @@ class MemoryRecords:
         fields = self._records.setdefault(job_id, {"state": JobStatus.PENDING})
         if not self.has_ended(job_id) and fence in (None, fields.get("fence", 0)):
             fields["state"] = JobStatus.RUNNING
+            fields["worker"] = self._worker
             fields["deliveries"] = fields.get("deliveries", 0) + 1
             fields["fence"] = fields.get("fence", 0) + 1
         return self._read(job_id)
@@ -137,6 +155,8 @@ class MemoryRecords:
         if record.state.is_final or fence not in (0, record.fence):
             return False
         self._records.setdefault(job_id, {}).update(fields)
+        if "state" in fields:
+            self._records[job_id]["worker"] = None  # a run writes no state before its end
         self._expire(job_id, ttl)
         if dead_letter:
             self._stashed[dead_letter["id"]] = json.dumps(dead_letter)
@@ -145,12 +165,15 @@ class MemoryRecords:
     async def write_progress(self, job_id: str, progress: ProgressFields, fence: int) -> bool:
         return await self.write(job_id, {"progress": progress}, None, fence)
 
-    async def request_abort(self, job_id: str, ttl: float) -> None:
+    async def request_abort(self, job_id: str, ttl: float) -> bool:
         state = self._read(job_id).state
         if state in (JobStatus.PENDING, JobStatus.SCHEDULED):
             await self.write(job_id, {"state": JobStatus.ABORTED}, ttl)
-        elif state is JobStatus.RUNNING:
+            self._drop(job_id)
+            return True
+        if state is JobStatus.RUNNING:
             self._records[job_id]["abort"] = True
+        return False
 
     async def claim(self, claims: dict[str, str], ttl: float) -> dict[str, str]:
         loop = asyncio.get_running_loop()
@@ -203,19 +226,25 @@ class LocalEngine:
         grace_period: Seconds that running jobs get at the end.
     """
 
-    durable: ClassVar[bool] = False
+    promises: ClassVar[frozenset[Promise]] = frozenset(
+        {Promise.PRIORITIES, Promise.EXACT_DELAYS, Promise.MONGODB_OUTAGE}
+    )
     in_process: ClassVar[bool] = True
 
     def __init__(self, concurrency: int, grace_period: float) -> None:
-        self.records = MemoryRecords()
+        self.name = uuid4().hex[:12]
+        self.records = MemoryRecords(self.name, self._drop)
         self.stashed = asyncio.Event()
         self.paused = threading.Event()
         self._slots = asyncio.Semaphore(concurrency)
         self._grace_period = grace_period
         self._takes_jobs = False
-        self._pending: asyncio.PriorityQueue[_Entry] = asyncio.PriorityQueue()
-        self._pending_since: dict[str, float] = {}
+        # Not a heap, because `browse` reads from any place without looking at the other jobs.
+        self._lines = {rank: deque[_Entry]() for rank in sorted(_RANK.values())}
+        self._pending = asyncio.Semaphore(0)
         self._scheduled: dict[str, asyncio.TimerHandle] = {}
+        self._later: dict[str, _Entry] = {}
+        self._taken: dict[str, _Entry] = {}
         self._numbers = count()
         self._known: set[str] = set()
         self._running: set[asyncio.Task[None]] = set()
@@ -232,7 +261,7 @@ class LocalEngine:
         """Forget the scheduled jobs, and log how many jobs are lost."""
         for timer in self._scheduled.values():
             timer.cancel()
-        lost = len(self._scheduled) + len(self._waiting) + self._pending.qsize()
+        lost = len(self._later) + self._count_pending()
         if lost:
             logger.warning(
                 "jobs lost: the local engine keeps them in memory only",
@@ -254,13 +283,49 @@ class LocalEngine:
 
     async def stats(self) -> Stats:
         now = time.time()
-        oldest = min(self._pending_since.values(), default=now)
+        oldest = [line[0][1] for line in self._lines.values() if line]
         return Stats(
-            pending=self._pending.qsize(),
+            pending=self._count_pending(),
             running=len(self._running),
-            scheduled=len(self._scheduled) + len(self._waiting),
-            oldest=now - oldest,
+            scheduled=len(self._later),
+            oldest=now - min(oldest, default=now),
         )
+
+    def _count_pending(self) -> int:
+        return sum(map(len, self._lines.values()))
+
+    async def browse(
+        self,
+        status: JobStatus,
+        after: str | None,
+        limit: int,
+    ) -> tuple[list[Listed], str | None]:
+        place = _parse(after) if after else ()
+        entries = list(islice(self._list(status, place, limit + 1), limit + 1))
+        page = entries[:limit]
+        records = await self.records.read([envelope.id for *_, envelope in page])
+        listed = [
+            Listed(envelope.id, record, due)
+            for (_, due, envelope), record in zip(page, records, strict=True)
+            if not record.state.is_final
+        ]
+        return listed, "{} {}".format(*page[-1][0]) if len(entries) > limit else None
+
+    def _list(
+        self,
+        status: JobStatus,
+        after: _Place | tuple[()],
+        limit: int,
+    ) -> Iterator[_Entry]:
+        """Yield the messages of a status after a place, in their order."""
+        if status is JobStatus.PENDING:
+            for line in self._lines.values():
+                start = bisect_right(line, after, key=itemgetter(0))
+                yield from islice(line, start, start + limit)
+            return
+        entries = self._taken if status is JobStatus.RUNNING else self._later
+        found = (entry for entry in entries.values() if entry[0] > after)
+        yield from heapq.nsmallest(limit, found, key=itemgetter(0))
 
     async def check(self) -> Condition:
         return Condition()
@@ -278,8 +343,7 @@ class LocalEngine:
                 if not taking.done():
                     taking.cancel()
                     break
-                envelope = taking.result()
-                running = asyncio.create_task(self._run(handler, envelope))
+                running = asyncio.create_task(self._run(handler, taking.result()))
                 self._running.add(running)
                 running.add_done_callback(self._running.discard)
         finally:
@@ -294,31 +358,59 @@ class LocalEngine:
         loop = asyncio.get_running_loop()
         timer = loop.call_later(delay, self._add_pending, envelope)
         self._scheduled[envelope.id] = timer
+        self._note_later(envelope, delay)
+
+    def _note_later(self, envelope: Envelope, delay: float) -> None:
+        due = time.time() + delay
+        self._later[envelope.id] = ((due, envelope.id), due, envelope)
 
     def _add_pending(self, envelope: Envelope) -> None:
         self._scheduled.pop(envelope.id, None)
-        self._pending_since[envelope.id] = time.time()
+        self._later.pop(envelope.id, None)
         rank = _RANK[envelope.priority]
-        number = next(self._numbers)
-        self._pending.put_nowait((rank, number, envelope))
+        number = f"{next(self._numbers):020}"  # texts in the order of their numbers
+        self._lines[rank].append(((rank, number), time.time(), envelope))
+        self._pending.release()
 
-    async def _take(self) -> Envelope:
+    async def _take(self) -> _Entry:
         """Wait for a free slot, and return the next message."""
         await self._slots.acquire()
         try:
-            _, _, envelope = await self._pending.get()
+            await self._pending.acquire()
+            while not self._count_pending():  # an aborted job has left its line
+                await self._pending.acquire()
         except asyncio.CancelledError:
             self._slots.release()
             raise
-        self._pending_since.pop(envelope.id, None)
-        return envelope
+        return next(line for line in self._lines.values() if line).popleft()
 
-    async def _run(self, handler: Handler, envelope: Envelope) -> None:
+    def _drop(self, job_id: str) -> None:
+        """Forget an aborted job. A stage keeps its message, because this names the later stages."""
+        *_, envelope = self._later.pop(job_id, (None,))
+        if envelope:
+            self._waiting.pop(job_id, None)
+            timer = self._scheduled.pop(job_id, None)
+            if timer:
+                timer.cancel()
+        if STAGE.fullmatch(job_id):
+            if envelope:
+                self._add_pending(envelope)
+            return
+        for line in self._lines.values():
+            for entry in [entry for entry in line if entry[-1].id == job_id]:
+                line.remove(entry)
+        self._known.discard(job_id)
+        self._pass_on(job_id)
+
+    async def _run(self, handler: Handler, entry: _Entry) -> None:
+        *_, envelope = entry
+        self._taken[envelope.id] = entry
         try:
             delivery = await self._deliver(envelope)
             outcome = await handler.execute(delivery)
         finally:
             self._slots.release()
+            del self._taken[envelope.id]
         await self._settle(envelope, delivery, outcome)
 
     async def _settle(self, envelope: Envelope, delivery: Delivery, outcome: Outcome) -> None:
@@ -332,15 +424,20 @@ class LocalEngine:
                 await self.records.write(job_id, outcome.fields, None, fence)
             if outcome.waits:
                 self._waiting[job_id] = envelope
+                self._note_later(envelope, outcome.after)
                 self._start_waiting([envelope])  # a slot may have become free since it asked
                 return
             self._add(envelope, outcome.after)
         else:
             await self._end(job_id, fence, outcome)
+        self._pass_on(job_id)
+        outcome.note()
+
+    def _pass_on(self, job_id: str) -> None:
+        """Give the slots of a job to the jobs that wait for them."""
         if self.records.give_back(job_id):
             waiting = self._waiting.values()
             self._start_waiting(sorted(waiting, key=lambda each: _RANK[each.priority]))
-        outcome.note()
 
     def _start_waiting(self, envelopes: Iterable[Envelope]) -> None:
         """Start each of these jobs that gets its slots. An aborted job needs no slot."""
@@ -378,6 +475,14 @@ class LocalEngine:
             return Delivery(envelope.id, envelope.body, record, False, is_suspect)
         record = await self.records.begin(envelope.id)
         return Delivery(envelope.id, envelope.body, record)
+
+
+def _parse(position: str) -> _Place:
+    number, _, name = position.partition(" ")
+    try:
+        return float(number), name
+    except ValueError:
+        raise BadPosition from None
 
 
 def build(settings: Settings) -> LocalEngine:

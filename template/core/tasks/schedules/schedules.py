@@ -12,6 +12,7 @@ from pymongo import UpdateOne
 
 from core.logging import get_logger
 from core.models import ScheduleModel
+from core.tasks.engine import Promise
 from core.tasks.errors import ScheduleError
 from core.tasks.options import Call
 from core.tasks.outcome import Envelope
@@ -138,7 +139,7 @@ class Schedules:
 
     async def _fire(self, runs: Sequence[_Run], now: datetime) -> Sequence[BaseException]:
         """Enqueue the jobs of some runs together, and return the errors of the runs that failed."""
-        is_durable = self._queue.engine.durable
+        is_durable = Promise.DURABLE in self._queue.engine.promises
         if not is_durable:
             # Another process has its own queue, which does not know the ids of this one.
             runs = [run for run in runs if await self._states.change(run.state, run.moved)]
@@ -149,7 +150,7 @@ class Schedules:
             if isinstance(result, BaseException):
                 errors.append(result)
                 continue
-            change = run.moved
+            change = run.moved | {"missed_run": None if result else run.due}
             for envelope in result:
                 envelopes.append(envelope)
                 change = {**change, "last_run": run.due, "last_job": envelope.id}

@@ -11,8 +11,11 @@ from redis.asyncio import Redis
 from core.dev.servers import HOST, free_port
 from core.entry import Service, open_service
 from core.tasks import Job, QueueUnavailable
+from core.tasks.engine import Promise
 from core.testing import empty, eventually
 from core.tests.running import WAIT, consuming, running
+
+pytestmark = pytest.mark.needs(Promise.BOUNDED)
 
 TEXT = "x" * 1_000
 BATCH = 200

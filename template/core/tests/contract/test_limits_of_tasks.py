@@ -13,6 +13,7 @@ import pytest
 
 from core.config import Settings
 from core.tasks import JobFailed, JobStatus, Limit, QueueUnavailable, Worker, executor
+from core.tasks.engine import Promise
 from core.testing import eventually
 from core.tests.running import WAIT, consuming, running
 
@@ -132,7 +133,7 @@ async def test_a_job_takes_a_slot_of_each_limit_or_none(worker, engine_settings)
         jobs.append(await deliver.enqueue("other", "ada"))
         jobs.append(await deliver.enqueue("third", "eve"))
         await wait_for(worker, waiting=21, running=3)
-        assert gate.began == ["dead ada", "fine ada", "third eve"]
+        await eventually(lambda: gate.began == ["dead ada", "fine ada", "third eve"])
         # A free slot of the user goes to the first job that can use it.
         for host in ("fine", "other", "third"):
             gate.let_out(door=host)
@@ -195,6 +196,7 @@ async def test_a_slot_becomes_free_while_a_job_steps_aside(worker, run):
         await second.result(executor.SLOT_SECONDS[0] / 3)  # before it looks for a slot by itself
 
 
+@pytest.mark.needs(Promise.PRIORITIES)
 async def test_waiting_jobs_run_in_order_and_by_priority(worker, run):
     gate = Gate()
 
@@ -233,8 +235,8 @@ async def test_a_waiting_job_can_be_aborted(worker, run):
         last = await limited.enqueue("last")
         await wait_for(worker, waiting=2)
         assert await chain.stages[0].abort(WAIT)
-        if worker.queue.engine.durable:  # at once, and not when it looks for a slot by itself
-            await wait_for(worker, waiting=1, seconds=executor.SLOT_SECONDS[0] / 3)
+        # At once, and not when it looks for a slot by itself.
+        await wait_for(worker, waiting=1, seconds=executor.SLOT_SECONDS[0] / 3)
         gate.let_out(2)
         for job in (first, last):
             await job.result(WAIT)

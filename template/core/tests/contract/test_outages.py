@@ -3,11 +3,13 @@
 import asyncio
 import os
 import signal
+from contextlib import suppress
 
 import pytest
-from redis.asyncio import Redis
 
-from core.tasks import JobStatus, QueueUnavailable
+from core.dev.servers import HOST
+from core.tasks import JobStatus, QueueUnavailable, current_job, report_progress
+from core.tasks.engine import Promise
 from core.testing import eventually
 from core.tests.queue_servers import Proxy
 from core.tests.running import WAIT, running
@@ -17,6 +19,7 @@ CALLS = 2_000
 LARGEST_NUMBER_OF_CONNECTIONS = 50
 
 
+@pytest.mark.only("redis")
 async def test_a_server_that_hung_is_used_again_at_once(worker, engine_settings, server):
     @worker.task
     async def fine() -> str:
@@ -37,6 +40,7 @@ async def test_a_server_that_hung_is_used_again_at_once(worker, engine_settings,
         assert await (await fine.enqueue()).result(WAIT) == "done"
 
 
+@pytest.mark.only("redis")
 async def test_a_connection_that_swallows_everything_costs_no_call_for_ever(
     worker, engine_settings, server
 ):
@@ -59,6 +63,17 @@ async def test_a_connection_that_swallows_everything_costs_no_call_for_ever(
             assert await (await fine.enqueue()).result(WAIT) == "done"
 
 
+async def count_clients(port: int) -> int:
+    """Return the number of the server's connections. Some variants have no package for it."""
+    reader, writer = await asyncio.open_connection(HOST, port)
+    writer.write(b"INFO clients\r\n")
+    await reader.readuntil(b"connected_clients:")
+    number = int(await reader.readline())
+    writer.close()
+    return number
+
+
+@pytest.mark.only("redis")
 async def test_cancelled_calls_use_nothing_up(worker, engine_settings, server):
     @worker.task
     async def fine() -> str:
@@ -73,7 +88,7 @@ async def test_cancelled_calls_use_nothing_up(worker, engine_settings, server):
         task.cancel()
         await asyncio.wait([task])
 
-    async with running(worker, engine_settings), Redis(port=port) as redis:
+    async with running(worker, engine_settings):
         job = await fine.enqueue()
         await job.result(WAIT)
         for start in range(0, CALLS, 100):
@@ -82,12 +97,12 @@ async def test_cancelled_calls_use_nothing_up(worker, engine_settings, server):
         assert await (await fine.enqueue()).result(WAIT) == "done"
 
         async def are_few() -> bool:
-            clients = await redis.info("clients")
-            return clients["connected_clients"] < LARGEST_NUMBER_OF_CONNECTIONS
+            return await count_clients(port) < LARGEST_NUMBER_OF_CONNECTIONS
 
         await eventually(are_few, WAIT)
 
 
+@pytest.mark.needs(Promise.SERVER_RESTART)
 @pytest.mark.parametrize("ending", [JobStatus.COMPLETED, JobStatus.FAILED])
 async def test_an_outage_at_the_end_of_a_stage_delays_its_chain(
     worker, engine_settings, server, ending
@@ -128,3 +143,64 @@ async def test_an_outage_at_the_end_of_a_stage_delays_its_chain(
     else:
         assert record.status is JobStatus.ABORTED
         assert calls == ["first"]
+
+
+@pytest.mark.only("redis")
+async def test_an_outage_while_a_job_reports_its_progress_fails_no_job(
+    worker, engine_settings, server, monkeypatch, caplog
+):
+    monkeypatch.setattr("core.tasks.current.PROGRESS_SECONDS", 0)
+    monkeypatch.setattr("core.tasks.current.OUTAGE_SECONDS", 0)
+    reported = []
+    seen = asyncio.Event()
+    port, _ = server
+    proxy = Proxy(port)
+
+    @worker.task(max_retries=0)
+    async def counting() -> str:
+        proxy.swallows = True
+        for number in (1, 2):
+            await report_progress(number, 9)
+            reported.append(number)
+        proxy.swallows = False
+        while not seen.is_set():
+            await current_job().progress(5, 9)
+            await asyncio.sleep(0.02)
+        return "done"
+
+    async def is_known() -> bool:
+        with suppress(QueueUnavailable):
+            progress = await job.progress()
+            return progress is not None and progress.done == 5
+        return False
+
+    async with proxy.running():
+        engine_settings.redis_url = f"redis://127.0.0.1:{proxy.port}/0"
+        async with running(worker, engine_settings):
+            job = await counting.enqueue()
+            await eventually(is_known, WAIT)
+            seen.set()
+            assert await job.result(WAIT) == "done"
+    assert reported == [1, 2]
+    assert caplog.text.count("progress is lost") == 1
+
+
+async def test_a_job_waits_for_few_of_its_reports_in_an_outage(worker, run, monkeypatch):
+    calls = []
+    monkeypatch.setattr("core.tasks.current.PROGRESS_SECONDS", 0)
+
+    @worker.task(max_retries=0)
+    async def counting() -> str:
+        async def fail(*report: object) -> None:
+            calls.append(report)
+            raise QueueUnavailable("no server")
+
+        monkeypatch.setattr(worker.queue, "write_progress", fail)
+        for number in range(100):
+            await report_progress(number, 100)
+        await report_progress(100, 100)
+        return "done"
+
+    async with run():
+        assert await (await counting.enqueue()).result(WAIT) == "done"
+    assert len(calls) == 2

@@ -3,9 +3,16 @@
 import asyncio
 import threading
 
-from core.tasks import JobStatus
+import pytest
+
+from core.entry import Service, open_service
+from core.tasks import current_job
+from core.tasks.engine import Promise
 from core.testing import eventually
-from core.tests.running import WAIT, running
+from core.tests.running import WAIT, consuming, running
+
+LEASE_SECONDS = 10
+"""Seconds that are less than the lease of any engine."""
 
 
 async def test_a_running_job_is_finished(worker, run):
@@ -31,19 +38,39 @@ async def test_a_worker_tells_whether_it_takes_jobs(worker, run):
     assert not worker.takes_jobs
 
 
-async def test_jobs_outlive_the_process_if_the_engine_is_durable(worker, engine_settings):
+@pytest.mark.needs(Promise.DURABLE)
+async def test_jobs_outlive_their_process(worker, engine_settings):
     @worker.task
     async def later() -> int:
         return 1
 
-    async with worker.open(engine_settings):
-        durable = worker.queue.engine.durable
+    async with open_service(Service([], [], worker), engine_settings):
         job_id = (await later.using(delay=0.5).enqueue()).id
     async with running(worker, engine_settings):
-        if durable:
-            assert await worker.job(job_id).result(WAIT) == 1
-        else:
-            assert await worker.job(job_id).status() is JobStatus.UNKNOWN
+        assert await worker.job(job_id).result(WAIT) == 1
+
+
+@pytest.mark.needs(Promise.ORDERLY_STOP)
+async def test_a_job_that_a_stopped_worker_put_back_starts_at_once(worker, engine_settings):
+    """It does not wait until the lease of the stopped worker runs out."""
+    engine_settings.task_grace_period = 0
+    started = asyncio.Event()
+    deliveries = []
+
+    @worker.task
+    async def slow() -> None:
+        deliveries.append((await worker.job(current_job().id).record()).deliveries)
+        started.set()
+        if len(deliveries) == 1:
+            await asyncio.sleep(60)
+
+    service = Service([], [], worker)
+    async with open_service(service, engine_settings), consuming(worker):
+        job_id = (await slow.enqueue()).id
+        await asyncio.wait_for(started.wait(), WAIT)
+    async with running(worker, engine_settings):
+        await worker.job(job_id).result(LEASE_SECONDS)
+    assert deliveries == [1, 1]
 
 
 async def test_stopping_takes_no_longer_than_the_grace_period(worker, engine_settings):

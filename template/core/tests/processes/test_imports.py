@@ -47,3 +47,14 @@ def test_the_module_is_found_by_its_name(monkeypatch):
     with monkeypatch.context() as patch:  # tests replace names of modules in this way
         patch.setattr(module, "build_engine", None)
         assert module.build_engine is None
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["core.logging", "core.tasks", "core.tasks.child_processes", "core.entry", "core.process"],
+)
+def test_no_process_imports_rich(root: Path, module):
+    """It would take memory and time, and structlog would print local variables with it."""
+    check = "import structlog, sys; assert 'rich' not in sys.modules; import rich"
+    command = [sys.executable, "-c", f"import {module}; {check}"]
+    subprocess.run(command, check=True, cwd=root, env=environment(root))

@@ -81,6 +81,38 @@ def test_a_line_in_json_has_every_field(root):
     }
 
 
+UNUSUAL = """
+from pathlib import Path
+from core.config import get_settings
+from core.logging import configure_logging, get_logger, mask_texts
+from core.logging.direct import DirectLogger
+
+configure_logging(get_settings(), "web")
+SECRET = 'M\\u00fcller "M"'
+mask_texts([SECRET])
+for values in (
+    {"order": Path("o-1"), "name": SECRET, "city": "K\\u00f6ln"},
+    {"order": {"name": SECRET}, "city": "K\\u00f6ln"},
+    {"name": SECRET, "city": "K\\u00f6ln"},
+    {"name": SECRET, "city": "K\\ud800"},
+):
+    get_logger("app").info("order paid", **values)
+    DirectLogger("app").info("order paid", **values)
+"""
+
+
+def test_a_line_in_json_takes_any_value(root):
+    lines = log(root, UNUSUAL, LOG_FORMAT="json")
+    assert not any("ller" in line for line in lines)
+    events = [json.loads(line) for line in lines]
+    assert [event["city"] for event in events] == ["Köln"] * 6 + ["K\ud800"] * 2
+    assert events[0]["order"] == repr(Path("o-1"))
+    assert events[2]["order"] == {"name": "***"}
+    for event in events:
+        assert event.pop("timestamp")
+    assert events[::2] == events[1::2]
+
+
 TRACEBACK = """
 from core.config import get_settings
 from core.logging import configure_logging, get_logger

@@ -1,16 +1,25 @@
 """Each error of a command or a process is one line, or the few lines that explain it."""
 
+import json
 import socket
+import subprocess
+import sys
 
 import pytest
 
 from core.tasks.engines import DEFAULT
+from core.tests.processes.conftest import environment
+from core.tests.terminal import Terminal
 
 NOWHERE = "mongodb://ada:hunter2@127.0.0.1:1/"
 COMMANDS = [
+    ("jobs", "list"),
+    ("jobs", "watch", "a"),
     ("dead-letters", "list"),
     ("schedules", "list"),
     ("history",),
+    ("workers",),
+    ("stats", "--json"),
     ("drain",),
     ("shell",),
     ("admin", "ada@example.com"),
@@ -23,6 +32,14 @@ def test_a_command_says_that_nothing_is_running(run, command):
     hint = "MongoDB is not running here. Start `just dev`, or set MONGODB_URL."
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: {hint}\n"
+
+
+def test_the_doctor_says_that_nothing_is_running(run):
+    done = run("doctor", "--json", MONGODB_URL=None, REDIS_URL=None, SECRET_KEY=None)
+    hint = "MongoDB is not running here. Start `just dev`, or set MONGODB_URL."
+    (finding,) = json.loads(done.stdout)
+    assert (finding["state"], finding["text"]) == ("problem", hint)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 @pytest.mark.skipif(DEFAULT == "local", reason="the job queue is off")
@@ -82,23 +99,70 @@ def test_a_port_in_use_is_named(run):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("dead-letters", "lost"), "error: argument action: invalid choice: 'lost'"),
+        ((), "missing command"),
+        (("lost",), "no such command 'lost'"),
+        (("dead-letters", "--color"), "no such option: --color"),
+        (("dead-letters", "lost"), "no such command 'lost'"),
+        (("dead-letters", "show"), "missing argument 'ID'"),
+        (("jobs", "watch"), "missing argument 'ID'"),
+        (("jobs", "list", "--state", "lost"), "invalid value for '--state': 'lost' is not one of"),
+        (
+            ("admin", "a@example.com", "--role", "x"),
+            "invalid value for '--role': 'x' is not one of",
+        ),
         (
             ("history", "--limit", "many"),
-            "error: argument --limit: 'many' is not a positive number",
+            "invalid value for '--limit': Input should be a valid int",
         ),
-        (("history", "--limit", "0"), "error: argument --limit: '0' is not a positive number"),
-        (("history", "--since", "soon"), "error: argument --since: 'soon' is not a valid time"),
-        (("dead-letters", "show"), "error: the following arguments are required: ID"),
-        (("history", "--color"), "error: unrecognized arguments: --color"),
+        (("history", "--limit", "0"), "invalid value for '--limit': Input should be greater than"),
+        (("history", "--limit"), "option '--limit' requires an argument"),
+        (("history", "--since", "soon"), "invalid value for '--since': 'soon' is not a valid time"),
+        (("history", "--since", "1w"), "invalid value for '--since': '1w' is not a valid time; wr"),
+        (("jobs", "list", "--since", "999999999d"), "invalid value for '--since': '999999999d' is"),
+        (("history", "--ended-as", "x"), "invalid value for '--ended-as': 'x' is not one of 'comp"),
+        (("history", "--color"), "no such option: --color"),
+        (("history", "more"), "got unexpected extra argument(s) (more)"),
+        (("new", "tusk", "a"), "invalid value for 'KIND': 'tusk' is not one of 'task', 'route'"),
+        (("worker", "--processes", "0"), "invalid value for '--processes': Input should be great"),
+        (("migrate", "--check", "--back", "a"), "invalid value: --check and --back exclude each"),
     ],
 )
 def test_a_wrong_command_line_is_one_line(run, arguments, problem):
     done = run(*arguments)
-    assert done.returncode == 2
+    assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith(problem)
+    assert line.startswith(f"error: {problem}")
     assert line.endswith("--help` explains the options.")
+
+
+def test_the_help_is_plain_text_in_a_pipe(run):
+    done = run("jobs", "--help", MONGODB_URL=None)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.isascii()
+    for name in ("list", "show", "watch", "abort"):
+        assert f"\n  {name} " in done.stdout
+
+
+@pytest.mark.parametrize("command", [("--help",), ("doctor", "--json")], ids=["help", "doctor"])
+def test_an_output_on_a_full_disk_is_one_line(root, command):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "core", *command],
+            env=environment(root),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    problem = "the output cannot be written, because the disk is full."
+    assert (done.returncode, done.stderr) == (2, f"error: {problem}\n")
+
+
+def test_a_command_that_only_reads_needs_no_code_of_the_service(run, app):
+    (app / "texts.py").write_text("words = count\n")
+    done = run("dead-letters", "list", SERVICE="app.main:service")
+    assert done.stderr.startswith("error: MongoDB at 127.0.0.1:1 cannot be used: ")
+    done = run("schedules", "list", SERVICE="app.main:service")
+    assert done.stderr.startswith("error: app/texts.py:1: NameError: ")
 
 
 MAIN = """from core.entry import Service
@@ -181,3 +245,27 @@ def test_the_whole_traceback_is_there_at_the_level_debug(run, app):
     done = run("web", SERVICE="app.main:service", LOG_LEVEL="DEBUG")
     assert "core/entry.py" in done.stderr
     assert done.stderr.endswith("ValueError: no words\n")
+
+
+FAULT = """
+import sys
+from core.commands import history, main
+
+def fail(*arguments):
+    password = sys.argv[1]
+    raise RuntimeError("a fault")
+
+history.run = fail
+sys.exit(main.main(["history"]))
+"""
+
+
+def test_the_traceback_of_a_fault_shows_no_variables(root, elsewhere):
+    command = [sys.executable, "-c", FAULT, "hunter2"]
+    plain = {**environment(root), "PYTHON_COLORS": "0"}  # Python 3.13 has colours here
+    terminal = Terminal(command, elsewhere, plain, width=200)
+    shown = terminal.read_rest()
+    assert "RuntimeError: a fault" in shown
+    assert "hunter2" not in shown
+    assert terminal.wait() == 1
+    terminal.close()

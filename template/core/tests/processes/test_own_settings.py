@@ -55,7 +55,7 @@ SETTINGS = {
 STARTS = [
     (RECOMMENDED, "web"),
     (RECOMMENDED, "worker"),
-    (RECOMMENDED, "drain"),
+    (RECOMMENDED, "shell"),
     (RECOMMENDED, "dev"),
     (OBVIOUS, "web"),
     (OBVIOUS, "dev"),

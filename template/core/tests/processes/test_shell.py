@@ -1,20 +1,15 @@
 """`just shell` in a terminal: the service is open, and `await` works."""
 
 import os
-import pty
-import select
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from core.tests.processes.conftest import environment
+from core.tests.terminal import Terminal
 
-SECONDS = 30
 PROMPT = ">>> "
 GIVEN = (
     "MONGODB_DATABASE",
@@ -27,61 +22,20 @@ GIVEN = (
 """The settings of the test that the shell gets."""
 
 
-class Terminal:
-    """A process in a separate terminal."""
-
-    def __init__(self, command: list[str], folder: Path, environment: dict[str, str]) -> None:
-        self._keyboard, terminal = pty.openpty()
-        self.process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**environment, "TERM": "xterm"},
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
-            start_new_session=True,
-            # Ctrl-C goes to the process of the session that owns the terminal.
-            preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
-        )
-        os.close(terminal)
-
-    def read_until(self, text: str) -> str:
-        """Return what the process prints, up to and with this text."""
-        shown = ""
-        deadline = time.monotonic() + SECONDS
-        while text not in shown:
-            left = deadline - time.monotonic()
-            assert left > 0, f"{text!r} is not in:\n{shown}"
-            if select.select([self._keyboard], [], [], left)[0]:
-                shown += os.read(self._keyboard, 1).decode(errors="replace")
-        return shown.replace("\r", "")
+class Shell(Terminal):
+    """The shell in a terminal."""
 
     def type(self, text: str) -> str:
-        """Type a line, and return what the process prints until its next prompt."""
-        os.write(self._keyboard, text.encode())
+        """Type a line, and return what the shell prints until its next prompt."""
+        self.press(text)
         return self.read_until(f"\n{PROMPT}")
-
-    def press(self, key: str) -> None:
-        os.write(self._keyboard, key.encode())
-
-    def wait(self) -> int:
-        """Read the rest of the output, and return the exit status."""
-        with suppress(OSError):  # the terminal of a process that has ended
-            while os.read(self._keyboard, 1024):
-                pass
-        return self.process.wait(SECONDS)
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self._keyboard)
 
 
 @pytest.fixture
-def shell(running_worker, root: Path, elsewhere: Path) -> Iterator[Terminal]:
+def shell(running_worker, root: Path, elsewhere: Path) -> Iterator[Shell]:
     settings = {name: os.environ[name] for name in GIVEN if name in os.environ}
     command = [sys.executable, "-m", "core", "shell"]
-    shell = Terminal(command, elsewhere, environment(root, **settings))
+    shell = Shell(command, elsewhere, environment(root, **settings))
     yield shell
     shell.close()
 

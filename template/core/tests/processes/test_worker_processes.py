@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,7 @@ async def is_completed(jobs: list[Job[Any]]) -> bool:
 
 async def test_a_killed_process_comes_back_and_its_job_completes(settings, tmp_path):
     options = ["--processes", "2", "--concurrency", "1"]
+    began = datetime.now(UTC)
     async with running_workers(settings, tmp_path, *options) as workers:
         jobs = await workers.enqueue("held", "first", "second")
         await eventually(lambda: len(workers.runs()) == 2, WAIT)
@@ -195,6 +197,12 @@ async def test_a_killed_process_comes_back_and_its_job_completes(settings, tmp_p
         assert {pid for _, pid in workers.runs()} == both
         await workers.wait_for_metric("jobs_running 2.0")
         assert (await workers.answer("/health/live"))[0] == 200
+
+        async def are_shown() -> bool:
+            shown = await workers.tasks.workers()
+            return {each.pid for each in shown if len(each.running) == 1} == both
+
+        await eventually(are_shown, WAIT)
 
         (tmp_path / "broken").touch()
         victim = min(both)
@@ -217,6 +225,9 @@ async def test_a_killed_process_comes_back_and_its_job_completes(settings, tmp_p
         assert await workers.wait_for_end() == 0
         assert workers.running() == set()
         assert len(workers.logged("worker stopped")) == 2
+        assert {each.pid for each in await workers.tasks.workers()} <= {victim}
+        (period,) = await workers.tasks.statistics.read(began)
+        assert period.tasks["held"].completed == 2
 
 
 async def test_max_jobs_replaces_a_process_and_a_second_signal_kills(settings, tmp_path):

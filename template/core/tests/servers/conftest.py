@@ -1,7 +1,7 @@
 """The running service's worker, and its command line."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
 import pytest
 from fastapi import FastAPI
@@ -9,6 +9,8 @@ from fastapi import FastAPI
 from core.config import Settings
 from core.tasks import Worker
 from core.tests import service
+from core.tests.servers.browsers import Browser, open_browsers
+from core.tests.servers.changed_app import OpenClient, make_open_client
 from core.tests.servers.command_line import CommandLine, Done
 
 
@@ -37,3 +39,22 @@ def command(command_line: CommandLine, settings: Settings) -> Callable[..., Awai
         return await asyncio.to_thread(command_line.run, *arguments, typed=typed)
 
     return run
+
+
+@pytest.fixture
+def open_client(app: FastAPI, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> OpenClient:
+    """Return a function that makes a client of an application with these settings."""
+    return make_open_client(app, settings, monkeypatch)
+
+
+@pytest.fixture
+async def browsers(app: FastAPI) -> AsyncIterator[Mapping[str, Browser]]:
+    """The browsers of a `stranger`, a `user`, a `viewer` and an `admin`."""
+    async with open_browsers(app) as opened:
+        yield opened
+
+
+@pytest.fixture
+def admin(browsers: Mapping[str, Browser]) -> Browser:
+    """The browser of an administrator."""
+    return browsers["admin"]

@@ -11,12 +11,14 @@ from core.models import AuditModel, UserModel
 from core.services.accounts import (
     WrongCredentials,
     log_in,
+    make_admin,
     register,
     reset_password,
     start_password_reset,
 )
 from core.services.audit import audit_log
 from core.testing import PASSWORD
+from core.tests.servers.command_line import Done
 from core.web import CurrentUser
 
 NEW = "quite another password"
@@ -24,20 +26,32 @@ NEW = "quite another password"
 
 async def test_an_administrator_is_made_on_the_command_line(command, client, signed_in, user):
     assert (await client.get("/audit-log")).status_code == 403
-    for email in (user.email.upper(), "root@example.com"):
-        done = await command("admin", email, typed=f"{NEW}\n")
-        assert done.output.startswith(f"{email.lower()} is an administrator")
-        assert (await log_in(email, NEW, "127.0.0.1")).is_admin
-    # The session and the password of before end: somebody else may have signed up.
-    assert (await client.get("/audit-log")).status_code == 401
-    with pytest.raises(WrongCredentials):
-        await log_in(user.email, PASSWORD, "127.0.0.1")
+    done = await command("admin", user.email.upper(), typed=f"{NEW}\n")
+    expected = f"{user.email} is an administrator now. The password and the sessions stay.\n"
+    assert (done.output, done.errors) == (expected, "")
+    assert (await client.get("/audit-log")).status_code == 200
+    assert (await log_in(user.email, PASSWORD, "127.0.0.1")).is_admin
+
+    done = await command("admin", "root@example.com", typed=f"{NEW}\n")
+    expected = "created the account root@example.com\nroot@example.com is an administrator now.\n"
+    notice = "root@example.com has no account. This command creates one.\n"
+    assert (done.output, done.errors) == (expected, notice)
+    assert (await log_in("root@example.com", NEW, "127.0.0.1")).is_admin
     made = await AuditModel.find(AuditModel.action == "admin.made").to_list()
     assert [entry.actor for entry in made] == [None, None]
     assert made[0].subject == str(user.id)
-    leaked = await command("admin", user.email, typed="Password123\n")
+    leaked = await command("admin", "new@example.com", typed="Password123\n")
     assert (leaked.status, "leaked" in leaked.errors) == (2, True)
     assert await UserModel.count() == 2
+
+
+async def test_an_account_without_a_password_gets_one_with_its_role(command, user):
+    await user.set({UserModel.password_hash: None})
+    done = await command("admin", user.email, "--role", "viewer", typed=f"{NEW}\n")
+    assert done == Done(0, f"{user.email} is a viewer now.\n", "")
+    assert (await log_in(user.email, NEW, "127.0.0.1")).is_viewer
+    with pytest.raises(ValueError, match="has no account"):
+        await make_admin("lost@example.com")
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,18 @@
 """The commands for dead letters, schedules and history, with the output that a person reads."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from core.entry import open_service
-from core.models import ScheduleModel
+from core.models import AuditModel, ScheduleModel
 from core.tasks import JobFailed
 from core.testing import empty, eventually
 from core.tests.running import WAIT
+from core.tests.servers.command_line import Done
 from core.tests.service import service, ship, worker
 
 
@@ -54,9 +57,9 @@ async def test_dead_letters_are_listed_and_shown(command, failed_orders):
     done = await command("dead-letters", "list", "--task", "ship")
     assert (done.status, done.errors) == (0, "")
     headings, newest, oldest = done.output.splitlines()
-    assert re.split("  +", headings) == ["ID", "DIED", "TASK", "ERROR"]
+    assert re.split("  +", headings) == ["ID", "TASK", "ENDED", "ERROR"]
     assert find_columns(headings) == find_columns(newest)
-    assert re.fullmatch(rf"{second}  {TIME}  ship  ValueError: the disk is full", newest)
+    assert re.fullmatch(rf"{second}  ship  {TIME}  ValueError: the disk is full", newest)
     assert oldest.startswith(f"{first}  ")
     done = await command("dead-letters", "show", second)
     assert 'arguments: {"order": "o-2"}' in done.output
@@ -86,8 +89,33 @@ async def test_all_dead_letters_that_match_are_replayed(command, failed_orders):
     assert done.errors == "1 of 2; --limit prints more\n"
 
     done = await command("dead-letters", "replay", "--task", "ship", "--all")
-    assert (done.status, done.output, done.errors) == (0, "2 replayed\n", "2 of 2 replayed\n")
+    assert (done.status, done.output, done.errors) == (0, "2 replayed\n", "")
     assert await worker.dead_letters.count() == 0
+
+
+async def test_actions_are_in_the_audit_log(command, failed_orders):
+    """The entries have the names that the console uses. A command has no user."""
+    first, second = failed_orders
+    await command("dead-letters", "replay", first)
+    await command("dead-letters", "replay", "--task", "none", "--all")  # changes nothing
+    await command("dead-letters", "discard", "--task", "ship", "--all")
+    assert (await command("dead-letters", "discard", second, "none")).status == 2
+    for action in ("disable", "enable", "run"):
+        await command("schedules", action, "hourly")
+    await command("jobs", "abort", "none")
+
+    entries = await AuditModel.find_all().sort("_id").to_list()
+    assert {(entry.actor, bool(entry.correlation_id)) for entry in entries} == {(None, True)}
+    one = {"chosen": 1, "changed": 1, "ids": ["hourly"]}
+    assert [(entry.action, entry.details) for entry in entries] == [
+        ("dead_letter.replayed", {**one, "ids": [first]}),
+        ("dead_letter.discarded", {**one, "ids": [second], "filters": {"task": "ship"}}),
+        ("dead_letter.discarded", {"chosen": 2, "changed": 1, "ids": [second, "none"]}),
+        ("schedule.disabled", one),
+        ("schedule.enabled", one),
+        ("schedule.started", one),
+        ("job.aborted", {"chosen": 1, "changed": 0, "ids": ["none"]}),
+    ]
 
 
 async def test_failed_attempts_are_listed(command, failed_orders):
@@ -98,8 +126,46 @@ async def test_failed_attempts_are_listed(command, failed_orders):
     assert re.split("  +", headings)[:3] == ["STARTED", "TASK", "ENDED AS"]
     newest, _ = await worker.dead_letters.list()
     error = "ValueError: the disk is full"
-    expected = rf"{TIME}  ship  failed    [\d.]+ +{newest.job_id}  {error}"
+    for since, found in (("1h", 2), ("30m", 2), ("2d", 2), ("0m", 0)):
+        recent = json.loads((await command("history", "--since", since, "--json")).output)
+        assert len(recent) == found
+    expected = rf"{TIME}  ship  failed    \d+ ms +{newest.job_id}  {error}"
     assert re.fullmatch(expected, line)
+
+
+async def test_json_is_one_document_with_the_data_of_the_api(command, failed_orders):
+    await worker.history.write()
+
+    async def read(*arguments: str) -> list[dict[str, Any]]:
+        done = await command(*arguments, "--json")
+        assert done.status == 0
+        found: list[dict[str, Any]] = json.loads(done.output)
+        return found
+
+    letters = await worker.dead_letters.list()
+    found = await read("dead-letters", "list", "--limit", "1")
+    assert [each["id"] for each in found] == [letters[0].id]
+    assert datetime.fromisoformat(found[0]["died_at"]) == letters[0].died_at
+    assert not found[0].keys() & {"arguments", "traceback", "body"}
+    (shown,) = await read("dead-letters", "show", letters[0].id)
+    assert shown["arguments"] == {"order": "o-2"}
+    assert "raise ValueError" in shown["traceback"]
+
+    runs = await worker.history.list()
+    found = await read("history")
+    assert [each["job_id"] for each in found] == [run.job_id for run in runs]
+    assert datetime.fromisoformat(found[0]["started_at"]) == runs[0].started_at
+
+    (schedule,) = await read("schedules", "list")
+    (view,) = await worker.schedules.list()
+    assert (schedule["id"], schedule["trigger"]) == (view.id, view.trigger)
+    assert datetime.fromisoformat(schedule["next_run"]) == view.next_run
+
+
+async def test_json_of_an_empty_list_is_an_empty_document(command, app):
+    groups = [("jobs",), ("dead-letters",), ("dead-letters", "--task", "none")]  # they list
+    for arguments in (*groups, ("history",), ("schedules", "list", "none")):
+        assert await command(*arguments, "--json") == Done(0, "[]\n", "")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +208,7 @@ async def test_an_unknown_or_missing_schedule_is_an_error(command, app):
     assert "error: there is no schedule nothing" in done.errors
     done = await command("schedules", "enable")
     assert done.status == 2
-    assert "name the schedules to enable" in done.errors
+    assert done.errors.startswith("error: missing argument 'ID'.")
 
 
 async def test_a_broken_schedule_is_listed_in_production(command, monkeypatch):

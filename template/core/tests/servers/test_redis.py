@@ -395,6 +395,33 @@ async def test_large_messages_are_taken_a_few_at_a_time(worker, redis_settings):
         assert len(taken) == 8
 
 
+async def test_an_aborted_job_far_from_its_turn_is_skipped(worker, redis_settings):
+    ran = []
+
+    @worker.task
+    async def store(text: str) -> None:
+        ran.append(text[:5])
+
+    async with open_service(Service([], [], worker), redis_settings):
+        await store.enqueue_many([["x" * 500_000]] * 9)
+        far = await store.enqueue("far")
+        near = await store.using(priority="high").enqueue("near")
+        assert await far.abort()
+        assert await near.abort()
+        assert (await worker.queue.engine.stats()).pending == 10
+        last = await store.enqueue("last")
+        async with consuming(worker):
+            await last.result(WAIT)
+            assert await far.status() is JobStatus.ABORTED
+            await eventually(partial(is_empty, worker), WAIT)
+    assert sorted(ran) == ["last", *["xxxxx"] * 9]
+
+
+async def is_empty(worker: Worker) -> bool:
+    stats = await worker.queue.engine.stats()
+    return not stats.pending and not stats.running
+
+
 async def test_the_keys_of_limits_are_hashed_on_the_server(worker, redis_settings):
     @worker.task(limit=Limit(concurrency=1, key=lambda card: card))
     async def pay(card: Sensitive[str]) -> None:
@@ -482,7 +509,12 @@ async def test_an_aborted_job_passes_the_slot_on_that_it_was_given(worker, redis
         async def is_waiting(count: int) -> bool:
             return (await engine.stats()).scheduled == count
 
-        first, given = [await limited.enqueue(name) for name in ("first", "given")]
+        async def has_begun() -> bool:
+            return ran == ["first"]
+
+        first = await limited.enqueue("first")
+        await eventually(has_begun, WAIT)
+        given = await limited.enqueue("given")
         await eventually(partial(is_waiting, 1), WAIT)
         last = await limited.enqueue("last")
         await eventually(partial(is_waiting, 2), WAIT)
@@ -961,3 +993,98 @@ async def test_drain_waits_until_no_job_is_left(worker, redis_settings, monkeypa
             assert last == b"0 pending, 0 running, 0 scheduled"
             assert await drain.wait() == 0
             assert await job.status() is JobStatus.COMPLETED
+
+
+async def test_foreign_entries_are_listed_without_harm(worker, redis_settings):
+    """Entries and records that a stranger with the queue's password wrote."""
+
+    @worker.task
+    async def work(text: str = "") -> None: ...
+
+    async with (
+        open_service(Service([], [], worker), redis_settings),
+        connect(redis_settings) as redis,
+    ):
+        engine: Any = worker.queue.engine
+        stream, name = engine._client.streams[1], redis_settings.queue_name
+        scheduled = f"{{{name}}}:scheduled:normal"
+        first = await work.enqueue()
+        await redis.xadd(stream, {"id": "", "body": "x"})
+        await redis.xadd(stream, {"other": "fields"})
+        await redis.xadd(stream, {"id": "\udcff bad id", "body": "x"})
+        await redis.xadd(stream, {"id": "list", "body": "x"})
+        await redis.rpush(engine._client.record_key("list"), "not a record")
+        await redis.xadd(stream, {"id": "large", "body": "x"})
+        await redis.set(engine._client.record_key("large"), "x" * 1024**2)
+        last = await work.enqueue()
+        found = await list_all(engine, JobStatus.PENDING, 1)
+        assert found == [first.id, "\ufffd bad id", "list", "large", last.id]
+        scores = {"forever": "inf", "never": "-inf", "\udcff:\n 1": "1e300", "part": 1.5}
+        await redis.zadd(scheduled, scores)
+        for limit in (1, 2, 10):
+            later = await list_all(engine, JobStatus.SCHEDULED, limit)
+            assert later == ["\ufffd:\n 1", "forever"]
+            pending = await list_all(engine, JobStatus.PENDING, limit)
+            assert pending == ["never", "part", *found]
+        page = await worker.jobs.browse(state=JobStatus.SCHEDULED)
+        assert [job.state for job in page.jobs] == [JobStatus.UNKNOWN] * 2
+        assert max(job.at for job in page.jobs if job.at).year == 9999
+
+
+async def list_all(engine: Any, status: JobStatus, limit: int) -> list[str]:
+    """Return the ids of all jobs of a status, page by page."""
+    ids: list[str] = []
+    after: str | None = None
+    while True:
+        page, after = await engine.browse(status, after, limit)
+        ids += [listed.id for listed in page]
+        if after is None:
+            return ids
+
+
+async def test_a_scheduled_job_that_is_due_is_pending(worker, redis_settings):
+    """No worker runs, so no worker moves the job into its stream."""
+
+    @worker.task
+    async def work() -> None: ...
+
+    async with (
+        open_service(Service([], [], worker), redis_settings),
+        connect(redis_settings) as redis,
+    ):
+        engine = worker.queue.engine
+        now = await work.enqueue()
+        due, later = await work.using(delay=600).enqueue(), await work.using(delay=600).enqueue()
+        await make_due(redis, redis_settings, due.id)
+        urgent = await work.using(priority="high").enqueue()
+        for limit in (1, 2, 3):
+            assert await list_all(engine, JobStatus.PENDING, limit) == [urgent.id, due.id, now.id]
+            assert await list_all(engine, JobStatus.SCHEDULED, limit) == [later.id]
+        stats = await engine.stats()
+        assert (stats.pending, stats.scheduled) == (3, 1)
+
+
+async def test_a_page_of_large_messages_ends_early(worker, redis_settings):
+    @worker.task
+    async def work(text: str) -> None: ...
+
+    async with open_service(Service([], [], worker), redis_settings):
+        engine = worker.queue.engine
+        jobs = [await work.enqueue("x" * 500_000) for _ in range(20)]
+        page, after = await engine.browse(JobStatus.PENDING, None, 20)
+        assert len(page) < len(jobs)
+        assert after
+        assert await list_all(engine, JobStatus.PENDING, 20) == [job.id for job in jobs]
+
+
+async def test_a_position_of_scheduled_jobs_is_no_error_for_other_ones(worker, redis_settings):
+    @worker.task
+    async def work() -> None: ...
+
+    async with open_service(Service([], [], worker), redis_settings):
+        engine = worker.queue.engine
+        for _ in range(2):
+            await work.using(delay=3600).enqueue()
+        _, after = await engine.browse(JobStatus.SCHEDULED, None, 1)
+        for status in (JobStatus.PENDING, JobStatus.RUNNING):
+            assert await engine.browse(status, after, 1) == ([], None)

@@ -20,7 +20,7 @@ async def test_a_service_with_its_servers_is_ready(client):
     assert response.json() == {"status": "ok", "checks": checks}
 
 
-async def test_health_checks_are_logged_if_they_fail(app: FastAPI, client, caplog):
+async def test_routine_requests_are_logged_if_they_fail(app: FastAPI, client, caplog):
     caplog.set_level(logging.DEBUG)
 
     async def levels_of(path: str) -> list[str]:
@@ -31,6 +31,8 @@ async def test_health_checks_are_logged_if_they_fail(app: FastAPI, client, caplo
 
     for path in ("/health/live", "/health/ready", "/health/backlog", "/metrics"):
         assert await levels_of(path) == ["DEBUG"]
+    assert await levels_of("/core-static/console.css") == ["DEBUG"]
+    assert await levels_of("/core-static/none.css") == ["INFO"]
     assert await levels_of("/metrics/none") == ["INFO"]
     assert await levels_of("/healthy") == ["INFO"]
     app.state.database.ready.clear()

@@ -224,7 +224,7 @@ async def test_event_streams_are_limited(port, app_worker, user, settings, monke
     streams = [await open_stream(user) for _ in range(2)]
     assert [status for _, status in streams] == [b"200", b"200"]
     assert not await opens()
-    # Another user has streams of their own. The limit comes before the search of the job.
+    # Another user has a separate limit. The limit is checked before the job is searched.
     other, status = await open_stream(stranger)
     assert status == (b"404" if name == "max_event_streams_per_user" else b"429")
     other.close()
@@ -263,7 +263,8 @@ async def test_a_backlog_is_reported(client, app_worker, settings, monkeypatch):
     async def wait() -> None:
         await asyncio.sleep(60)
 
-    empty = {"status": "ok", "pending": 0, "oldest_seconds": 0.0}
+    verdict = "The workers keep up: 0 jobs pending."
+    empty = {"status": "ok", "pending": 0, "oldest_seconds": 0.0, "verdict": verdict}
     assert await backlog() == (200, empty)
     monkeypatch.setattr(settings, "task_backlog_limit", 2)
     waiting = await wait.enqueue_many([[]] * (settings.task_concurrency + 2))
@@ -272,6 +273,10 @@ async def test_a_backlog_is_reported(client, app_worker, settings, monkeypatch):
         return (await backlog())[1]["pending"] == 2
 
     await eventually(is_full, WAIT)
-    assert (await backlog())[0] == 503
+    status, late = await backlog()
+    assert status == 503
+    assert str(late["verdict"]).startswith(
+        "The workers do not keep up: 2 jobs pending, the oldest for "
+    )
     assert all(await asyncio.gather(*(job.abort() for job in waiting)))
     assert (await backlog())[0] == 200

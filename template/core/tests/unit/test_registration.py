@@ -163,6 +163,7 @@ async def test_invalid_options_are_refused(worker, settings):
     refused: list[Callable[[], Awaitable[object]]] = [
         lambda: plain.using(priority="urgent").enqueue(),
         lambda: plain.using(job_id="a b").enqueue(),
+        lambda: plain.using(job_id="..").enqueue(),
         lambda: plain.using(delay=1, run_at=datetime.now()).enqueue(),
         lambda: plain.using(delay=1e300).enqueue(),
         lambda: plain.using(delay=float("nan")).enqueue(),

@@ -39,6 +39,12 @@ def change(monkeypatch, settings: dict[str, str | None]) -> None:
         ({"REDIS_URL": "rediss://a/jobs"}, "REDIS_URL: must look like redis://"),
         ({"REDIS_URL": "redis+sentinel://a,b/"}, "REDIS_URL: must look like redis+sentinel://"),
         ({"REDIS_URL": "rediss+cluster://a,b/1"}, "REDIS_URL: must look like redis+cluster://"),
+        (
+            {"BROKER_URL": "http://a"},
+            "BROKER_URL: URL scheme should be 'amqp', 'amqps', 'redis'",
+        ),
+        ({"BROKER_URL": "amqp://a/b/c"}, "BROKER_URL: must look like amqp://user:password@host:"),
+        ({"BROKER_URL": "rediss://a/jobs"}, "BROKER_URL: must look like redis://"),
         ({"SECRET_KEY": "short"}, "SECRET_KEY: Value should have at least 32 characters"),
         ({"PORT": "many"}, "PORT: "),
         ({"ALLOWED_HOSTS": "example.com"}, "ALLOWED_HOSTS is not valid JSON; a list is written as"),
@@ -63,6 +69,21 @@ def change(monkeypatch, settings: dict[str, str | None]) -> None:
             "MAIL_FROM is missing, which production",
         ),
         ({"ENVIRONMENT": "production"}, "PUBLIC_URL is missing, which production needs"),
+        (
+            {"ALERT_WEBHOOK_URL": "https://example.com"},
+            "ALERT_WEBHOOK_URL and ALERT_WEBHOOK_SECRET belong together: set both",
+        ),
+        (
+            {"ALERT_WEBHOOK_SECRET": f"whsec_{'a' * 32}"},
+            "ALERT_WEBHOOK_URL and ALERT_WEBHOOK_SECRET belong together: set both",
+        ),
+        ({"ALERT_WEBHOOK_URL": "example.com"}, "ALERT_WEBHOOK_URL: "),
+        (
+            {"ALERT_WEBHOOK_URL": "https://example.com", "ALERT_WEBHOOK_SECRET": "a" * 40},
+            "ALERT_WEBHOOK_SECRET: must be whsec_ followed by at least 24 bytes as base64",
+        ),
+        ({"ALERT_WEBHOOK_SECRET": f"whsec_{'a' * 33}"}, "ALERT_WEBHOOK_SECRET: must be whsec_"),
+        ({"ALERT_MAIL": "perhaps"}, "ALERT_MAIL: "),
     ],
 )
 def test_a_missing_or_wrong_setting_is_named(monkeypatch, settings, problem):
@@ -71,6 +92,21 @@ def test_a_missing_or_wrong_setting_is_named(monkeypatch, settings, problem):
         load_settings()
     assert str(error.value).startswith("settings: ")
     assert problem in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "amqp://host",
+        "amqp://user:password@host:5672//",
+        "amqps://host/%2Fjobs",
+        "redis://host:6379",
+        "rediss://:password@host:6379/1?ssl_cert_reqs=none",
+    ],
+)
+def test_a_broker_is_named_by_its_url(monkeypatch, url):
+    change(monkeypatch, {"BROKER_URL": url})
+    assert str(load_settings().broker_url) == url
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from redis.exceptions import MovedError, ReadOnlyError, RedisError
 
 from core.config import find_address
 from core.tasks.engines.redis.connecting import MAX_CONNECTIONS, connect
-from core.tasks.errors import QueueRefuses, QueueUnavailable
+from core.tasks.errors import REFUSALS, QueueRefuses, QueueUnavailable
 
 Word = str | bytes | int
 """An argument of a script."""
@@ -32,17 +32,14 @@ MAX_ROWS = 500
 MAX_BYTES = 4 * 1024**2
 """A batch ends with the row that reaches one of these limits, so each call is short."""
 
-REFUSALS = {
-    "OOM": "is full: free memory, or raise maxmemory",
-    "READONLY": "is a read-only replica",
-    "NOREPLICAS": "has too few replicas (min-replicas-to-write)",
-    "MISCONF": "cannot save its data to its disk",
+_REFUSALS = {
+    **REFUSALS,
     "MOVED": "has moved the queue to another node of the cluster",
     "ASK": "is moving the queue to another node of the cluster",
     "TRYAGAIN": "is moving the queue to another node of the cluster",
     "CLUSTERDOWN": "is in a cluster that is down",
 }
-"""The errors of a server that answers but does not write, with their meanings."""
+"""`REFUSALS` and the errors of a cluster."""
 
 
 def split(rows: Iterable[list[W]]) -> Iterator[list[list[W]]]:
@@ -184,6 +181,6 @@ class Client:
 
     def _explain(self, error: Exception) -> QueueUnavailable:
         code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
-        if code in REFUSALS:
-            return QueueRefuses(self._place, REFUSALS[code])
+        if code in _REFUSALS:
+            return QueueRefuses(self._place, _REFUSALS[code])
         return QueueUnavailable(f"{self._place} cannot be used: {error}")

@@ -14,10 +14,10 @@ from core.cancelling import cancel_all
 from core.logging import get_logger
 from core.tasks.engine import SUSPECT_DELIVERIES, Delivery, Handler
 from core.tasks.engines.redis.client import GROUP, OPERATION_SECONDS, RANKS, Client, Word, split
-from core.tasks.engines.redis.records import dump_rest, load, milliseconds
+from core.tasks.engines.redis.records import load, milliseconds
 from core.tasks.errors import QueueUnavailable
 from core.tasks.outcome import Ended, Outcome
-from core.tasks.records import JobRecord, RecordFields, merge
+from core.tasks.records import JobRecord, RecordFields, dump_rest, merge
 from core.tasks.upkeep import finish_jobs
 
 logger = get_logger(__name__)

@@ -2,18 +2,21 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, ClassVar
 from uuid import uuid4
 
 from core.logging import get_logger
-from core.tasks.engine import Condition, Handler, Stats
-from core.tasks.engines.redis.client import RANKS, Client, Word, split
+from core.tasks.engine import Condition, Handler, Listed, Promise, Stats
+from core.tasks.engines.redis import pages
+from core.tasks.engines.redis.client import GROUP, RANKS, Client, Word, split
 from core.tasks.engines.redis.consumer import Consumer
 from core.tasks.engines.redis.records import WAITING, RedisRecords, dump, milliseconds
 from core.tasks.errors import QueueUnavailable
 from core.tasks.outcome import FOLLOWING_SECONDS, Envelope
+from core.tasks.records import JobStatus
 
 logger = get_logger(__name__)
 
@@ -28,7 +31,17 @@ class RedisEngine:
         grace_period: Seconds that running jobs get at the end.
     """
 
-    durable: ClassVar[bool] = True
+    promises: ClassVar[frozenset[Promise]] = frozenset(
+        {
+            Promise.DURABLE,
+            Promise.ORDERLY_STOP,
+            Promise.PRIORITIES,
+            Promise.EXACT_DELAYS,
+            Promise.SERVER_RESTART,
+            Promise.BOUNDED,
+            Promise.MONGODB_OUTAGE,
+        }
+    )
     in_process: ClassVar[bool] = False
 
     def __init__(
@@ -42,10 +55,10 @@ class RedisEngine:
         self.paused = threading.Event()
         self._concurrency = concurrency
         self._grace_period = grace_period
-        self._name = uuid4().hex[:12]
+        self.name = uuid4().hex[:12]
         self._client = Client(url, queue_name)
         self._consumer: Consumer | None = None
-        self.records = RedisRecords(self._client, self._name)
+        self.records = RedisRecords(self._client, self.name)
 
     @property
     def takes_jobs(self) -> bool:
@@ -72,25 +85,39 @@ class RedisEngine:
         pending, running, scheduled, oldest = zip(*each, strict=True)
         return Stats(sum(pending), sum(running), sum(scheduled), max(oldest) / 1000)
 
+    async def browse(
+        self,
+        status: JobStatus,
+        after: str | None,
+        limit: int,
+    ) -> tuple[list[Listed], str | None]:
+        words = pages.unpack(after) if after else ()
+        rows, has_more = await self._client.run("browse", status, GROUP, limit, *words)
+        return pages.load(rows), pages.pack(rows[-1]) if has_more else None
+
     async def check(self) -> Condition:
         await self._client.run("check")
         # A managed server may forbid these commands.
         info: dict[str, Any] = {}
         config: dict[Any, Any] = {}
+        now = 0.0
         with suppress(QueueUnavailable):
             async with self._client.open() as redis:
-                info = await redis.info("memory", "persistence")
+                info = await redis.info("memory", "persistence", "server")
+                now = time.time()
                 config = await redis.config_get("save")
         limit = info.get("maxmemory")
         return Condition(
             memory=info["used_memory"] / limit if limit else None,
             persists=_persists(info, config),
+            server=_name_server(info),
+            clock_ahead=_compare_clocks(info, now),
         )
 
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
         self._consumer = Consumer(
             self._client,
-            self._name,
+            self.name,
             handler,
             self._concurrency,
             self._grace_period,
@@ -108,6 +135,17 @@ def _flatten(envelope: Envelope) -> Iterator[list[Word]]:
     for job_id, record in envelope.following.items():
         later = dump(record, WAITING)
         yield [job_id, rank, "", milliseconds(FOLLOWING_SECONDS), later, b""]
+
+
+def _name_server(info: dict[str, Any]) -> str | None:
+    name = info.get("server_name", "redis")
+    version = info.get(f"{name}_version")
+    return f"{name} {version}" if version else None
+
+
+def _compare_clocks(info: dict[str, Any], now: float) -> float | None:
+    microseconds = info.get("server_time_usec")
+    return microseconds / 1e6 - now if microseconds else None
 
 
 def _persists(info: dict[str, Any], config: dict[Any, Any]) -> bool | None:

@@ -1,6 +1,5 @@
 """Records of jobs in Redis or Valkey; `lua/common.lua` describes their form."""
 
-import dataclasses
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -13,6 +12,7 @@ from core.tasks.records import (
     JobStatus,
     RecordFields,
     Slots,
+    dump_rest,
 )
 
 logger = get_logger(__name__)
@@ -23,10 +23,7 @@ READ_BATCH = 50
 READ_SECONDS = 30.0
 """Dead letters may be large, so reading a batch of them may take longer than other calls."""
 
-_LINE = frozenset({"state", "fence", "deliveries", "blocked", "abort", "worker", "progress"})
-"""The fields that the scripts read. All others are in the JSON of the third line."""
 _DEFAULT_WORDS = ["", "0", "0", "0", "0", "-"]
-_DEFAULTS = {field.name: field.default for field in dataclasses.fields(JobRecord)}
 
 
 class RedisRecords:
@@ -60,8 +57,8 @@ class RedisRecords:
     async def write_progress(self, job_id: str, progress: Any, fence: int) -> bool:
         return bool(await self._client.run("progress", job_id, fence, to_json(progress)))
 
-    async def request_abort(self, job_id: str, ttl: float) -> None:
-        await self._client.run("abort", job_id, milliseconds(ttl))
+    async def request_abort(self, job_id: str, ttl: float) -> bool:
+        return bool(await self._client.run("abort", job_id, milliseconds(ttl)))
 
     async def claim(self, claims: dict[str, str], ttl: float) -> dict[str, str]:
         words: list[Word] = [word for pair in claims.items() for word in pair]
@@ -118,20 +115,6 @@ def dump(fields: RecordFields, status: str | None = None) -> bytes:
     progress = fields.get("progress")
     lines = [" ".join(words).encode(), to_json(progress) if progress else b"", dump_rest(fields)]
     return b"\n".join(lines)
-
-
-def dump_rest(fields: RecordFields) -> bytes:
-    """Return the third line of a record: the fields that the scripts only pass on.
-
-    Args:
-        fields: The record's fields.
-    """
-    rest = {
-        name: value
-        for name, value in fields.items()
-        if name not in _LINE and value != _DEFAULTS[name]
-    }
-    return to_json(rest)
 
 
 def load(job_id: str, stored: bytes | None) -> JobRecord:

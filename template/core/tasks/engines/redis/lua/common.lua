@@ -91,22 +91,31 @@ local function add(priority, job_id, body, due)
   end
 end
 
--- Move a scheduled message into its stream.
-local function move(priority, job_id)
-  local body = redis.call('hget', KEYS[7], job_id)
-  if body then add(priority, job_id, body, '') end
+-- Remove a scheduled message.
+local function forget(priority, job_id)
   redis.call('zrem', KEYS[priority + 3], job_id)
   redis.call('hdel', KEYS[7], job_id)
 end
 
--- Move a job's scheduled message, if there is one, and return whether there was.
-local function start(job_id)
+-- Move a scheduled message into its stream.
+local function move(priority, job_id)
+  local body = redis.call('hget', KEYS[7], job_id)
+  if body then add(priority, job_id, body, '') end
+  forget(priority, job_id)
+end
+
+-- Move or forget a job's scheduled message, if there is one, and return whether there was.
+local function leave_set(job_id, act)
   for priority = 1, 3 do
     if redis.call('zscore', KEYS[priority + 3], job_id) then
-      move(priority, job_id)
+      act(priority, job_id)
       return true
     end
   end
+end
+
+local function start(job_id)
+  return leave_set(job_id, move)
 end
 
 -- Remove an entry from its stream. If the message moves, first add it in its new place: a script
