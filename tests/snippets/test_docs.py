@@ -3,17 +3,21 @@
 import ast
 import dataclasses
 import inspect
+import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx2
 from app.models.cached import Cached
 from app.models.order import Order
 from app.models.session import Session
 from app.services.order_events import announce_order
+from app.tasks.alerts import post_to_chat
 from app.tasks.caching import refresh_orders
 from app.tasks.imports import import_orders
 from app.tasks.worker import worker
-from core.tasks import ScheduleOptions, TaskOptions
+from core.tasks import Alert, ScheduleOptions, TaskOptions
 from core.testing import eventually
 
 PAGE = Path("core/docs/coming-from.md").read_text()
@@ -52,6 +56,23 @@ async def test_coming_from(client, user):
     assert await (await import_orders.enqueue()).result(30) == "completed"
     job = await import_orders.enqueue(seconds=60)
     assert await job.result(30) == "stopped before the end"
+
+
+async def test_an_alert_is_posted(db, monkeypatch):
+    requests = []
+
+    def answer(request):
+        requests.append(request)
+        return httpx2.Response(204)
+
+    client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+    monkeypatch.setattr(worker.context, "http_client", client)
+    now = datetime.now(UTC)
+    alert = Alert("1", "backlog", "default", "The workers do not keep up", "12 jobs", "/console", now, True)
+    await post_to_chat(alert)
+    text = "Ended: The workers do not keep up\n12 jobs\n/console"
+    assert [json.loads(request.content) for request in requests] == [{"text": text}]
+    assert post_to_chat in worker._alert_hooks
 
 
 async def test_deleting_rows(db, user):

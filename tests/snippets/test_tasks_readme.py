@@ -166,12 +166,23 @@ async def test_each_command(internet, db, running_worker):
 
     job = await texts.translate.enqueue("untranslatable")
     await eventually(lambda: texts.worker.dead_letters.list(task="translate"))
-    every, listing, replay, history, schedules = (command.split()[1:] for command in COMMANDS)
+    commands = [command.split()[1:] for command in COMMANDS]
+    jobs, watch, every, listing, replay, history, workers, stats, doctor, schedules = commands
+    assert doctor == ["doctor"]  # its verdict depends on the machine
 
+    counted = await texts.count_words.enqueue("to be")
+    assert await counted.result(10) == 2
+    assert watch.pop() == "JOB_ID"
+    # In a local queue, other processes only see a run that has been written.
+    kept = {"task": "count_words", "ended_as": "completed"}
+    await eventually(lambda: texts.worker.history.list(**kept))
+    assert "completed" in await just(*watch, counted.id)
+    for command in (jobs, workers, stats):
+        await just(*command)
     shown = await just(*listing)
     assert await just(*every) == shown
     _, line = shown.splitlines()
-    assert line.endswith("  translate  PermanentError: this cannot be translated")
+    assert re.search(r"  translate  .* UTC  PermanentError: this cannot be translated$", line)
     letter_id = line.split()[0]
     assert job.id in await just("dead-letters", "show", letter_id)
     assert await just(*replay) == "1 replayed\n"

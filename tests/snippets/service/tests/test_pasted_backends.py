@@ -1,12 +1,23 @@
 """The snippets of task-backends.md, on a real worker."""
 
 import asyncio
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
+import app.pasted
 from app.tasks import backends, limits
 from core.tasks import InvalidArguments
 from core.testing import eventually
+
+
+def test_each_backend_is_configured():
+    """Its module configures it. A service has the modules of its own engines."""
+    names = [path.stem for path in Path(app.pasted.__file__).parent.glob("backend_*.py")]
+    assert "backend_local" in names
+    for name in names:
+        import_module(f"app.pasted.{name}")
 
 
 async def run(task, *arguments):

@@ -1,3 +1,5 @@
+from importlib.util import find_spec
+
 from fastapi import APIRouter, Request
 
 from app.pasted.notes import note
@@ -20,10 +22,21 @@ def background(function):
     return worker.task(name=f"example.{function.__name__}")(function)
 
 
-def get_local_executor(max_workers: int) -> None: ...
+def get_local_executor(max_workers: int) -> str:
+    return "local"
 
 
-def configure_background_tasks(executor: None) -> None: ...
+def CeleryBackgroundBackend(celery_app: object) -> str:
+    return "celery"
+
+
+def ARQBackgroundBackend(redis_settings: object) -> str:
+    return "arq"
+
+
+def configure_background_tasks(backend: str) -> None:
+    """Check that the service has this engine, because a setting chooses it, and not the code."""
+    assert find_spec(f"core.tasks.engines.{backend}")
 
 
 def configure_task_monitor() -> None: ...

@@ -1,0 +1,88 @@
+"""The interface that each other queue system implements: Celery, streaq and arq."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from core.tasks.engine import Condition, Promise
+
+Run = Callable[[str], Awaitable[bool]]
+"""Runs the job of a ticket, and returns when its end is recorded. It raises no exception. If it is
+cancelled, it puts the job back first. It returns False if this process takes no jobs now: the
+broker then delivers the ticket again, here or elsewhere, after a second or more."""
+
+
+STORE_PROMISES = frozenset(
+    {
+        Promise.DURABLE,
+        Promise.ORDERLY_STOP,
+        Promise.EXACT_DELAYS,
+        Promise.SERVER_RESTART,
+        Promise.SERVER_DATA_LOSS,
+        Promise.SERVER_OUTAGE,
+    }
+)
+"""The promises of the engine with any broker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A message that names a job that is due. The job itself is in the store.
+
+    A ticket may be delivered twice, late, or for a job that has ended: the store knows whether the
+    job may run. A ticket that is lost is sent again.
+
+    Attributes:
+        job_id: The job's id.
+        task: The name of the task.
+        priority: One of `PRIORITIES`.
+        number: The number of the sending of this job's tickets. A broker that refuses a message
+            with a known id uses it to make the id unique.
+    """
+
+    job_id: str
+    task: str
+    priority: str
+    number: int
+
+
+class Broker(Protocol):
+    """A queue system that carries tickets. It connects on its first call.
+
+    Its methods raise `QueueUnavailable` if its server cannot be reached, and `QueueRefuses` if the
+    server takes no tickets now.
+    """
+
+    async def close(self) -> None:
+        """Close the connection."""
+        ...
+
+    async def send(self, tickets: Sequence[Ticket]) -> None:
+        """Put tickets into the queue, in this order. Return when the server has all of them.
+
+        Args:
+            tickets: The tickets. There may be thousands.
+        """
+        ...
+
+    async def count(self) -> int:
+        """Return the number of tickets that no worker was given yet."""
+        ...
+
+    async def check(self) -> Condition:
+        """Check that the server takes tickets, and return its condition."""
+        ...
+
+    async def consume(self, tasks: Sequence[str], run: Run, stop: asyncio.Event) -> None:
+        """Take tickets and run their jobs until `stop` is set; then take no more.
+
+        It returns after the last call of `run` has begun. Jobs may still be running. A
+        restart of the server does not end it.
+
+        Args:
+            tasks: The names of the tasks that this process knows.
+            run: Runs the job of a ticket.
+            stop: Ends the consumption when it is set.
+        """
+        ...

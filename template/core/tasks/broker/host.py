@@ -1,0 +1,78 @@
+"""This service inside the worker process of another queue system, which its command has started."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from core.config import Settings, get_settings
+from core.health_server import serve_health
+from core.logging import configure_logging, get_logger, is_configured
+from core.supervised import tell_started
+from core.tasks.broker.engine import BrokerEngine
+from core.traces import start_tracing, stop_tracing
+from core.worker_link import follow_supervisor
+from core.worker_link import number as supervised
+
+# The modules of a queue system are below the service.
+if TYPE_CHECKING:
+    from core.entry import Service
+
+logger = get_logger(__name__)
+
+
+def load_hosted(settings: Settings) -> "Service":
+    """Configure the log of this process, and load the service.
+
+    Args:
+        settings: The service's settings.
+
+    Raises:
+        UserError: The service cannot be loaded; the message says why.
+    """
+    from core.entry import load_service
+
+    if not is_configured():
+        configure_logging(settings, "worker")
+    return load_service(settings)
+
+
+@asynccontextmanager
+async def hosted(is_child: bool = False) -> AsyncIterator[BrokerEngine]:
+    """Open this service for a block, and run jobs. At its end, they get their grace period.
+
+    Args:
+        is_child: Whether this process is one of several children that the other system has forked.
+            Children cannot share the port of the health checks.
+
+    Yields:
+        The engine. Pass the tickets of the other system to `deliver`.
+    """
+    from core.entry import open_service
+
+    settings = get_settings()
+    service = load_hosted(settings)
+    worker = service.worker
+    start_tracing(settings, "worker")
+    stop = asyncio.Event()
+    if supervised and not is_child:
+        follow_supervisor(worker.report, worker.retire, settings.task_grace_period)
+    async with open_service(service, settings):
+        if settings.worker_port is not None and not (supervised or is_child):
+            serve_health(worker, settings.host, settings.worker_port)
+        engine = worker.queue.engine
+        assert isinstance(engine, BrokerEngine)
+        engine.is_hosted = True
+        running = asyncio.create_task(worker.run(stop))
+        logger.info("worker started", tasks=sorted(worker.tasks))
+        tell_started("takes jobs")
+        gc.collect()
+        gc.freeze()  # the garbage collector need not look at the service's own objects again
+        try:
+            yield engine
+        finally:
+            stop.set()
+            await running
+    stop_tracing()
+    logger.info("worker stopped")

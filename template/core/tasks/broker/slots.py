@@ -1,0 +1,183 @@
+"""The slots of limits, in MongoDB: for each key, the jobs that hold a slot.
+
+A job that finds no slot waits in the line of one full key: `waits` in its document. The
+process that gives a slot of this key back starts the first jobs in the line.
+"""
+
+from collections.abc import Iterable
+
+from pymongo.errors import DuplicateKeyError
+
+from core.tasks.broker.broker import Ticket
+from core.tasks.broker.documents import UNFINISHED, JobDocument, Place, reaching, read_slots
+from core.tasks.broker.store import Store
+from core.tasks.records import Slots
+
+LINE_BATCH = 100
+LINE = [("rank", 1), ("added", 1)]
+
+
+class SlotStore:
+    """The slots of a queue. Each method raises `QueueUnavailable` if MongoDB cannot be reached.
+
+    Args:
+        store: The jobs of the queue.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._collections = store.collections
+
+    async def acquire(self, job_id: str, fence: int, slots: Slots) -> str | None:
+        """Let a run take all of its slots, or none of them.
+
+        Args:
+            job_id: The job's id.
+            fence: The fence of the run.
+            slots: The slots.
+
+        Returns:
+            None, or the first key that has no free slot.
+        """
+        needed = [{"key": key, "most": most} for key, most in slots.items()]
+        async with reaching():
+            query = {"_id": job_id, "fence": fence}
+            change = {"$set": {"slots": needed}}
+            before = await self._collections.jobs.find_one_and_update(query, change)
+            if before is None:
+                return next(iter(slots))  # another delivery has begun
+            former = read_slots(before)
+            if former != slots:  # it may hold slots of a limit that has changed
+                await self._release(job_id, former)
+            return await self._hold(job_id, slots)
+
+    async def count_waiting(self, key: str) -> int:
+        """Return the number of jobs in the line of a key.
+
+        Args:
+            key: The key.
+        """
+        async with reaching():
+            query = {"place": Place.LATER, "waits": key}
+            return await self._collections.jobs.count_documents(query)
+
+    async def _hold(self, job_id: str, slots: Slots) -> str | None:
+        """Hold all slots, or none of them. Return the first key that has no free slot."""
+        holders = await self._read_holders(slots)
+        full = await self._find_full(job_id, slots, holders)
+        return full or await self._hold_free(job_id, slots)
+
+    async def _hold_free(self, job_id: str, slots: Slots) -> str | None:
+        """Hold slots that were free a moment ago. Return the first key that is full by now."""
+        held: list[str] = []
+        for key, most in sorted(slots.items()):  # in one order, so two jobs cannot block each other
+            if not await self._hold_one(job_id, key, most):
+                await self._release(job_id, held)
+                return key
+            held.append(key)
+        return None
+
+    async def _read_holders(self, keys: Iterable[str]) -> dict[str, list[str]]:
+        query = {"_id": {"$in": [*keys]}}
+        return {each["_id"]: each["holders"] async for each in self._collections.slots.find(query)}
+
+    async def _find_full(
+        self, job_id: str, slots: Slots, holders: dict[str, list[str]]
+    ) -> str | None:
+        """Return the first key without a free slot, without taking a slot of another key."""
+        for key, most in sorted(slots.items()):
+            others = [each for each in holders.get(key, []) if each != job_id]
+            if len(others) >= most:
+                holders[key] = await self._keep_alive(key, others)
+                if len(holders[key]) >= most:
+                    return key
+        return None
+
+    async def _hold_one(self, job_id: str, key: str, most: int) -> bool:
+        has_place = {f"holders.{most - 1}": {"$exists": False}}
+        query = {"_id": key, "$or": [{"holders": job_id}, has_place]}
+        try:
+            change = {"$addToSet": {"holders": job_id}}
+            await self._collections.slots.update_one(query, change, upsert=True)
+        except DuplicateKeyError:  # the key exists, and has no free slot
+            return False
+        return True
+
+    async def _keep_alive(self, key: str, holders: list[str]) -> list[str]:
+        """Release the slots of jobs that ended without doing so, and return the other holders."""
+        query = {"_id": {"$in": holders}, "state": UNFINISHED}
+        jobs = self._collections.jobs.find(query, {"_id": 1})
+        alive = {each["_id"] async for each in jobs}
+        lost = [each for each in holders if each not in alive]
+        if lost:  # their worker died
+            change = {"$pullAll": {"holders": lost}}
+            await self._collections.slots.update_one({"_id": key}, change)
+        return [*alive]
+
+    async def _release(self, job_id: str, keys: Iterable[str]) -> None:
+        if names := [*keys]:
+            query = {"_id": {"$in": names}}
+            await self._collections.slots.update_many(query, {"$pull": {"holders": job_id}})
+            await self._collections.slots.delete_many({**query, "holders": []})
+
+    async def give_back(self, job_id: str, keys: Iterable[str]) -> list[Ticket]:
+        """Take slots of a job away, and return the tickets of the jobs that get them.
+
+        Args:
+            job_id: The job's id.
+            keys: The keys of the slots.
+        """
+        names = [*keys]
+        async with reaching():
+            await self._release(job_id, names)
+        return [ticket for key in names for ticket in await self.give(key)]
+
+    async def give(self, key: str) -> list[Ticket]:
+        """Start the first jobs in the line of a key, as far as they get their slots.
+
+        Args:
+            key: The key.
+
+        Returns:
+            The tickets of the jobs.
+        """
+        tickets: list[Ticket] = []
+        line = {"place": Place.LATER, "waits": key}
+        has_more = True
+        while has_more:
+            async with reaching():
+                found = self._collections.jobs.find(line, {"slots": 1}).sort(LINE)
+                jobs = await found.limit(LINE_BATCH).to_list()
+                has_more = await self._give_some(key, jobs, tickets) and len(jobs) == LINE_BATCH
+        return tickets
+
+    async def _give_some(self, key: str, jobs: list[JobDocument], tickets: list[Ticket]) -> bool:
+        """Start the first of some jobs, add their tickets, and return whether slots are left."""
+        needed = {job["_id"]: read_slots(job) for job in jobs}
+        holders = await self._read_holders({name for slots in needed.values() for name in slots})
+        moves: dict[str, list[str]] = {}
+        is_full = False
+        for job_id, slots in needed.items():
+            full = await self._find_full(job_id, slots, holders)
+            is_full = full == key
+            if is_full:
+                break
+            if full:  # it moves to the line of the other key
+                moves.setdefault(full, []).append(job_id)
+            elif await self._hold_free(job_id, slots) is None:
+                tickets += await self._start(job_id, key, slots)
+                for name in slots:
+                    holders.setdefault(name, []).append(job_id)
+        for full, ids in moves.items():
+            query = {"_id": {"$in": ids}, "place": Place.LATER, "waits": key}
+            await self._collections.jobs.update_many(query, {"$set": {"waits": full}})
+        return not is_full
+
+    async def _start(self, job_id: str, key: str, slots: Slots) -> list[Ticket]:
+        started = await self._store.start({"_id": job_id, "place": Place.LATER, "waits": key}, 1)
+        if not started:
+            job = await self._collections.jobs.find_one({"_id": job_id}, {"place": 1})
+            # Somebody has aborted the job, unless another process has started it.
+            if not job or job["place"] in (Place.LATER, Place.ENDED):
+                await self._release(job_id, slots)
+        return started

@@ -1,0 +1,63 @@
+"""The Redis or Valkey server that carries the tickets of streaq and arq."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from core.tasks.engine import Condition
+from core.tasks.errors import REFUSALS, QueueRefuses, QueueUnavailable
+
+OPERATION_SECONDS = 3.0
+"""A server that takes longer counts as down."""
+CHECK_SECONDS = 60
+"""How long the server keeps the key that a check writes."""
+
+
+def check_host_name(url: str) -> str:
+    """Return a URL that makes the client check the host's name in a certificate.
+
+    Args:
+        url: The URL of the server. Its option `ssl_check_hostname` wins.
+    """
+    if not url.startswith("rediss:") or "ssl_check_hostname" in url:
+        return url
+    return url + ("&" if "?" in url else "?") + "ssl_check_hostname=true"
+
+
+def explain(
+    place: str,
+    error: BaseException,
+    codes: Mapping[type[Exception], str],
+) -> QueueUnavailable:
+    """Return the error of this service for an error of a client.
+
+    Args:
+        place: The server, for people.
+        error: The error. Of a group, the first one counts.
+        codes: The codes of the errors whose text lacks the code.
+    """
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    text = str(error).rpartition("caused error: ")[2]  # a pipeline puts its command before it
+    code = next((code for kind, code in codes.items() if isinstance(error, kind)), text)
+    for known, meaning in REFUSALS.items():
+        if code.startswith(known):
+            return QueueRefuses(place, meaning)
+    if isinstance(error, TimeoutError):
+        return QueueUnavailable(f"{place} did not answer within {OPERATION_SECONDS:g} s")
+    return QueueUnavailable(f"{place} cannot be used: {text or type(error).__name__}")
+
+
+def read_condition(info: Mapping[str, Any]) -> Condition:
+    """Return the condition of the server.
+
+    Args:
+        info: The answer to `INFO`; empty if the server forbids it.
+    """
+    limit = info.get("maxmemory")
+    name = info.get("server_name", "redis")
+    version = info.get(f"{name}_version")
+    return Condition(
+        memory=info["used_memory"] / limit if limit else None,
+        persists=True,  # MongoDB keeps the jobs, and a lost ticket is sent again
+        server=f"{name} {version}" if version else None,
+    )

@@ -1,0 +1,41 @@
+"""The engine `arq`: MongoDB keeps the jobs, and arq delivers them. arq is in maintenance only.
+
+`python -m core worker` runs arq's worker in its process. arq's own command works too:
+`arq core.tasks.engines.arq.WorkerSettings`.
+"""
+
+from typing import Any
+
+from core.config import Settings, get_settings
+from core.tasks.broker.address import find_redis_url
+from core.tasks.broker.broker import Broker
+from core.tasks.broker.engine import BrokerEngine
+
+
+def build(settings: Settings) -> BrokerEngine:
+    """Build the engine that the settings describe.
+
+    Args:
+        settings: The service's settings.
+
+    Raises:
+        SettingsError: `REDIS_URL` is missing, or arq cannot use it.
+    """
+    url = find_redis_url(settings, "arq")
+
+    def make_broker() -> Broker:
+        from core.tasks.engines.arq.broker import ArqBroker
+
+        return ArqBroker(url, settings.queue_name, settings.task_concurrency)
+
+    return BrokerEngine(settings, make_broker, has_priorities=True)
+
+
+def __getattr__(name: str) -> Any:
+    """Return the settings of the worker that the command `arq` starts."""
+    if name != "WorkerSettings":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from core.tasks.engines.arq.working import make_hosted_settings
+
+    settings = get_settings()
+    return make_hosted_settings(find_redis_url(settings, "arq"), settings)

@@ -1,0 +1,3 @@
+from app.pasted.pacificpy import configure_background_tasks
+
+# paste: task-backends.md, ARQ (Async-First)

@@ -1,0 +1,1 @@
+# paste: task-backends.md, Local Executor (Development)
