@@ -193,6 +193,9 @@ class BrokerEngine:
         return True
 
     async def _run(self, job_id: str, handler: Handler) -> None:
+        # The job's next delivery may be here before the end of this one has been noted.
+        while former := self._runs.get(job_id):
+            await former.is_over.wait()
         run = await self._beginnings.run(job_id)
         if run is None or job_id in self._runs:
             return
@@ -207,6 +210,7 @@ class BrokerEngine:
                 raise
         finally:
             del self._runs[job_id]
+            run.is_over.set()
 
     async def _begin(self, ids: list[str]) -> list[Run | None]:
         found = await self._store.begin(ids)

@@ -1,5 +1,6 @@
 """The jobs of a queue, in MongoDB. Each method moves jobs from one place to another."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -63,6 +64,7 @@ class Run:
             may have recorded it already.
         keys: The keys of the slots that the job holds or has asked for.
         missing: The key that had no free slot.
+        is_over: Set when this process has recorded the outcome, or has given it up.
     """
 
     delivery: Delivery
@@ -71,6 +73,7 @@ class Run:
     token: ObjectId = field(default_factory=ObjectId)
     keys: set[str] = field(default_factory=set)
     missing: str | None = None
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def query(self) -> JobDocument:

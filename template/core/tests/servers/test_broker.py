@@ -1,0 +1,82 @@
+"""The jobs that another system carries: their engine and their store."""
+
+import asyncio
+from collections.abc import Sequence
+
+from core.cancelling import cancel_all
+from core.tasks import JobStatus
+from core.tasks.broker.broker import Run, Ticket
+from core.tasks.broker.engine import BrokerEngine
+from core.tasks.broker.store import Store
+from core.tasks.engine import Condition, Delivery
+from core.tasks.outcome import Ended, Envelope, Outcome, Retry
+from core.testing import eventually
+
+
+class EagerBroker:
+    """Delivers each ticket before the call that sends it has returned."""
+
+    def __init__(self) -> None:
+        self.run: Run | None = None
+        self._runs: set[asyncio.Task[bool]] = set()
+
+    async def close(self) -> None:
+        await cancel_all(self._runs)
+
+    async def send(self, tickets: Sequence[Ticket]) -> None:
+        assert self.run
+        self._runs |= {asyncio.ensure_future(self.run(ticket.job_id)) for ticket in tickets}
+        await asyncio.sleep(0.2)
+
+    async def count(self) -> int:
+        return 0
+
+    async def check(self) -> Condition:
+        return Condition()
+
+    async def consume(self, tasks: Sequence[str], run: Run, stop: asyncio.Event) -> None:
+        self.run = run
+        await stop.wait()
+
+
+class Repeater:
+    """Runs each job twice."""
+
+    def __init__(self) -> None:
+        self.task_names = ["work"]
+        self.deliveries: list[int] = []
+
+    def may_begin(self) -> bool:
+        return True
+
+    async def execute(self, delivery: Delivery) -> Outcome:
+        self.deliveries.append(delivery.record.deliveries)
+        if len(self.deliveries) == 1:
+            return Retry(0)
+        return Ended({"state": JobStatus.COMPLETED, "result": 1}, 60)
+
+
+async def test_the_next_delivery_begins_before_the_end_of_the_last_is_noted(db, settings):
+    broker, handler, stop = EagerBroker(), Repeater(), asyncio.Event()
+    engine = BrokerEngine(settings, lambda: broker, has_priorities=False)
+    consuming = asyncio.create_task(engine.consume(handler, stop))
+    await eventually(lambda: broker.run)
+    await engine.publish([Envelope("job", b"body", {"state": JobStatus.PENDING, "task": "work"})])
+    await eventually(lambda: handler.deliveries == [1, 2])
+    stop.set()
+    await consuming
+    await engine.stop()
+
+
+async def test_a_run_of_another_worker_with_the_same_fence_settles_nothing(db):
+    """A crash of MongoDB may lose the beginning of a delivery. Another worker then begins it."""
+    store = Store(db.name, "first")
+    await store.add([Envelope("job", b"body", {"state": JobStatus.PENDING, "task": "work"})])
+    run = (await store.begin(["job"]))["job"]
+    run.outcome = Ended({"state": JobStatus.COMPLETED, "result": 1}, 60)
+    jobs = store.collections.jobs
+    await jobs.update_one({"_id": "job"}, {"$set": {"worker": "second"}})
+    assert await store.settle([run]) == [False]
+    await jobs.update_one({"_id": "job"}, {"$set": {"worker": "first"}})
+    assert await store.settle([run]) == [True]
+    assert await store.settle([run]) == [True]  # the first answer was lost
