@@ -12,6 +12,8 @@ from core.tasks.outcome import Envelope, Outcome
 from core.tasks.records import JobRecord, JobStatus, Records
 
 PRIORITIES = ("low", "normal", "high")
+RANKS = {"high": 1, "normal": 2, "low": 3}
+"""The number of each priority in a queue."""
 SUSPECT_DELIVERIES = 3
 """After this many consecutive deliveries without an outcome, a job is a suspect."""
 

@@ -1,9 +1,13 @@
 """Values for the engine: messages on their way into the queue, and the outcomes of runs."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from core.logging import get_logger
 from core.tasks.records import RecordFields, StashedLetter
+
+logger = get_logger(__name__)
 
 FOLLOWING_SECONDS = 7 * 86400
 """How long the records of a chain's later stages are kept while they are pending."""
@@ -76,3 +80,18 @@ class Retry:
 
 
 Outcome = Ended | Retry
+
+
+def note_end(outcome: Outcome, stashed: asyncio.Event) -> None:
+    """Note the outcome of a run after the engine has recorded it.
+
+    Args:
+        outcome: The outcome.
+        stashed: Set if the run left a dead letter.
+    """
+    try:
+        outcome.note()
+    except Exception:
+        logger.exception("end of a job could not be noted")
+    if isinstance(outcome, Ended) and outcome.dead_letter:
+        stashed.set()

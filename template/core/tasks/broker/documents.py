@@ -16,6 +16,7 @@ from pymongo.errors import PyMongoError
 from core.database import open_client, summarize_error
 from core.logging import get_logger
 from core.tasks.broker.broker import Ticket
+from core.tasks.engine import RANKS
 from core.tasks.errors import QueueUnavailable
 from core.tasks.records import JobRecord, JobStatus, RecordFields, Slots, dump_rest
 
@@ -38,8 +39,7 @@ LEASE_SECONDS = 20.0
 """After this time without a sign of life, a worker counts as dead, and its jobs run again."""
 TICKET_SECONDS = 10.0
 """After this time, the ticket of a job that has not begun may count as lost."""
-RANKS = {"high": 1, "normal": 2, "low": 3}
-PRIORITIES = {rank: priority for priority, rank in RANKS.items()}
+_PRIORITIES = {rank: priority for priority, rank in RANKS.items()}
 UNFINISHED = {"$nin": [status.value for status in JobStatus if status.is_final]}
 TICKET_FIELDS = {"task": 1, "rank": 1}
 HAS_EXPIRED = {"$and": [{"$gt": ["$expires_at", None]}, {"$lte": ["$expires_at", "$$NOW"]}]}
@@ -213,7 +213,7 @@ def make_ticket(job_id: str, task: str, rank: int) -> Ticket:
         task: The name of the task.
         rank: The rank of the priority.
     """
-    return Ticket(job_id, task, PRIORITIES[rank], secrets.randbits(32))
+    return Ticket(job_id, task, _PRIORITIES[rank], secrets.randbits(32))
 
 
 def read_tickets(documents: Iterable[JobDocument]) -> list[Ticket]:

@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from typing import ClassVar
 from uuid import uuid4
@@ -18,7 +19,8 @@ from core.tasks.broker.slots import SlotStore
 from core.tasks.broker.store import Run, Store
 from core.tasks.engine import Condition, Handler, Listed, Promise, Stats
 from core.tasks.errors import QueueUnavailable
-from core.tasks.outcome import Ended, Envelope, Outcome, Retry
+from core.tasks.outcome import Envelope, Outcome, Retry, note_end
+from core.tasks.queue_server import RETRY_SECONDS, Calls
 from core.tasks.records import JobStatus
 from core.tasks.upkeep import finish_jobs
 
@@ -38,8 +40,6 @@ RESEND_SECONDS = 5.0
 """The pause between two searches for jobs whose tickets were lost."""
 INDEX_SECONDS = 3600.0
 """The pause between two checks that the indexes exist."""
-RETRY_SECONDS = 0.5
-"""The pause after a failed call."""
 LAST_TRIES = 10
 """A worker that stops gives up settling a run after this many failures."""
 
@@ -88,12 +88,12 @@ class BrokerEngine:
         self._endings = Batches(self._store.settle, GATHER_SECONDS)
         self._handler: Handler | None = None
         self._running: set[asyncio.Task[None]] = set()
-        self._problem: str | None = None
-        self._is_broker_down = False
+        self._calls = Calls("queue is down, trying again")
+        self._broker_calls = Calls("broker is down, jobs wait in MongoDB")
 
     @property
     def takes_jobs(self) -> bool:
-        return self._handler is not None and self._problem is None
+        return self._handler is not None and not (self._calls.problem or self._broker_calls.problem)
 
     async def start(self) -> None:
         """Do nothing: each connection is made when it is needed."""
@@ -120,17 +120,13 @@ class BrokerEngine:
 
     async def _send(self, tickets: Sequence[Ticket]) -> None:
         """Send tickets. If the broker is down, `_resend` sends them after the outage."""
-        if not tickets:
-            return
-        try:
+
+        async def send() -> None:
             broker = await self._open_broker()
             await broker.send(tickets)
-        except QueueUnavailable as error:
-            if not self._is_broker_down:
-                logger.warning("broker is down, jobs wait in MongoDB", error=str(error))
-            self._is_broker_down = True
-        else:
-            self._is_broker_down = False
+
+        if tickets:
+            await self._broker_calls.make(send)
 
     async def stats(self) -> Stats:
         return await self._store.stats()
@@ -146,15 +142,16 @@ class BrokerEngine:
     async def check(self) -> Condition:
         await self._store.ping()
         broker = await self._open_broker()
-        return await broker.check()
+        condition = await broker.check()
+        return replace(condition, persists=True)  # a ticket that the broker loses is sent again
 
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
         works = [
-            self._repeat(self._store.collections.make_indexes, INDEX_SECONDS),
-            self._repeat(self._renew, BEAT_SECONDS),
-            self._repeat(self._move_due, MOVE_SECONDS),
-            self._repeat(self._recover, RECOVER_SECONDS),
-            self._repeat(self._resend, RESEND_SECONDS),
+            self._calls.repeat(self._store.collections.make_indexes, INDEX_SECONDS),
+            self._calls.repeat(self._renew, BEAT_SECONDS),
+            self._calls.repeat(self._move_due, MOVE_SECONDS),
+            self._calls.repeat(self._recover, RECOVER_SECONDS),
+            self._broker_calls.repeat(self._resend, RESEND_SECONDS),
         ]
         helpers = [asyncio.create_task(work) for work in works]
         self._handler = handler
@@ -225,7 +222,7 @@ class BrokerEngine:
                 break
             except QueueUnavailable as error:
                 failures += 1
-                self._note_problem(error)
+                self._calls.note(error)
             if self._handler is None and failures == LAST_TRIES:
                 return  # its lease ends, and the job runs again
             await asyncio.sleep(RETRY_SECONDS)
@@ -233,12 +230,7 @@ class BrokerEngine:
         if not is_settled:
             logger.warning("another worker has taken the job over", job_id=job_id)
             return
-        try:
-            outcome.note()
-        except Exception:
-            logger.exception("end of a job could not be noted")
-        if isinstance(outcome, Ended) and outcome.dead_letter:
-            self.stashed.set()
+        note_end(outcome, self.stashed)
         tickets = [*run.list_tickets()]
         with suppress(QueueUnavailable):  # another job finds the slots that were not given back
             tickets += await self._pass_on(run)
@@ -270,26 +262,3 @@ class BrokerEngine:
         broker = await self._open_broker()
         known = await broker.count()
         await self._send(await self._store.take_lost(known, ADD_BATCH))
-
-    async def _repeat(self, work: Callable[[], Awaitable[object]], seconds: float) -> None:
-        while True:
-            worked = await self._try(work)
-            await asyncio.sleep(seconds if worked else min(seconds, RETRY_SECONDS))
-
-    async def _try(self, work: Callable[[], Awaitable[object]]) -> bool:
-        """Call a function, log each outage once, and return whether the function worked."""
-        try:
-            await work()
-        except QueueUnavailable as error:
-            self._note_problem(error)
-            return False
-        except Exception:
-            logger.exception("work on the queue failed, trying again")
-            return False
-        self._problem = None
-        return True
-
-    def _note_problem(self, error: QueueUnavailable) -> None:
-        if self._problem is None:
-            logger.warning("queue is down, trying again", error=str(error))
-        self._problem = str(error)

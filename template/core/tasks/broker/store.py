@@ -19,7 +19,6 @@ from core.tasks.broker.broker import Ticket
 from core.tasks.broker.documents import (
     HAS_EXPIRED,
     LEASE_SECONDS,
-    RANKS,
     TICKET_FIELDS,
     TICKET_SECONDS,
     UNFINISHED,
@@ -34,7 +33,7 @@ from core.tasks.broker.documents import (
     read_slots,
     read_tickets,
 )
-from core.tasks.engine import SUSPECT_DELIVERIES, BadPosition, Delivery, Listed, Stats
+from core.tasks.engine import RANKS, SUSPECT_DELIVERIES, BadPosition, Delivery, Listed, Stats
 from core.tasks.errors import QueueUnavailable
 from core.tasks.outcome import FOLLOWING_SECONDS, Ended, Envelope, Outcome, Retry
 from core.tasks.records import STAGE, JobStatus, RecordFields, StashedLetter, dump_rest, merge

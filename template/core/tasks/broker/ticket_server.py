@@ -1,9 +1,7 @@
 """The Redis or Valkey server that carries the tickets of streaq and arq."""
 
 from collections.abc import Mapping
-from typing import Any
 
-from core.tasks.engine import Condition
 from core.tasks.errors import REFUSALS, QueueRefuses, QueueUnavailable
 
 OPERATION_SECONDS = 3.0
@@ -45,19 +43,3 @@ def explain(
     if isinstance(error, TimeoutError):
         return QueueUnavailable(f"{place} did not answer within {OPERATION_SECONDS:g} s")
     return QueueUnavailable(f"{place} cannot be used: {text or type(error).__name__}")
-
-
-def read_condition(info: Mapping[str, Any]) -> Condition:
-    """Return the condition of the server.
-
-    Args:
-        info: The answer to `INFO`; empty if the server forbids it.
-    """
-    limit = info.get("maxmemory")
-    name = info.get("server_name", "redis")
-    version = info.get(f"{name}_version")
-    return Condition(
-        memory=info["used_memory"] / limit if limit else None,
-        persists=True,  # MongoDB keeps the jobs, and a lost ticket is sent again
-        server=f"{name} {version}" if version else None,
-    )

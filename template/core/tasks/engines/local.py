@@ -19,7 +19,7 @@ from uuid import uuid4
 from core.config import Settings
 from core.logging import get_logger
 from core.tasks.engine import (
-    PRIORITIES,
+    RANKS,
     SUSPECT_DELIVERIES,
     BadPosition,
     Condition,
@@ -47,8 +47,6 @@ _Place = tuple[float, str]
 """A place among the jobs of one status: a priority's rank and a number, or a time and an id."""
 _Entry = tuple[_Place, float, Envelope]
 """A message with its place, and with the time at which it is due."""
-
-_RANK = {priority: -index for index, priority in enumerate(PRIORITIES)}
 
 
 class MemoryRecords:
@@ -240,7 +238,7 @@ class LocalEngine:
         self._grace_period = grace_period
         self._takes_jobs = False
         # Not a heap, because `browse` reads from any place without looking at the other jobs.
-        self._lines = {rank: deque[_Entry]() for rank in sorted(_RANK.values())}
+        self._lines = {rank: deque[_Entry]() for rank in sorted(RANKS.values())}
         self._pending = asyncio.Semaphore(0)
         self._scheduled: dict[str, asyncio.TimerHandle] = {}
         self._later: dict[str, _Entry] = {}
@@ -367,7 +365,7 @@ class LocalEngine:
     def _add_pending(self, envelope: Envelope) -> None:
         self._scheduled.pop(envelope.id, None)
         self._later.pop(envelope.id, None)
-        rank = _RANK[envelope.priority]
+        rank = RANKS[envelope.priority]
         number = f"{next(self._numbers):020}"  # texts in the order of their numbers
         self._lines[rank].append(((rank, number), time.time(), envelope))
         self._pending.release()
@@ -437,7 +435,7 @@ class LocalEngine:
         """Give the slots of a job to the jobs that wait for them."""
         if self.records.give_back(job_id):
             waiting = self._waiting.values()
-            self._start_waiting(sorted(waiting, key=lambda each: _RANK[each.priority]))
+            self._start_waiting(sorted(waiting, key=lambda each: RANKS[each.priority]))
 
     def _start_waiting(self, envelopes: Iterable[Envelope]) -> None:
         """Start each of these jobs that gets its slots. An aborted job needs no slot."""

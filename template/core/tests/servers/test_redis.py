@@ -19,9 +19,11 @@ from core.config import ROOT, Settings
 from core.context import TaskContext
 from core.entry import Service, open_service
 from core.tasks import JobStatus, Limit, QueueUnavailable, Sensitive, Worker, current_job, executor
+from core.tasks.engine import RANKS
 from core.tasks.engines.redis import consumer as redis_consumer
-from core.tasks.engines.redis.client import GROUP, RANKS
+from core.tasks.engines.redis.client import GROUP
 from core.tasks.limits import find_slots
+from core.tasks.queue_server import Calls
 from core.testing import eventually
 from core.tests import children
 from core.tests.running import WAIT, consuming, running
@@ -653,9 +655,11 @@ async def test_an_end_whose_reply_was_lost_counts_once(worker, redis_settings):
         assert (stats.pending, stats.running, stats.scheduled) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("helper", ["_settle_all", "_repeat"])
+@pytest.mark.parametrize(
+    ("owner", "helper"), [(redis_consumer.Consumer, "_settle_all"), (Calls, "repeat")]
+)
 async def test_an_error_beside_the_jobs_ends_the_worker(
-    worker, redis_settings, monkeypatch, helper
+    worker, redis_settings, monkeypatch, owner, helper
 ):
     started, has_failed = asyncio.Event(), asyncio.Event()
 
@@ -670,7 +674,7 @@ async def test_an_error_beside_the_jobs_ends_the_worker(
         await has_failed.wait()
         return "done"
 
-    monkeypatch.setattr(redis_consumer.Consumer, helper, fail)
+    monkeypatch.setattr(owner, helper, fail)
     async with worker.open(redis_settings):
         job = await slow.enqueue()
         with pytest.raises(ValueError, match="no helper"):

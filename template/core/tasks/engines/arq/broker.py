@@ -15,15 +15,11 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, Respon
 from core.config import find_address
 from core.logging import get_logger
 from core.tasks.broker.broker import Run, Ticket
-from core.tasks.broker.ticket_server import (
-    CHECK_SECONDS,
-    OPERATION_SECONDS,
-    explain,
-    read_condition,
-)
+from core.tasks.broker.ticket_server import CHECK_SECONDS, OPERATION_SECONDS, explain
 from core.tasks.engine import Condition
 from core.tasks.engines.arq.working import READ_LIMIT, Taker, make_settings, open_client
 from core.tasks.errors import QueueUnavailable
+from core.tasks.queue_server import read_condition
 
 T = TypeVar("T")
 
@@ -109,7 +105,7 @@ class ArqBroker:
         info: dict[str, Any] = {}
         with suppress(ResponseError):  # a managed server may forbid it
             info = await self._client.info()
-        return read_condition(info)
+        return read_condition(info, time.time())
 
     async def consume(self, tasks: Sequence[str], run: Run, stop: asyncio.Event) -> None:
         taker = Taker(run, self._slots, stop)

@@ -13,6 +13,7 @@ from core.tasks.engine import Condition
 from core.tasks.engines.celery.address import Address
 from core.tasks.engines.celery.application import OPERATION_SECONDS, TICKET, make_app
 from core.tasks.errors import REFUSALS, QueueRefuses, QueueUnavailable
+from core.tasks.queue_server import read_condition
 
 RABBITMQ_RANKS = {"high": 9, "normal": 4, "low": 0}
 """RabbitMQ 4 prefers messages with 5 and more. The quorum queues of RabbitMQ 3 know no ranks."""
@@ -139,23 +140,13 @@ class TicketChannel:
 
     def _describe_rabbitmq(self) -> Condition:
         server: dict[str, str] = self._connection.connection.server_properties
-        return Condition(persists=True, server="{product} {version}".format(**server))
+        return Condition(server="{product} {version}".format(**server))
 
     def _describe_redis(self) -> Condition:
         info: dict[str, Any] = {}
         with suppress(*self._errors):  # a managed server may forbid the command
             info = self._channel.client.info()
-        now = time.time()
-        limit = info.get("maxmemory")
-        name = info.get("server_name", "redis")
-        version = info.get(f"{name}_version")
-        clock = info.get("server_time_usec")
-        return Condition(
-            memory=info["used_memory"] / limit if limit else None,
-            persists=bool(info["aof_enabled"]) or None if info else None,
-            server=f"{name} {version}" if version else None,
-            clock_ahead=clock / 1e6 - now if clock else None,
-        )
+        return read_condition(info, time.time())
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:

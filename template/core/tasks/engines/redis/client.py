@@ -12,6 +12,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import MovedError, ReadOnlyError, RedisError
 
 from core.config import find_address
+from core.tasks.engine import RANKS
 from core.tasks.engines.redis.connecting import MAX_CONNECTIONS, connect
 from core.tasks.errors import REFUSALS, QueueRefuses, QueueUnavailable
 
@@ -21,8 +22,6 @@ W = TypeVar("W", bound=Word)
 
 OPERATION_SECONDS = 3.0
 """A server that takes longer counts as down."""
-RANKS = {"high": 1, "normal": 2, "low": 3}
-"""The number of each priority in the scripts."""
 GROUP = "workers"
 """The name of the consumer group of each stream."""
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,11 +11,11 @@ from typing import Any
 
 from core.cancelling import cancel_all
 from core.logging import get_logger
-from core.tasks.engine import SUSPECT_DELIVERIES, Delivery, Handler
-from core.tasks.engines.redis.client import GROUP, OPERATION_SECONDS, RANKS, Client, Word, split
+from core.tasks.engine import RANKS, SUSPECT_DELIVERIES, Delivery, Handler
+from core.tasks.engines.redis.client import GROUP, OPERATION_SECONDS, Client, Word, split
 from core.tasks.engines.redis.records import load, milliseconds
-from core.tasks.errors import QueueUnavailable
-from core.tasks.outcome import Ended, Outcome
+from core.tasks.outcome import Ended, Outcome, note_end
+from core.tasks.queue_server import RETRY_SECONDS, Calls
 from core.tasks.records import JobRecord, RecordFields, dump_rest, merge
 from core.tasks.upkeep import finish_jobs
 
@@ -37,8 +36,6 @@ FORGET_SECONDS = 3600.0
 WAIT_SECONDS = 2.0
 """The longest wait for new messages. If the server has lost its data, the position after which this
 worker waits is wrong."""
-RETRY_SECONDS = 0.5
-"""The pause after a failed call."""
 LAST_TRIES = 10
 """A worker that stops gives up settling its runs after this many failures in a row."""
 TAKE_BATCH = 100
@@ -110,7 +107,7 @@ class Consumer:
         self._ended: list[_Run] = []
         self._has_ended = asyncio.Event()
         self._has_free_slot = asyncio.Event()
-        self._problem: str | None = None
+        self._calls = Calls("queue is down, trying again")
         self._takes = False
         self._may_have_lost = False
 
@@ -128,12 +125,12 @@ class Consumer:
             stop: The event.
         """
         works = [
-            self._repeat(self._beat, BEAT_SECONDS),
-            self._repeat(self._move_due, MOVE_SECONDS),
-            self._repeat(self._recover, RECOVER_SECONDS),
-            self._repeat(self._remove_dead, LEAVE_SECONDS),
+            self._calls.repeat(self._beat, BEAT_SECONDS),
+            self._calls.repeat(self._move_due, MOVE_SECONDS),
+            self._calls.repeat(self._recover, RECOVER_SECONDS),
+            self._calls.repeat(self._remove_dead, LEAVE_SECONDS),
         ]
-        await self._try(self._create_groups)
+        await self._calls.make(self._create_groups)
         settling = asyncio.create_task(self._settle_all())
         helpers = [settling, *(asyncio.create_task(work) for work in works)]
         ends = [asyncio.create_task(stop.wait()), *helpers]
@@ -144,36 +141,16 @@ class Consumer:
             while not self._stopped.done():
                 await self._take_more()
             self._takes = False
-            await self._try(self._give_back)
+            await self._calls.make(self._give_back)
             await finish_jobs(self._running, self._grace_period)
             await cancel_all([settling])
             await self._settle_ended(LAST_TRIES)
-            await self._try(self._leave)
+            await self._calls.make(self._leave)
         finally:
             await cancel_all([self._stopped, *ends])
         errors = [helper.exception() for helper in helpers if not helper.cancelled()]
         for error in filter(None, errors):
             raise error
-
-    async def _try(self, work: Callable[[], Awaitable[object]]) -> bool:
-        """Call a function, log each outage once, and return whether the function worked."""
-        try:
-            await work()
-        except QueueUnavailable as error:
-            if self._problem is None:
-                logger.warning("queue is down, trying again", error=str(error))
-            self._problem = str(error)
-            return False
-        except Exception:
-            logger.exception("work on the queue failed, trying again")
-            return False
-        self._problem = None
-        return True
-
-    async def _repeat(self, work: Callable[[], Awaitable[object]], seconds: float) -> None:
-        while True:
-            worked = await self._try(work)
-            await asyncio.sleep(seconds if worked else min(seconds, RETRY_SECONDS))
 
     async def _create_groups(self) -> None:
         await self._client.run("create", GROUP)
@@ -186,11 +163,11 @@ class Consumer:
                 async with asyncio.timeout(RETRY_SECONDS):
                     await self._has_free_slot.wait()
             return
-        self._takes = await self._try(self._take)
+        self._takes = await self._calls.make(self._take)
         if not self._takes:
             self._may_have_lost = True
             await asyncio.sleep(RETRY_SECONDS)
-            await self._try(self._create_groups)
+            await self._calls.make(self._create_groups)
 
     def _count_free(self) -> int:
         if self._paused.is_set() or not self._handler.may_begin():
@@ -291,7 +268,7 @@ class Consumer:
         failures = 0
         while self._ended and failures < tries:
             # The last batch may have been too long to arrive in time.
-            if await self._try(partial(self._settle_some, 1 if failures else None)):
+            if await self._calls.make(partial(self._settle_some, 1 if failures else None)):
                 failures = 0
             else:
                 failures += 1
@@ -306,18 +283,10 @@ class Consumer:
         self._has_free_slot.set()
         for run, is_settled in zip(runs, settled, strict=True):
             if is_settled and run.outcome:
-                self._note_settled(run.outcome)
+                note_end(run.outcome, self._stashed)
             else:
                 job_id = run.delivery.id
                 logger.warning("another worker has taken the job over", job_id=job_id)
-
-    def _note_settled(self, outcome: Outcome) -> None:
-        try:
-            outcome.note()
-        except Exception:
-            logger.exception("end of a job could not be noted")
-        if isinstance(outcome, Ended) and outcome.dead_letter:
-            self._stashed.set()
 
     async def _beat(self) -> None:
         """Show that the running jobs are alive. An entry never changes its owner."""

@@ -5,17 +5,19 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, ClassVar
 from uuid import uuid4
 
 from core.logging import get_logger
-from core.tasks.engine import Condition, Handler, Listed, Promise, Stats
+from core.tasks.engine import RANKS, Condition, Handler, Listed, Promise, Stats
 from core.tasks.engines.redis import pages
-from core.tasks.engines.redis.client import GROUP, RANKS, Client, Word, split
+from core.tasks.engines.redis.client import GROUP, Client, Word, split
 from core.tasks.engines.redis.consumer import Consumer
 from core.tasks.engines.redis.records import WAITING, RedisRecords, dump, milliseconds
 from core.tasks.errors import QueueUnavailable
 from core.tasks.outcome import FOLLOWING_SECONDS, Envelope
+from core.tasks.queue_server import read_condition
 from core.tasks.records import JobStatus
 
 logger = get_logger(__name__)
@@ -106,13 +108,7 @@ class RedisEngine:
                 info = await redis.info("memory", "persistence", "server")
                 now = time.time()
                 config = await redis.config_get("save")
-        limit = info.get("maxmemory")
-        return Condition(
-            memory=info["used_memory"] / limit if limit else None,
-            persists=_persists(info, config),
-            server=_name_server(info),
-            clock_ahead=_compare_clocks(info, now),
-        )
+        return replace(read_condition(info, now), persists=_persists(info, config))
 
     async def consume(self, handler: Handler, stop: asyncio.Event) -> None:
         self._consumer = Consumer(
@@ -135,17 +131,6 @@ def _flatten(envelope: Envelope) -> Iterator[list[Word]]:
     for job_id, record in envelope.following.items():
         later = dump(record, WAITING)
         yield [job_id, rank, "", milliseconds(FOLLOWING_SECONDS), later, b""]
-
-
-def _name_server(info: dict[str, Any]) -> str | None:
-    name = info.get("server_name", "redis")
-    version = info.get(f"{name}_version")
-    return f"{name} {version}" if version else None
-
-
-def _compare_clocks(info: dict[str, Any], now: float) -> float | None:
-    microseconds = info.get("server_time_usec")
-    return microseconds / 1e6 - now if microseconds else None
 
 
 def _persists(info: dict[str, Any], config: dict[Any, Any]) -> bool | None:

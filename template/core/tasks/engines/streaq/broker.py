@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -18,16 +19,12 @@ from streaq.constants import REDIS_GROUP
 from core.config import find_address
 from core.logging import get_logger
 from core.tasks.broker.broker import Run, Ticket
-from core.tasks.broker.ticket_server import (
-    CHECK_SECONDS,
-    OPERATION_SECONDS,
-    explain,
-    read_condition,
-)
+from core.tasks.broker.ticket_server import CHECK_SECONDS, OPERATION_SECONDS, explain
 from core.tasks.engine import Condition
 from core.tasks.engines.streaq.shift import Shift, keep_signal_handlers
 from core.tasks.engines.streaq.working import StreaqWorker, Take, make_worker
 from core.tasks.errors import QueueUnavailable
+from core.tasks.queue_server import read_condition
 
 T = TypeVar("T")
 
@@ -172,4 +169,4 @@ async def _check(worker: StreaqWorker) -> Condition:
     info: dict[str, Any] = {}
     with suppress(ResponseError):  # a managed server may forbid it
         info = await worker.redis.info("memory", "server")
-    return read_condition(info)
+    return read_condition(info, time.time())
