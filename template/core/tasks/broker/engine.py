@@ -28,7 +28,7 @@ logger = get_logger(__name__)
 
 ADD_BATCH = 2000
 MOVE_BATCH = 200
-GATHER_SECONDS = 0.002
+GATHER_SECONDS = 0.01
 """How long the jobs of a busy worker gather before one call begins or settles all of them."""
 BEAT_SECONDS = 5.0
 """The pause between two renewals of the leases of running jobs."""
@@ -238,6 +238,8 @@ class BrokerEngine:
 
     async def _pass_on(self, run: Run) -> list[Ticket]:
         """Give the slots of a run to the jobs that wait for them, and return their tickets."""
+        if not run.keys:
+            return []
         if isinstance(run.outcome, Retry) and run.outcome.waits:
             # A slot may have become free since the run asked for it.
             return [ticket for key in run.keys for ticket in await self._slots.give(key)]
