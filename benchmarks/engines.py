@@ -1,19 +1,19 @@
-"""Each engine against the bare system below it. Goal: 0 lost, 0.7x the jobs of the bare system.
+"""Compare each engine with the bare system below it. Goal: no lost job, and a ratio of 0.7.
 
-The service has every feature on, as in `overhead.py`. Both have one worker process and a queue
-server without persistence, and take turns. `celery-rabbitmq` is Celery on RabbitMQ, which must be
-installed. Celery without this service runs once with the pool `threads`, as in this service, and
-once with `prefork`. The table shows:
+The service has every feature on, as in `overhead.py`. The service and the bare system have one
+worker process each, and run in turn. The queue's server keeps no data, except for the engine
+`redis` and for RabbitMQ. `celery-rabbitmq` is Celery on RabbitMQ, which must be installed. Bare
+Celery runs once with the pool `threads`, as in the service, and once with `prefork`. The
+output has:
 
-    jobs/s    no-op jobs a second in this service
+    jobs/s    jobs a second in the service; the jobs do nothing
     bare      jobs a second in the bare system, which keeps no records
-    ratio     the ratio of both
-    lost      of 2,000 jobs, while the worker is killed every 2 s and the queue server is restarted
-              once: the jobs that never ran. The restarted server is empty, except for RabbitMQ and
-              for the engine `redis`
-    doubled   runs beyond one for each of these jobs
-    memory    MB of a worker process without jobs
-    CPU       seconds of CPU time of this process in a minute
+    ratio     jobs/s divided by bare
+    lost      jobs that never ran, of 2,000, while the worker is killed every 2 s and the queue's
+              server is restarted once
+    doubled   runs beyond the first one of each of these jobs
+    memory    MB of an idle worker process
+    CPU       CPU time of this process, in seconds a minute
 
     script/uv run python benchmarks/engines.py [JOBS [RUNS [ENGINE ...]]]
 """

@@ -1,4 +1,4 @@
-"""Measures one engine. `engines.py` runs this in the service that it renders."""
+"""Measure one engine. `engines.py` runs this file in the service that it renders."""
 
 import os
 import secrets
@@ -26,7 +26,7 @@ OURS = {
     "streaq": "groundwork",
     "arq": "groundwork",
 }
-"""The service with each engine. The engine `redis` needs a server that keeps its data."""
+"""The setup of the service for each engine. The engine `redis` needs a server that keeps data."""
 BARE = {
     "celery": ["celery-threads", "celery"],
     "celery-rabbitmq": ["celery-threads+rabbitmq", "celery+rabbitmq"],
@@ -36,7 +36,7 @@ BARE = {
 
 
 def measure_rates(setups: list[Setup], jobs: int, runs: int, folder: Path) -> list[float]:
-    """Return the median of the jobs a second of each setup. The setups take turns."""
+    """Return the median of the jobs a second of each setup. The setups run in turn."""
     rates: dict[Setup, list[float]] = {setup: [] for setup in setups}
     for number in range(runs):
         for setup in setups:

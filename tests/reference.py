@@ -53,7 +53,7 @@ NOT_HERE = {
     ("scheduled-tasks.md", "Conditional Task Execution"): "`config.json`",
     ("scheduled-tasks.md", "Configuration"): "`config.json`",
     ("scheduled-tasks.md", "3. Clean Up Resources"): "SQLAlchemy sessions",
-    ("task-backends.md", "1. Worker Scaling"): "Celery, ARQ and other backends",
+    ("task-backends.md", "1. Worker Scaling"): "Celery, arq and streaq",
     ("task-backends.md", "2. Queue Management"): "The length of the queue",
 }
 """Blocks that do not run here, and the section of `PAGE` that says why and what to do instead."""

@@ -1,4 +1,4 @@
-"""A small suite for each engine that has no whole one, and a change of engines in use."""
+"""A small suite for the engines without a full suite, and changes of the engine in use."""
 
 import re
 from pathlib import Path
@@ -31,7 +31,7 @@ CONTRACT = (
 WORKERS = {"celery": "test_celery", "streaq": "test_hosted_workers", "arq": "test_hosted_workers"}
 """The tests of each system's own worker."""
 PASTED = ("backends", "app_tasks")
-"""The reference documents about Celery, arq and streaq."""
+"""The modules that are pasted from the reference documents about Celery, arq and streaq."""
 TOUR = ("redis", "celery", "streaq", "arq", "redis")
 
 
@@ -55,7 +55,7 @@ def test_a_small_suite(template: Path, tmp_path: Path, engine: str) -> None:
 def test_a_service_in_use_changes_its_engine(
     template: Path, tmp_path: Path, shell: dict[str, str]
 ) -> None:
-    """Drained jobs have run. The others wait in Redis or in MongoDB for an engine that uses it."""
+    """Drained jobs have run. Others wait in Redis or MongoDB for an engine that uses it."""
     service = copy(template, tmp_path / "service")
     write_notes(service)
     commit_all(service, "mine")

@@ -45,7 +45,7 @@ def read_table() -> dict[str, dict[str, str]]:
 
 
 def test_the_page_shows_the_promises_of_each_engine(queue_service: Path, tmp_path: Path) -> None:
-    """A service has two engines. This one gets the code of all."""
+    """A service has two engines at most, but this one gets the code of all engines."""
     service = tmp_path / "service"
     left_out = shutil.ignore_patterns(".venv", ".dev", "tests")
     shutil.copytree(queue_service, service, ignore=left_out)

@@ -1,4 +1,4 @@
-"""Each engine is rendered with its own files and packages only, and an update changes it."""
+"""A service gets the files and packages of its engine only, and an update changes the engine."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +18,13 @@ CLIENTS = {
     "streaq": {"streaq", "coredis"},
     "arq": {"arq", "redis"},
 }
-"""The packages of each engine that others may lack."""
+"""The packages of each engine that other engines may lack."""
 
 TOURS = (
     ["redis", "celery", "streaq", "arq", "local"],
     ["celery", "arq", "redis", "streaq", "local"],
 )
-"""Two rounds from `local` to `local`. Together they have a step between each two engines."""
+"""Two rounds from `local` to `local`. Together they have a step between any two engines."""
 
 
 def answers_for(engine: str) -> dict[str, object]:
@@ -82,7 +82,7 @@ def test_every_file_belongs_to_a_variant(variants: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_lock_is_what_uv_writes(variants: dict[str, Path], tmp_path: Path, engine: str) -> None:
-    """uv writes a lock from its own answer only if the present lock does not fit."""
+    """The lock is made outdated first, because uv does not rewrite a lock that fits."""
     lock = variants[engine] / "uv.lock"
     run(UV, "lock", "--check", cwd=variants[engine])
     target = copy_project(variants[engine], tmp_path / "service") / "uv.lock"
@@ -104,7 +104,7 @@ def copy_project(service: Path, target: Path) -> Path:
 
 
 def test_the_locks_share_their_packages(variants: dict[str, Path]) -> None:
-    """The template of all locks is about as long as one of them."""
+    """The template of all locks is hardly longer than the longest lock."""
     longest = max((service / "uv.lock").stat().st_size for service in variants.values())
     assert (ROOT / "template" / "uv.lock.jinja").stat().st_size < 1.2 * longest
 
@@ -113,7 +113,7 @@ def test_the_locks_share_their_packages(variants: dict[str, Path]) -> None:
 def test_another_engine_is_an_update(
     template: Path, variants: dict[str, Path], tmp_path: Path, tour: list[str]
 ) -> None:
-    """The machinery ends as in a new service. The lock has its own test, and takes longer."""
+    """After each update, `core/` is as in a new service. The lock has its own test."""
     project = copy(template, tmp_path / "service", **answers_for(tour[-1]))
     edit_as_user(project)
     (project / "uv.lock").unlink()

@@ -1,1 +1,1 @@
-"""Jobs that another queue system carries: the store keeps them, and a broker delivers their ids."""
+"""The engine for Celery, streaq and arq: MongoDB keeps the jobs, a broker delivers their ids."""

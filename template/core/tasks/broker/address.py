@@ -8,7 +8,7 @@ def find_redis_url(settings: Settings, engine: str) -> str:
 
     Args:
         settings: The service's settings.
-        engine: The name of the engine, which can use neither Sentinel nor a cluster.
+        engine: The name of the engine. It can use neither Sentinel nor a cluster.
 
     Raises:
         SettingsError: `REDIS_URL` is missing, or the engine cannot use it.

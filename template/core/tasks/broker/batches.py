@@ -1,4 +1,4 @@
-"""Calls that are made together: while one is made, the next ones gather."""
+"""Calls in batches: while one call is made, the items of the next one gather."""
 
 import asyncio
 import time
@@ -15,9 +15,9 @@ class Batches(Generic[I, O]):
     """Passes items to a function, in batches. It belongs to the running event loop.
 
     Args:
-        work: Takes a batch, and returns a value for each item, in this order.
-        gather: How long items gather if the last batch has just ended, in seconds. So a busy
-            process makes few large calls, and an idle one makes each call at once.
+        work: Takes a batch, and returns a value for each item, in the same order.
+        gather: How long items gather after a batch has just ended, in seconds. So a busy process
+            makes few large calls, and an idle process makes each call at once.
     """
 
     def __init__(self, work: Callable[[list[I]], Awaitable[list[O]]], gather: float = 0.0) -> None:
@@ -34,7 +34,7 @@ class Batches(Generic[I, O]):
             item: The item.
 
         Raises:
-            Exception: The function raised it for the batch with this item.
+            Exception: The error of the function for the batch with this item.
         """
         future: asyncio.Future[O] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))

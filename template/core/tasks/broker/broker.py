@@ -1,4 +1,4 @@
-"""The interface that each other queue system implements: Celery, streaq and arq."""
+"""The interface of a broker: Celery, streaq and arq each have a class that implements it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -8,9 +8,11 @@ from typing import Protocol
 from core.tasks.engine import Condition, Promise
 
 Run = Callable[[str], Awaitable[bool]]
-"""Runs the job of a ticket, and returns when its end is recorded. It raises no exception. If it is
-cancelled, it puts the job back first. It returns False if this process takes no jobs now: the
-broker then delivers the ticket again, here or elsewhere, after a second or more."""
+"""A function that runs the job of a ticket, and returns when the job's end is recorded.
+
+It raises no exception, except that a cancellation puts the job back and is raised again. It returns
+False if this process takes no jobs now. The broker then delivers the ticket again, to this process
+or another one, after a second or more."""
 
 
 STORE_PROMISES = frozenset(
@@ -23,22 +25,22 @@ STORE_PROMISES = frozenset(
         Promise.SERVER_OUTAGE,
     }
 )
-"""The promises of the engine with any broker."""
+"""The promises that hold with every broker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """A message that names a job that is due. The job itself is in the store.
 
-    A ticket may be delivered twice, late, or for a job that has ended: the store knows whether the
-    job may run. A ticket that is lost is sent again.
+    A ticket may be delivered twice, late, or for a job that has ended, because the store decides
+    whether the job may run. If a ticket is lost, a new one is sent.
 
     Attributes:
         job_id: The job's id.
         task: The name of the task.
         priority: One of `PRIORITIES`.
-        number: The number of the sending of this job's tickets. A broker that refuses a message
-            with a known id uses it to make the id unique.
+        number: A random number. A broker that refuses a message with a known id adds it to the
+            job's id.
     """
 
     job_id: str
@@ -48,7 +50,7 @@ class Ticket:
 
 
 class Broker(Protocol):
-    """A queue system that carries tickets. It connects on its first call.
+    """A queue system that carries tickets. It connects at the first call.
 
     Its methods raise `QueueUnavailable` if its server cannot be reached, and `QueueRefuses` if the
     server takes no tickets now.
@@ -67,7 +69,7 @@ class Broker(Protocol):
         ...
 
     async def count(self) -> int:
-        """Return the number of tickets that no worker was given yet."""
+        """Return the number of tickets that no worker has taken yet."""
         ...
 
     async def check(self) -> Condition:
@@ -77,8 +79,8 @@ class Broker(Protocol):
     async def consume(self, tasks: Sequence[str], run: Run, stop: asyncio.Event) -> None:
         """Take tickets and run their jobs until `stop` is set; then take no more.
 
-        It returns after the last call of `run` has begun. Jobs may still be running. A
-        restart of the server does not end it.
+        It returns after the last call of `run` has begun, so jobs may still be running. It
+        continues after a restart of the server.
 
         Args:
             tasks: The names of the tasks that this process knows.

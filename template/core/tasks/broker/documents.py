@@ -25,16 +25,17 @@ logger = get_logger(__name__)
 JobDocument = dict[str, Any]
 """A job. `_id` is its id, `place` a `Place`, `body` its message, and `rank` its priority.
 
-`due` is the time from which it may run, and `added` orders jobs that are due at the same time.
-`lease` ends when its ticket, or the worker that runs it, counts as lost. `rest` is the part of its
-record that is only passed on, as JSON; the record's other fields are fields of the document.
+The job may run from the time `due`. `added` orders jobs that are due at the same time. After the
+time `lease`, the job's ticket counts as lost, or the worker that runs the job as dead. `rest` is
+the part of the record that the queue does not read, as JSON. The record's other fields are fields
+of the document.
 """
 Collection = AsyncCollection[JobDocument]
 JOBS = "queue_jobs"
 """The name of the collection of jobs."""
 
 OPERATION_SECONDS = 8.0
-"""A server that takes longer for a few calls counts as down. A lease can still be renewed then."""
+"""If a few calls take longer, MongoDB counts as down. There is still time to renew a lease then."""
 LEASE_SECONDS = 20.0
 """After this time without a sign of life, a worker counts as dead, and its jobs run again."""
 TICKET_SECONDS = 10.0
@@ -43,7 +44,7 @@ _PRIORITIES = {rank: priority for priority, rank in RANKS.items()}
 UNFINISHED = {"$nin": [status.value for status in JobStatus if status.is_final]}
 TICKET_FIELDS = {"task": 1, "rank": 1}
 HAS_EXPIRED = {"$and": [{"$gt": ["$expires_at", None]}, {"$lte": ["$expires_at", "$$NOW"]}]}
-"""An expression: MongoDB has not removed the document yet, but it has expired."""
+"""An expression: the document has expired, but MongoDB has not removed it yet."""
 _OWN = ("state", "fence", "deliveries", "blocked", "abort", "worker")
 
 
@@ -51,11 +52,11 @@ class Place(StrEnum):
     """The place of a job in the queue. Unlike its state, users do not see it."""
 
     STAGE = "stage"
-    """The stage of a chain waits for its message."""
+    """The job is a later stage of a chain, and has no message yet."""
     LATER = "later"
     """The job is not due yet, or waits for a slot of a limit."""
     DUE = "due"
-    """The job may run. It has a ticket, unless this was lost."""
+    """The job may run. It has a ticket, unless the ticket was lost."""
     RUNNING = "running"
     ENDED = "ended"
 
@@ -95,9 +96,9 @@ class Collections:
 
     @property
     def places(self) -> Collection:
-        """The jobs, for a change that need not survive a crash of MongoDB.
+        """The jobs, for changes that need not survive a crash of MongoDB.
 
-        After the crash, a job that had begun is due again. It then runs a second time.
+        If such a change is lost, a job that had begun is due again, and runs a second time.
         """
         return self.jobs.with_options(write_concern=WriteConcern(w=1))
 
@@ -135,7 +136,7 @@ async def reaching(seconds: float = OPERATION_SECONDS) -> AsyncIterator[None]:
     """Limit the time of a block of calls, and turn errors of MongoDB into `QueueUnavailable`.
 
     Args:
-        seconds: The longest time.
+        seconds: The time limit.
     """
     try:
         with pymongo.timeout(seconds):
@@ -155,7 +156,7 @@ def after(seconds: float) -> Mapping[str, Any]:
 
 
 def encodable(ids: Iterable[str]) -> list[str]:
-    """Return ids as MongoDB takes them. Anybody may ask for any id, such as an invalid text.
+    """Return ids in a form that MongoDB accepts. A client may ask for an id that is no valid text.
 
     Args:
         ids: The ids.
@@ -176,7 +177,7 @@ def make_fields(record: RecordFields) -> JobDocument:
 
 
 def load_record(document: Mapping[str, Any] | None) -> JobRecord:
-    """Return the record of a job. One that cannot be read is `unknown`, and keeps its fence.
+    """Return the record of a job. If it cannot be read, its state is `unknown`; its fence is kept.
 
     Args:
         document: The job's document, or None.

@@ -1,4 +1,4 @@
-"""The engine for queue systems of others: MongoDB keeps the jobs, and a broker delivers them."""
+"""The engine for Celery, streaq and arq: MongoDB keeps the jobs, a broker delivers their ids."""
 
 import asyncio
 import threading
@@ -29,7 +29,7 @@ logger = get_logger(__name__)
 ADD_BATCH = 2000
 MOVE_BATCH = 200
 GATHER_SECONDS = 0.01
-"""How long the jobs of a busy worker gather before one call begins or settles all of them."""
+"""How long tickets or ended jobs of a busy worker gather before one call handles all of them."""
 BEAT_SECONDS = 5.0
 """The pause between two renewals of the leases of running jobs."""
 MOVE_SECONDS = 0.5
@@ -51,11 +51,11 @@ class BrokerEngine:
         settings: The service's settings.
         make_broker: Makes the broker. It is called in a thread when the broker is first needed,
             because the import of a queue system takes long, and most commands do not need it.
-        has_priorities: Whether the broker delivers the tickets of a higher priority first.
+        has_priorities: Whether the broker delivers tickets of a higher priority first.
 
     Attributes:
-        is_hosted: Whether the broker's own worker has started this process, so that `consume` need
-            not start one.
+        is_hosted: Whether the broker's own command has started this process. `consume` then starts
+            no worker of the broker.
     """
 
     in_process: ClassVar[bool] = False
@@ -190,7 +190,7 @@ class BrokerEngine:
         return True
 
     async def _run(self, job_id: str, handler: Handler) -> None:
-        # The job's next delivery may be here before the end of this one has been noted.
+        # A job's next delivery may arrive before this process has noted the end of the last one.
         while former := self._runs.get(job_id):
             await former.is_over.wait()
         run = await self._beginnings.run(job_id)
@@ -211,10 +211,10 @@ class BrokerEngine:
 
     async def _begin(self, ids: list[str]) -> list[Run | None]:
         found = await self._store.begin(ids)
-        return [found.pop(job_id, None) for job_id in ids]  # a ticket may be there twice
+        return [found.pop(job_id, None) for job_id in ids]  # two tickets may name one job
 
     async def _settle(self, run: Run, outcome: Outcome) -> None:
-        """Record how a run ended. During an outage it waits."""
+        """Record how a run ended. During an outage, try again until it is over."""
         failures = 0
         while True:
             try:
@@ -232,7 +232,7 @@ class BrokerEngine:
             return
         note_end(outcome, self.stashed)
         tickets = [*run.list_tickets()]
-        with suppress(QueueUnavailable):  # another job finds the slots that were not given back
+        with suppress(QueueUnavailable):  # a later job finds the slots that were not given back
             tickets += await self._pass_on(run)
         await self._send(tickets)
 
@@ -260,7 +260,7 @@ class BrokerEngine:
             await self._send(tickets)
 
     async def _resend(self) -> None:
-        """Send the tickets again that the broker has lost, or that it could not take."""
+        """Send new tickets for the jobs whose tickets the broker has lost or could not take."""
         broker = await self._open_broker()
         known = await broker.count()
         await self._send(await self._store.take_lost(known, ADD_BATCH))

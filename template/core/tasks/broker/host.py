@@ -1,4 +1,4 @@
-"""This service inside the worker process of another queue system, which its command has started."""
+"""The service in a worker process that the broker's own command has started."""
 
 import asyncio
 import gc
@@ -15,7 +15,7 @@ from core.traces import start_tracing, stop_tracing
 from core.worker_link import follow_supervisor
 from core.worker_link import number as supervised
 
-# The modules of a queue system are below the service.
+# `core.entry` imports the engines, so this module imports it late.
 if TYPE_CHECKING:
     from core.entry import Service
 
@@ -40,14 +40,14 @@ def load_hosted(settings: Settings) -> "Service":
 
 @asynccontextmanager
 async def hosted(is_child: bool = False) -> AsyncIterator[BrokerEngine]:
-    """Open this service for a block, and run jobs. At its end, they get their grace period.
+    """Open the service for a block, and run jobs. At the end, running jobs get their grace period.
 
     Args:
-        is_child: Whether this process is one of several children that the other system has forked.
-            Children cannot share the port of the health checks.
+        is_child: Whether this process is one of several that the broker's worker has forked. They
+            cannot share the port of the health checks.
 
     Yields:
-        The engine. Pass the tickets of the other system to `deliver`.
+        The engine. Pass the job ids of the broker's tickets to its method `deliver`.
     """
     from core.entry import open_service
 

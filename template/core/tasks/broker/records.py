@@ -1,4 +1,4 @@
-"""Records of jobs in MongoDB, for the engines whose messages another system carries."""
+"""Records of jobs in MongoDB, for the engines whose tickets a broker carries."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -87,7 +87,7 @@ class StoredRecords:
         asyncio.run(self._blame(job_id))
 
     async def _blame(self, job_id: str) -> None:
-        # The open client belongs to the event loop, which may be blocked.
+        # The shared client belongs to the event loop, which may be blocked. So this opens another.
         here = [{"place": {"$ne": Place.RUNNING}}, {"worker": self._worker}]
         query = {"_id": job_id, "state": UNFINISHED, "$or": here}
         milliseconds = int(OPERATION_SECONDS * 1000)
@@ -111,7 +111,7 @@ class StoredRecords:
         before = await self._store.abort(name, ttl)
         if before is None:
             return False
-        # A worker stops the stages after a scheduled stage at once.
+        # If the job is a scheduled stage, a worker takes it now, and stops the stages after it.
         tickets = await self._store.start({"_id": name, "place": Place.LATER}, 1)
         given = await self._slots.give_back(name, read_slots(before))
         await self._send([*tickets, *given])
@@ -138,7 +138,7 @@ class StoredRecords:
             return claim
 
     async def _has_ended(self, claim: str) -> bool:
-        """Return whether the holder has ended. One without a record is on its way."""
+        """Return whether the holder has ended. A holder without a record is being enqueued."""
         _, _, job_id = claim.partition(" ")
         (record,) = await self.read([job_id])
         return record.state.is_final

@@ -1,7 +1,7 @@
 """The slots of limits, in MongoDB: for each key, the jobs that hold a slot.
 
-A job that finds no slot waits in the line of one full key: `waits` in its document. The
-process that gives a slot of this key back starts the first jobs in the line.
+A job that finds no free slot waits in the line of one full key, which its document names in
+`waits`. A process that gives a slot of this key back starts the first jobs in the line.
 """
 
 from collections.abc import Iterable
@@ -104,12 +104,12 @@ class SlotStore:
         return True
 
     async def _keep_alive(self, key: str, holders: list[str]) -> list[str]:
-        """Release the slots of jobs that ended without doing so, and return the other holders."""
+        """Release the slots of holders that have ended, and return the other holders."""
         query = {"_id": {"$in": holders}, "state": UNFINISHED}
         jobs = self._collections.jobs.find(query, {"_id": 1})
         alive = {each["_id"] async for each in jobs}
         lost = [each for each in holders if each not in alive]
-        if lost:  # their worker died
+        if lost:  # their worker died before it gave the slots back
             change = {"$pullAll": {"holders": lost}}
             await self._collections.slots.update_one({"_id": key}, change)
         return [*alive]
@@ -121,7 +121,7 @@ class SlotStore:
             await self._collections.slots.delete_many({**query, "holders": []})
 
     async def give_back(self, job_id: str, keys: Iterable[str]) -> list[Ticket]:
-        """Take slots of a job away, and return the tickets of the jobs that get them.
+        """Give slots of a job back, and return the tickets of the jobs that get them.
 
         Args:
             job_id: The job's id.
@@ -133,7 +133,7 @@ class SlotStore:
         return [ticket for key in names for ticket in await self.give(key)]
 
     async def give(self, key: str) -> list[Ticket]:
-        """Start the first jobs in the line of a key, as far as they get their slots.
+        """Start the first jobs in the line of a key, until one finds the key full.
 
         Args:
             key: The key.
@@ -152,7 +152,7 @@ class SlotStore:
         return tickets
 
     async def _give_some(self, key: str, jobs: list[JobDocument], tickets: list[Ticket]) -> bool:
-        """Start the first of some jobs, add their tickets, and return whether slots are left."""
+        """Start jobs until the key is full, add their tickets; return whether slots are left."""
         needed = {job["_id"]: read_slots(job) for job in jobs}
         holders = await self._read_holders({name for slots in needed.values() for name in slots})
         moves: dict[str, list[str]] = {}
@@ -177,7 +177,7 @@ class SlotStore:
         started = await self._store.start({"_id": job_id, "place": Place.LATER, "waits": key}, 1)
         if not started:
             job = await self._collections.jobs.find_one({"_id": job_id}, {"place": 1})
-            # Somebody has aborted the job, unless another process has started it.
+            # Either another process has started the job, or somebody has aborted it.
             if not job or job["place"] in (Place.LATER, Place.ENDED):
                 await self._release(job_id, slots)
         return started

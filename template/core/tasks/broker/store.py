@@ -1,4 +1,4 @@
-"""The jobs of a queue, in MongoDB. Each method moves jobs from one place to another."""
+"""The jobs of a queue, in MongoDB. The methods move jobs from one place to another."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ from core.tasks.records import STAGE, JobStatus, RecordFields, StashedLetter, du
 ADD_BATCH = 500
 DUPLICATE_KEY = 11000
 MESSAGE_FIELDS = ["body", "due", "lease", "token", "slots", "waits"]
-"""The fields that a job loses when it has ended. Its record stays."""
+"""The fields that a job loses when it ends. Its record stays."""
 DIFFERENT = ("settled", "rest")
 """The fields that differ between jobs that end in the same way."""
 ORDER = ("rank", "due", "added")
@@ -56,13 +56,14 @@ PLACES = {
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """A delivery of a job to this process, and how it ended; None while it runs.
+    """A delivery of a job to this process, and its outcome.
 
     Attributes:
-        token: Marks the job's document when the outcome is recorded. A server whose answer was lost
-            may have recorded it already.
+        outcome: How the run ended; None while it runs.
+        token: Written to the job's document with the outcome. If MongoDB's answer was lost, the
+            token shows whether the outcome was recorded.
         keys: The keys of the slots that the job holds or has asked for.
-        missing: The key that had no free slot.
+        missing: The key that had no free slot, or None.
         is_over: Set when this process has recorded the outcome, or has given it up.
     """
 
@@ -76,7 +77,7 @@ class Run:
 
     @property
     def query(self) -> JobDocument:
-        """Find the job, unless another delivery of it has begun since, or it has ended."""
+        """The query for the job. It finds nothing if the job has ended or was delivered again."""
         record = self.delivery.record
         query: JobDocument = {"_id": self.delivery.id, "fence": record.fence}
         if self.delivery.is_begun:  # after a crash of MongoDB, two runs may have the same fence
@@ -109,7 +110,7 @@ class Store:
         self._failed: list[ObjectId] = []
 
     async def add(self, envelopes: Sequence[Envelope]) -> list[Ticket]:
-        """Add jobs, and return the tickets of the ones that are due. A known job is unchanged.
+        """Add jobs, and return the tickets of those that are due. A job that exists is unchanged.
 
         Args:
             envelopes: The messages with their records.
@@ -144,10 +145,10 @@ class Store:
         return set()
 
     async def begin(self, ids: Sequence[str]) -> dict[str, Run]:
-        """Begin the delivery of jobs, and return the ones that this process must run.
+        """Begin the delivery of jobs, and return the runs that this process must handle.
 
-        A job is left out if it does not exist, is not due, or runs already. A suspect, and a job
-        that has ended, are returned although their delivery has not begun.
+        A job is left out if it does not exist, is not due, or runs already. A suspect, or a job
+        that has ended, is returned too, but its delivery has not begun.
 
         Args:
             ids: The jobs' ids.
@@ -172,10 +173,10 @@ class Store:
 
         Args:
             job_id: The job's id.
-            fence: The fence that the job had before; any if None.
+            fence: The fence that the job must have; None for any.
 
         Returns:
-            The job after that.
+            The job after this call, or None if it does not exist.
         """
         query: JobDocument = {"_id": job_id, "state": UNFINISHED}
         if fence is not None:
@@ -214,7 +215,7 @@ class Store:
             runs: The runs.
 
         Returns:
-            For each run, whether it was recorded. It is not if another delivery has begun.
+            For each run, whether its end was recorded: False if another delivery has begun.
         """
         alone = [run for run in runs if not _has_more(run.outcome)]
         settled = await self._settle_alone(alone) if alone else {}
@@ -224,7 +225,7 @@ class Store:
         return [settled[run.delivery.id] for run in runs]
 
     async def _settle_alone(self, runs: list[Run]) -> dict[str, bool]:
-        """Change the jobs of runs whose outcomes change nothing else."""
+        """Settle runs whose outcomes change nothing but their jobs."""
         writes = [*_write_changes(runs)]
         async with reaching():
             done = await self.collections.jobs.bulk_write(writes, ordered=False)
@@ -237,7 +238,7 @@ class Store:
         return bool(await self.collections.jobs.count_documents(query, session=session))
 
     async def _settle_together(self, run: Run) -> bool:
-        """Change a job, the other stages of its chain and the dead letters in one step."""
+        """Settle a run: change its job, other stages of its chain and dead letters in one step."""
         outcome = run.outcome
         assert isinstance(outcome, Ended)
 
@@ -288,7 +289,7 @@ class Store:
         await self.collections.jobs.update_one(query, _end(ended), session=session)
 
     async def take_due(self, limit: int) -> list[Ticket]:
-        """Let the scheduled jobs run that are due, and return their tickets.
+        """Make scheduled jobs due when their time has come, and return their tickets.
 
         Args:
             limit: The largest number of jobs.
@@ -297,7 +298,7 @@ class Store:
         return await self.start(query, limit)
 
     async def take_abandoned(self, limit: int) -> list[Ticket]:
-        """Let the jobs of dead workers run again, and return their tickets.
+        """Make the jobs of dead workers due again, and return their tickets.
 
         Args:
             limit: The largest number of jobs.
@@ -306,9 +307,9 @@ class Store:
         return await self.start(query, limit, state="pending", worker=None)
 
     async def take_unanswered(self, limit: int) -> list[Ticket]:
-        """Put back the jobs that this process was given in an answer that it did not get.
+        """Put back jobs whose delivery to this process began, but whose answer was lost.
 
-        These deliveries do not count.
+        These deliveries do not count. Return the tickets of the jobs.
 
         Args:
             limit: The largest number of jobs.
@@ -347,7 +348,7 @@ class Store:
         order: Sequence[str] = LATER_ORDER,
         **changes: Any,
     ) -> list[Ticket]:
-        """Let jobs be due, and return the tickets of the jobs that this call has changed.
+        """Make jobs due, and return the tickets of the jobs that this call has changed.
 
         Args:
             query: Finds the jobs.
@@ -373,14 +374,14 @@ class Store:
     async def abort(self, job_id: str, ttl: float) -> JobDocument | None:
         """Abort a job that has not begun, or mark a running one.
 
-        A stage that has its message keeps it, and a worker then stops the stages after it.
+        A stage that has its message keeps it, so that a worker stops the stages after it.
 
         Args:
             job_id: The job's id.
             ttl: Seconds until the record of an aborted job expires.
 
         Returns:
-            The job as it was before, if it was aborted here.
+            The job as it was before, or None if this call did not abort it.
         """
         aborted = {"state": "aborted", "expires_at": {"$max": ["$expires_at", after(ttl)]}}
         change = _end({**aborted, "place": Place.ENDED})
@@ -485,7 +486,7 @@ def _parse(position: str) -> JobDocument:
 
 
 def _find_after(order: Sequence[str], place: JobDocument) -> JobDocument:
-    """Return a query for the jobs behind a place, in an order of several fields."""
+    """Return a query for the jobs after a position, in an order of several fields."""
     cases = []
     for number, name in enumerate(order):
         same = {each: place[each] for each in order[:number]}
@@ -498,7 +499,7 @@ def _date(seconds: float) -> datetime:
 
 
 def _deliver(document: JobDocument, token: ObjectId) -> Run | None:
-    """Return a run, or None if the job has become due only now: it has another ticket."""
+    """Return a run, or None if the job has just become due and so has another ticket."""
     record = load_record(document)
     is_begun = document.get("token") == token
     is_suspect = record.deliveries >= SUSPECT_DELIVERIES or record.blocked > 0
@@ -537,7 +538,7 @@ def _change(run: Run) -> JobDocument:
 
 
 def _write_changes(runs: Sequence[Run]) -> Iterator[UpdateMany]:
-    """Yield the writes that settle runs. Runs share a write if only some values differ.
+    """Yield the writes that settle runs. Runs share a write if they differ only in `DIFFERENT`.
 
     MongoDB takes half as long for one write to ten jobs as for ten writes.
     """

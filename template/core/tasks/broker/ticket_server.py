@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from core.tasks.errors import REFUSALS, QueueRefuses, QueueUnavailable
 
 OPERATION_SECONDS = 3.0
-"""A server that takes longer counts as down."""
+"""A server that takes longer for a call counts as down."""
 CHECK_SECONDS = 60
 """How long the server keeps the key that a check writes."""
 
 
 def check_host_name(url: str) -> str:
-    """Return a URL that makes the client check the host's name in a certificate.
+    """Return a URL with which the client checks the host's name in the server's certificate.
 
     Args:
-        url: The URL of the server. Its option `ssl_check_hostname` wins.
+        url: The URL of the server. If it has the option `ssl_check_hostname`, it is unchanged.
     """
     if not url.startswith("rediss:") or "ssl_check_hostname" in url:
         return url
@@ -30,12 +30,12 @@ def explain(
 
     Args:
         place: The server, for people.
-        error: The error. Of a group, the first one counts.
-        codes: The codes of the errors whose text lacks the code.
+        error: The error. In a group, the first error counts.
+        codes: The codes of errors whose text lacks the code.
     """
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    text = str(error).rpartition("caused error: ")[2]  # a pipeline puts its command before it
+    text = str(error).rpartition("caused error: ")[2]  # a pipeline puts its command before the text
     code = next((code for kind, code in codes.items() if isinstance(error, kind)), text)
     for known, meaning in REFUSALS.items():
         if code.startswith(known):

@@ -1,4 +1,4 @@
-"""The engine `arq`: MongoDB keeps the jobs, and arq delivers them. arq is in maintenance only.
+"""The engine `arq`: MongoDB keeps the jobs, and arq delivers them. arq gets no new features.
 
 `python -m core worker` runs arq's worker in its process. arq's own command works too:
 `arq core.tasks.engines.arq.WorkerSettings`.

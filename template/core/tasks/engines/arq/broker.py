@@ -1,4 +1,4 @@
-"""The broker: it sends tickets, and runs arq's worker in this process."""
+"""The broker `arq`: it sends tickets, and runs arq's worker in this process."""
 
 import asyncio
 import logging
@@ -30,12 +30,12 @@ EXPIRES = timedelta(days=30)
 PAUSE_SECONDS = 1.0
 """The pause before arq's worker starts again after an error."""
 AHEAD = {"high": 3 * 3600_000, "normal": 2 * 3600_000, "low": 3600_000}
-"""arq takes the ticket with the earliest time first, so a priority is a number of milliseconds."""
+"""Milliseconds by which a ticket is dated back. arq takes the ticket of the earliest time first."""
 
 CODES: dict[type[Exception], str] = {OutOfMemoryError: "OOM", ReadOnlyError: "READONLY"}
 """The codes that redis-py removes from the texts of errors."""
 
-# It logs the beginning and the end of each job. So do we.
+# arq logs the start and the end of each job, as the service already does.
 logging.getLogger("arq").setLevel(logging.WARNING)
 
 
@@ -71,7 +71,7 @@ class ArqBroker:
             await self._call(self._send(tickets[start : start + SEND_BATCH]))
 
     async def _send(self, tickets: Sequence[Ticket]) -> None:
-        # arq has no call for many tickets, and asks for each one whether its id is known.
+        # arq has no call for many tickets. For each one it asks the server whether the id is known.
         async with asyncio.TaskGroup() as group:
             for ticket in tickets:
                 self._last = max(self._last + 1, int(time.time() * 1000))
@@ -89,7 +89,7 @@ class ArqBroker:
         return await self._call(self._count())
 
     async def _count(self) -> int:
-        """Return the number of tickets that no worker was given. arq's queue has all tickets."""
+        """Return the number of tickets that no worker has taken. arq's queue has the others too."""
         count: int = await self._client.zcard(self._queue)
         first: list[Any] = await self._client.zrange(self._queue, 0, READ_LIMIT - 1)
         if first:
@@ -116,11 +116,11 @@ class ArqBroker:
             worker = self._worker = Worker(**settings, handle_signals=False)
             working = self._working = asyncio.create_task(worker.async_run())
             await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            worker.allow_pick_jobs = False  # it lives on, until its running jobs have ended
+            worker.allow_pick_jobs = False  # it ends after its running jobs
             if working.done() and not stop.is_set():
                 error = working.exception() or RuntimeError("arq's worker ended")
                 for task in worker.tasks.values():
-                    task.add_done_callback(_ignore_error)  # of recording its end at the server
+                    task.add_done_callback(_ignore_error)  # its end cannot be recorded
                 if not is_logged:
                     problem = str(self._explain(error))
                     logger.warning("arq's worker ended, starting another", error=problem)

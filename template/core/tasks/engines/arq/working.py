@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from arq.typing import WorkerCoroutine
 
 Take: TypeAlias = Callable[[dict[Any, Any], str], Coroutine[Any, Any, None]]
-"""The function of all tasks: it takes arq's context and the id of a ticket's job."""
+"""A function that takes arq's context and the id of a ticket's job."""
 
 MAX_CONNECTIONS = 30
 """The largest number of connections of one client. Further calls wait for one of them."""
 READ_SECONDS = 10
 POLL_SECONDS = 0.05
-"""The pause between two searches of arq's worker for tickets."""
+"""The pause between two searches for tickets by arq's worker."""
 READ_LIMIT = 1000
-"""The number of tickets that a search reads. The running ones of all workers come first."""
+"""The number of tickets that a search reads. Those of running jobs of all workers come first."""
 AGAIN_SECONDS = 1
 LET_GO_SECONDS = 60
-"""After this time, a job continues without arq. arq would keep the ticket of a killed worker for as
-long as its timeout, and each worker would read the tickets of all long jobs in each search."""
+"""After this time, a job continues without arq. With a longer timeout, arq would hold the ticket of
+a killed worker for as long, and each search would read the tickets of all long jobs."""
 TIMEOUT_SECONDS = 90
 SLOT_SECONDS = 5
-"""How long a ticket waits for a slot if jobs that go on without arq have all slots."""
+"""How long a ticket waits for a slot if jobs that continue without arq hold all slots."""
 MAX_TRIES = 10**9
 UNKNOWN = "a task that this worker does not know"
 
@@ -53,7 +53,7 @@ def open_client(url: str, queue_name: str) -> ArqRedis:
         max_connections=MAX_CONNECTIONS,
         timeout=None,
         socket_timeout=READ_SECONDS,
-        retry=Again(ConstantBackoff(0.05), 1),  # after a restart, all idle connections are lost
+        retry=Again(ConstantBackoff(0.05), 1),  # a restart closes all idle connections
         retry_on_error=[LostConnection],
     )
     return ArqRedis(pool, job_serializer=to_json, default_queue_name=f"arq:{queue_name}")
@@ -80,13 +80,13 @@ def make_settings(client: ArqRedis, tasks: Iterable[str], take: Take, limit: int
         "log_results": False,
         "poll_delay": POLL_SECONDS,
         "queue_read_limit": READ_LIMIT,
-        "job_serializer": lambda data: to_json(data, fallback=str),  # results may be exceptions
+        "job_serializer": lambda data: to_json(data, fallback=str),  # a result may be an exception
         "job_deserializer": lambda data: _load(data, names),
     }
 
 
 def _load(data: bytes, names: set[str]) -> dict[str, Any]:
-    """Return the fields of a ticket. arq's worker would end at a forged one with a wrong type.
+    """Return the checked fields of a ticket. A forged message would otherwise end arq's worker.
 
     Args:
         data: The ticket.
@@ -102,7 +102,7 @@ class Taker:
 
     Args:
         run: Runs the job of a ticket.
-        slots: Limits the running jobs of this process. arq does not count the ones that go on
+        slots: Limits the running jobs of this process. arq does not count those that continue
             without it.
         stop: No job begins after it is set.
     """
@@ -113,7 +113,7 @@ class Taker:
         self._stop = stop
 
     async def take(self, context: dict[Any, Any], job_id: str) -> None:
-        """Run a job, and return at its end or after `LET_GO_SECONDS`. A cancellation spares it.
+        """Run a job. Return at its end, or after `LET_GO_SECONDS`. A cancellation does not end it.
 
         Args:
             context: arq's context.
@@ -162,5 +162,5 @@ def make_hosted_settings(url: str, settings: Settings) -> dict[str, Any]:
         **make_settings(client, tasks, take, settings.task_concurrency),
         "on_startup": open_service,
         "on_shutdown": close_service,
-        "job_completion_wait": 1,  # the jobs have their grace period when the service closes
+        "job_completion_wait": 1,  # jobs get their grace period when the service closes
     }

@@ -1,6 +1,7 @@
-"""The engine `celery`: Celery carries the jobs of this service, on RabbitMQ or on Redis.
+"""The engine `celery`: MongoDB keeps the jobs, and Celery delivers them, on Redis or RabbitMQ.
 
-This module imports no Celery, so that commands start fast.
+`python -m core worker` runs Celery's worker in its process. Celery's own command works too:
+`celery -A core.tasks.engines.celery worker`. This module imports no Celery, so commands start fast.
 """
 
 from core.config import Settings

@@ -1,4 +1,4 @@
-"""The address of the broker, in the form that Celery takes. This imports no Celery."""
+"""The address of the broker, in the form that Celery takes. This module imports no Celery."""
 
 import ssl
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ class Address:
         place: The broker, for people.
         is_rabbitmq: Whether it is RabbitMQ. Otherwise it is Redis or Valkey.
         options: Transport options that its URL cannot contain.
-        tls: The options for TLS that its URL cannot contain.
+        tls: TLS options that its URL cannot contain; None without them.
     """
 
     url: str
@@ -68,7 +68,7 @@ def _secure_rabbitmq(url: str, place: str, setting: str) -> Address:
             tls[name] = value
     if query or check not in checks:
         known = "ssl_ca_certs, ssl_certfile, ssl_keyfile, ssl_cert_reqs=required or none"
-        raise SettingsError(f"settings: {setting} has a wrong option; it may have {known}")
+        raise SettingsError(f"settings: {setting} has a wrong option. Allowed: {known}")
     tls["cert_reqs"] = checks[check]
     return Address(parts._replace(query="").geturl(), place, is_rabbitmq=True, tls=tls)
 

@@ -1,4 +1,4 @@
-"""The Celery application: its settings, and its tasks, which pass tickets to our event loop."""
+"""The Celery application: its settings, and its tasks, which pass tickets to an event loop."""
 
 import asyncio
 import logging
@@ -22,18 +22,18 @@ TICKET = "core.ticket"
 OPERATION_SECONDS = 3.0
 """A broker that takes longer counts as down."""
 ANSWER_SECONDS = 30.0
-"""A worker connects to RabbitMQ again if an answer takes longer."""
+"""If an answer of RabbitMQ takes longer, the worker connects again."""
 HEARTBEAT_SECONDS = 10
 """RabbitMQ and a worker close a connection that is silent for twice this time."""
 OPENING_SECONDS = 60.0
-"""The longest wait of a ticket for the service, which opens when Celery's worker starts."""
+"""How long a ticket waits for the service, which opens when Celery's worker starts."""
 PAUSE_SECONDS = 1.0
 """The pause before a ticket that cannot run here goes back to the queue."""
 
 
 def _keep_logging(**_: object) -> None:
-    """Keep the log of this service. Celery sets up its own log if nothing receives this signal."""
-    # We log how each job ends. Celery logs a ticket that goes back with a traceback.
+    """Keep the service's log. Celery sets up its own log if nothing receives this signal."""
+    # The service logs how each job ends. Celery would log a traceback for each ticket put back.
     logging.getLogger("celery.app.trace").setLevel(logging.ERROR)
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
 
@@ -52,10 +52,10 @@ class Link:
 
     @contextmanager
     def attached(self, run: Run) -> Iterator[None]:
-        """Pass tickets to a function for a block. After it, they go back to the queue.
+        """Pass tickets to a function for a block. After the block, tickets go back to the queue.
 
         Args:
-            run: Runs the job of a ticket on the running event loop.
+            run: Runs the job of a ticket, on the event loop that is running now.
         """
         self._run, self._loop = run, asyncio.get_running_loop()
         self._opened.set()
@@ -103,8 +103,9 @@ class Link:
         """Add the Celery task that takes all tickets.
 
         Celery drops messages of tasks that a worker does not know, but our executor must see them:
-        it waits for another worker, and then lets the job fail. So each message names `TICKET`, and
-        shows our task's name as its shadow. `celery inspect registered` lists our tasks too.
+        it waits for a newer worker, and then lets the job fail. So each message names `TICKET`, and
+        has our task's name as its shadow, which Flower shows. Our tasks are registered only so that
+        `celery inspect registered` lists them.
 
         Args:
             app: The application.
@@ -145,7 +146,7 @@ def make_app(settings: Settings, address: Address) -> Celery:
         worker_prefetch_multiplier=1,
         worker_enable_prefetch_count_reduction=False,
         worker_redirect_stdouts=False,
-        # Services that share a broker do not see each other's workers.
+        # With these names, services that share a broker do not see each other's workers.
         control_exchange=f"{name}.pidbox",
         event_exchange=f"{name}.events",
     )
@@ -170,9 +171,9 @@ def _options(name: str, address: Address) -> dict[str, Any]:
         "socket_timeout": OPERATION_SECONDS,
         "socket_connect_timeout": OPERATION_SECONDS,
         "socket_keepalive": True,
-        # Redis then keeps no copy of a ticket whose job runs. The store sends a new one when a
-        # worker has died, so there is no visibility timeout that a long job could exceed. With
-        # copies, kombu 5.7 also ends the worker when the server stops while jobs run.
+        # Redis then keeps no copy of a ticket whose job runs, and no visibility timeout delivers
+        # the ticket of a long job again. If a worker dies, the store sends new tickets. With
+        # copies, kombu 5.7 also ends the worker if the server stops while jobs run.
         "ack_emulation": False,
         "priority_steps": [0, 1, 2],
         "global_keyprefix": f"{{{name}}}:",

@@ -11,7 +11,7 @@ from core.tasks.engine import Condition
 from core.tasks.engines.celery.address import Address
 from core.tasks.errors import QueueUnavailable
 
-# Imported in the broker's own thread, because a command may need no broker.
+# Imported late, in the broker's own thread, because most commands need no broker.
 if TYPE_CHECKING:
     from core.tasks.engines.celery.channel import TicketChannel
 
@@ -48,7 +48,7 @@ class CeleryBroker:
         return await self._call(lambda channel: channel.check())
 
     async def consume(self, tasks: Sequence[str], run: Run, stop: asyncio.Event) -> None:
-        """Take tickets in this process, as tests do. `celery worker` calls `run` itself."""
+        """Take tickets in this process, as tests do. `celery worker` does not call this method."""
         from core.tasks.engines.celery.application import make_app
         from core.tasks.engines.celery.embedded import Embedded
 

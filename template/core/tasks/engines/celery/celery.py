@@ -1,7 +1,8 @@
 """The application for Celery's own commands: `celery -A core.tasks.engines.celery worker`.
 
-Celery imports it, and so does `python -m core worker`. The worker's signals open this service on an
-event loop in a thread: once in a worker with threads, and in each child of a worker with `prefork`.
+Celery imports this module, and so does `python -m core worker`. Celery's signals open the service
+on an event loop in a thread: once in a worker with the pool `threads`, and in each child of a
+worker with the pool `prefork`.
 """
 
 import asyncio
@@ -31,8 +32,8 @@ from core.tasks.engines.celery.address import find_broker
 from core.tasks.engines.celery.application import Link, make_app, make_queue
 
 LATE_SECONDS = 10.0
-"""How long after our own hard time limit the pool `prefork` kills the process of a job, and how
-long this process may take to close the service after the grace period of its jobs."""
+"""The pool `prefork` kills a process this long after the longest hard time limit of the tasks. A
+process may take this long to close the service, after the grace period of its jobs."""
 
 logger = get_logger(__name__)
 
@@ -73,7 +74,7 @@ class _Host:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no more tickets, and let running jobs have their grace period."""
+        """Take no more tickets, and give running jobs their grace period."""
         writer, self._writer = self._writer, -1
         with suppress(OSError):
             os.close(writer)
@@ -106,7 +107,7 @@ _host = _Host()
 
 
 def _register_tasks(**_: object) -> None:
-    """Register the tasks, before children are forked."""
+    """Register the tasks before Celery forks children."""
     if settings.task_engine == "local":
         sys.exit("TASK_ENGINE is local: jobs run in the web process. There is no worker to start.")
     try:
@@ -115,10 +116,10 @@ def _register_tasks(**_: object) -> None:
         sys.exit(str(error))
     tasks = service.worker.tasks.values()
     _host.link.register(app, [task.name for task in tasks])
-    # Our executor ends each run in time. This ends a child whose event loop is blocked.
+    # Our executor ends each run in time. If its event loop is blocked, Celery kills the child.
     limits = [task.options.time_limits(settings.task_timeout)[1] for task in tasks]
     app.conf.task_time_limit = max(limits, default=settings.task_timeout) + LATE_SECONDS
-    # If Celery knew the type of our queue now, it would make 28 more queues for delays.
+    # If Celery knew now that this is a quorum queue, it would create 28 more queues for delays.
     app.amqp.queues.select_add(Queue(settings.queue_name))
 
 

@@ -16,15 +16,15 @@ from core.tasks.errors import REFUSALS, QueueRefuses, QueueUnavailable
 from core.tasks.queue_server import read_condition
 
 RABBITMQ_RANKS = {"high": 9, "normal": 4, "low": 0}
-"""RabbitMQ 4 prefers messages with 5 and more. The quorum queues of RabbitMQ 3 know no ranks."""
+"""RabbitMQ 4 prefers messages with a rank of 5 or more. Quorum queues of version 3 ignore ranks."""
 REDIS_RANKS = {"high": 0, "normal": 1, "low": 2}
-"""Each rank is a list in Redis. Workers look into the first list first."""
+"""Each rank is a list in Redis. Workers read the list of the lowest rank first."""
 NO_QUEUE = "404"
 """AMQP's code for a queue that does not exist yet."""
 
 
 class TicketChannel:
-    """A connection to the broker. After an error it cannot be used.
+    """A connection to the broker. After an error, it cannot be used again.
 
     Args:
         settings: The service's settings.
@@ -75,14 +75,14 @@ class TicketChannel:
         Raises:
             QueueUnavailable: The broker cannot be reached, or takes no tickets.
         """
-        with self._explaining(), self._producer.batch():  # RabbitMQ's transport has no batches
+        with self._explaining(), self._producer.batch():  # for RabbitMQ, this does nothing
             for ticket in tickets:
                 self._publish(ticket.task, ticket.job_id, self._ranks[ticket.priority])
         self._wait_until_confirmed()
 
     def count(self) -> int:
-        """Return the number of tickets that no worker was given yet."""
-        # An error closes the channel of RabbitMQ, so this one is used only once.
+        """Return the number of tickets that no worker has taken yet."""
+        # An error closes a channel of RabbitMQ, so each call opens its own.
         with self._explaining(), self._connection.channel() as channel:
             try:
                 # On Redis, kombu's passive declaration looks for keys without our prefix.
@@ -94,7 +94,7 @@ class TicketChannel:
                 return 0
 
     def check(self) -> Condition:
-        """Send a message to a queue that keeps one message only, and return the condition."""
+        """Check with a queue of one message that the broker takes messages; return its state."""
         name = f"{self._queue_name}.check"
         with self._explaining():
             if self._is_rabbitmq:
@@ -150,7 +150,7 @@ class TicketChannel:
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:
-        """Raise every error of the broker in a block as one that names the broker."""
+        """Turn errors of the broker in a block into `QueueUnavailable`, which names the broker."""
         try:
             yield
         except self._errors as error:

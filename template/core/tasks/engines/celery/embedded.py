@@ -1,7 +1,7 @@
-"""A consumer of tickets in this process, for tests that run jobs in their own process.
+"""A consumer of tickets for tests that run jobs in their own process.
 
-Celery's own worker for tests cannot run twice in one process: its stop is a variable of Celery's
-modules, and stops every worker there. Outside tests, `celery worker` takes the tickets.
+Celery's own worker for tests cannot run twice in one process: to stop it sets a variable of
+Celery's modules, which stops every worker. Outside tests, `celery worker` takes the tickets.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from core.tasks.broker.broker import Run
 from core.tasks.engines.celery.application import PAUSE_SECONDS, Link
 
 WAIT_SECONDS = 0.02
-"""The longest wait for a ticket, before tickets whose jobs have ended are acknowledged."""
+"""How long to wait for a ticket before tickets whose jobs have ended are acknowledged."""
 RETRY_SECONDS = 0.5
 """The pause after a lost connection."""
 
@@ -71,7 +71,7 @@ class Embedded:
 
     def _take_from(self, connection: Connection) -> None:
         queues = [*self._app.amqp.queues.values()]
-        # A message can be acknowledged on its own channel only.
+        # A message can only be acknowledged on its own channel, which is new here.
         self._ended, self._refused = SimpleQueue(), []
         ended = self._ended
         consumer = connection.Consumer(queues, on_message=partial(self._start, ended))

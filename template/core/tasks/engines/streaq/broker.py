@@ -1,4 +1,4 @@
-"""The broker: it sends tickets, and runs streaq's worker in this process."""
+"""The broker `streaq`: it sends tickets, and runs streaq's worker in this process."""
 
 import asyncio
 import logging
@@ -38,7 +38,7 @@ PAUSE_SECONDS = 1.0
 CODES: dict[type[Exception], str] = {ReadOnlyError: "READONLY"}
 """The codes that coredis removes from the texts of errors."""
 
-# It logs each failed connection with a traceback. An outage is one line of ours.
+# coredis logs a traceback for each failed connection. The engine logs one line for an outage.
 logging.getLogger("coredis").setLevel(logging.CRITICAL + 1)
 
 
@@ -102,7 +102,7 @@ class StreaqBroker:
                         await asyncio.wait_for(stop.wait(), PAUSE_SECONDS)
 
     async def _call(self, use: Callable[[StreaqWorker], Awaitable[T]]) -> T:
-        """Call a function with an open worker object, which is also streaq's client."""
+        """Call a function with streaq's worker object, which is also its client."""
         try:
             async with asyncio.timeout(OPERATION_SECONDS):
                 try:
@@ -110,7 +110,7 @@ class StreaqBroker:
                 except ResponseError as error:
                     if "Function not found" not in str(error):
                         raise
-                    # The server has restarted without its data. Opening loads the functions again.
+                    # The server has restarted without its data. A new connection loads functions.
                     self._drop()
                     return await use(await self._connect())
         except (RedisError, OSError, ExceptionGroup, RuntimeError) as error:
@@ -155,7 +155,7 @@ async def _send(worker: StreaqWorker, tickets: Sequence[Ticket]) -> None:
 
 
 async def _count(worker: StreaqWorker) -> int:
-    """Return the number of tickets that no worker was given. streaq counts the running ones too."""
+    """Return the number of tickets that no worker has taken. streaq counts the others too."""
     taken = 0
     for priority in worker.priorities:
         with suppress(StreamConsumerGroupError):  # no worker has ever started

@@ -1,4 +1,4 @@
-"""streaq's worker in this process, from its start until it is stopped or meets an error."""
+"""streaq's worker in this process, from its start until it is stopped or an error ends it."""
 
 import asyncio
 import signal
@@ -13,7 +13,7 @@ from core.tasks.engines.streaq.working import AGAIN_SECONDS, StreaqWorker, Take,
 
 WATCH_SECONDS = 1.0
 LEAVE_SECONDS = 3.0
-"""How long a worker that has met an error gets to end."""
+"""How long streaq's worker may take to end after an error."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _PRODUCER = f"{Worker.__module__}.{Worker.producer.__qualname__}"
@@ -26,7 +26,7 @@ class Shift:
     Args:
         make: Takes the function for tickets, and returns streaq's worker.
         run: Runs the job of a ticket.
-        jobs: The running jobs of this process, also the ones that an earlier shift has begun.
+        jobs: The running jobs of this process, including those that an earlier shift has begun.
 
     Attributes:
         has_started: Whether streaq's worker has connected.
@@ -47,13 +47,13 @@ class Shift:
         self.has_started = False
 
     async def work(self, stop: asyncio.Event) -> None:
-        """Take tickets until `stop` is set. Running jobs then go on.
+        """Take tickets until `stop` is set. Running jobs continue after that.
 
         Args:
             stop: Ends the shift when it is set.
 
         Raises:
-            Exception: streaq's worker has met an error, and takes no more tickets.
+            Exception: An error of streaq's worker, which takes no more tickets.
         """
         self._stop = stop
         working = self._working = asyncio.create_task(self._worker.run_async(task_status=self))
@@ -73,10 +73,10 @@ class Shift:
             await self.leave()
 
     async def leave(self) -> None:
-        """Let streaq's worker end. Jobs that are running go on without it.
+        """Let streaq's worker end. Running jobs continue without it.
 
         Raises:
-            Exception: streaq's worker has met an error.
+            Exception: An error of streaq's worker.
         """
         if self._working is None:
             return
@@ -96,7 +96,7 @@ class Shift:
     def _takes_tickets(self) -> bool:
         """Return whether streaq's worker takes tickets, or is about to.
 
-        After an error it takes no more, but raises the error only when no job is running.
+        After an error, streaq's worker takes no more, but raises the error only when no job runs.
         """
         if self._working is None or self._working.done():
             return False
@@ -129,8 +129,8 @@ def keep_signal_handlers() -> Iterator[None]:
 def _take_signals_back(stop: asyncio.Event) -> None:
     """Let SIGINT and SIGTERM set an event again.
 
-    A worker of streaq 7.2 handles them even with `handle_signals=False`, and ignores them when it
-    has ended. It does not remove a handler of the module `signal`.
+    A worker of streaq 7.2 handles these signals even with `handle_signals=False`, and ignores them
+    after it has ended. It leaves handlers of the module `signal` in place.
     """
     loop = asyncio.get_running_loop()
     for number in SIGNALS:

@@ -16,14 +16,14 @@ from core.tasks.engine import PRIORITIES
 
 StreaqWorker: TypeAlias = "Worker[None]"
 Take: TypeAlias = Callable[[str], Coroutine[None, None, None]]
-"""Takes the id of a ticket's job."""
+"""A function that takes the id of a ticket's job."""
 
 IDLE_SECONDS = 10
-"""A ticket whose worker was silent for so long goes to another worker."""
+"""If a worker is silent for this long, its tickets go to another worker."""
 ANSWER_SECONDS = 3
-"""How much later than expected an answer of the server may come."""
+"""How late an answer of the server may be."""
 AGAIN_SECONDS = 1
-"""When a ticket is delivered again that this process did not take."""
+"""The pause before a ticket that this process did not take is delivered again."""
 UNKNOWN = "a task that this worker does not know"
 
 
@@ -56,7 +56,7 @@ def make_worker(
         **options,
     )
     if take:
-        for name in names:  # it keeps no results, and our time limits and retries rule
+        for name in names:  # results, retries and time limits are ours, not streaq's
             worker.task(name=name, ttl=0, max_tries=None, timeout=None, silent=True)(take)
     return worker
 
@@ -66,7 +66,7 @@ def _dump(data: Any) -> bytes:
 
 
 def _load(data: bytes, names: set[str]) -> dict[str, Any]:
-    """Return the fields of a ticket. Without one of them, a forged message would end the worker.
+    """Return the checked fields of a ticket. A forged message would otherwise end streaq's worker.
 
     Args:
         data: The ticket.
@@ -107,7 +107,7 @@ def make_hosted_worker(url: str, settings: Settings) -> StreaqWorker:
 
     async def take(job_id: str) -> None:
         job = asyncio.ensure_future(opened[0](job_id))
-        await asyncio.wait({job})  # at SIGTERM streaq cancels this call, and the job continues
+        await asyncio.wait({job})  # at SIGTERM, streaq cancels this call, but the job continues
         check_taken(job)
 
     return make_worker(
