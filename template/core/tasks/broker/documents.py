@@ -156,7 +156,7 @@ def after(seconds: float) -> Mapping[str, Any]:
 
 
 def encodable(ids: Iterable[str]) -> list[str]:
-    """Return ids in a form that MongoDB accepts. A client may ask for an id that is no valid text.
+    """Return ids in a form that MongoDB accepts. A client may ask for an id that is not valid text.
 
     Args:
         ids: The ids.

@@ -214,7 +214,7 @@ class BrokerEngine:
         return [found.pop(job_id, None) for job_id in ids]  # two tickets may name one job
 
     async def _settle(self, run: Run, outcome: Outcome) -> None:
-        """Record how a run ended. During an outage, try again until it is over."""
+        """Record how a run ended. During an outage, keep trying."""
         failures = 0
         while True:
             try:

@@ -110,7 +110,7 @@ class Store:
         self._failed: list[ObjectId] = []
 
     async def add(self, envelopes: Sequence[Envelope]) -> list[Ticket]:
-        """Add jobs, and return the tickets of those that are due. A job that exists is unchanged.
+        """Add jobs, and return the tickets of the due jobs. A job that exists is unchanged.
 
         Args:
             envelopes: The messages with their records.
@@ -289,7 +289,7 @@ class Store:
         await self.collections.jobs.update_one(query, _end(ended), session=session)
 
     async def take_due(self, limit: int) -> list[Ticket]:
-        """Make scheduled jobs due when their time has come, and return their tickets.
+        """Move due jobs from the place `later` to the place `due`, and return their tickets.
 
         Args:
             limit: The largest number of jobs.

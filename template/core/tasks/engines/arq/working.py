@@ -29,7 +29,7 @@ READ_SECONDS = 10
 POLL_SECONDS = 0.05
 """The pause between two searches for tickets by arq's worker."""
 READ_LIMIT = 1000
-"""The number of tickets that a search reads. Those of running jobs of all workers come first."""
+"""The number of tickets that a search reads. The tickets of all running jobs come first."""
 AGAIN_SECONDS = 1
 LET_GO_SECONDS = 60
 """After this time, a job continues without arq. With a longer timeout, arq would hold the ticket of
@@ -102,7 +102,7 @@ class Taker:
 
     Args:
         run: Runs the job of a ticket.
-        slots: Limits the running jobs of this process. arq does not count those that continue
+        slots: Limits the running jobs of this process. arq does not count the jobs that continue
             without it.
         stop: No job begins after it is set.
     """

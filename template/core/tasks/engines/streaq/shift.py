@@ -26,7 +26,7 @@ class Shift:
     Args:
         make: Takes the function for tickets, and returns streaq's worker.
         run: Runs the job of a ticket.
-        jobs: The running jobs of this process, including those that an earlier shift has begun.
+        jobs: The running jobs of this process, including the jobs that an earlier shift has begun.
 
     Attributes:
         has_started: Whether streaq's worker has connected.
