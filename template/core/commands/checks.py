@@ -121,6 +121,9 @@ async def _check_mongodb(parts: _Service) -> AsyncIterator[Finding]:
     sent = datetime.now(UTC)
     answer: dict[str, Any] = await admin.command("hello")
     middle = sent + (datetime.now(UTC) - sent) / 2
+    if "setName" not in answer and answer.get("msg") != "isdbgrid":  # the answer of a cluster
+        hint = "Make it a replica set; one member is enough. Transactions need one."
+        yield Finding("problem", "MongoDB", "the server is not part of a replica set", hint)
     now = answer["localTime"].replace(tzinfo=UTC)  # PyMongo returns UTC without a zone
     yield judge_clock("MongoDB", (now - middle).total_seconds())
 

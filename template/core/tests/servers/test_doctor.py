@@ -1,13 +1,16 @@
 """`just doctor` finds each fault, and says what to do."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from core.commands import checks
 from core.commands.checks import examine, judge_clock
 from core.config import get_settings
+from core.dev.servers import MONGODB, free_port, start_server
 from core.entry import Service, open_service
 from core.migrations import files
 from core.models import AlertModel, DeadLetterModel, UserModel
@@ -59,6 +62,22 @@ async def test_mongodb_is_down(command, app, monkeypatch):
 
 
 @with_queue
+async def test_mongodb_is_no_replica_set(command, app, monkeypatch, tmp_path):
+    def make_command(port: int, data: Path) -> list[str]:
+        return [each for each in MONGODB.command(port, data) if each not in ("--replSet", "rs0")]
+
+    alone = replace(MONGODB, command=make_command, prepare=lambda port: None)
+    port = free_port()
+    process = start_server(alone, tmp_path / "mongod", port)
+    try:
+        monkeypatch.setenv("MONGODB_URL", MONGODB.url(port))
+        done = await command("doctor", "--json")
+    finally:
+        process.kill()
+        process.wait()
+    assert find(done, "problem")["MongoDB"] == "the server is not part of a replica set"
+
+
 async def test_the_queues_server_is_down(command, app, monkeypatch):
     monkeypatch.setenv("TASK_ENGINE", DEFAULT)
     monkeypatch.setenv("REDIS_URL", f"redis://:hunter2@{NOWHERE}/0")
