@@ -233,8 +233,9 @@ class Settings(BaseServiceSettings):
     For this time `job_id`, `idempotency_key` and the replay of a dead letter create no second job.
     A message that was due longer ago and has no record becomes a dead letter.
     """
-    task_max_result: PositiveInt = 64 * 1024
-    """Largest result of a job, in bytes of JSON. A job with a larger result fails for good."""
+    task_max_result: Annotated[int, Field(gt=0, le=8 * 1024**2)] = 64 * 1024
+    """Largest result of a job, in bytes of JSON. A job with a larger result fails for good. At
+    8 MiB a record still fits into a document of MongoDB."""
     task_grace_period: NonNegativeFloat = 30
     """Seconds that running jobs may take to finish when a worker stops."""
 

@@ -42,6 +42,8 @@ ADD_BATCH = 500
 DUPLICATE_KEY = 11000
 MESSAGE_FIELDS = ["body", "due", "lease", "token", "slots", "waits"]
 """The fields that a job loses when it ends. Its record stays."""
+SETTLE_BYTES = 4 * 1024**2
+"""The size of the records in one write. MongoDB takes a write of at most 16 MiB."""
 DIFFERENT = ("settled", "rest")
 """The fields that differ between jobs that end in the same way."""
 ORDER = ("rank", "due", "added")
@@ -542,11 +544,14 @@ def _write_changes(runs: Sequence[Run]) -> Iterator[UpdateMany]:
 
     MongoDB takes half as long for one write to ten jobs as for ten writes.
     """
-    groups: dict[str, list[tuple[Run, JobDocument]]] = {}
+    groups: dict[tuple[str, int], list[tuple[Run, JobDocument]]] = {}
+    size = 0
     for run in runs:
         changes = _change(run)
+        size += len(changes.get("rest", b""))
         same = {name: value for name, value in changes.items() if name not in DIFFERENT}
-        groups.setdefault(repr((same, _guard(run))), []).append((run, changes))
+        key = (repr((same, _guard(run))), size // SETTLE_BYTES)
+        groups.setdefault(key, []).append((run, changes))
     for group in groups.values():
         ids = [run.delivery.id for run, _ in group]
         fences = _choose(ids, [run.delivery.record.fence for run, _ in group])
@@ -565,7 +570,7 @@ def _guard(run: Run) -> JobDocument:
 
 def _choose(ids: list[str], values: list[Any]) -> JobDocument:
     """Return an expression for the value of a job, given the values of several jobs."""
-    return {"$arrayElemAt": [{"$literal": values}, {"$indexOfArray": [ids, "$_id"]}]}
+    return {"$arrayElemAt": [{"$literal": values}, {"$indexOfArray": [{"$literal": ids}, "$_id"]}]}
 
 
 def _finish(changes: JobDocument) -> list[Mapping[str, Any]]:

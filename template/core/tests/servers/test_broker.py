@@ -6,11 +6,17 @@ from collections.abc import Sequence
 from core.cancelling import cancel_all
 from core.tasks import JobStatus
 from core.tasks.broker.broker import Run, Ticket
+from core.tasks.broker.documents import load_record
 from core.tasks.broker.engine import BrokerEngine
 from core.tasks.broker.store import Store
 from core.tasks.engine import Condition, Delivery
 from core.tasks.outcome import Ended, Envelope, Outcome, Retry
 from core.testing import eventually
+
+
+def make_envelope(job_id: str = "job", at: float | None = None) -> Envelope:
+    """Return a job."""
+    return Envelope(job_id, b"body", {"state": JobStatus.PENDING, "task": "work"}, at)
 
 
 class EagerBroker:
@@ -61,7 +67,7 @@ async def test_the_next_delivery_begins_before_the_end_of_the_last_is_noted(db, 
     engine = BrokerEngine(settings, lambda: broker, has_priorities=False)
     consuming = asyncio.create_task(engine.consume(handler, stop))
     await eventually(lambda: broker.run)
-    await engine.publish([Envelope("job", b"body", {"state": JobStatus.PENDING, "task": "work"})])
+    await engine.publish([make_envelope()])
     await eventually(lambda: handler.deliveries == [1, 2])
     stop.set()
     await consuming
@@ -71,7 +77,7 @@ async def test_the_next_delivery_begins_before_the_end_of_the_last_is_noted(db, 
 async def test_a_run_of_another_worker_with_the_same_fence_settles_nothing(db):
     """A crash of MongoDB may lose the beginning of a delivery. Another worker then begins it."""
     store = Store(db.name, "first")
-    await store.add([Envelope("job", b"body", {"state": JobStatus.PENDING, "task": "work"})])
+    await store.add([make_envelope()])
     run = (await store.begin(["job"]))["job"]
     run.outcome = Ended({"state": JobStatus.COMPLETED, "result": 1}, 60)
     jobs = store.collections.jobs
@@ -80,3 +86,17 @@ async def test_a_run_of_another_worker_with_the_same_fence_settles_nothing(db):
     await jobs.update_one({"_id": "job"}, {"$set": {"worker": "first"}})
     assert await store.settle([run]) == [True]
     assert await store.settle([run]) == [True]  # the first answer was lost
+
+
+async def test_large_results_are_recorded_although_they_end_together(db):
+    """MongoDB takes at most 16 MiB in one write."""
+    store = Store(db.name, "first")
+    ids = [f"job-{number}" for number in range(20)]
+    await store.add([make_envelope(job_id) for job_id in ids])
+    runs = await store.begin(ids)
+    for job_id, run in runs.items():
+        result = job_id.ljust(1024**2)
+        run.outcome = Ended({"state": JobStatus.COMPLETED, "result": result}, 60)
+    assert await store.settle([*runs.values()]) == [True] * len(ids)
+    async for document in store.collections.jobs.find():
+        assert load_record(document).result.strip() == document["_id"]
