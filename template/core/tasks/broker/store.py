@@ -84,6 +84,8 @@ class Run:
         query: JobDocument = {"_id": self.delivery.id, "fence": record.fence}
         if self.delivery.is_begun:  # after a crash of MongoDB, two runs may have the same fence
             query["worker"] = record.worker
+        else:  # somebody may have aborted it
+            query["place"] = Place.DUE
         if self.outcome and self.outcome.fields:
             query["state"] = UNFINISHED
         return query

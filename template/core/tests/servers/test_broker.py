@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from core.cancelling import cancel_all
 from core.tasks import JobStatus
 from core.tasks.broker.broker import Run, Ticket
-from core.tasks.broker.documents import load_record
+from core.tasks.broker.documents import Place, load_record
 from core.tasks.broker.engine import BrokerEngine
 from core.tasks.broker.store import Store
 from core.tasks.engine import Condition, Delivery
@@ -100,3 +100,16 @@ async def test_large_results_are_recorded_although_they_end_together(db):
     assert await store.settle([*runs.values()]) == [True] * len(ids)
     async for document in store.collections.jobs.find():
         assert load_record(document).result.strip() == document["_id"]
+
+
+async def test_a_suspect_that_was_aborted_before_it_began_is_not_put_back(db):
+    """It has no message, so each delivery of it would fail, with all jobs of its batch."""
+    store = Store(db.name, "first")
+    await store.add([make_envelope()])
+    jobs = store.collections.jobs
+    await jobs.update_one({"_id": "job"}, {"$set": {"blocked": 1}})
+    run = (await store.begin(["job"]))["job"]
+    await store.abort("job", 60)
+    run.outcome = Retry(1)
+    assert await store.settle([run]) == [False]
+    assert await jobs.count_documents({"place": Place.ENDED}) == 1
