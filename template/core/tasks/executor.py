@@ -192,7 +192,8 @@ class Executor:
         self._alone_until = time.monotonic() + ALONE_SECONDS
         fence = delivery.record.fence
         record = await self._records.begin(delivery.id, fence)
-        if record.fence != fence + 1 and not record.state.is_final:
+        is_ours = record.fence == fence + 1 and record.worker == self._queue.engine.name
+        if not is_ours and not record.state.is_final:
             return Retry(0)  # another worker has the job, so the engine drops this outcome
         delivery.record = record
         if record.state.is_final:

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from core.tasks import JobFailed, RetryAfter, executor
+from core.tasks import JobFailed, RetryAfter, Worker, executor
+from core.tasks.engine import Promise
 from core.testing import eventually
 from core.tests.running import WAIT
 
@@ -65,6 +66,38 @@ async def test_long_jobs_and_suspects_do_not_wait_for_each_other_forever(worker,
         await asyncio.wait_for(began.wait(), WAIT)
         for each in (await late.enqueue(), job, before):
             await each.result(WAIT)
+
+
+@pytest.mark.needs(Promise.DURABLE)
+async def test_a_suspect_that_another_worker_has_begun_does_not_run_here(
+    worker, run, engine_settings
+):
+    """Its message may come twice, while it waits for the other jobs of a worker to end."""
+    ran = []
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    @worker.task
+    async def long() -> None:
+        began.set()
+        await go_on.wait()
+
+    @worker.task
+    async def suspect() -> None:
+        ran.append(1)
+
+    other = Worker()
+    async with run(), other.open(engine_settings):
+        before = await long.enqueue()
+        await asyncio.wait_for(began.wait(), WAIT)
+        job = await suspect.using(delay=0.3).enqueue()
+        await asyncio.to_thread(worker.queue.engine.records.blame, job.id)
+        await eventually(lambda: not worker._opened.executor.may_begin(), WAIT)
+        record = await other.queue.engine.records.begin(job.id, 0)
+        assert record.worker == other.queue.engine.name
+        go_on.set()
+        await before.result(WAIT)
+        await eventually(worker._opened.executor.may_begin, WAIT)
+        assert ran == []
 
 
 async def test_a_job_that_blocked_twice_is_dead(worker, run):
