@@ -119,7 +119,11 @@ class Store:
         Args:
             envelopes: The messages with their records.
         """
-        documents = [each for envelope in envelopes for each in _make_documents(envelope)]
+        made: dict[str, JobDocument] = {}
+        for envelope in envelopes:
+            for document in _make_documents(envelope):
+                made.setdefault(document["_id"], document)  # two callers may add the same job
+        documents = [*made.values()]
         known: set[str] = set()
         for start in range(0, len(documents), ADD_BATCH):
             async with reaching():

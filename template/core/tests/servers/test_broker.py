@@ -113,3 +113,10 @@ async def test_a_suspect_that_was_aborted_before_it_began_is_not_put_back(db):
     run.outcome = Retry(1)
     assert await store.settle([run]) == [False]
     assert await jobs.count_documents({"place": Place.ENDED}) == 1
+
+
+async def test_a_job_that_two_callers_add_at_once_gets_a_ticket(db):
+    store = Store(db.name, "first")
+    (ticket,) = await store.add([make_envelope(), make_envelope()])
+    assert ticket.job_id == "job"
+    assert await store.add([make_envelope()]) == []
