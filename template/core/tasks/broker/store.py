@@ -361,7 +361,7 @@ class Store:
         Args:
             query: Finds the jobs.
             limit: The largest number of jobs.
-            order: The order in which they are found.
+            order: The order in which they are found, and of their tickets.
             **changes: Further fields to set.
         """
         token = ObjectId()
@@ -373,11 +373,12 @@ class Store:
             found = await jobs.find(query, {"_id": 1}).sort(sort).limit(limit).to_list()
             if not found:
                 return []
-            chosen = {"_id": {"$in": [each["_id"] for each in found]}}
+            ids = [each["_id"] for each in found]
+            chosen = {"_id": {"$in": ids}}
             await jobs.update_many({**query, **chosen}, [{"$set": change}])
-            return read_tickets(
-                await jobs.find({**chosen, "token": token}, TICKET_FIELDS).to_list()
-            )
+            changed = jobs.find({**chosen, "token": token}, TICKET_FIELDS)
+            started = {each["_id"]: each async for each in changed}
+            return read_tickets(started[job_id] for job_id in ids if job_id in started)
 
     async def abort(self, job_id: str, ttl: float) -> JobDocument | None:
         """Abort a job that has not begun, or mark a running one.

@@ -1,6 +1,8 @@
 """The jobs that another system carries: their engine and their store."""
 
 import asyncio
+import random
+import time
 from collections.abc import Sequence
 
 from core.cancelling import cancel_all
@@ -120,3 +122,12 @@ async def test_a_job_that_two_callers_add_at_once_gets_a_ticket(db):
     (ticket,) = await store.add([make_envelope(), make_envelope()])
     assert ticket.job_id == "job"
     assert await store.add([make_envelope()]) == []
+
+
+async def test_jobs_that_are_due_together_get_tickets_in_the_order_of_their_times(db):
+    store = Store(db.name, "first")
+    ids = [str(number) for number in range(12)]
+    random.shuffle(ids)
+    past = time.time() - len(ids)
+    await store.add([make_envelope(job_id, past + number) for number, job_id in enumerate(ids)])
+    assert [ticket.job_id for ticket in await store.take_due(100)] == ids
