@@ -131,3 +131,14 @@ async def test_jobs_that_are_due_together_get_tickets_in_the_order_of_their_time
     past = time.time() - len(ids)
     await store.add([make_envelope(job_id, past + number) for number, job_id in enumerate(ids)])
     assert [ticket.job_id for ticket in await store.take_due(100)] == ids
+
+
+async def test_a_lost_ticket_is_sent_again_although_a_clock_was_wrong(db, monkeypatch):
+    store = Store(db.name, "first")
+    now = time.time()
+    with monkeypatch.context() as patches:
+        patches.setattr(time, "time", lambda: now + 3600)
+        await store.add([make_envelope()])
+    (ticket,) = await store.take_lost(0, 10)
+    assert ticket.job_id == "job"
+    assert await store.take_lost(0, 10) == []
