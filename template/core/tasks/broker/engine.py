@@ -223,7 +223,7 @@ class BrokerEngine:
             except QueueUnavailable as error:
                 failures += 1
                 self._calls.note(error)
-            if self._handler is None and failures == LAST_TRIES:
+            if self._handler is None and failures >= LAST_TRIES:
                 return  # its lease ends, and the job runs again
             await asyncio.sleep(RETRY_SECONDS)
         job_id = run.delivery.id

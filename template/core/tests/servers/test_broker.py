@@ -3,10 +3,13 @@
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from core.cancelling import cancel_all
-from core.tasks import JobStatus
+from core.config import Settings
+from core.tasks import JobStatus, QueueUnavailable
+from core.tasks.broker import engine as broker_engine
 from core.tasks.broker.broker import Run, Ticket
 from core.tasks.broker.documents import Place, load_record
 from core.tasks.broker.engine import BrokerEngine
@@ -14,6 +17,7 @@ from core.tasks.broker.store import Store
 from core.tasks.engine import Condition, Delivery
 from core.tasks.outcome import Ended, Envelope, Outcome, Retry
 from core.testing import eventually
+from core.tests.running import WAIT
 
 
 def make_envelope(job_id: str = "job", at: float | None = None) -> Envelope:
@@ -47,6 +51,22 @@ class EagerBroker:
         await stop.wait()
 
 
+@asynccontextmanager
+async def consuming(
+    settings: Settings, broker: EagerBroker, handler: "Repeater"
+) -> AsyncIterator[BrokerEngine]:
+    """Run an engine in this process for a block."""
+    stop = asyncio.Event()
+    engine = BrokerEngine(settings, lambda: broker, has_priorities=False)
+    task = asyncio.create_task(engine.consume(handler, stop))
+    await eventually(lambda: broker.run)
+    yield engine
+    stop.set()
+    async with asyncio.timeout(WAIT):
+        await task
+    await engine.stop()
+
+
 class Repeater:
     """Runs each job twice."""
 
@@ -65,15 +85,10 @@ class Repeater:
 
 
 async def test_the_next_delivery_begins_before_the_end_of_the_last_is_noted(db, settings):
-    broker, handler, stop = EagerBroker(), Repeater(), asyncio.Event()
-    engine = BrokerEngine(settings, lambda: broker, has_priorities=False)
-    consuming = asyncio.create_task(engine.consume(handler, stop))
-    await eventually(lambda: broker.run)
-    await engine.publish([make_envelope()])
-    await eventually(lambda: handler.deliveries == [1, 2])
-    stop.set()
-    await consuming
-    await engine.stop()
+    handler = Repeater()
+    async with consuming(settings, EagerBroker(), handler) as engine:
+        await engine.publish([make_envelope()])
+        await eventually(lambda: handler.deliveries == [1, 2])
 
 
 async def test_a_run_of_another_worker_with_the_same_fence_settles_nothing(db):
@@ -142,3 +157,19 @@ async def test_a_lost_ticket_is_sent_again_although_a_clock_was_wrong(db, monkey
     (ticket,) = await store.take_lost(0, 10)
     assert ticket.job_id == "job"
     assert await store.take_lost(0, 10) == []
+
+
+async def test_a_worker_stops_although_the_end_of_a_job_was_not_recorded(db, settings, monkeypatch):
+    """The outage may have begun long before the worker was asked to stop."""
+    failures = []
+
+    async def fail(store: Store, runs: Sequence[object]) -> list[bool]:
+        failures.append(runs)
+        raise QueueUnavailable("MongoDB is down")
+
+    monkeypatch.setattr(Store, "settle", fail)
+    monkeypatch.setattr(broker_engine, "RETRY_SECONDS", 0.01)
+    settings.task_grace_period = 0.0
+    async with consuming(settings, EagerBroker(), Repeater()) as engine:
+        await engine.publish([make_envelope()])
+        await eventually(lambda: len(failures) > broker_engine.LAST_TRIES)
