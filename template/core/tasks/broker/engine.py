@@ -194,8 +194,12 @@ class BrokerEngine:
         while former := self._runs.get(job_id):
             await former.is_over.wait()
         run = await self._beginnings.run(job_id)
-        if run is None or job_id in self._runs:
+        if run is None:
             return
+        while former := self._runs.get(job_id):  # another ticket came at the same time
+            if former.delivery.record.fence == run.delivery.record.fence:
+                return  # MongoDB has lost that the job had begun
+            await former.is_over.wait()
         self._runs[job_id] = run
         try:
             run.outcome = await handler.execute(run.delivery)

@@ -13,6 +13,7 @@ from core.tasks.broker import engine as broker_engine
 from core.tasks.broker.broker import Run, Ticket
 from core.tasks.broker.documents import Place, load_record
 from core.tasks.broker.engine import BrokerEngine
+from core.tasks.broker.store import Run as StoredRun
 from core.tasks.broker.store import Store
 from core.tasks.engine import Condition, Delivery
 from core.tasks.outcome import Ended, Envelope, Outcome, Retry
@@ -173,3 +174,26 @@ async def test_a_worker_stops_although_the_end_of_a_job_was_not_recorded(db, set
     async with consuming(settings, EagerBroker(), Repeater()) as engine:
         await engine.publish([make_envelope()])
         await eventually(lambda: len(failures) > broker_engine.LAST_TRIES)
+
+
+async def test_two_tickets_of_a_job_at_once_lose_no_delivery(db, settings, monkeypatch):
+    """The second one may begin the job again before the end of the first run has been noted."""
+    begin, called = Store.begin, asyncio.Event()
+
+    async def begin_late(store: Store, ids: Sequence[str]) -> dict[str, StoredRun]:
+        called.set()
+        await asyncio.sleep(0.1)
+        return await begin(store, ids)
+
+    async def send(tickets: Sequence[Ticket]) -> None:
+        await asyncio.sleep(0.3)  # these tickets come later
+
+    monkeypatch.setattr(Store, "begin", begin_late)
+    broker, handler = EagerBroker(), Repeater()
+    monkeypatch.setattr(broker, "send", send)
+    async with consuming(settings, broker, handler) as engine:
+        await Store(db.name, "web").add([make_envelope()])
+        first = asyncio.create_task(engine.deliver("job"))
+        await called.wait()
+        await asyncio.gather(first, engine.deliver("job"))
+        assert handler.deliveries == [1, 2]
