@@ -193,7 +193,7 @@ class BrokerEngine:
         # A job's next delivery may arrive before this process has noted the end of the last one.
         while former := self._runs.get(job_id):
             await former.is_over.wait()
-        run = await self._beginnings.run(job_id)
+        run = await self._begin_one(job_id)
         if run is None:
             return
         while former := self._runs.get(job_id):  # another ticket came at the same time
@@ -212,6 +212,19 @@ class BrokerEngine:
         finally:
             del self._runs[job_id]
             run.is_over.set()
+
+    async def _begin_one(self, job_id: str) -> Run | None:
+        """Begin the delivery of a job. If this is cancelled, put the job back."""
+        beginning = asyncio.create_task(self._beginnings.run(job_id))
+        try:
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            run = await beginning
+            if run and run.delivery.is_begun:
+                deliveries = run.delivery.record.deliveries - 1
+                run.outcome = Retry(0, {"state": JobStatus.PENDING, "deliveries": deliveries})
+                await self._settle(run, run.outcome)
+            raise
 
     async def _begin(self, ids: list[str]) -> list[Run | None]:
         found = await self._store.begin(ids)

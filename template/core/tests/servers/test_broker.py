@@ -197,3 +197,28 @@ async def test_two_tickets_of_a_job_at_once_lose_no_delivery(db, settings, monke
         await called.wait()
         await asyncio.gather(first, engine.deliver("job"))
         assert handler.deliveries == [1, 2]
+
+
+async def test_a_worker_that_stops_puts_a_job_back_that_is_just_beginning(
+    db, settings, monkeypatch
+):
+    begin, began = Store.begin, asyncio.Event()
+
+    async def begin_slowly(store: Store, ids: Sequence[str]) -> dict[str, StoredRun]:
+        runs = await begin(store, ids)
+        began.set()
+        await asyncio.sleep(0.5)
+        return runs
+
+    monkeypatch.setattr(Store, "begin", begin_slowly)
+    settings.task_grace_period = 0.0
+    store, handler = Store(db.name, "web"), Repeater()
+    async with consuming(settings, EagerBroker(), handler) as engine:
+        await store.add([make_envelope()])
+        delivering = asyncio.create_task(engine.deliver("job"))
+        await began.wait()
+    await asyncio.wait([delivering])
+    job = await store.collections.jobs.find_one({"_id": "job"})
+    assert job
+    assert (job["place"], job["deliveries"]) == (Place.DUE, 0)
+    assert handler.deliveries == []
