@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import Generic, TypeVar
 
 I = TypeVar("I")  # noqa: E741
@@ -39,7 +40,8 @@ class Batches(Generic[I, O]):
         future: asyncio.Future[O] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work_all())
+            # Without the caller's context: its deadline does not hold for the other callers.
+            self._worker = asyncio.create_task(self._work_all(), context=Context())
         return await future
 
     async def _work_all(self) -> None:

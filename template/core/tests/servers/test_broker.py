@@ -6,10 +6,13 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import pymongo
+
 from core.cancelling import cancel_all
 from core.config import Settings
 from core.tasks import JobStatus, QueueUnavailable
 from core.tasks.broker import engine as broker_engine
+from core.tasks.broker.batches import Batches
 from core.tasks.broker.broker import Run, Ticket
 from core.tasks.broker.documents import Place, load_record
 from core.tasks.broker.engine import BrokerEngine
@@ -222,3 +225,17 @@ async def test_a_worker_that_stops_puts_a_job_back_that_is_just_beginning(
     assert job
     assert (job["place"], job["deliveries"]) == (Place.DUE, 0)
     assert handler.deliveries == []
+
+
+async def test_the_deadline_of_a_caller_does_not_hold_for_others(db):
+    async def ping(items: list[int]) -> list[int]:
+        await asyncio.sleep(0.1)
+        await db.command("ping")
+        return items
+
+    batches = Batches(ping)
+    with pymongo.timeout(0.15):
+        first = asyncio.create_task(batches.run(1))
+        await asyncio.sleep(0.01)
+    assert await batches.run(2) == 2
+    assert await first == 1
