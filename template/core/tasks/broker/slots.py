@@ -104,12 +104,14 @@ class SlotStore:
         return True
 
     async def _keep_alive(self, key: str, holders: list[str]) -> list[str]:
-        """Release the slots of holders that have ended, and return the other holders."""
-        query = {"_id": {"$in": holders}, "state": UNFINISHED}
+        """Release the slots of runs that have ended, and return the other holders."""
+        # A job that waits for its next attempt holds no slot. One in a line is about to start.
+        runs = {"$or": [{"place": {"$ne": Place.LATER}}, {"waits": {"$type": "string"}}]}
+        query = {"_id": {"$in": holders}, "state": UNFINISHED, **runs}
         jobs = self._collections.jobs.find(query, {"_id": 1})
         alive = {each["_id"] async for each in jobs}
         lost = [each for each in holders if each not in alive]
-        if lost:  # their worker died before it gave the slots back
+        if lost:  # their worker died, or could not reach MongoDB
             change = {"$pullAll": {"holders": lost}}
             await self._collections.slots.update_one({"_id": key}, change)
         return [*alive]

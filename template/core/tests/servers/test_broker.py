@@ -16,6 +16,7 @@ from core.tasks.broker.batches import Batches
 from core.tasks.broker.broker import Run, Ticket
 from core.tasks.broker.documents import Place, load_record
 from core.tasks.broker.engine import BrokerEngine
+from core.tasks.broker.slots import SlotStore
 from core.tasks.broker.store import Run as StoredRun
 from core.tasks.broker.store import Store
 from core.tasks.engine import Condition, Delivery
@@ -239,3 +240,16 @@ async def test_the_deadline_of_a_caller_does_not_hold_for_others(db):
         await asyncio.sleep(0.01)
     assert await batches.run(2) == 2
     assert await first == 1
+
+
+async def test_a_job_that_waits_for_its_next_attempt_holds_no_slot(db):
+    """Its worker may have died before it gave the slot back."""
+    store = Store(db.name, "first")
+    slots = SlotStore(store)
+    await store.add([make_envelope("a"), make_envelope("b")])
+    runs = await store.begin(["a", "b"])
+    assert await slots.acquire("a", 1, {"key": 1}) is None
+    assert await slots.acquire("b", 1, {"key": 1}) == "key"
+    runs["a"].outcome = Retry(3600, {"state": JobStatus.PENDING, "deliveries": 0})
+    assert await store.settle([runs["a"]]) == [True]
+    assert await slots.acquire("b", 1, {"key": 1}) is None
