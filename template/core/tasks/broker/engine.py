@@ -14,6 +14,7 @@ from core.config import Settings
 from core.logging import get_logger
 from core.tasks.broker.batches import Batches
 from core.tasks.broker.broker import STORE_PROMISES, Broker, Ticket
+from core.tasks.broker.documents import encodable
 from core.tasks.broker.records import StoredRecords
 from core.tasks.broker.slots import SlotStore
 from core.tasks.broker.store import Run, Store
@@ -176,7 +177,9 @@ class BrokerEngine:
         handler = self._handler
         if handler is None or self.paused.is_set() or not handler.may_begin():
             return False
-        running = asyncio.create_task(self._run(job_id, handler))
+        # Anybody who reaches the broker may have written the ticket.
+        (name,) = encodable([str(job_id)])
+        running = asyncio.create_task(self._run(name, handler))
         self._running.add(running)
         running.add_done_callback(self._running.discard)
         try:

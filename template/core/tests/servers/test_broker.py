@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pymongo
 
@@ -253,3 +254,13 @@ async def test_a_job_that_waits_for_its_next_attempt_holds_no_slot(db):
     runs["a"].outcome = Retry(3600, {"state": JobStatus.PENDING, "deliveries": 0})
     assert await store.settle([runs["a"]]) == [True]
     assert await slots.acquire("b", 1, {"key": 1}) is None
+
+
+async def test_a_forged_ticket_harms_no_other_job(db, settings):
+    handler = Repeater()
+    store = Store(db.name, "web")
+    async with consuming(settings, EagerBroker(), handler) as engine:
+        await store.add([make_envelope()])
+        forged: list[Any] = ["\ud800", {"$gt": ""}, 2**64]
+        await asyncio.gather(*map(engine.deliver, [*forged, "job"]))
+        assert handler.deliveries
