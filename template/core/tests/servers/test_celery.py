@@ -318,7 +318,7 @@ async def test_the_service_starts_the_worker_and_its_log_has_one_format(valkey, 
         assert any('"logger":"celery.apps.worker"' in line for line in lines)
 
 
-def test_the_command_of_celery_explains_a_wrong_setting():
+def test_the_command_of_celery_explains_a_wrong_setting(settings: Settings):
     command = [sys.executable, "-m", "celery", *APP, "worker"]
     environment = {**os.environ, "TASK_ENGINE": "local"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -255,7 +255,7 @@ async def test_a_job_that_outlives_all_timeouts_runs_once(workers: Workers):
     assert workers.runs() == ["first"]
 
 
-def test_the_own_command_explains_a_wrong_setting():
+def test_the_own_command_explains_a_wrong_setting(settings: Settings):
     command = [sys.executable, *OWN]
     environment = {**os.environ, "TASK_ENGINE": "local"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
