@@ -18,6 +18,7 @@ from core.dev.servers import (
 )
 from core.errors import UserError
 from core.local_servers import FOLDER, claim, read_variables
+from core.tasks.engines import DEFAULT
 
 POLL_SECONDS = 0.05
 
@@ -79,6 +80,10 @@ def plan_servers(
     own = []
     lines = []
     for server in servers:
+        broker = variables.get("BROKER_URL") if DEFAULT == "celery" else None
+        if broker and server.setting == "REDIS_URL":
+            lines.append(f"{'broker':<8} {broker.rpartition('@')[2]} (from BROKER_URL)")
+            continue
         url = variables.get(server.setting)
         if url:
             address = url.rpartition("@")[2]

@@ -51,7 +51,7 @@ def _shorten_own(event: EventDict, logger: str) -> None:
     """Shorten the events that every service logs."""
     if logger == "core.web.access_log":
         event["event"] = " ".join(str(event.pop(name)) for name in REQUEST)
-    if logger == "core.process" and "tasks" in event:
+    if event["event"] == "worker started":
         event["tasks"] = len(event["tasks"])
 
 

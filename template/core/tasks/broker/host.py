@@ -2,15 +2,18 @@
 
 import asyncio
 import gc
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from core.config import Settings, get_settings
+from core.config import Settings, SettingsError, get_settings
 from core.health_server import serve_health
+from core.local_servers import use_running_servers
 from core.logging import configure_logging, get_logger, is_configured
 from core.supervised import tell_started
 from core.tasks.broker.engine import BrokerEngine
+from core.tasks.engines import DEFAULT
 from core.traces import start_tracing, stop_tracing
 from core.worker_link import follow_supervisor
 from core.worker_link import number as supervised
@@ -20,6 +23,26 @@ if TYPE_CHECKING:
     from core.entry import Service
 
 logger = get_logger(__name__)
+
+
+def read_hosted_settings(engine: str) -> Settings:
+    """Return the settings of a process that another queue system's command has started.
+
+    If `just dev` runs, they have the URLs of its servers.
+
+    Args:
+        engine: The name of the engine that the command needs.
+
+    Raises:
+        UserError: A setting is missing or wrong, or the service uses another engine.
+    """
+    use_running_servers()
+    settings = get_settings()
+    chosen = settings.task_engine or DEFAULT
+    if chosen != engine:
+        problem = f"TASK_ENGINE is {chosen}, so there is no worker of {engine} to start"
+        raise SettingsError(f"settings: {problem}")
+    return settings
 
 
 def load_hosted(settings: Settings) -> "Service":
@@ -36,6 +59,17 @@ def load_hosted(settings: Settings) -> "Service":
     if not is_configured():
         configure_logging(settings, "worker")
     return load_service(settings)
+
+
+def take_log(name: str) -> None:
+    """Print the lines of a queue system in this service's log only.
+
+    The system's command has given the logger a handler of its own.
+
+    Args:
+        name: The name of the logger.
+    """
+    logging.getLogger(name).handlers.clear()
 
 
 @asynccontextmanager

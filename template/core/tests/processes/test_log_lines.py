@@ -21,6 +21,7 @@ from core.logging import configure_logging, get_logger
 configure_logging(get_settings(), "worker")
 TRACE = {{"trace_id": "0af7651916cd43dd8448eb211c80319c"}}
 get_logger("core.process").info("worker started", tasks=["ship", "pack"])
+get_logger("core.tasks.broker.host").info("worker started", tasks=["ship", "pack"])
 with (
     TaskContext.use("{CORRELATION_ID}"),
     structlog.contextvars.bound_contextvars(job_id="{JOB_ID}", task="ship", attempt=1),
@@ -35,6 +36,7 @@ logging.getLogger("pymongo.client").warning("lost %s", "a server")
 """
 
 LINES = [
+    "info    worker worker started tasks=2",
     "info    worker worker started tasks=2",
     "info    worker ship: job completed 0.0143s job=feefaf12 correlation=5f145d9a",
     "info    worker ship: order paid order='o 1' status=new job=feefaf12 correlation=5f145d9a",
@@ -64,7 +66,7 @@ def test_a_line_for_people_has_what_matters(root):
 
 
 def test_a_line_in_json_has_every_field(root):
-    started, completed, *_ = map(json.loads, log(root, SCRIPT, LOG_FORMAT="json"))
+    started, _, completed, *_ = map(json.loads, log(root, SCRIPT, LOG_FORMAT="json"))
     assert started["tasks"] == ["ship", "pack"]
     assert started["timestamp"].endswith("Z")
     assert completed.pop("timestamp")

@@ -95,7 +95,8 @@ def broker(request: pytest.FixtureRequest) -> Valkey | RabbitMQ:
 @pytest.fixture
 def pool(broker: Valkey | RabbitMQ) -> str:
     """A pool of Celery: another one with each broker, because each test takes ten seconds."""
-    return "prefork" if isinstance(broker, RabbitMQ) else "threads"
+    # Celery takes the name `prefork` for its default, and uses our setting instead.
+    return "processes" if isinstance(broker, RabbitMQ) else "threads"
 
 
 class Workers:
@@ -216,6 +217,7 @@ def is_completed(job: Job[Any]) -> Callable[[], Any]:
 async def test_a_worker_that_stops_puts_its_job_back(broker, pool, open_workers):
     async with open_workers(broker) as workers:
         await workers.start("--pool", pool, "--concurrency", "2")
+        assert ("(prefork)" in workers.log.read_text()) == (pool == "processes")
         job = await workers.held.enqueue("first")
         await eventually(lambda: workers.runs() == ["first"])
         assert await workers.stop() == 0
@@ -311,8 +313,18 @@ async def test_the_service_starts_the_worker_and_its_log_has_one_format(valkey, 
         await eventually(is_completed(job))
         assert await workers.stop() == 0
         lines = workers.log.read_text().splitlines()
+        assert lines[0].startswith("{")  # also as root, about which Celery warns
         assert '"event":"worker stopped"' in lines[-1]
         assert any('"logger":"celery.apps.worker"' in line for line in lines)
+
+
+def test_the_command_of_celery_explains_a_wrong_setting(settings: Settings):
+    command = [sys.executable, "-m", "celery", *APP, "worker"]
+    environment = {**os.environ, "TASK_ENGINE": "local"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    problem = "TASK_ENGINE is local, so there is no worker of celery to start"
+    assert done.stderr == f"settings: {problem}\n"
 
 
 async def test_only_quorum_queues_are_made(rabbitmq, open_workers):

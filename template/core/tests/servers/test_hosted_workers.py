@@ -253,3 +253,22 @@ async def test_a_job_that_outlives_all_timeouts_runs_once(workers: Workers):
     workers.let_go()
     assert await job.result(START_SECONDS) == "first"
     assert workers.runs() == ["first"]
+
+
+def test_the_own_command_explains_a_wrong_setting(settings: Settings):
+    command = [sys.executable, *OWN]
+    environment = {**os.environ, "TASK_ENGINE": "local"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    problem = f"TASK_ENGINE is local, so there is no worker of {DEFAULT} to start"
+    assert done.stderr == f"settings: {problem}\n"
+
+
+async def test_the_log_of_the_own_command_has_one_format(workers: Workers, tmp_path: Path):
+    await workers.start(OWN)
+    workers.let_go()
+    job = await workers.held.enqueue("first")
+    await eventually(is_completed(job), START_SECONDS)
+    lines = (tmp_path / "worker-0.log").read_text().splitlines()
+    started = next(number for number, line in enumerate(lines) if "worker started" in line)
+    assert all(line.startswith("{") for line in lines[started:])

@@ -1,12 +1,15 @@
 """The servers that `just dev` and the tests start."""
 
 import sys
+from contextlib import ExitStack
 
 import pytest
 from pymongo import MongoClient
 
+from core.dev import own_servers
+from core.dev.processes import Guard
 from core.dev.programs import find_in_wheel
-from core.dev.servers import HOST, MONGODB, free_port, start_server
+from core.dev.servers import HOST, MONGODB, VALKEY, free_port, start_server
 from core.errors import UserError
 
 
@@ -47,3 +50,12 @@ def test_the_packages_with_a_missing_library_are_named(tmp_path, monkeypatch):
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
     with pytest.raises(UserError, match="apt-get install libcurl4 libssl3"):
         start_server(MONGODB, tmp_path / "mongod", free_port())
+
+
+def test_a_service_on_rabbitmq_needs_no_valkey(monkeypatch):
+    monkeypatch.setattr(own_servers, "DEFAULT", "celery")
+    monkeypatch.setenv("BROKER_URL", "amqp://user:password@broker:5672/jobs")
+    with ExitStack() as stack:
+        servers, lines = own_servers.plan_servers([VALKEY], Guard(), stack)
+    assert servers == []
+    assert lines == ["broker   broker:5672/jobs (from BROKER_URL)"]

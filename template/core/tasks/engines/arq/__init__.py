@@ -4,9 +4,11 @@
 `arq core.tasks.engines.arq.WorkerSettings`.
 """
 
+import sys
 from typing import Any
 
-from core.config import Settings, get_settings
+from core.config import Settings
+from core.errors import UserError
 from core.tasks.broker.address import find_redis_url
 from core.tasks.broker.broker import Broker
 from core.tasks.broker.engine import BrokerEngine
@@ -32,10 +34,18 @@ def build(settings: Settings) -> BrokerEngine:
 
 
 def __getattr__(name: str) -> Any:
-    """Return the settings of the worker that the command `arq` starts."""
+    """Return the settings of the worker that the command `arq` starts.
+
+    Raises:
+        SystemExit: The worker cannot start; the message says why.
+    """
     if name != "WorkerSettings":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from core.tasks.broker.host import read_hosted_settings
     from core.tasks.engines.arq.working import make_hosted_settings
 
-    settings = get_settings()
-    return make_hosted_settings(find_redis_url(settings, "arq"), settings)
+    try:
+        settings = read_hosted_settings("arq")
+        return make_hosted_settings(find_redis_url(settings, "arq"), settings)
+    except UserError as error:
+        sys.exit(str(error))

@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as LostConnection
 
 from core.config import Settings
 from core.tasks.broker.broker import Run
-from core.tasks.broker.host import hosted, load_hosted
+from core.tasks.broker.host import hosted, load_hosted, take_log
 from core.tasks.broker.ticket_server import check_host_name
 
 if TYPE_CHECKING:
@@ -146,6 +146,7 @@ def make_hosted_settings(url: str, settings: Settings) -> dict[str, Any]:
     takers: list[Taker] = []
 
     async def open_service(context: dict[Any, Any]) -> None:
+        take_log("arq")
         engine = await stack.enter_async_context(hosted())
         slots = asyncio.Semaphore(settings.task_concurrency)
         takers.append(Taker(engine.deliver, slots, asyncio.Event()))

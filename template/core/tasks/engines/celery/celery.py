@@ -2,7 +2,7 @@
 
 Celery imports this module, and so does `python -m core worker`. Celery's signals open the service
 on an event loop in a thread: once in a worker with the pool `threads`, and in each child of a
-worker with the pool `prefork`.
+worker with the option `-P processes`. Celery takes `-P prefork`, its default, for no option.
 """
 
 import asyncio
@@ -10,10 +10,12 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from contextlib import suppress
 from typing import Any
 
 from celery.concurrency.prefork import TaskPool
+from celery.exceptions import SecurityWarning
 from celery.signals import (
     celeryd_after_setup,
     worker_init,
@@ -24,21 +26,20 @@ from celery.signals import (
 )
 from kombu import Queue
 
-from core.config import get_settings
 from core.errors import UserError
 from core.logging import get_logger
-from core.tasks.broker.host import hosted, load_hosted
+from core.tasks.broker.host import hosted, load_hosted, read_hosted_settings
 from core.tasks.engines.celery.address import find_broker
 from core.tasks.engines.celery.application import Link, make_app, make_queue
 
 LATE_SECONDS = 10.0
-"""The pool `prefork` kills a process this long after the longest hard time limit of the tasks. A
+"""The pool `processes` kills a process this long after the longest hard time limit of the tasks. A
 process may take this long to close the service, after the grace period of its jobs."""
 
 logger = get_logger(__name__)
 
 try:
-    settings = get_settings()
+    settings = read_hosted_settings("celery")
     address = find_broker(settings)
 except UserError as error:
     sys.exit(str(error))
@@ -66,7 +67,7 @@ class _Host:
         """Open the service.
 
         Args:
-            is_child: Whether this process is a child of the pool `prefork`.
+            is_child: Whether this process is a child of the pool `processes`.
         """
         if is_child:
             self.stop()  # only the parent must hold the pipe open
@@ -108,8 +109,6 @@ _host = _Host()
 
 def _register_tasks(**_: object) -> None:
     """Register the tasks before Celery forks children."""
-    if settings.task_engine == "local":
-        sys.exit("TASK_ENGINE is local: jobs run in the web process. There is no worker to start.")
     try:
         service = load_hosted(settings)
     except UserError as error:
@@ -157,6 +156,7 @@ worker_shutdown.connect(_join)
 
 def run() -> int:
     """Run Celery's worker in this process, and return the exit status."""
+    warnings.simplefilter("ignore", SecurityWarning)  # root may run a worker of any engine
     name = f"celery-{os.getpid()}@%h"
     options = ["--hostname", name, "--without-gossip", "--without-mingle"]
     return int(app.start(["--quiet", "worker", *options]) or 0)

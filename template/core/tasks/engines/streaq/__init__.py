@@ -4,9 +4,11 @@
 `streaq run core.tasks.engines.streaq:worker`.
 """
 
+import sys
 from typing import Any
 
-from core.config import Settings, get_settings
+from core.config import Settings
+from core.errors import UserError
 from core.tasks.broker.address import find_redis_url
 from core.tasks.broker.broker import Broker
 from core.tasks.broker.engine import BrokerEngine
@@ -32,10 +34,18 @@ def build(settings: Settings) -> BrokerEngine:
 
 
 def __getattr__(name: str) -> Any:
-    """Return the worker that `streaq run` starts."""
+    """Return the worker that `streaq run` starts.
+
+    Raises:
+        SystemExit: The worker cannot start; the message says why.
+    """
     if name != "worker":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from core.tasks.broker.host import read_hosted_settings
     from core.tasks.engines.streaq.working import make_hosted_worker
 
-    settings = get_settings()
-    return make_hosted_worker(find_redis_url(settings, "streaq"), settings)
+    try:
+        settings = read_hosted_settings("streaq")
+        return make_hosted_worker(find_redis_url(settings, "streaq"), settings)
+    except UserError as error:
+        sys.exit(str(error))

@@ -10,7 +10,7 @@ from streaq import StreaqRetry, Worker
 
 from core.config import Settings
 from core.tasks.broker.broker import Run
-from core.tasks.broker.host import hosted, load_hosted
+from core.tasks.broker.host import hosted, load_hosted, take_log
 from core.tasks.broker.ticket_server import check_host_name
 from core.tasks.engine import PRIORITIES
 
@@ -101,6 +101,7 @@ def make_hosted_worker(url: str, settings: Settings) -> StreaqWorker:
 
     @asynccontextmanager
     async def open_service() -> AsyncIterator[None]:
+        take_log("streaq")
         async with hosted() as engine:
             opened.append(engine.deliver)
             yield
