@@ -7,7 +7,7 @@ from typing import Protocol
 
 from core.tasks.engine import Condition, Promise
 
-Run = Callable[[str], Awaitable[bool]]
+RunJob = Callable[[str], Awaitable[bool]]
 """A function that runs the job of a ticket, and returns when the job's end is recorded.
 
 It raises no exception, except that a cancellation puts the job back and is raised again. It returns
@@ -76,7 +76,7 @@ class Broker(Protocol):
         """Check that the server takes tickets, and return its condition."""
         ...
 
-    async def consume(self, tasks: Sequence[str], run: Run, stop: asyncio.Event) -> None:
+    async def consume(self, tasks: Sequence[str], run: RunJob, stop: asyncio.Event) -> None:
         """Take tickets and run their jobs until `stop` is set; then take no more.
 
         It returns after the last call of `run` has begun, so jobs may still be running. It

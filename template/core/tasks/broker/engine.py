@@ -169,7 +169,7 @@ class BrokerEngine:
             await cancel_all(helpers)
 
     async def deliver(self, job_id: str) -> bool:
-        """Run the job of a ticket; see `core.tasks.broker.broker.Run`.
+        """Run the job of a ticket; see `core.tasks.broker.broker.RunJob`.
 
         Args:
             job_id: The job's id.

@@ -88,7 +88,7 @@ class SlotStore:
         for key, most in sorted(slots.items()):
             others = [each for each in holders.get(key, []) if each != job_id]
             if len(others) >= most:
-                holders[key] = await self._keep_alive(key, others)
+                holders[key] = await self._drop_ended(key, others)
                 if len(holders[key]) >= most:
                     return key
         return None
@@ -103,7 +103,7 @@ class SlotStore:
             return False
         return True
 
-    async def _keep_alive(self, key: str, holders: list[str]) -> list[str]:
+    async def _drop_ended(self, key: str, holders: list[str]) -> list[str]:
         """Release the slots of runs that have ended, and return the other holders."""
         # A job that waits for its next attempt holds no slot. One in a line is about to start.
         runs = {"$or": [{"place": {"$ne": Place.LATER}}, {"waits": {"$type": "string"}}]}

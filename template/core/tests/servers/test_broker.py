@@ -14,12 +14,11 @@ from core.config import Settings
 from core.tasks import JobStatus, QueueUnavailable
 from core.tasks.broker import engine as broker_engine
 from core.tasks.broker.batches import Batches
-from core.tasks.broker.broker import Run, Ticket
+from core.tasks.broker.broker import RunJob, Ticket
 from core.tasks.broker.documents import Place, load_record
 from core.tasks.broker.engine import BrokerEngine
 from core.tasks.broker.slots import SlotStore
-from core.tasks.broker.store import Run as StoredRun
-from core.tasks.broker.store import Store
+from core.tasks.broker.store import Run, Store
 from core.tasks.engine import Condition, Delivery
 from core.tasks.outcome import Ended, Envelope, Outcome, Retry
 from core.testing import eventually
@@ -35,7 +34,7 @@ class EagerBroker:
     """Delivers each ticket before the call that sends it has returned."""
 
     def __init__(self) -> None:
-        self.run: Run | None = None
+        self.run: RunJob | None = None
         self._runs: set[asyncio.Task[bool]] = set()
 
     async def close(self) -> None:
@@ -52,7 +51,7 @@ class EagerBroker:
     async def check(self) -> Condition:
         return Condition()
 
-    async def consume(self, tasks: Sequence[str], run: Run, stop: asyncio.Event) -> None:
+    async def consume(self, tasks: Sequence[str], run: RunJob, stop: asyncio.Event) -> None:
         self.run = run
         await stop.wait()
 
@@ -185,7 +184,7 @@ async def test_two_tickets_of_a_job_at_once_lose_no_delivery(db, settings, monke
     """The second one may begin the job again before the end of the first run has been noted."""
     begin, called = Store.begin, asyncio.Event()
 
-    async def begin_late(store: Store, ids: Sequence[str]) -> dict[str, StoredRun]:
+    async def begin_late(store: Store, ids: Sequence[str]) -> dict[str, Run]:
         called.set()
         await asyncio.sleep(0.1)
         return await begin(store, ids)
@@ -209,7 +208,7 @@ async def test_a_worker_that_stops_puts_a_job_back_that_is_just_beginning(
 ):
     begin, began = Store.begin, asyncio.Event()
 
-    async def begin_slowly(store: Store, ids: Sequence[str]) -> dict[str, StoredRun]:
+    async def begin_slowly(store: Store, ids: Sequence[str]) -> dict[str, Run]:
         runs = await begin(store, ids)
         began.set()
         await asyncio.sleep(0.5)

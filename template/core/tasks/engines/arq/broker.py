@@ -14,7 +14,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, Respon
 
 from core.config import find_address
 from core.logging import get_logger
-from core.tasks.broker.broker import Run, Ticket
+from core.tasks.broker.broker import RunJob, Ticket
 from core.tasks.broker.ticket_server import CHECK_SECONDS, OPERATION_SECONDS, explain
 from core.tasks.engine import Condition
 from core.tasks.engines.arq.working import READ_LIMIT, Taker, make_settings, open_client
@@ -107,7 +107,7 @@ class ArqBroker:
             info = await self._client.info()
         return read_condition(info, time.time())
 
-    async def consume(self, tasks: Sequence[str], run: Run, stop: asyncio.Event) -> None:
+    async def consume(self, tasks: Sequence[str], run: RunJob, stop: asyncio.Event) -> None:
         taker = Taker(run, self._slots, stop)
         settings = make_settings(self._client, tasks, taker.take, self._concurrency)
         stopping = asyncio.create_task(stop.wait())

@@ -13,7 +13,7 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as LostConnection
 
 from core.config import Settings
-from core.tasks.broker.broker import Run
+from core.tasks.broker.broker import RunJob
 from core.tasks.broker.host import hosted, load_hosted, take_log
 from core.tasks.broker.ticket_server import check_host_name
 
@@ -107,7 +107,7 @@ class Taker:
         stop: No job begins after it is set.
     """
 
-    def __init__(self, run: Run, slots: asyncio.Semaphore, stop: asyncio.Event) -> None:
+    def __init__(self, run: RunJob, slots: asyncio.Semaphore, stop: asyncio.Event) -> None:
         self._run = run
         self._slots = slots
         self._stop = stop

@@ -14,7 +14,7 @@ from celery.signals import setup_logging
 from kombu import Queue
 
 from core.config import Settings
-from core.tasks.broker.broker import Run
+from core.tasks.broker.broker import RunJob
 from core.tasks.engines.celery.address import Address
 
 TICKET = "core.ticket"
@@ -45,13 +45,13 @@ class Link:
     """Passes tickets from the threads of Celery's worker to the event loop that runs jobs."""
 
     def __init__(self) -> None:
-        self._run: Run | None = None
+        self._run: RunJob | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opened = threading.Event()
         self._closed = threading.Event()
 
     @contextmanager
-    def attached(self, run: Run) -> Iterator[None]:
+    def attached(self, run: RunJob) -> Iterator[None]:
         """Pass tickets to a function for a block. After the block, tickets go back to the queue.
 
         Args:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from core.config import Settings
-from core.tasks.broker.broker import Run, Ticket
+from core.tasks.broker.broker import RunJob, Ticket
 from core.tasks.engine import Condition
 from core.tasks.engines.celery.address import Address
 from core.tasks.errors import QueueUnavailable
@@ -47,7 +47,7 @@ class CeleryBroker:
     async def check(self) -> Condition:
         return await self._call(lambda channel: channel.check())
 
-    async def consume(self, tasks: Sequence[str], run: Run, stop: asyncio.Event) -> None:
+    async def consume(self, tasks: Sequence[str], run: RunJob, stop: asyncio.Event) -> None:
         """Take tickets in this process, as tests do. `celery worker` does not call this method."""
         from core.tasks.engines.celery.application import make_app
         from core.tasks.engines.celery.embedded import Embedded

@@ -16,7 +16,7 @@ from celery import Celery
 from kombu import Connection, Message
 
 from core.logging import get_logger
-from core.tasks.broker.broker import Run
+from core.tasks.broker.broker import RunJob
 from core.tasks.engines.celery.application import PAUSE_SECONDS, Link
 
 WAIT_SECONDS = 0.02
@@ -43,7 +43,7 @@ class Embedded:
         self._ended: SimpleQueue[tuple[Message, bool]] = SimpleQueue()
         self._refused: list[tuple[float, Message]] = []
 
-    async def consume(self, run: Run, stop: asyncio.Event) -> None:
+    async def consume(self, run: RunJob, stop: asyncio.Event) -> None:
         """Take tickets until an event is set; see `core.tasks.broker.broker.Broker`.
 
         Args:

@@ -18,7 +18,7 @@ from streaq.constants import REDIS_GROUP
 
 from core.config import find_address
 from core.logging import get_logger
-from core.tasks.broker.broker import Run, Ticket
+from core.tasks.broker.broker import RunJob, Ticket
 from core.tasks.broker.ticket_server import CHECK_SECONDS, OPERATION_SECONDS, explain
 from core.tasks.engine import Condition
 from core.tasks.engines.streaq.shift import Shift, keep_signal_handlers
@@ -82,7 +82,7 @@ class StreaqBroker:
     async def check(self) -> Condition:
         return await self._call(_check)
 
-    async def consume(self, tasks: Sequence[str], run: Run, stop: asyncio.Event) -> None:
+    async def consume(self, tasks: Sequence[str], run: RunJob, stop: asyncio.Event) -> None:
         def make(take: Take) -> StreaqWorker:
             limit = self._concurrency
             return make_worker(self._url, self._queue_name, tasks, take, concurrency=limit)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import anyio
 from streaq import StreaqRetry, Worker
 
-from core.tasks.broker.broker import Run
+from core.tasks.broker.broker import RunJob
 from core.tasks.engines.streaq.working import AGAIN_SECONDS, StreaqWorker, Take, check_taken
 
 WATCH_SECONDS = 1.0
@@ -35,7 +35,7 @@ class Shift:
     def __init__(
         self,
         make: Callable[[Take], StreaqWorker],
-        run: Run,
+        run: RunJob,
         jobs: set["asyncio.Future[bool]"],
     ) -> None:
         self._worker = make(self._take)

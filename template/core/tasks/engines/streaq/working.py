@@ -9,7 +9,7 @@ from pydantic_core import from_json, to_json
 from streaq import StreaqRetry, Worker
 
 from core.config import Settings
-from core.tasks.broker.broker import Run
+from core.tasks.broker.broker import RunJob
 from core.tasks.broker.host import hosted, load_hosted, take_log
 from core.tasks.broker.ticket_server import check_host_name
 from core.tasks.engine import PRIORITIES
@@ -97,7 +97,7 @@ def make_hosted_worker(url: str, settings: Settings) -> StreaqWorker:
         url: The URL of the Redis or Valkey server.
         settings: The service's settings.
     """
-    opened: list[Run] = []
+    opened: list[RunJob] = []
 
     @asynccontextmanager
     async def open_service() -> AsyncIterator[None]:
