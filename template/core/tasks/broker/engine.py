@@ -193,8 +193,9 @@ class BrokerEngine:
         return True
 
     async def _run(self, job_id: str, handler: Handler) -> None:
-        # The job's next delivery may be here before the end of this one has been noted.
-        while former := self._runs.get(job_id):
+        # The job's next delivery may be here before the end of this one has been noted. A second
+        # ticket of a running job must not wait for it, because it would occupy a place of a worker.
+        while (former := self._runs.get(job_id)) and former.outcome:
             await former.is_over.wait()
         run = await self._beginnings.run(job_id)
         if run is None or job_id in self._runs:
