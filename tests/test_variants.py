@@ -22,6 +22,7 @@ CLIENTS = {
 
 TOURS = (
     ["redis", "celery", "streaq", "arq", "local"],
+    ["arq", "local", "celery"],
     ["celery", "arq", "redis", "streaq", "local"],
 )
 """Two rounds from `local` to `local`. Together they have a step between any two engines."""
@@ -123,6 +124,7 @@ def test_another_engine_is_an_update(
         output = just_update(project, "--to", "current", *list_data(after))
         if "local" not in (before, after):
             assert f"task_engine: your answer was {before!r}, and is {after!r}.\n" in output
+            assert ("do not move" in output) == ("redis" in (before, after))
         assert "no longer asks" not in output
         assert files_of_core(project) == files_of_core(variants[after])
         changed = differences(found, hashes(project))

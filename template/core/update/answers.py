@@ -16,6 +16,12 @@ QUESTION = "enable_job_queue"
 """Only this template asks this question, so an answers file with it is ours."""
 ENGINE = "task_engine"
 """The question that the template asks only if `QUESTION` is answered with true."""
+REDIS = "redis"
+"""The engine that keeps its jobs in Redis. The others keep them in MongoDB."""
+LEFT_JOBS = (
+    "Jobs that are left in the old engine do not move. To run them, take this update back with"
+    " `just update --undo`, and run `just drain` before you repeat it."
+)
 GIVE_IT = "If yours has another name, give it with --answers-file."
 RESTORE = (
     f"`git log -- {ANSWERS_FILE}` lists commits that have yours,"
@@ -114,6 +120,7 @@ def list_answer_changes(before: Answers, after: Answers) -> list[str]:
     changed = [name for name in kept if before[name] != after[name]]
     return [
         *(f"{name}: your answer was {before[name]!r}, and is {after[name]!r}." for name in changed),
+        *([LEFT_JOBS] if ENGINE in changed and REDIS in (before[ENGINE], after[ENGINE]) else []),
         *(f"New question: {name}. The answer is {after[name]!r}." for name in added),
         *(
             f"The template no longer asks for {name}. Your answer {before[name]!r} has no effect."

@@ -61,7 +61,7 @@ def _merge(service: Service, old: Path, new: Path, options: argparse.Namespace) 
         merged = MergeRepository(service, Path(folder))
         deleted = merged.merge(old, new)
         if before == after:  # with other answers, so files may come back
-            deleted |= merged.leave_out_deleted()
+            deleted |= merged.leave_out_deleted(service.answers_file)
         plan = make_plan(merged, service, deleted)
         plan.changes.extend(_last_changes(service, old, new))
         _print_news(service, old, new, before)

@@ -5,10 +5,13 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
+from core.update.answers import ENGINE, QUESTION
 from core.update.conflicts import BASE, UPDATE, stages_by_path
 from core.update.git import Repository
 
 CORE = "core"
+ANSWER_CHANGE = f"-G^({QUESTION}|{ENGINE}):"
+"""The option with which `git log` lists only commits that change the answer about the engine."""
 BASE_BRANCH, SERVICE_BRANCH, UPDATE_BRANCH = "base", "service", "update"
 """The branches of the merge. Conflict markers call the last two HEAD and update."""
 SIMILARITY = "75%"
@@ -79,13 +82,17 @@ class MergeRepository(Repository):
             self.git("rm", "--quiet", "--force", "--", path)
         return deleted
 
-    def leave_out_deleted(self) -> set[str]:
+    def leave_out_deleted(self, answers_file: Path) -> set[str]:
         """Leave out the new files that the service had before, and deleted.
 
-        Call it if only the answers change: without the job queue, the template has no engine.
+        Call it if only the answers change: each answer has an engine with its own files.
+
+        Args:
+            answers_file: The path of the service's answers file. An update changes an answer in the
+                commit that deletes the files of an engine, so that the files may come back.
 
         Returns:
-            The paths of the files. A commit that deleted all of the new files was an update.
+            The paths of the files.
 
         Raises:
             UpdateError: A git command failed.
@@ -101,7 +108,8 @@ class MergeRepository(Repository):
         deleted = set()
         for path in once.intersection(added):
             commit = self.service.text(*find, "-1", "--format=%H", "--", path)
-            if self.service.git("ls-tree", "-r", commit, "--", *added):
+            change = ("log", "--format=%H", ANSWER_CHANGE, f"{commit}^!", "--", str(answers_file))
+            if not self.service.text(*change):
                 self.git("rm", "--quiet", "--force", "--", path)
                 deleted.add(path)
         return deleted

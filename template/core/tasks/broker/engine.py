@@ -193,15 +193,13 @@ class BrokerEngine:
         return True
 
     async def _run(self, job_id: str, handler: Handler) -> None:
-        # A job's next delivery may arrive before this process has noted the end of the last one.
-        while former := self._runs.get(job_id):
-            await former.is_over.wait()
         run = await self._begin_one(job_id)
         if run is None:
             return
-        while former := self._runs.get(job_id):  # another ticket came at the same time
+        # A job's next delivery may begin before this process has noted the end of the last one.
+        while former := self._runs.get(job_id):
             if former.delivery.record.fence == run.delivery.record.fence:
-                return  # MongoDB has lost that the job had begun
+                return  # two tickets of a suspect, or MongoDB has lost that the job had begun
             await former.is_over.wait()
         self._runs[job_id] = run
         try:
