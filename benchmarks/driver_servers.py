@@ -61,7 +61,7 @@ def run_rabbitmq(folder: Path) -> Iterator[Restart]:
         folder: The folder for its data.
 
     Yields:
-        A function that kills it, and starts it again.
+        A function that stops it, and starts it again.
     """
     from core.tests.rabbitmq import RabbitMQ  # only services with Celery have this module
 
@@ -77,7 +77,7 @@ def run_rabbitmq(folder: Path) -> Iterator[Restart]:
         yield restart
     finally:
         os.environ.pop("BROKER_URL", None)
-        server.stop()
+        server.kill()  # and the process that maps its ports
 
 
 @contextmanager

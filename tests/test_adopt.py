@@ -148,13 +148,12 @@ def new_files_and_changes(project: Path) -> list[str]:
 
 
 def test_the_document_lists_the_collections_of_core() -> None:
-    models = (ROOT / "template" / "core" / "models").glob("*.py")
-    names = {
-        name
-        for path in models
-        for name in re.findall(r'^        name = "(\w+)"$', path.read_text(), re.MULTILINE)
-    }
-    assert len(names) == 15
+    core = ROOT / "template" / "core"
+    models = "".join(path.read_text() for path in (core / "models").glob("*.py"))
+    jobs = (core / "tasks" / "broker" / "documents.py").read_text()
+    names = {*re.findall(r'^        name = "(\w+)"$', models, re.MULTILINE)}
+    names |= {*re.findall(r'"(queue_\w+)"', jobs)}
+    assert len(names) == 19
     (line,) = re.findall("in the collections (.*?)\\.", DOCUMENT)
     assert {*re.findall(r"`(\w+)`", line)} == names
 
