@@ -8,14 +8,10 @@ from typing import Any
 import yaml
 from packaging.version import InvalidVersion, Version
 
-from core.update import ANSWERS_FILE
+from core.update import ANSWERS_FILE, ENGINE, QUESTION
 from core.update.git import UpdateError
 from core.update.sources import check_source, find_unwritable_answer
 
-QUESTION = "enable_job_queue"
-"""Only this template asks this question, so an answers file with it is ours."""
-ENGINE = "task_engine"
-"""The question that the template asks only if `QUESTION` is answered with true."""
 REDIS = "redis"
 """The engine that keeps its jobs in Redis. The others keep them in MongoDB."""
 LEFT_JOBS = (

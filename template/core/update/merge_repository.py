@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from core.update.answers import ENGINE, QUESTION
+from core.update import ENGINE, QUESTION
 from core.update.conflicts import BASE, UPDATE, stages_by_path
 from core.update.git import Repository
 
