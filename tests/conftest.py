@@ -55,7 +55,7 @@ def free_port() -> int:
 
 
 def run(
-    *command: str, cwd: Path, check: bool = True, timeout: float = 900
+    *command: str, cwd: Path, check: bool = True, timeout: float = 1800
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command as a user would. If it fails, the error shows its output."""
     done = subprocess.run(
