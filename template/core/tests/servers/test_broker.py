@@ -11,7 +11,7 @@ import pymongo
 
 from core.cancelling import cancel_all
 from core.config import Settings
-from core.tasks import JobStatus, QueueUnavailable
+from core.tasks import JobStatus, QueueUnavailable, queue_server
 from core.tasks.broker import engine as broker_engine
 from core.tasks.broker.batches import Batches
 from core.tasks.broker.broker import RunJob, Ticket
@@ -94,6 +94,25 @@ async def test_the_next_delivery_begins_before_the_end_of_the_last_is_noted(db, 
     async with consuming(settings, EagerBroker(), handler) as engine:
         await engine.publish([make_envelope()])
         await eventually(lambda: handler.deliveries == [1, 2])
+
+
+async def test_an_outage_of_the_broker_is_logged_once(db, settings, monkeypatch, caplog):
+    monkeypatch.setattr(queue_server, "RETRY_SECONDS", 0.05)
+    broker = EagerBroker()
+    calls: list[int] = []
+
+    async def count() -> int:
+        calls.append(len(calls))
+        if len(calls) < 20:
+            raise QueueUnavailable("the broker is down")
+        return 0
+
+    monkeypatch.setattr(broker, "count", count)
+    async with consuming(settings, broker, Repeater()) as engine:
+        await eventually(lambda: len(calls) > 10)
+        assert not engine.takes_jobs
+        await eventually(lambda: engine.takes_jobs)
+    assert caplog.text.count("broker is down, jobs wait") == 1
 
 
 async def test_a_run_of_another_worker_with_the_same_fence_settles_nothing(db):
