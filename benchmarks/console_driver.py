@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import uvloop
 from console_driver_data import Found, fill
+from driver_figures import count_completed, cpu_seconds
 from driver_servers import VALKEY_WITHOUT_PERSISTENCE, run_servers, run_web, run_worker
 from redis import Redis
 
@@ -37,7 +38,6 @@ REFRESH_SECONDS = 5.0
 POLL_SECONDS = 1.0
 """Each look at the metrics takes the worker some milliseconds."""
 GOAL_MS = 300
-TICKS = os.sysconf("SC_CLK_TCK")
 PROBE = "/health/live"
 OVERVIEW = "/console"
 
@@ -147,23 +147,6 @@ def open_consoles(port: int, cookie: str, tabs: int) -> Iterator[None]:
         has_ended.set()
         for thread in threads:
             thread.join()
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def count_completed(port: int) -> int:
-    connection = http.client.HTTPConnection(HOST, port)
-    try:
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-    except OSError:
-        return -1
-    prefix = 'jobs_total{ended_as="completed",task="nothing"} '
-    lines = [line for line in text.splitlines() if line.startswith(prefix)]
-    return int(float(lines[0].removeprefix(prefix))) if lines else 0
 
 
 async def enqueue(jobs: int) -> None:

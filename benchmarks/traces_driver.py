@@ -13,6 +13,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from driver_figures import count_completed, cpu_seconds
 from driver_servers import VALKEY_WITHOUT_PERSISTENCE, run_servers, run_web, run_worker
 
 from core.dev.servers import HOST, MONGODB, free_port
@@ -21,7 +22,6 @@ JOBS = 20_000
 POLL_SECONDS = 1.0
 """Each look at the metrics takes the worker some milliseconds."""
 REQUESTS = 5_000
-TICKS = os.sysconf("SC_CLK_TCK")
 IMPORT = """
 import resource, sys, time
 started = time.process_time()
@@ -61,26 +61,9 @@ class Collector(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None: ...
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
 def wait_for(check: Callable[[], bool], seconds: float = 0.05) -> None:
     while not check():
         time.sleep(seconds)
-
-
-def count_completed(port: int) -> int:
-    connection = http.client.HTTPConnection(HOST, port)
-    try:
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-    except OSError:
-        return -1
-    prefix = 'jobs_total{ended_as="completed",task="nothing"} '
-    lines = [line for line in text.splitlines() if line.startswith(prefix)]
-    return int(float(lines[0].removeprefix(prefix))) if lines else 0
 
 
 def measure_jobs(folder: Path) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any
 from core.config import Settings, read_pyproject
 from core.models import WorkerModel
 from core.tasks.engine import Engine
-from core.tasks.engines import DEFAULT
+from core.tasks.engines import find_name
 from core.tasks.executor import Executor
 
 EXPIRE_SECONDS = 60
@@ -35,7 +35,7 @@ class Heartbeat:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "version": project["version"],
-            "engine": settings.task_engine or DEFAULT,
+            "engine": find_name(settings),
             "concurrency": settings.task_concurrency,
             "queue": settings.queue_name,
         }

@@ -13,7 +13,7 @@ from core.local_servers import use_running_servers
 from core.logging import configure_logging, get_logger, is_configured
 from core.supervised import tell_started
 from core.tasks.broker.engine import BrokerEngine
-from core.tasks.engines import DEFAULT
+from core.tasks.engines import find_name
 from core.traces import start_tracing, stop_tracing
 from core.worker_link import follow_supervisor
 from core.worker_link import number as supervised
@@ -38,7 +38,7 @@ def read_hosted_settings(engine: str) -> Settings:
     """
     use_running_servers()
     settings = get_settings()
-    chosen = settings.task_engine or DEFAULT
+    chosen = find_name(settings)
     if chosen != engine:
         problem = f"TASK_ENGINE is {chosen}, so there is no worker of {engine} to start"
         raise SettingsError(f"settings: {problem}")

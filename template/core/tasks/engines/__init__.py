@@ -42,8 +42,17 @@ def find_runner(settings: Settings) -> Callable[[Settings], int] | None:
     return getattr(_load(settings), "run_worker", None)
 
 
+def find_name(settings: Settings) -> str:
+    """Return the name of the engine that the settings choose.
+
+    Args:
+        settings: The service's settings.
+    """
+    return settings.task_engine or DEFAULT
+
+
 def _load(settings: Settings) -> ModuleType:
-    name = settings.task_engine or DEFAULT
+    name = find_name(settings)
     if name not in AVAILABLE:
         known = ", ".join(AVAILABLE)
         raise SettingsError(
