@@ -78,6 +78,7 @@ async def test_mongodb_is_no_replica_set(command, app, monkeypatch, tmp_path):
     assert find(done, "problem")["MongoDB"] == "the server is not part of a replica set"
 
 
+@with_queue
 async def test_the_queues_server_is_down(command, app, monkeypatch):
     monkeypatch.setenv("TASK_ENGINE", DEFAULT)
     monkeypatch.setenv("REDIS_URL", f"redis://:hunter2@{NOWHERE}/0")
