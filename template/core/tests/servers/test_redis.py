@@ -684,6 +684,14 @@ async def test_an_error_beside_the_jobs_ends_the_worker(
         assert not worker.queue.engine.takes_jobs
 
 
+async def test_a_worker_takes_jobs_before_the_first_one_arrives(
+    worker, redis_settings, monkeypatch
+):
+    monkeypatch.setattr(redis_consumer, "WAIT_SECONDS", 10 * WAIT)
+    async with running(worker, redis_settings):
+        await eventually(lambda: worker.takes_jobs, WAIT)
+
+
 async def test_no_worker_seems_dead_after_a_pause_of_the_server(worker, redis_settings):
     """While the server was away, no worker could show a sign of life."""
 

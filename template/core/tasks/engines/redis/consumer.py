@@ -187,6 +187,7 @@ class Consumer:
         assert self._stopped
         if self._stopped.done():
             return  # `run` gives the messages back
+        self._takes = True  # now, because the wait for messages may be long
         for each in taken:
             self._start(*each)
         # Let the runs begin. If one is a suspect, `may_begin` then returns False.
