@@ -27,6 +27,11 @@ AWKWARD = {
 """Answers with the special characters of TOML, YAML, Markdown, Jinja and shells."""
 
 
+LARGE = tuple(
+    f"template/core/{name}/" for name in ("commands", "deploy", "dev", "services", "tests", "web")
+)
+"""Folders that a test of updates can do without. Copier needs time for each file."""
+
 UNWANTED = (
     "VIRTUAL_ENV",
     "PYTHONPATH",
@@ -91,11 +96,17 @@ def commit_all(folder: Path, message: str) -> None:
     git(folder, "commit", "--quiet", "--allow-empty", "--message", message)
 
 
-def snapshot(target: Path, version: str = "v0.1.0") -> Path:
-    """Make a repository whose newest version contains the current files of this one."""
+def snapshot(target: Path, version: str = "v0.1.0", without: tuple[str, ...] = ()) -> Path:
+    """Make a repository whose newest version contains the current files of this one.
+
+    Args:
+        target: The repository's folder.
+        version: The tag of the version.
+        without: The folders to leave out.
+    """
     listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
+        if (ROOT / name).is_file() and not name.startswith(without):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
     git(target, "init", "--quiet", "--initial-branch=main")
@@ -127,6 +138,12 @@ def copy(template: Path, target: Path, *options: str, **answers: object) -> Path
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template's repository. Tests must not change it."""
     return snapshot(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture(scope="session")
+def small_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template without half of its files, for fast updates. Its services cannot run."""
+    return snapshot(tmp_path_factory.mktemp("small-template"), without=LARGE)
 
 
 def install(service: Path) -> Path:

@@ -20,10 +20,10 @@ RELEASES = git(ROOT, "tag", "--list", "v*").split()
 
 
 @pytest.fixture
-def newer(template: Path, tmp_path: Path) -> Path:
-    """Return a clone of the template. Its v0.2.0 changes files in and outside core/."""
+def newer(small_template: Path, tmp_path: Path) -> Path:
+    """Return a clone of the small template. Its v0.2.0 changes files in and outside core/."""
     clone = tmp_path / "template"
-    run("git", "clone", "--quiet", str(template), str(clone), cwd=tmp_path)
+    run("git", "clone", "--quiet", str(small_template), str(clone), cwd=tmp_path)
     rendered = clone / "template"
     for path in [*rendered.glob("app/**/*.py"), rendered / "Justfile", rendered / "compose.yaml"]:
         append(path, "\n# of v0.2.0\n")
@@ -425,9 +425,9 @@ def test_invalid_options_are_refused(
     ],
 )
 def test_another_answer_changes_core_only(
-    template: Path, tmp_path: Path, old: str, new: str, has_redis: bool
+    small_template: Path, tmp_path: Path, old: str, new: str, has_redis: bool
 ) -> None:
-    project = copy(template, tmp_path / "service", "--data", old)
+    project = copy(small_template, tmp_path / "service", "--data", old)
     edit_as_user(project)
     before = hashes(project)
 
@@ -440,13 +440,13 @@ def test_another_answer_changes_core_only(
 
 @pytest.mark.parametrize("command", [["recopy", "--trust"], ["copy"]])
 def test_copying_again_keeps_the_users_files(
-    template: Path, tmp_path: Path, command: list[str]
+    small_template: Path, tmp_path: Path, command: list[str]
 ) -> None:
-    project = copy(template, tmp_path / "service")
+    project = copy(small_template, tmp_path / "service")
     edit_as_user(project)
     before = hashes(project)
 
-    source = [str(template), "."] if command == ["copy"] else []
+    source = [str(small_template), "."] if command == ["copy"] else []
     run(COPIER, *command, "--quiet", "--defaults", "--overwrite", *source, cwd=project)
 
     lost = differences(before, hashes(project)) & before.keys()
@@ -462,7 +462,7 @@ def test_both_variants_have_the_same_app(template: Path, tmp_path: Path) -> None
     assert outside == {"uv.lock", "README.md"}
 
 
-def test_the_user_may_use_the_names_of_core(template: Path, newer: Path, tmp_path: Path) -> None:
+def test_the_user_may_use_the_names_of_core(newer: Path, tmp_path: Path) -> None:
     """The names are a recipe, a variable, a Compose service and a dependency."""
     project = copy(newer, tmp_path / "service", "--vcs-ref=v0.1.0")
     recipe = "# my own\nlint:\n    @echo my own {{ uv }}\n"

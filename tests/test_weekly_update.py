@@ -19,10 +19,10 @@ ci:
 
 
 @pytest.fixture
-def newer(template: Path, tmp_path: Path) -> Path:
-    """Return a clone of the template. Its v0.2.0 changes one file and adds one."""
+def newer(small_template: Path, tmp_path: Path) -> Path:
+    """Return a clone of the small template. Its v0.2.0 changes one file and adds one."""
     clone = tmp_path / "template"
-    run("git", "clone", "--quiet", str(template), str(clone), cwd=tmp_path)
+    run("git", "clone", "--quiet", str(small_template), str(clone), cwd=tmp_path)
     release(clone, "v0.2.0")
     return clone
 
