@@ -256,12 +256,9 @@ class BrokerEngine:
 
     async def _pass_on(self, run: Run) -> list[Ticket]:
         """Give the slots of a run to the jobs that wait for them, and return their tickets."""
-        if not run.keys:
-            return []
-        if isinstance(run.outcome, Retry) and run.outcome.waits:
-            # A slot may have become free since the run asked for it.
-            return [ticket for key in run.keys for ticket in await self._slots.give(key)]
-        return await self._slots.give_back(run.delivery.id, run.keys)
+        # If it had no slot, one may have become free since it asked.
+        fence = run.delivery.record.fence
+        return await self._slots.give_back(run.delivery.id, fence, run.keys)
 
     async def _renew(self) -> None:
         if self._runs:

@@ -113,7 +113,7 @@ class StoredRecords:
             return False
         # If the job is a scheduled stage, a worker takes it now, and stops the stages after it.
         tickets = await self._store.start({"_id": name, "place": Place.LATER}, 1)
-        given = await self._slots.give_back(name, read_slots(before))
+        given = await self._slots.give_back(name, None, read_slots(before))
         await self._send([*tickets, *given])
         return True
 

@@ -274,6 +274,37 @@ async def test_a_job_that_waits_for_its_next_attempt_holds_no_slot(db):
     assert await slots.acquire("b", 1, {"key": 1}) is None
 
 
+async def test_a_slot_that_was_given_too_late_keeps_nobody_out(db):
+    """Two processes give the slots of a lower limit to one job, which has found no free slot."""
+    store = Store(db.name, "first")
+    slots = SlotStore(store)
+    await store.add([make_envelope(name) for name in ("old", "late", "runs")])
+    runs = await store.begin(["old", "late", "runs"])
+    assert await slots.acquire("runs", 1, {"key": 1}) is None
+    for name in ("old", "late"):
+        assert await slots.acquire(name, 1, {"key": 1}) == "key"
+        runs[name].missing = "key"
+        runs[name].outcome = Retry(3600, {"state": JobStatus.PENDING, "deliveries": 0}, waits=True)
+    await store.settle([runs["old"], runs["late"]])
+    given_late = {"holders": {"job": "late", "fence": 1}}
+    await store.collections.slots.update_one({"_id": "key"}, {"$push": given_late})
+    assert [ticket.job_id for ticket in await slots.give_back("runs", 1, ["key"])] == ["old"]
+
+
+async def test_a_process_that_is_late_gives_back_no_slot_of_a_newer_run(db):
+    store = Store(db.name, "first")
+    slots = SlotStore(store)
+    await store.add([make_envelope("a"), make_envelope("b")])
+    runs = await store.begin(["a"])
+    assert await slots.acquire("a", 1, {"key": 1}) is None
+    runs["a"].outcome = Retry(0, {"state": JobStatus.PENDING, "deliveries": 0})
+    assert await store.settle([runs["a"]]) == [True]
+    await store.begin(["a", "b"])
+    assert await slots.acquire("a", 2, {"key": 1}) is None
+    assert await slots.give_back("a", 1, ["key"]) == []
+    assert await slots.acquire("b", 1, {"key": 1}) == "key"
+
+
 async def test_a_forged_ticket_harms_no_other_job(db, settings):
     handler = Repeater()
     store = Store(db.name, "web")
