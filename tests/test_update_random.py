@@ -30,7 +30,7 @@ from copier.errors import CopierWarning, TaskError
 
 from core.update import EXIT_CONFLICTS, EXIT_FAILED, command
 
-SEQUENCES = int(os.environ.get("UPDATE_SEQUENCES", 40))
+SEQUENCES = int(os.environ.get("UPDATE_SEQUENCES", 20))
 FIRST = int(os.environ.get("UPDATE_FIRST", 0))
 PROCESSES = 2
 ANSWERS = ".copier-answers.yml"
