@@ -74,6 +74,7 @@ class Watchdog:
         self._watching_since = self._beat = time.monotonic()
         stopped = threading.Event()
         arguments = (asyncio.get_running_loop(), threading.get_ident(), stopped)
+        self._set_alarm()  # now, because the first job may hold the GIL
         threading.Thread(
             target=self._watch,
             args=arguments,
