@@ -359,7 +359,7 @@ def test_an_update_killed_at_any_moment(template: Path, project: Path, command: 
     before = look(project)
     journal = project / ".git" / "core-update"
     ends = Counter[str]()
-    for attempt in range(12 if command == JUST else 6):
+    for attempt in range(8 if command == JUST else 4):
         process = start_update(project, command, until=journal)
         time.sleep(attempt * 0.01)
         with contextlib.suppress(ProcessLookupError):
