@@ -49,6 +49,7 @@ class SlotStore:
         Returns:
             None, or the first key that has no free slot.
         """
+        run: Holder = {"job": job_id, "fence": fence}
         needed = [{"key": key, "most": most} for key, most in slots.items()]
         async with reaching():
             query = {"_id": job_id, "fence": fence}
@@ -58,8 +59,8 @@ class SlotStore:
                 return next(iter(slots))  # another delivery has begun
             former = read_slots(before)
             if former != slots:  # it may hold slots of a limit that has changed
-                await self._release({"job": job_id, "fence": fence}, former)
-            return await self._hold({"job": job_id, "fence": fence}, slots)
+                await self._release(run, former)
+            return await self._hold(run, slots)
 
     async def count_waiting(self, key: str) -> int:
         """Return the number of jobs in the line of a key.
@@ -119,7 +120,7 @@ class SlotStore:
         query = {"_id": {"$in": [each["job"] for each in holders]}, "state": UNFINISHED}
         found = self._collections.jobs.find(query, {"fence": 1, "place": 1})
         jobs = {each["_id"]: each async for each in found}
-        lost = [each for each in holders if not _may_run(each, jobs.get(each["job"]))]
+        lost = [each for each in holders if _has_ended(each, jobs.get(each["job"]))]
         if lost:  # their worker died, or could not reach MongoDB
             change = {"$pullAll": {"holders": lost}}
             await self._collections.slots.update_one({"_id": key}, change)
@@ -140,7 +141,9 @@ class SlotStore:
             keys: The keys of the slots.
         """
         names = [*keys]
-        run = {"job": job_id} if fence is None else {"job": job_id, "fence": fence}
+        run: dict[str, object] = {"job": job_id}
+        if fence is not None:
+            run["fence"] = fence
         async with reaching():
             await self._release(run, names)
         return [ticket for key in names for ticket in await self.give(key)]
@@ -199,11 +202,11 @@ class SlotStore:
         return started
 
 
-def _may_run(run: Holder, job: JobDocument | None) -> bool:
-    """Return whether a run has not ended, as far as the document of its job tells."""
+def _has_ended(run: Holder, job: JobDocument | None) -> bool:
+    """Return whether a run has ended, given its unfinished job, or None if the job has ended."""
     if job is None:
-        return False
-    fence: int = job["fence"]
+        return True
+    newest: int = job["fence"]
     if job["place"] == Place.LATER:
-        return run["fence"] > fence  # its last run has ended
-    return run["fence"] >= fence
+        return run["fence"] <= newest  # a job that waits is between two runs
+    return run["fence"] < newest

@@ -275,7 +275,7 @@ async def test_a_job_that_waits_for_its_next_attempt_holds_no_slot(db):
 
 
 async def test_a_slot_that_was_given_too_late_keeps_nobody_out(db):
-    """Two processes give the slots of a lower limit to one job, which has found no free slot."""
+    """A job finds no free slot and waits. Only then does another process give a slot to its run."""
     store = Store(db.name, "first")
     slots = SlotStore(store)
     await store.add([make_envelope(name) for name in ("old", "late", "runs")])
